@@ -1,0 +1,49 @@
+"""Data sets by name: `create_dataset("synthetic", size=24).clips()`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError, Dataset, dataset_digest
+from benchmarks.registry import Registry, load_target
+
+__all__ = [
+    "DATASETS",
+    "Clip",
+    "ClipError",
+    "DataNotFoundError",
+    "Dataset",
+    "create_dataset",
+    "dataset_digest",
+    "list_datasets",
+]
+
+DATASETS = Registry("data set", entry_point_group="m2l.datasets")
+DATASETS.register("synthetic", "benchmarks.datasets.synthetic:SyntheticClips")
+DATASETS.register("synthetic-tags", "benchmarks.datasets.synthetic:SyntheticTags")
+DATASETS.register("synthetic-keys", "benchmarks.datasets.synthetic:SyntheticKeys")
+DATASETS.register("synthetic-notes", "benchmarks.datasets.synthetic_notes:SyntheticNotes")
+DATASETS.register("open", "benchmarks.datasets.open_data:OpenMusic")
+DATASETS.register("open-speech", "benchmarks.datasets.open_data:OpenSpeech")
+DATASETS.register("open-notes", "benchmarks.datasets.open_notes:OpenNotes")
+DATASETS.register("folder", "benchmarks.datasets.folder:FolderDataset")
+
+
+def create_dataset(name: str, **options: Any) -> Dataset:
+    """Make a data set; nothing is downloaded, and audio is read or rendered only by `Clip.load`.
+
+    Args:
+        name: One of `list_datasets()`, or `module:Class` of your own.
+        **options: Passed to the data set's constructor.
+
+    Raises:
+        UnknownNameError: No such name; the message gives the nearest one.
+    """
+    factory = load_target(name) if ":" in name else DATASETS.load(name)
+    dataset: Dataset = factory(**options)
+    return dataset
+
+
+def list_datasets() -> list[str]:
+    """Return the names of all data sets, without importing any of them."""
+    return list(DATASETS.names())

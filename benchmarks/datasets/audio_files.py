@@ -1,0 +1,120 @@
+"""Reading excerpts of audio files by position, with errors that name the file and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.datasets.base import ClipError, file_sha256
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+
+
+@dataclass(frozen=True)
+class FileLoader:
+    """Reads `seconds` of a file from `start`, by seeking (nothing before it is decoded where the format allows).
+
+    Attributes:
+        path: The file.
+        start: Position of the excerpt in seconds.
+        seconds: Length of the excerpt; None reads to the end.
+        exact: If true, a file that ends before the excerpt does is an error; otherwise what is there is
+            returned.
+        sha256: If set, the file must have it (a prefix of at least 16 hex digits is enough).
+    """
+
+    path: str
+    start: float = 0.0
+    seconds: float | None = None
+    exact: bool = False
+    sha256: str | None = None
+
+    def __call__(self) -> tuple[npt.NDArray[Any], int]:
+        """Return samples (channels, samples) and the sample rate.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ClipError: Undecodable, too short for the excerpt, or not the file it should be.
+        """
+        path = Path(self.path)
+        if self.sha256 is not None:
+            check_sha256(path, self.sha256)
+        return read_excerpt(path, self.start, self.seconds, exact=self.exact)
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise a ClipError that names both digests unless the file's sha256 starts with `expected`."""
+    actual = file_sha256(path)
+    if not actual.startswith(expected.lower()):
+        raise ClipError(
+            f"{path}: sha256 is {actual[: max(16, len(expected))]}, expected {expected}: "
+            "not the file of the manifest (damaged, or another version)"
+        )
+
+
+def read_excerpt(
+    path: Path, start: float = 0.0, seconds: float | None = None, *, exact: bool = False
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Read an excerpt of an audio file.
+
+    Args:
+        path: Any format of libsndfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, …).
+        start: In seconds, at least 0.
+        seconds: Length; None reads to the end.
+        exact: Whether a file that is too short for the excerpt is an error.
+
+    Returns:
+        float32 audio `(channels, samples)` and the sample rate.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ClipError: Undecodable, empty, or `start` lies behind its end.
+    """
+    import soundfile  # loads libsndfile: not needed by data sets that only list or render
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if start < 0 or (seconds is not None and seconds <= 0):
+        raise ValueError(f"excerpt of {path}: start {start!r} s, length {seconds!r} s")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = int(file.samplerate)
+            first = round(start * rate)
+            if file.frames == 0:
+                raise ClipError(f"{path}: no samples")
+            if first >= file.frames:
+                raise ClipError(
+                    f"{path}: the excerpt starts at {start} s, the file ends at {file.frames / rate:.3f} s"
+                )
+            wanted = -1 if seconds is None else round(seconds * rate)
+            if first:
+                file.seek(first)
+            audio = file.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ClipError(f"{path}: cannot be decoded ({str(error).strip()})") from error
+    if len(audio) == 0:
+        raise ClipError(f"{path}: no samples could be decoded at {start} s")
+    if exact and wanted > 0 and len(audio) < wanted:
+        raise ClipError(
+            f"{path}: {len(audio) / rate:.3f} s could be decoded from {start} s, the excerpt has {seconds} s"
+        )
+    return np.ascontiguousarray(audio.T), rate
+
+
+def audio_info(path: Path) -> tuple[int, int, float]:
+    """Return (sample rate, channels, seconds) from a file's header.
+
+    Raises:
+        ClipError: Undecodable.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ClipError(f"{path}: cannot be decoded ({str(error).strip()})") from error
+    return int(info.samplerate), int(info.channels), float(info.frames) / float(info.samplerate)

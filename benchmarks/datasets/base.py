@@ -1,0 +1,161 @@
+"""Clips and data sets: what the harness and the probes read, whatever the audio comes from.
+
+A `Clip` is a promise of audio with its labels: it carries a digest that changes whenever its samples
+would, and loads them only when asked, so that a list of thousands of clips costs nothing and travels to
+any worker process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Audio = npt.NDArray[np.float32]
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set is not on this machine; the message says where it was looked for and what gets it."""
+
+
+class ClipError(ValueError):
+    """One clip cannot be read: the message names the file and what is wrong with it."""
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Whatever produces a clip's samples. Loaders are picklable: clips are sent to worker processes."""
+
+    def __call__(self) -> tuple[npt.NDArray[Any], int]:
+        """Return samples (channels, samples) and the sample rate in Hz."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One piece of audio and what is known about it.
+
+    Attributes:
+        id: Unique within the data set, stable between versions of it.
+        dataset: Name of the data set.
+        digest: Hex digest that changes whenever the samples would.
+        labels: Everything known about the clip (plain JSON types).
+        source: Where the audio comes from, for people: a file, `github:OWNER/REPO@COMMIT:PATH`, a seed.
+        loader: Produces the samples.
+        split: `train`, `valid`, `test`, a fold name, or None where the data set has no splits.
+        seconds: Length where it is known without loading.
+        licence: Licence of this clip's audio, where it differs within the data set.
+    """
+
+    id: str
+    dataset: str
+    digest: str
+    labels: Mapping[str, Any] = field(hash=False)
+    source: str
+    loader: Loader = field(compare=False, repr=False)
+    split: str | None = None
+    seconds: float | None = None
+    licence: str | None = None
+
+    def load(self) -> tuple[Audio, int]:
+        """Read or render the samples.
+
+        Returns:
+            float32 audio `(channels, samples)` in about [-1, 1], and its sample rate in Hz.
+
+        Raises:
+            ClipError: The audio is unreadable, empty, has NaN or infinite samples or an impossible rate.
+                Short, silent, many-channel and low-rate audio is returned as it is: whether that can be
+                measured is the metric's business.
+            FileNotFoundError: The file is not there.
+        """
+        audio, sample_rate = self.loader()
+        return check_audio(audio, sample_rate, f"clip {self.id!r} of {self.dataset!r}"), int(sample_rate)
+
+
+def check_audio(audio: npt.NDArray[Any], sample_rate: float, what: str) -> Audio:
+    """Hold audio to the contract of `Clip.load`, and return it as contiguous float32.
+
+    Args:
+        audio: Samples `(channels, samples)`.
+        sample_rate: In Hz.
+        what: Names the audio in error messages.
+
+    Raises:
+        ClipError: As described in `Clip.load`.
+    """
+    if audio.ndim != 2:
+        raise ClipError(f"{what}: audio has shape {audio.shape}, expected (channels, samples)")
+    if 0 in audio.shape:
+        raise ClipError(f"{what}: no samples (shape {audio.shape})")
+    if not np.isfinite(sample_rate) or sample_rate <= 0:
+        raise ClipError(f"{what}: sample rate is {sample_rate!r}")
+    finite = np.isfinite(audio)
+    if not finite.all():
+        channel, sample = np.argwhere(~finite)[0]
+        raise ClipError(
+            f"{what}: {audio[channel, sample]} at channel {channel}, sample {sample} "
+            f"({int((~finite).sum())} samples are not finite)"
+        )
+    return np.ascontiguousarray(audio, dtype=np.float32)
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A named, versioned list of clips."""
+
+    name: str
+    version: str
+    licence: str
+    citation: str
+
+    def clips(self, split: str | None = None) -> list[Clip]:
+        """List the clips in a fixed order, of one split or (None) of the data set's default selection.
+
+        Raises:
+            ValueError: There is no such split.
+            DataNotFoundError: The data is not on this machine.
+        """
+        ...
+
+
+def digest_of(*parts: Any) -> str:
+    """Hash JSON-serialisable parts into a hex digest (sha256), the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path, block: int = 1 << 20) -> str:
+    """Return the sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while data := file.read(block):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def dataset_digest(clips: Sequence[Clip]) -> str:
+    """Hash what a result over these clips depends on: ids, sample digests, splits and labels, in order."""
+    return digest_of([[clip.id, clip.digest, clip.split, dict(clip.labels)] for clip in clips])
+
+
+def select_split(
+    clips: Sequence[Clip], split: str | None, splits: Sequence[str], dataset: str, everything: str = "all"
+) -> list[Clip]:
+    """Keep the clips of one split; None and "all" keep all of them.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    if split is None or split == everything:
+        return list(clips)
+    if split not in splits:
+        known = ", ".join([*splits, everything]) if splits else f"{everything} only"
+        raise ValueError(f"data set {dataset!r} has no split {split!r} (splits: {known})")
+    return [clip for clip in clips if clip.split == split]
