@@ -1,0 +1,342 @@
+"""Tables as data: columns, rows, cells with interval and reason; written as JSON, CSV, Markdown, LaTeX.
+
+A table is a pure function of aggregates: the same numbers give the same bytes, whatever executor, order or
+machine made them. Times and dates are therefore not part of a table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cache import write_atomic
+from benchmarks.registry import Registry
+
+#: Table name -> builder `build(suite, store, executor, options) -> TableResult`, imported when asked for.
+TABLES = Registry("table", entry_point_group="m2l.tables")
+TABLES.register("table1", "probes.table1:build")
+TABLES.register("table2", "benchmarks.table2:build")
+TABLES.register("table3", "benchmarks.table3:build")
+
+FORMATS = ("md", "csv", "json", "latex")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of measured values.
+
+    Attributes:
+        key: name in JSON and CSV.
+        title: heading; may hold Markdown.
+        higher_is_better: None for columns that are no contest (parameters, rates).
+        digits: decimals shown in Markdown and LaTeX; JSON and CSV keep full precision.
+        unit: shown after the title.
+        note: one line below the table that says what exactly is measured.
+    """
+
+    key: str
+    title: str
+    higher_is_better: bool | None = None
+    digits: int = 2
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def heading(self) -> str:
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.title}{f' ({self.unit})' if self.unit else ''}{arrow}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured value, or the reason why there is none.
+
+    Attributes:
+        value: mean (or corpus value); None when not measured.
+        n: items behind the value.
+        median, low, high: median, and the 95 % interval, where there is one.
+        failures: reason -> number of items that could not be measured.
+        reason: why there is no value.
+        details: anything else worth keeping in the JSON.
+    """
+
+    value: float | None = None
+    n: int = 0
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    reason: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system (or representation): its cells by column key, and free facts about it."""
+
+    name: str
+    cells: Mapping[str, Cell]
+    title: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A row of figures that somebody else reported; never mixed with measured ones."""
+
+    name: str
+    values: Mapping[str, float]
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A table, ready to be written.
+
+    Attributes:
+        name: "table1", "table2", ...; the file name.
+        title: one line.
+        suite: name of the suite.
+        columns: in order of appearance.
+        rows: in order of appearance.
+        published: figures from elsewhere, under their own heading.
+        published_columns: columns of the published block; default the measured ones.
+        notes: lines below the table.
+        comparisons: pairwise comparisons on the same items (JSON only, and counted in the notes).
+        provenance: versions, digests, seeds. Nothing that changes between two runs of the same work.
+    """
+
+    name: str
+    title: str
+    suite: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    published: Sequence[PublishedRow] = ()
+    published_columns: Sequence[Column] | None = None
+    notes: Sequence[str] = ()
+    comparisons: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_failures(self) -> int:
+        """Items that failed somewhere, the worst column of each row counted once."""
+        return sum(
+            max((sum(c.failures.values()) for c in row.cells.values()), default=0) for row in self.rows
+        )
+
+    def to_json(self) -> str:
+        """Everything, with sorted keys; values that are not finite become null."""
+        record = {
+            "name": self.name,
+            "title": self.title,
+            "suite": self.suite,
+            "columns": [asdict(column) for column in self.columns],
+            "rows": [asdict(row) for row in self.rows],
+            "published": [asdict(row) for row in self.published],
+            "published_columns": [asdict(column) for column in self.published_columns or self.columns],
+            "notes": list(self.notes),
+            "comparisons": list(self.comparisons),
+            "provenance": self.provenance,
+        }
+        return json.dumps(_finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_csv(self) -> str:
+        """One line per measured cell and published figure, at full precision."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(
+            [
+                "table",
+                "suite",
+                "row",
+                "column",
+                "origin",
+                "value",
+                "n",
+                "median",
+                "low",
+                "high",
+                "failures",
+                "reason",
+                "source",
+            ]
+        )
+        for row in self.rows:
+            for column in self.columns:
+                cell = row.cells.get(column.key, Cell(reason="not measured"))
+                numbers = [cell.value, cell.n, cell.median, cell.low, cell.high]
+                failures = "; ".join(f"{count} x {why}" for why, count in sorted(cell.failures.items()))
+                writer.writerow(
+                    [self.name, self.suite, row.name, column.key, "measured"]
+                    + [_exact(number) for number in numbers]
+                    + [failures, cell.reason or "", ""]
+                )
+        for published in self.published:
+            for key, value in published.values.items():
+                writer.writerow(
+                    [self.name, "", published.name, key, "published", _exact(value)]
+                    + [""] * 6
+                    + [published.source]
+                )
+        return out.getvalue()
+
+    def to_markdown(self) -> str:
+        """The table people read: measured block, published block, notes."""
+        lines = [f"### {self.title}", ""]
+        footnotes: dict[str, int] = {}
+        header = ["", *(column.heading for column in self.columns)]
+        body = [
+            [_markdown_name(row)]
+            + [
+                _show(row.cells.get(column.key, Cell(reason="not measured")), column, footnotes)
+                for column in self.columns
+            ]
+            for row in self.rows
+        ]
+        lines += [markdown_table(header, body), ""]
+        lines += [f"[{number}] {reason}  " for reason, number in footnotes.items()]
+        if footnotes:
+            lines.append("")
+        lines += [f"{column.title}: {column.note}  " for column in self.columns if column.note]
+        lines += [f"{note}  " for note in self.notes]
+        if self.published:
+            columns = list(self.published_columns or self.columns)
+            sources = {source: i for i, source in enumerate(dict.fromkeys(r.source for r in self.published))}
+            letters = {source: chr(ord("a") + i) for source, i in sources.items()}
+            header = ["published elsewhere", *(column.heading for column in columns), "source"]
+            body = [
+                [row.name]
+                + [
+                    f"{row.values[column.key]:.{column.digits}f}" if column.key in row.values else ""
+                    for column in columns
+                ]
+                + [letters[row.source]]
+                for row in self.published
+            ]
+            lines += ["", "Published figures (other data and tools; not to be mixed with the above):", ""]
+            lines += [markdown_table(header, body), ""]
+            lines += [f"({letters[source]}) {source}  " for source in sources]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def to_latex(self) -> str:
+        """A booktabs tabular of the measured and the published block."""
+        columns = list(self.columns)
+        arrows = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
+        heads = [_latex(column.title) + arrows[column.higher_is_better] for column in columns]
+        lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
+        lines += [" & ".join(["", *heads]) + r" \\", r"\midrule"]
+        for row in self.rows:
+            cells = [row.cells.get(column.key, Cell()) for column in columns]
+            shown = [_latex_cell(cell, column) for cell, column in zip(cells, columns, strict=True)]
+            lines.append(" & ".join([_latex(row.title or row.name), *shown]) + r" \\")
+        if self.published:
+            span = len(columns) + 1
+            lines += [r"\midrule", rf"\multicolumn{{{span}}}{{l}}{{\emph{{published}}}} \\"]
+            for published in self.published:
+                shown = [
+                    f"{published.values[column.key]:.{column.digits}f}"
+                    if column.key in published.values
+                    else ""
+                    for column in columns
+                ]
+                lines.append(" & ".join([_latex(published.name), *shown]) + r" \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def render(self, format: str) -> str:
+        """The table in one of `FORMATS`."""
+        return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json, "latex": self.to_latex}[
+            format
+        ]()
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write `<name>.json`, `.csv` and `.md`; a file whose bytes are the same is left alone."""
+        paths = []
+        for suffix in ("json", "csv", "md"):
+            path = Path(folder) / f"{self.name}.{suffix}"
+            write_if_changed(path, self.render(suffix))
+            paths.append(path)
+        return paths
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write `text` unless the file holds it already; says whether it wrote."""
+    try:
+        if path.read_bytes() == text.encode():
+            return False
+    except FileNotFoundError:
+        pass
+    write_atomic(path, text)
+    return True
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with columns padded to line up in a terminal."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(3, *(len(cell) for cell in column)) for column in columns]
+    lines = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (header, *rows)
+    ]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _markdown_name(row: Row) -> str:
+    return (row.title or row.name) + (f" ({row.note})" if row.note else "")
+
+
+def _show(cell: Cell, column: Column, footnotes: dict[str, int]) -> str:
+    marks = ""
+    for why, count in sorted(cell.failures.items()):
+        text = f"{count} left out: {why}"
+        marks += f" [{footnotes.setdefault(text, len(footnotes) + 1)}]"
+    if cell.value is None or not math.isfinite(cell.value):
+        if cell.value is not None and math.isinf(cell.value):
+            return ("∞" if cell.value > 0 else "-∞") + marks
+        reason = cell.reason or "not measured"
+        if reason == "-":
+            return "-"
+        return f"– [{footnotes.setdefault(reason, len(footnotes) + 1)}]" + marks
+    text = f"{cell.value:.{column.digits}f}"
+    if (
+        cell.low is not None
+        and cell.high is not None
+        and math.isfinite(cell.low)
+        and math.isfinite(cell.high)
+    ):
+        text += f" [{cell.low:.{column.digits}f}, {cell.high:.{column.digits}f}]"
+    return text + marks
+
+
+def _latex(text: str) -> str:
+    for plain in "&%#_":
+        text = text.replace(plain, f"\\{plain}")
+    return text.replace("`", "")
+
+
+def _latex_cell(cell: Cell, column: Column) -> str:
+    if cell.value is None or not math.isfinite(cell.value):
+        return r"$\infty$" if cell.value is not None and math.isinf(cell.value) else "--"
+    return f"{cell.value:.{column.digits}f}"
+
+
+def _exact(number: float | int | None) -> str:
+    return "" if number is None else repr(number)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: NaN becomes null, infinities become the strings "inf" and "-inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,150 @@
+"""Work units: idempotent, keyed by content, run anywhere.
+
+A unit is one stage of work on up to a few dozen clips. Its key is a hash over everything that can change
+its result; its result lies in the store under that key. A unit runs in any process that can import this
+project and reach the store, with all thread pools pinned to one thread, so that every executor gives the
+same bits.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from benchmarks.cache import CorruptEntryError, Result, Store
+from benchmarks.fingerprint import digest
+from benchmarks.registry import load_target
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work.
+
+    Attributes:
+        stage: "load", "reconstruct", "score", "embed", "aggregate", "features", "probe", ...
+        name: what the stage works on or with (system, metric, embedder); for progress and rates.
+        target: `"module:function"`, called as `function(unit, store) -> Result`.
+        spec: JSON-ready; everything that can change the result, code digests included.
+        inputs: units whose results this one reads; their keys are part of this unit's key.
+        payload: what the function needs and the spec already identifies (clips, paths); picklable, not
+            part of the key.
+        amount: how much work it is, in seconds of audio; for estimates.
+        group: units of one group belong on one shard (a reconstruction and its scores).
+    """
+
+    stage: str
+    name: str
+    target: str
+    spec: dict[str, Any]
+    inputs: tuple[Unit, ...] = ()
+    payload: Any = None
+    amount: float = 0.0
+    group: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Content key: sha256 over stage, target, spec, and the keys of the inputs."""
+        return digest(
+            {
+                "stage": self.stage,
+                "target": self.target,
+                "spec": self.spec,
+                "inputs": [unit.key for unit in self.inputs],
+            }
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unit) and self.key == other.key
+
+    def on_shard(self, index: int, count: int) -> bool:
+        """Whether this unit is the work of shard `index` of `count`."""
+        return int(digest(self.group or self.key)[:12], 16) % count == index
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a unit ended."""
+
+    key: str
+    stage: str
+    name: str
+    amount: float
+    cpu_seconds: float = 0.0
+    error: str | None = None
+    details: str = field(default="", repr=False)
+
+
+def fetch(unit: Unit, store: Store) -> Result:
+    """The unit's result, from the store when it is there and sound, else computed (inputs first)."""
+    try:
+        return store.get(unit.key)
+    except (KeyError, CorruptEntryError):
+        return compute(unit, store)
+
+
+def compute(unit: Unit, store: Store) -> Result:
+    """Run the unit and publish its result."""
+    result = load_target(unit.target)(unit, store)
+    if not isinstance(result, Result):
+        raise TypeError(f"{unit.target} returned {type(result).__name__}, expected a Result")
+    store.put(unit.key, result)
+    return result
+
+
+def execute(unit: Unit, root: str) -> Done:
+    """Run one unit for an executor; an exception becomes part of the answer, never of the executor.
+
+    Only ``KeyboardInterrupt`` and ``SystemExit`` pass through.
+    """
+    start = time.process_time()
+    try:
+        with pinned_threads():
+            compute(unit, Store(root))
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return Done(unit.key, unit.stage, unit.name, unit.amount, 0.0, message, traceback.format_exc())
+    return Done(unit.key, unit.stage, unit.name, unit.amount, time.process_time() - start)
+
+
+@contextmanager
+def pinned_threads() -> Iterator[None]:
+    """One thread for BLAS, OpenMP and torch: sums are then taken in one order in every process.
+
+    Libraries that are first imported inside read the environment; those already there are told.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else None
+    try:
+        if torch is not None:
+            torch.set_num_threads(1)
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if torch is not None and threads is not None:
+            torch.set_num_threads(threads)
