@@ -1,0 +1,143 @@
+"""Metrics of a pair of clips, under the names suites use: `name -> (preds, target, rate) -> (value, reason)`.
+
+A metric that is undefined for a clip (a silent reference) gives NaN and the reason; the tables count it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.registry import UnknownNameError
+
+#: Value, and the reason when it is NaN.
+Score = tuple[float, "str | None"]
+
+
+@dataclass(frozen=True)
+class PairMetric:
+    """A full-reference metric.
+
+    Attributes:
+        name: name in suites.
+        title: column heading.
+        higher_is_better: direction.
+        digits: decimals shown.
+        note: what exactly is computed.
+        target: `"module:function"` of the function.
+        modules: modules whose code decides the value; their digest is part of the content key.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    digits: int
+    note: str
+    target: str
+    modules: tuple[str, ...]
+
+
+def si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """Zero-mean SI-SDR of the mono fold, in dB."""
+    from benchmarks.metrics.si_sdr import si_sdr as metric
+
+    value = float(metric(preds, target, zero_mean=True, channels="mono"))
+    return value, "silent reference" if math.isnan(value) else None
+
+
+def visqol(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """ViSQOL v3 (audio mode), MOS-LQO 1-5."""
+    from benchmarks.metrics.visqol import visqol as metric
+
+    result = metric(preds, target, sample_rate)
+    return float(result.moslqo), getattr(result, "reason", None) if math.isnan(result.moslqo) else None
+
+
+PAIR_METRICS: dict[str, PairMetric] = {
+    metric.name: metric
+    for metric in (
+        PairMetric(
+            "si_sdr",
+            "SI-SDR",
+            True,
+            2,
+            "scale-invariant signal-to-distortion ratio in dB, zero-mean, of the mono fold, float64",
+            "benchmarks.scores:si_sdr",
+            ("benchmarks.metrics.si_sdr",),
+        ),
+        PairMetric(
+            "visqol",
+            "ViSQOL",
+            True,
+            2,
+            "ViSQOL v3 in audio mode at 48 kHz (MOS-LQO)",
+            "benchmarks.scores:visqol",
+            ("benchmarks.metrics.visqol",),
+        ),
+    )
+}
+
+#: Distances of corpora of embeddings: name before the colon -> (title, digits, note).
+CORPUS_METRICS: dict[str, tuple[str, int, str]] = {
+    "fad": ("FAD", 3, "Fréchet distance of embeddings"),
+    "fad_inf": ("FAD∞", 3, "Fréchet distance extrapolated to infinitely many clips"),
+    "kad": ("KAD", 3, "unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 1000"),
+}
+
+_SUBSCRIPTS: dict[str, str] = {"vggish": ""}
+
+
+@dataclass(frozen=True)
+class CorpusMetric:
+    """A distance of corpora in an embedder's space, from a name like "fad:vggish"."""
+
+    name: str
+    distance: str
+    embedder: str
+
+    @property
+    def title(self) -> str:
+        title = CORPUS_METRICS[self.distance][0]
+        subscript = _SUBSCRIPTS.get(self.embedder, self.embedder)
+        return f"{title} {subscript}".strip()
+
+    @property
+    def digits(self) -> int:
+        return CORPUS_METRICS[self.distance][1]
+
+
+def parse_metric(name: str) -> PairMetric | CorpusMetric:
+    """The metric called `name`: "si_sdr", "visqol", or "fad:EMBEDDER", "fad_inf:...", "kad:...".
+
+    Raises:
+        UnknownNameError: no such metric or embedder.
+    """
+    if name in PAIR_METRICS:
+        return PAIR_METRICS[name]
+    distance, colon, embedder = name.partition(":")
+    from benchmarks.embedders import list_embedders
+
+    if not colon or distance not in CORPUS_METRICS:
+        raise UnknownNameError("metric", name, list_metrics())
+    if embedder not in list_embedders():
+        raise UnknownNameError("embedder", embedder, list_embedders())
+    return CorpusMetric(name, distance, embedder)
+
+
+def list_metrics() -> list[str]:
+    """All metric names, corpus distances with every embedder; imports no model."""
+    from benchmarks.embedders import list_embedders
+
+    corpus = [f"{distance}:{embedder}" for distance in CORPUS_METRICS for embedder in list_embedders()]
+    return [*PAIR_METRICS, *corpus]
+
+
+def load_pair_metric(metric: PairMetric) -> Callable[[np.ndarray, np.ndarray, int], Score]:
+    """Import the function behind a metric."""
+    from benchmarks.registry import load_target
+
+    function: Callable[[np.ndarray, np.ndarray, int], Score] = load_target(metric.target)
+    return function

@@ -1,0 +1,253 @@
+"""Suites: what is measured on what, as TOML.
+
+A suite names its data set, systems, metrics, seeds and sizes. Three ship (`synthetic`, `open`, `paper`);
+`--suite FILE` takes a user's own. Every section is a frozen dataclass, and an error names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.registry import UnknownNameError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).resolve().parent / "suites"
+
+T = TypeVar("T")
+
+
+class SuiteError(ValueError):
+    """A suite file that cannot be used; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clips for Tables 2 and 3 and Figure 2.
+
+    Attributes:
+        dataset: name in the data set registry, or `module:Class`.
+        split: split of the data set; empty for its default selection.
+        options: passed to the data set.
+        limit: at most this many clips (0: all).
+        channels: "mono" folds clips before any system sees them, as the paper does; "native" leaves them.
+        min_seconds, min_sample_rate: clips below become reported rows.
+        silence_rms: clips with a root mean square below are reported as silent.
+        unit_clips: clips per work unit; small units resume finely, large ones cost less overhead.
+    """
+
+    dataset: str
+    split: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    limit: int = 0
+    channels: str = "mono"
+    min_seconds: float = 1.0
+    min_sample_rate: int = 16000
+    silence_rms: float = 1e-5
+    unit_clips: int = 16
+
+    def __post_init__(self) -> None:
+        _one_of("data.channels", self.channels, ("mono", "native"))
+        _at_least("data.limit", self.limit, 0)
+        _at_least("data.unit_clips", self.unit_clips, 1)
+
+
+@dataclass(frozen=True)
+class Table2:
+    """Systems in rows, metrics in columns."""
+
+    systems: list[str]
+    metrics: list[str]
+    system_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure2:
+    """Quality of one system against its number of denoising steps, on the first `clips` clips."""
+
+    systems: list[str]
+    metrics: list[str]
+    steps: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5])
+    clips: int = 0
+
+    def __post_init__(self) -> None:
+        for steps in self.steps:
+            _at_least("figure2.steps", steps, 1)
+
+
+@dataclass(frozen=True)
+class Table3:
+    """The ablation: row title -> system, in order."""
+
+    rows: dict[str, str]
+    metrics: list[str]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How intervals are made.
+
+    Attributes:
+        resamples: paired bootstrap resamples for scores of clips.
+        corpus_resamples: the same for distances of corpora, which cost a decomposition each.
+        level: coverage of the intervals.
+    """
+
+    resamples: int = 10000
+    corpus_resamples: int = 200
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        _at_least("statistics.resamples", self.resamples, 100)
+        _at_least("statistics.corpus_resamples", self.corpus_resamples, 20)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite.
+
+    Attributes:
+        name: folder under results/.
+        title: one line for headings.
+        seed: every random number of a run derives from it and names.
+        table1: handed as it is to the probes' table builder.
+    """
+
+    name: str
+    data: Data
+    title: str = ""
+    seed: int = 0
+    table1: dict[str, Any] | None = None
+    table2: Table2 | None = None
+    table3: Table3 | None = None
+    figure2: Figure2 | None = None
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables this suite has a section for."""
+        return [name for name in ("table1", "table2", "table3", "figure2") if getattr(self, name) is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_SECTIONS = {
+    "data": Data,
+    "table2": Table2,
+    "table3": Table3,
+    "figure2": Figure2,
+    "statistics": Statistics,
+}
+
+
+def list_suites() -> list[str]:
+    """Names of the suites that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """A suite by name, or from a TOML file of your own.
+
+    Raises:
+        UnknownNameError: neither a shipped suite nor a file.
+        SuiteError: the file is not valid TOML, or a key is missing, unknown or has a wrong value.
+    """
+    text = str(name_or_path)
+    path = FOLDER / f"{text}.toml"
+    if not path.is_file():
+        path = Path(text).expanduser()
+        if not path.is_file():
+            if path.suffix == ".toml" or "/" in text:
+                raise SuiteError(f"suite file {text!r} does not exist")
+            raise UnknownNameError("suite", text, list_suites())
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return parse_suite({"name": path.stem, **record})
+    except SuiteError as error:
+        raise SuiteError(f"{path}: {error}") from None
+
+
+def parse_suite(record: Mapping[str, Any]) -> Suite:
+    """Validate a suite given as a dictionary.
+
+    Raises:
+        SuiteError: a key is missing, unknown, or has a wrong value; the message names it.
+    """
+    values = dict(record)
+    for section, kind in _SECTIONS.items():
+        if section in values:
+            values[section] = _build(kind, values[section], section)
+    suite = _build(Suite, values, "")
+    if not suite.name or "/" in suite.name or suite.name.startswith("."):
+        raise SuiteError(f"name {suite.name!r} cannot be a folder name")
+    return suite
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise SuiteError(f"[{where}] must be a table, got {values!r}")
+    prefix = f"{where}." if where else ""
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
+            raise SuiteError(f"unknown key {prefix}{key}; {hint}")
+    for name, item in fields.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise SuiteError(f"key {prefix}{name} is missing")
+        if name in values:
+            _check_type(f"{prefix}{name}", values[name], str(item.type))
+    return kind(**values)
+
+
+def _check_type(key: str, value: Any, declared: str) -> None:
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "list[str]": (list,),
+        "list[int]": (list,),
+        "dict[str, str]": (dict,),
+        "dict[str, Any]": (dict,),
+        "dict[str, dict[str, Any]]": (dict,),
+    }
+    allowed = kinds.get(declared.removesuffix(" | None"))
+    if allowed is None:
+        return
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise SuiteError(f"key {key} must be {declared}, got {value!r}")
+    if declared.startswith("list["):
+        inner = {"str": str, "int": int}[declared[5:-1]]
+        for item in value:
+            if not isinstance(item, inner) or isinstance(item, bool):
+                raise SuiteError(f"key {key} must be {declared}, got the element {item!r}")
+        if not value:
+            raise SuiteError(f"key {key} is empty")
+        repeated = {item for item in value if value.count(item) > 1}
+        if repeated:
+            raise SuiteError(f"key {key} has {sorted(repeated)[0]!r} more than once")
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SuiteError(f"key {key} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    if value < least:
+        raise SuiteError(f"key {key} must be at least {least}, got {value!r}")
