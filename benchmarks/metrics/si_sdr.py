@@ -1,0 +1,170 @@
+"""Scale-invariant signal-to-distortion ratio, and the variants that other tools report under its name.
+
+    SI-SDR = 10 log10(||α s||² / ||α s - ŝ||²),   α = <ŝ, s> / ||s||²       [Le Roux et al. 2019, Eq. 3-5]
+
+The tools differ in mean removal, in the epsilons that keep them finite, and in how channels are folded:
+the same pair can read 18.7 dB in one and 21.3 dB in another. `conventions.py` has their formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from benchmarks.metrics.conventions import CONVENTIONS, Convention, Signal
+
+Channels = Literal["mono", "per_channel", "joint"]
+
+#: Below this noise-to-signal ratio (60 dB) `||ŝ||² - <ŝ,s>²/||s||²` loses digits to cancellation, and the
+#: residual is formed sample by sample instead.
+_CANCELLATION = 1e-6
+
+
+@dataclass(frozen=True)
+class SiSdr:
+    """One SI-SDR value in dB; `reason` says why `value` is NaN, and is empty otherwise."""
+
+    value: float
+    reason: str = ""
+
+
+def si_sdr(
+    preds: Any,
+    target: Any,
+    zero_mean: bool | None = None,
+    channels: Channels | None = None,
+    *,
+    convention: str | None = None,
+    sample_rate: int | None = None,
+) -> float:
+    """SI-SDR of `preds` against `target` in dB; NaN where it is undefined (see `si_sdr_detailed`).
+
+    Args:
+        preds: estimate, (samples,) or (channels, samples), numpy array or torch tensor.
+        target: reference of the same shape.
+        zero_mean: remove each signal's mean first. Default: True, or the convention's own default.
+        channels: `mono` averages the channels to one signal first, `per_channel` averages the channels'
+            dB values, `joint` treats all channels as one long signal with one mean and one α.
+            Default: `mono`, or the convention's own.
+        convention: None for the definition above in float64 without epsilons, or the name of a tool whose
+            formula to follow: torchmetrics, auraloss, asteroid, audiotools, audiocraft. Higher is better in
+            all of them (the sign of a loss is undone).
+        sample_rate: Hz; only audiocraft needs it, to cut 20 s segments.
+
+    Raises:
+        ValueError: shapes differ, are empty, or not 1-D or 2-D; unknown `channels` or `convention`.
+    """
+    return si_sdr_detailed(
+        preds, target, zero_mean, channels, convention=convention, sample_rate=sample_rate
+    ).value
+
+
+def si_sdr_batch(preds: Sequence[Any] | Any, target: Sequence[Any] | Any, **options: Any) -> np.ndarray:
+    """SI-SDR of each item: (batch, samples) or (batch, channels, samples) arrays, or sequences of items.
+
+    Returns:
+        (batch,) float64; options as for `si_sdr`.
+
+    Raises:
+        ValueError: the two batches have different lengths, or an item is invalid.
+    """
+    if len(preds) != len(target):
+        raise ValueError(f"preds has {len(preds)} items, target {len(target)}")
+    return np.array([si_sdr(p, t, **options) for p, t in zip(preds, target, strict=True)], dtype=np.float64)
+
+
+def si_sdr_detailed(
+    preds: Any,
+    target: Any,
+    zero_mean: bool | None = None,
+    channels: Channels | None = None,
+    *,
+    convention: str | None = None,
+    sample_rate: int | None = None,
+) -> SiSdr:
+    """As `si_sdr`, with the reason where the value is NaN.
+
+    Undefined by the definition: a silent (or, with `zero_mean`, constant) reference or estimate, and
+    non-finite samples. With `per_channel`, undefined channels are left out of the average and named in
+    `reason`; the value is NaN only when no channel is left. A tool's convention returns whatever
+    number the tool gives for silence; only non-finite samples are NaN there too.
+    """
+    tool = _convention(convention)
+    p, t = _as_channels(preds, "preds"), _as_channels(target, "target")
+    if p.shape != t.shape:
+        raise ValueError(f"preds has shape {p.shape}, target {t.shape}: they must be equal")
+    for name, signal in (("preds", p), ("target", t)):
+        bad = np.flatnonzero(~np.isfinite(signal))
+        if bad.size:
+            return SiSdr(math.nan, f"{name} has {bad.size} non-finite samples, the first at {bad[0]}")
+    policy = channels or (tool.channels if tool else "mono")
+    if policy not in get_args(Channels):
+        raise ValueError(f"channels={policy!r}: must be one of {', '.join(get_args(Channels))}")
+    p, t = _fold(p, policy), _fold(t, policy)
+    remove_mean = zero_mean if zero_mean is not None else (tool.zero_mean if tool else True)
+    if tool is not None:
+        values = [tool.ratio_db(a, b, remove_mean, sample_rate) for a, b in zip(p, t, strict=True)]
+        return SiSdr(float(np.mean(values)))
+    results = [_definition(a, b, remove_mean) for a, b in zip(p, t, strict=True)]
+    defined = [r.value for r in results if not r.reason]
+    reasons = [f"channel {i}: {r.reason}" for i, r in enumerate(results) if r.reason]
+    if not defined:
+        return SiSdr(math.nan, results[0].reason if len(results) == 1 else "; ".join(reasons))
+    return SiSdr(float(np.mean(defined)), "; ".join(reasons))
+
+
+def _definition(preds: Signal, target: Signal, zero_mean: bool) -> SiSdr:
+    """Le Roux's SI-SDR of two float64 signals of shape (samples,)."""
+    if zero_mean:
+        preds, target = _centred(preds), _centred(target)
+    reference, estimate = float(target @ target), float(preds @ preds)
+    if reference == 0.0:
+        return SiSdr(math.nan, "target is silent")
+    if estimate == 0.0:
+        return SiSdr(math.nan, "preds is silent")
+    alpha = float(preds @ target) / reference
+    signal = alpha * alpha * reference
+    noise = estimate - signal
+    if noise < _CANCELLATION * estimate:
+        residual = preds - alpha * target
+        noise = float(residual @ residual)
+    if signal == 0.0:
+        return SiSdr(-math.inf)
+    return SiSdr(math.inf if noise == 0.0 else 10.0 * (math.log10(signal) - math.log10(noise)))
+
+
+def _centred(x: Signal) -> Signal:
+    """x without its mean; a constant signal becomes exactly silent, not rounding noise."""
+    if x[0] == x[-1] and bool(np.all(x == x[0])):
+        return np.zeros_like(x)
+    return x - x.mean()
+
+
+def _as_channels(x: Any, name: str) -> np.ndarray:
+    """(channels, samples) float64 from an array or tensor of shape (samples,) or (channels, samples)."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().numpy()
+    array = np.asarray(x)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"{name} must be (samples,) or (channels, samples) and not empty, got {array.shape}")
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}")
+    return np.atleast_2d(array).astype(np.float64)
+
+
+def _fold(x: np.ndarray, channels: str) -> np.ndarray:
+    if channels == "mono":
+        return x.mean(axis=0, keepdims=True) if len(x) > 1 else x
+    return x.reshape(1, -1) if channels == "joint" else x
+
+
+def _convention(name: str | None) -> Convention | None:
+    if name is None:
+        return None
+    if name not in CONVENTIONS:
+        raise ValueError(f"convention={name!r}: must be None or one of {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[name]

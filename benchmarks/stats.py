@@ -1,0 +1,260 @@
+"""Means with bootstrap intervals, paired differences between systems, and the same for corpus distances.
+
+Every draw comes from a generator seeded by (seed, number of clips), so two systems scored on the same
+clips are resampled alike, whatever the order of evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.metrics.frechet import frechet_distance
+from benchmarks.metrics.moments import Moments
+
+Values = npt.NDArray[np.float64]
+
+N_RESAMPLES = 2000
+CONFIDENCE = 0.95
+#: Resamples evaluated at once: bounds the index array to 8 * _CHUNK * n bytes.
+_CHUNK = 250
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a cell of a table shows: n counts the values behind `mean`, `n_nan` those left out."""
+
+    n: int
+    n_nan: int
+    mean: float
+    median: float
+    std: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of a - b over the clips both have, with its interval; `significant` if the interval excludes 0."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A corpus statistic (one number per set, not per clip) with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    confidence: float = CONFIDENCE
+
+
+def resample_indices(n: int, n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """(n_resamples, n) indices drawn with replacement; the same for the same arguments everywhere."""
+    if n < 1 or n_resamples < 1:
+        raise ValueError(f"n={n} and n_resamples={n_resamples} must be at least 1")
+    return np.random.Generator(np.random.PCG64([seed, n])).integers(0, n, size=(n_resamples, n))
+
+
+def summarise(
+    values: Sequence[float] | Values,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Summary:
+    """Mean, median, standard deviation and percentile-bootstrap interval of the mean.
+
+    NaN values are counted and left out. Infinite values stay: an identity system has an SI-SDR of +inf,
+    and its mean says so. With one value the interval is that value; with none everything is NaN.
+
+    Raises:
+        ValueError: `values` is not 1-D, or confidence is not in (0, 1).
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1:
+        raise ValueError(f"values must be 1-D, got shape {data.shape}")
+    kept = data[~np.isnan(data)]
+    n_nan = len(data) - len(kept)
+    if len(kept) == 0:
+        return Summary(0, n_nan, math.nan, math.nan, math.nan, math.nan, math.nan, confidence)
+    low, high = _mean_interval(kept, n_resamples, confidence, seed)
+    with np.errstate(invalid="ignore"):
+        std = float(np.std(kept, ddof=1)) if len(kept) > 1 else 0.0
+        return Summary(
+            len(kept), n_nan, float(np.mean(kept)), float(np.median(kept)), std, low, high, confidence
+        )
+
+
+def paired_difference(
+    a: Mapping[str, float] | Sequence[float] | Values,
+    b: Mapping[str, float] | Sequence[float] | Values,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Difference:
+    """Mean of a - b over the same clips with a paired-bootstrap interval.
+
+    Args:
+        a: values by clip id, or in the order of `b`.
+        b: the other system's. Clips that one system lacks, or where either value is NaN, are left out;
+            so is a clip where both are infinite alike (their difference is undefined).
+
+    Raises:
+        ValueError: two sequences of different lengths, or one mapping and one sequence.
+    """
+    if isinstance(a, Mapping) != isinstance(b, Mapping):
+        raise ValueError("give two mappings by clip id, or two sequences in the same order")
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        ids = sorted(a.keys() & b.keys())
+        a, b = [a[i] for i in ids], [b[i] for i in ids]
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"a has shape {x.shape}, b {y.shape}: they must be equal and 1-D")
+    with np.errstate(invalid="ignore"):
+        differences = x - y
+    differences = differences[~np.isnan(differences)]
+    if len(differences) == 0:
+        return Difference(0, math.nan, math.nan, math.nan, confidence)
+    low, high = _mean_interval(differences, n_resamples, confidence, seed)
+    return Difference(len(differences), float(np.mean(differences)), low, high, confidence)
+
+
+def frechet_interval(
+    reference: Sequence[np.ndarray],
+    system: Sequence[np.ndarray],
+    *,
+    n_resamples: int = 200,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """Fréchet distance of two paired sets of clips, with an interval from resampling clips.
+
+    Both sets are resampled with the same clips: a system's output belongs to its reference. A resample
+    repeats clips, and so has a larger small-sample bias than the sets themselves; the basic interval
+    (2 d - quantiles) takes that shift off again. Its lower end is cut at 0, where distances end.
+
+    Args:
+        reference: per clip, embeddings (windows, dim).
+        system: the same clips in the same order.
+
+    Raises:
+        ValueError: different numbers of clips, or fewer than 2.
+    """
+    sets = _PairedSets(reference, system)
+    value = sets.distance(np.ones(sets.n_clips))
+    draws = np.array([sets.distance(w) for w in _clip_counts(sets.n_clips, n_resamples, seed)])
+    low, high = np.quantile(draws, _tails(confidence))
+    low, high = max(2.0 * value - float(high), 0.0), 2.0 * value - float(low)
+    return Interval(value, low, max(high, low), sets.n_clips, confidence)
+
+
+def frechet_difference(
+    reference: Sequence[np.ndarray],
+    a: Sequence[np.ndarray],
+    b: Sequence[np.ndarray],
+    *,
+    n_resamples: int = 200,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Difference:
+    """Distance of system `a` minus distance of system `b`, both to `reference`, on the same resamples.
+
+    Arguments as for `frechet_interval`; n counts clips.
+    """
+    sets_a, sets_b = _PairedSets(reference, a), _PairedSets(reference, b)
+    ones = np.ones(sets_a.n_clips)
+    value = sets_a.distance(ones) - sets_b.distance(ones)
+    counts = _clip_counts(sets_a.n_clips, n_resamples, seed)
+    draws = np.array([sets_a.distance(w) - sets_b.distance(w) for w in counts])
+    low, high = np.quantile(draws, _tails(confidence))
+    return Difference(sets_a.n_clips, value, 2.0 * value - float(high), 2.0 * value - float(low), confidence)
+
+
+class _PairedSets:
+    """Embeddings of the same clips twice, and their distance when each clip counts so many times."""
+
+    def __init__(self, reference: Sequence[np.ndarray], system: Sequence[np.ndarray]) -> None:
+        if len(reference) != len(system):
+            raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
+        if len(reference) < 2:
+            raise ValueError(f"{len(reference)} clips: a bootstrap over clips needs at least 2")
+        self.n_clips = len(reference)
+        self._rows, self._clip = [], []
+        for clips in (reference, system):
+            parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
+            self._rows.append(np.concatenate(parts))
+            self._clip.append(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
+
+    def distance(self, counts: Values) -> float:
+        """Fréchet distance with clip i present counts[i] times."""
+        first, second = (
+            _repeated(rows, counts[clip]) for rows, clip in zip(self._rows, self._clip, strict=True)
+        )
+        return frechet_distance(first, second)
+
+
+def _repeated(rows: Values, counts: Values) -> Moments:
+    """Moments of `rows` with row i taken counts[i] times: one weighted product, no copies of rows."""
+    used = counts > 0
+    rows, counts = rows[used], counts[used]
+    n = int(counts.sum())
+    if n <= 2 * rows.shape[1]:
+        return Moments.from_embeddings(np.repeat(rows, counts.astype(int), axis=0))
+    mean = counts @ rows / n
+    weighted = (rows - mean) * np.sqrt(counts)[:, None]
+    return Moments(n, mean, weighted.T @ weighted)
+
+
+def _clip_counts(n_clips: int, n_resamples: int, seed: int) -> Values:
+    """(n_resamples, n_clips): how often each clip occurs in each resample."""
+    counts = np.stack(
+        [np.bincount(draw, minlength=n_clips) for draw in resample_indices(n_clips, n_resamples, seed)]
+    ).astype(np.float64)
+    # One clip n times has no covariance to compare (possible for 2 or 3 clips): leave those draws out.
+    counts = counts[(counts > 0).sum(axis=1) > 1]
+    return counts if len(counts) else np.ones((1, n_clips))
+
+
+def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int) -> tuple[float, float]:
+    """Percentile interval of the mean; where values are infinite it follows the extended real line."""
+    tails = _tails(confidence)
+    indices = resample_indices(len(data), n_resamples, seed)
+    means = np.empty(n_resamples)
+    with np.errstate(invalid="ignore"):
+        for start in range(0, n_resamples, _CHUNK):
+            means[start : start + _CHUNK] = data[indices[start : start + _CHUNK]].mean(axis=1)
+    if np.isnan(means).any():  # +inf and -inf in one resample
+        return math.nan, math.nan
+    # Nearest-rank quantiles where infinities are among the means: interpolating would give inf - inf.
+    method = "linear" if np.isfinite(means).all() else "nearest"
+    low, high = np.quantile(means, tails, method=method)  # type: ignore[call-overload]
+    return float(low), float(high)
+
+
+def _tails(confidence: float) -> tuple[float, float]:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence={confidence}: must be between 0 and 1")
+    return (1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0
