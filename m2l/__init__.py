@@ -1,1 +1,51 @@
-"""Music2Latent: a consistency autoencoder for music (ISMIR 2024), re-built from the paper."""
+"""Music2Latent: a consistency autoencoder for music (ISMIR 2024), re-built from the paper.
+
+    from m2l import Music2Latent
+    model = Music2Latent.from_pretrained("mini")
+    latents = model.encode(audio, sample_rate)            # (channels, 64, L), about 11 a second
+    audio = model.decode(latents, length=audio.shape[-1], sample_rate=sample_rate)
+
+Names are imported on first use, so `import m2l` alone does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from m2l.config import Music2LatentConfig, create_config, list_configs
+    from m2l.encoder_decoder import EncoderDecoder
+    from m2l.loading import WeightsNotFoundError, list_checkpoints
+    from m2l.model import Music2Latent
+    from m2l.published import CheckpointError
+
+_HOMES = {
+    "CheckpointError": "m2l.published",
+    "EncoderDecoder": "m2l.encoder_decoder",
+    "Music2Latent": "m2l.model",
+    "Music2LatentConfig": "m2l.config",
+    "WeightsNotFoundError": "m2l.loading",
+    "create_config": "m2l.config",
+    "list_checkpoints": "m2l.loading",
+    "list_configs": "m2l.config",
+}
+
+__all__ = [
+    "CheckpointError",
+    "EncoderDecoder",
+    "Music2Latent",
+    "Music2LatentConfig",
+    "WeightsNotFoundError",
+    "create_config",
+    "list_checkpoints",
+    "list_configs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'm2l' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

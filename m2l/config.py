@@ -1,0 +1,260 @@
+"""The one description of a model: a frozen dataclass, named presets, TOML overlay, JSON round trip.
+
+The presets carry the paper's names: `paper` is the published model (Sec. 4.4), `table3-*` are the rows of
+Table 3. The small ones share its layout at a fraction of its cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same parser under its earlier name
+    import tomli as tomllib
+
+
+class ConfigError(ValueError):
+    """A configuration that describes no model; the message names the field and the value."""
+
+
+@dataclass(frozen=True)
+class Music2LatentConfig:
+    """Everything that shapes the network, its input and its noise levels.
+
+    Lengths of the per-level tuples must agree: `L` levels have `L - 1` downsamplings between them.
+    Downsampling factors are (frequency, time) pairs, in encoder order.
+    """
+
+    name: str = "paper"
+
+    # Audio and representation (Sec. 4.1, Eq. 5). beta is 0.35 in the paper and 0.34 in the published weights.
+    sample_rate: int = 44_100
+    hop_length: int = 512
+    alpha: float = 0.65
+    beta: float = 0.34
+
+    # Noise levels and preconditioning (Eq. 2, 14; constants of iCT [6], which the paper follows).
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    sigma_data: float = 0.5
+    rho: float = 7.0
+    p_mean: float = -1.1
+    p_std: float = 2.0
+
+    # Network (Sec. 4.4).
+    base_channels: int = 64
+    channel_mults: tuple[int, ...] = (1, 2, 4, 4, 4)
+    unet_blocks: tuple[int, ...] = (2, 2, 2, 2, 2)
+    autoencoder_blocks: tuple[int, ...] = (1, 1, 1, 1, 1)
+    attention: tuple[bool, ...] = (False, False, True, True, True)
+    attention_heads: int = 4
+    downsampling: tuple[tuple[int, int], ...] = ((4, 1), (2, 2), (2, 2), (2, 2))
+    frequency_scaling: bool = True
+    cond_channels: int = 256
+    bottleneck_channels: int = 512
+    bottleneck_blocks: int = 4
+    latent_dim: int = 64
+
+    #: Latents are handed out divided by this, to have about unit variance: 0.06 for the published weights.
+    latent_scale: float = 0.06
+
+    def __post_init__(self) -> None:
+        # JSON and TOML know lists only.
+        for field in ("channel_mults", "unet_blocks", "autoencoder_blocks", "attention"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "downsampling", tuple((int(f), int(t)) for f, t in self.downsampling))
+        self._validate()
+
+    def _validate(self) -> None:
+        levels = len(self.channel_mults)
+        for field in ("unet_blocks", "autoencoder_blocks", "attention"):
+            if len(getattr(self, field)) != levels:
+                raise ConfigError(
+                    f"{field} has {len(getattr(self, field))} entries but channel_mults names {levels} levels"
+                )
+        if len(self.downsampling) != levels - 1:
+            raise ConfigError(
+                f"downsampling has {len(self.downsampling)} entries; {levels} levels need {levels - 1}"
+            )
+        for field in ("sample_rate", "hop_length", "base_channels", "latent_dim", "bottleneck_channels"):
+            if int(getattr(self, field)) <= 0:
+                raise ConfigError(f"{field} must be positive, not {getattr(self, field)!r}")
+        if self.cond_channels < 4 or self.cond_channels % 2:
+            raise ConfigError(f"cond_channels must be even and at least 4, not {self.cond_channels}")
+        if not 0 < self.alpha <= 1 or self.beta <= 0 or self.latent_scale <= 0:
+            raise ConfigError(
+                f"need 0 < alpha <= 1, beta > 0, latent_scale > 0; got {self.alpha}, {self.beta}, {self.latent_scale}"
+            )
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ConfigError(f"need 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}")
+        if self.n_bins % self.frequency_downsampling:
+            raise ConfigError(f"{self.n_bins} frequency bins do not divide by {self.frequency_downsampling}")
+        for channels, attends in zip(self.channels, self.attention, strict=True):
+            if attends and channels % self.attention_heads:
+                raise ConfigError(
+                    f"{channels} channels do not divide into {self.attention_heads} attention heads"
+                )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level, from the input down."""
+        return tuple(self.base_channels * mult for mult in self.channel_mults)
+
+    @property
+    def n_fft(self) -> int:
+        """Window and FFT length: 4 hops (Sec. 4.4)."""
+        return 4 * self.hop_length
+
+    @property
+    def n_bins(self) -> int:
+        """Frequency bins of the representation: the Nyquist bin is dropped, which leaves n_fft / 2."""
+        return 2 * self.hop_length
+
+    @property
+    def frequency_downsampling(self) -> int:
+        """Product of the frequency factors (32 in the paper)."""
+        return _product(factor for factor, _ in self.downsampling)
+
+    @property
+    def time_downsampling(self) -> int:
+        """Product of the time factors: STFT frames per latent (8 in the paper)."""
+        return _product(factor for _, factor in self.downsampling)
+
+    @property
+    def downsampling_ratio(self) -> int:
+        """Samples per latent vector (4096 in the paper)."""
+        return self.hop_length * self.time_downsampling
+
+    @property
+    def compression_ratio(self) -> float:
+        """Samples per latent number (64 in the paper)."""
+        return self.downsampling_ratio / self.latent_dim
+
+    @property
+    def latent_rate(self) -> float:
+        """Latent vectors per second (10.77 Hz at 44.1 kHz)."""
+        return self.sample_rate / self.downsampling_ratio
+
+    @property
+    def feature_dim(self) -> int:
+        """Size of the encoder feature that Table 1 probes: deepest channels x remaining bins (8192)."""
+        return self.channels[-1] * (self.n_bins // self.frequency_downsampling)
+
+    def replace(self, **changes: Any) -> Music2LatentConfig:
+        """A copy with fields changed; an unknown field raises `ConfigError`."""
+        return from_dict({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in the form JSON gives back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def to_json(self) -> str:
+        """Indented JSON, one field a line, as saved beside the weights."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def _product(factors: Any) -> int:
+    result = 1
+    for factor in factors:
+        result *= factor
+    return result
+
+
+_FIELDS = {field.name for field in dataclasses.fields(Music2LatentConfig)}
+
+
+def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
+    """The config with these fields, defaults for the rest.
+
+    Raises:
+        ConfigError: for a field that does not exist (the nearest name is given) or a value that fits none.
+    """
+    for key in values:
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(key, _FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown config field {key!r}{hint}")
+    try:
+        return Music2LatentConfig(**values)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"bad config value: {error}") from error
+
+
+def from_json(text: str) -> Music2LatentConfig:
+    """Inverse of `Music2LatentConfig.to_json`."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config must be a JSON object, not {type(values).__name__}")
+    return from_dict(values)
+
+
+_PAPER = Music2LatentConfig()
+
+# Table 3 of the paper: the base model has neither attention nor frequency scaling, and a last multiplier of 5
+# makes up for the parameters that attention had (Sec. 5.4).
+_TABLE3_BASE = _PAPER.replace(
+    name="table3-base", channel_mults=(1, 2, 4, 4, 5), attention=(False,) * 5, frequency_scaling=False
+)
+_TABLE3_ATTENTION = _PAPER.replace(name="table3-attention", frequency_scaling=False)
+_TABLE3_SCALING = _PAPER.replace(name="table3-scaling")
+
+_SMALL = {"cond_channels": 128, "bottleneck_channels": 256, "unet_blocks": (1, 1, 2, 2, 2)}
+
+_PRESETS: dict[str, Music2LatentConfig] = {
+    "paper": _PAPER,
+    "table3-base": _TABLE3_BASE,
+    "table3-attention": _TABLE3_ATTENTION,
+    "table3-scaling": _TABLE3_SCALING,
+    # The paper's layout at a quarter and an eighth of its width. The top level (1024 bins) holds few weights
+    # but most of the activations, so it gets one block where the paper has two.
+    "small": _PAPER.replace(name="small", base_channels=32, **_SMALL),
+    "mini": _PAPER.replace(name="mini", base_channels=16, **_SMALL),
+    # For tests and smoke runs: every kind of layer, almost no weights.
+    "tiny": _PAPER.replace(
+        name="tiny",
+        base_channels=4,
+        channel_mults=(1, 1, 2, 2, 2),
+        unet_blocks=(1, 1, 1, 1, 1),
+        cond_channels=16,
+        bottleneck_channels=32,
+        bottleneck_blocks=1,
+    ),
+}
+
+
+def list_configs() -> list[str]:
+    """Names of the presets."""
+    return list(_PRESETS)
+
+
+def create_config(name: str, overlay: str | Path | dict[str, Any] | None = None) -> Music2LatentConfig:
+    """The preset `name`, with a TOML file's (or a dict's) fields laid over it.
+
+    Raises:
+        ConfigError: for an unknown preset (the nearest name is given), a field that does not exist, or a
+            file that is not TOML.
+    """
+    if name not in _PRESETS:
+        near = difflib.get_close_matches(name, _PRESETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"unknown preset {name!r}; {hint}presets: {', '.join(_PRESETS)}")
+    config = _PRESETS[name]
+    if overlay is None:
+        return config
+    if not isinstance(overlay, dict):
+        path = Path(overlay)
+        try:
+            overlay = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+    return config.replace(**overlay)

@@ -1,0 +1,182 @@
+"""`EncoderDecoder`: the published package's interface on our model, number for number.
+
+    from m2l import EncoderDecoder      # was: from music2latent import EncoderDecoder
+
+Its conventions are kept, the inconvenient ones included: no resampling, up to 4095 samples cut off the end, long
+signals cut into pieces without overlap, the last piece filled up with the signal's own beginning. `Music2Latent`
+has none of these.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m2l.audio import AudioError, read_audio
+from m2l.model import Music2Latent
+from m2l.published import HUB_NAME
+from m2l.representation import n_frames, n_samples, representation_to_waveform, waveform_to_representation
+
+#: The published defaults: 60 s at 44.1 kHz, one item at a time.
+MAX_WAVEFORM_LENGTH = 44_100 * 60
+MAX_BATCH_SIZE = 1
+
+
+class EncoderDecoder:
+    """Encode to and decode from the latents of the published Music2Latent.
+
+    Args:
+        load_path_inference: checkpoint to load (anything `Music2Latent.from_pretrained` takes); the published
+            weights, if they are on this machine, when None.
+        device: "cuda", "cpu", …; CUDA if there is one when None.
+        dtype: of the network, see `Music2Latent.from_pretrained`.
+    """
+
+    def __init__(
+        self,
+        load_path_inference: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> None:
+        source = HUB_NAME if load_path_inference is None else load_path_inference
+        self.gen = Music2Latent.from_pretrained(source, device=device, dtype=dtype)
+        self.device = self.gen.device
+        self.load_path_inference = load_path_inference
+
+    def encode(
+        self,
+        path_or_audio: str | os.PathLike[str] | np.ndarray | Tensor,
+        max_waveform_length: int | None = None,
+        max_batch_size: int | None = None,
+        extract_features: bool = False,
+    ) -> Tensor:
+        """Audio -> latents.
+
+        Args:
+            path_or_audio: file, or (samples,) or (channels, samples) waveform taken to be at 44.1 kHz.
+            max_waveform_length: longest piece in samples; longer signals are cut into pieces, without overlap.
+            max_batch_size: pieces per network call.
+            extract_features: return the 8192-dimensional encoder features instead, unscaled.
+
+        Returns:
+            (channels, 64, L) latents divided by 0.06, or (channels, 8192, L) features, with
+            L = (samples // 512 - 3) // 8.
+
+        Raises:
+            AudioError: if the audio is shorter than 5632 samples (one latent), or oddly shaped.
+        """
+        config = self.gen.config
+        audio = self._waveform(path_or_audio)
+        ratio = config.time_downsampling
+        frames = n_frames(audio.shape[-1], config) // ratio * ratio
+        if frames == 0:
+            raise AudioError(
+                f"audio of {audio.shape[-1]} samples is shorter than one latent ({n_samples(ratio, config)} samples)"
+            )
+        representation = waveform_to_representation(audio[:, : n_samples(frames, config)], config)
+        network = self.gen.features_representation if extract_features else self.gen.encode_representation
+        longest = (max_waveform_length or MAX_WAVEFORM_LENGTH) // config.hop_length // ratio * ratio
+        pieces, channels = _cut(representation, longest, "max_waveform_length"), len(representation)
+        out = torch.cat([network(part) for part in pieces.split(max_batch_size or MAX_BATCH_SIZE)])
+        return _join(out, channels)[..., : frames // ratio]
+
+    def decode(
+        self,
+        latent: np.ndarray | Tensor,
+        denoising_steps: int = 1,
+        max_waveform_length: int | None = None,
+        max_batch_size: int | None = None,
+        *,
+        noise: np.ndarray | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Latents -> audio.
+
+        Args:
+            latent: (channels, 64, L), or (64, L), as `encode` returns them.
+            denoising_steps: steps of the consistency model.
+            max_waveform_length: as in `encode`.
+            max_batch_size: as in `encode`.
+            noise: start noise of unit variance, (channels, 2, 1024, 8 L); not in the published class, whose results
+                differ from run to run.
+            generator: source of all other noise; torch's global one if None.
+
+        Returns:
+            (channels, 4096 L + 1536) float32 on the CPU, in [-1, 1].
+
+        Raises:
+            ValueError: for latents or noise of a wrong shape.
+        """
+        config = self.gen.config
+        latents = torch.as_tensor(latent, dtype=torch.float32, device=self.device)
+        if latents.dim() == 2:
+            latents = latents[None]
+        if latents.dim() != 3 or latents.shape[1] != config.latent_dim or 0 in latents.shape:
+            raise ValueError(f"latent must be (channels, {config.latent_dim}, L), not {tuple(latents.shape)}")
+        channels, _, length = latents.shape
+        ratio = config.time_downsampling
+        shape = (channels, 2, config.n_bins, ratio * length)
+        if noise is None:
+            start = _randn(shape, generator)
+        else:
+            start = torch.as_tensor(noise, dtype=torch.float32)
+            if tuple(start.shape) != shape:
+                raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
+
+        longest = (max_waveform_length or MAX_WAVEFORM_LENGTH) // config.hop_length // ratio
+        pieces = _cut(latents, longest, "max_waveform_length")
+        starts = _cut(start, longest * ratio, "max_waveform_length")
+        size = max_batch_size or MAX_BATCH_SIZE
+
+        def renoise(like: Tensor, step: int) -> Tensor:
+            return _randn(tuple(like.shape), generator).to(like.device)
+
+        parts = [
+            self.gen.decode_representation(part, begin, n_steps=denoising_steps, renoise=renoise).cpu()
+            for part, begin in zip(pieces.split(size), starts.split(size), strict=True)
+        ]
+        representation = _join(torch.cat(parts), channels)[..., : ratio * length]
+        return representation_to_waveform(representation, config)
+
+    def _waveform(self, path_or_audio: Any) -> Tensor:
+        if isinstance(path_or_audio, (str, Path)):
+            audio: Any = read_audio(path_or_audio)[0]
+        else:
+            audio = path_or_audio
+        waveform = torch.as_tensor(audio)
+        if waveform.dim() == 1:
+            waveform = waveform[None]
+        if waveform.dim() != 2 or not waveform.is_floating_point():
+            raise AudioError(
+                f"audio must be a float waveform (samples,) or (channels, samples), not {tuple(waveform.shape)} "
+                f"of {waveform.dtype}"
+            )
+        if not bool(waveform.isfinite().all()):
+            raise AudioError("audio holds NaN or infinite values")
+        return waveform.to(self.device, torch.float32)
+
+
+def _randn(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device if generator else None)
+
+
+def _cut(x: Tensor, longest: int, name: str) -> Tensor:
+    """(C, …, T) -> (C * pieces, …, longest), piece-major; the last is filled with the signal's beginning."""
+    if longest < 1:
+        raise ValueError(f"{name} is shorter than one latent")
+    length = x.shape[-1]
+    if length <= longest:
+        return x
+    missing = -length % longest
+    repeats = [x] * (1 + -(-missing // length))
+    whole = torch.cat(repeats, dim=-1)[..., : length + missing]
+    return torch.cat(whole.split(longest, dim=-1))
+
+
+def _join(pieces: Tensor, channels: int) -> Tensor:
+    return torch.cat(pieces.split(channels), dim=-1)

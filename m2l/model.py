@@ -1,0 +1,342 @@
+"""`Music2Latent`: audio in, latents out, and back in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from m2l import consistency, loading
+from m2l.audio import as_channels_first, fit_length, resample
+from m2l.config import Music2LatentConfig, create_config
+from m2l.decoder import Decoder
+from m2l.encoder import Encoder
+from m2l.noise import latent_noise
+from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.unet import UNet
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Music2Latent(nn.Module):
+    """A consistency autoencoder for music: 44.1 kHz audio <-> 64-dimensional latents at about 11 Hz.
+
+    Each channel of the audio is an item of its own. Audio comes as numpy array or torch tensor, 1-D, (channels,
+    samples) or (batch, channels, samples), at any rate, and goes back in the same kind and shape. The samples are
+    padded by 3 hops in front and as needed behind, so that all are covered by whole windows and none is lost.
+
+    Methods that take or return audio run without gradients. For training, call `encoder`, `decoder` and `unet`
+    through `m2l.consistency.consistency_loss`.
+    """
+
+    #: Signals of up to this many latents (30 s) are processed whole; longer ones in overlapping windows.
+    WINDOW_LATENTS = 324
+    #: Items per network call on an accelerator.
+    BATCH_ITEMS = 8
+
+    def __init__(self, config: Music2LatentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.unet = UNet(config)
+
+    # --- making, loading, saving ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls, config: Music2LatentConfig | str, seed: int = 0) -> Music2Latent:
+        """A model with random weights: reproducible from `seed`, and leaving torch's global generator alone.
+
+        Args:
+            config: a config or a preset's name.
+            seed: of the initialisation.
+        """
+        if isinstance(config, str):
+            config = create_config(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str] = "mini",
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> Music2Latent:
+        """A model with trained weights. Never downloads.
+
+        Args:
+            name_or_path: a shipped checkpoint's name, a folder with `model.safetensors` and `config.json`, a
+                safetensors file, a `.pt` file in the published format, or `SonyCSLParis/music2latent`.
+            revision: of the hub repository, if it is a hub name.
+            device: where to put the model; CUDA if there is one, else the CPU.
+            dtype: of the network: "float32" (default), "bfloat16" or "float16". The STFT and the consistency
+                preconditioning stay in float32.
+
+        Raises:
+            WeightsNotFoundError: if the weights are not on this machine; says what to run.
+            CheckpointError: if the file is damaged, unsafe, or does not fit its config.
+        """
+        checkpoint = loading.read_checkpoint(loading.find_checkpoint(name_or_path, revision))
+        with torch.device("meta"):
+            model = cls(checkpoint.config)
+        loading.check_weights(checkpoint, model.state_dict())
+        target = torch_dtype(dtype)
+        weights = {key: value.to(target) for key, value in checkpoint.weights.items()}
+        model.load_state_dict(weights, assign=True)
+        return model.requires_grad_(True).eval().to(default_device(device))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`, each beside and renamed."""
+        loading.write_checkpoint(Path(folder), self.config, self.state_dict())
+
+    def digest(self) -> str:
+        """sha256 over config, names and weights: what a result depends on."""
+        state = hashlib.sha256(self.config.to_json().encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            state.update(name.encode())
+            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return state.hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return self.encoder.conv_in.weight.dtype
+
+    # --- representations: one call, one window ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def features_representation(self, representation: Tensor) -> Tensor:
+        """(B, 2, n_bins, T), T a multiple of 8 -> features (B, 8192, T / 8) float32."""
+        return self.encoder.features(representation.to(self.device, self.dtype)).float()
+
+    @torch.no_grad()
+    def encode_representation(self, representation: Tensor) -> Tensor:
+        """(B, 2, n_bins, T), T a multiple of 8 -> latents (B, 64, T / 8) float32, divided by `latent_scale`."""
+        return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
+
+    @torch.no_grad()
+    def decode_representation(
+        self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None
+    ) -> Tensor:
+        """Latents and unit noise -> representation, by `consistency.sample`.
+
+        Args:
+            latents: (B, 64, L), as `encode_representation` returns them.
+            noise: (B, 2, n_bins, 8 L) of unit variance.
+            n_steps: denoising steps.
+            renoise: noise of the later steps, see `consistency.sample`.
+
+        Returns:
+            (B, 2, n_bins, 8 L) float32.
+        """
+        pyramid = self.decoder((latents.to(self.device) * self.config.latent_scale).to(self.dtype))
+        return consistency.sample(
+            self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
+        )
+
+    # --- audio -------------------------------------------------------------------------------------------------
+
+    def n_latents(self, n_samples: int) -> int:
+        """Latents that cover `n_samples` samples at the model's rate: ceil((n_samples + 3 hops) / 4096)."""
+        return -(-(n_samples + self._lead) // self.config.downsampling_ratio)
+
+    @property
+    def _lead(self) -> int:
+        # The first 3 hops of an STFT are covered by fewer than 4 windows: pad that much in front of the audio.
+        return self.config.n_fft - self.config.hop_length
+
+    def encode(self, audio: Array, sample_rate: int | None = None) -> Array:
+        """Audio -> latents.
+
+        Args:
+            audio: (…, samples), see the class.
+            sample_rate: its rate in Hz; the model's own (44.1 kHz) if None.
+
+        Returns:
+            (…, 64, L), L = `n_latents(samples at the model's rate)`; of about unit variance (tanh latents / 0.06 for
+            the published weights, in +-1 / 0.06).
+
+        Raises:
+            AudioError: for audio that is empty, not finite, or oddly shaped.
+        """
+        return self._analyse(audio, sample_rate, self.encode_representation)
+
+    def features(self, audio: Array, sample_rate: int | None = None) -> Array:
+        """Audio -> the encoder features that Table 1 probes, (…, 8192, L); not scaled. See `encode`."""
+        return self._analyse(audio, sample_rate, self.features_representation)
+
+    def _analyse(self, audio: Any, sample_rate: int | None, network: Any) -> Any:
+        array = as_channels_first(audio)
+        leading = () if np.ndim(audio) == 1 else array.shape[:-1]
+        array = resample(array, sample_rate or self.config.sample_rate, self.config.sample_rate)
+        items = torch.from_numpy(array.reshape(-1, array.shape[-1]))
+        latents = self.n_latents(items.shape[-1])
+        if latents > self.WINDOW_LATENTS:
+            from m2l.streaming import analyse_long  # streaming builds on this module
+
+            out = analyse_long(self, items, network)
+        else:
+            padding = (self._lead, latents * self.config.downsampling_ratio - items.shape[-1])
+            out = self._batched(
+                lambda part: network(waveform_to_representation(part, self.config)),
+                nn.functional.pad(items, padding),
+            )
+        return _like(audio, out.reshape(*leading, *out.shape[1:]))
+
+    def _batched(self, call: Callable[..., Tensor], *items: Tensor) -> Tensor:
+        # One item at a time on the CPU, where a batch only costs memory.
+        size = 1 if self.device.type == "cpu" else self.BATCH_ITEMS
+        parts = zip(*(tensor.split(size) for tensor in items), strict=True)
+        return torch.cat([call(*(tensor.to(self.device) for tensor in part)) for part in parts])
+
+    def decode(
+        self,
+        latents: Array,
+        length: int | None = None,
+        *,
+        sample_rate: int | None = None,
+        n_steps: int = 1,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | np.ndarray | None = None,
+    ) -> Array:
+        """Latents -> audio.
+
+        Args:
+            latents: (…, 64, L) as `encode` returns them.
+            length: samples to return at `sample_rate`; if None, all that the latents cover.
+            sample_rate: of the result; the model's own if None.
+            n_steps: denoising steps; one is the paper's choice.
+            seed: of the noise, which depends on (seed, item, position) alone. Same seed, same audio.
+            generator: source of the noise instead of `seed`.
+            noise: unit-variance start noise (items, 2, n_bins, 8 L) instead of either.
+
+        Returns:
+            (…, length) float32 in [-1, 1].
+
+        Raises:
+            ValueError: for latents or noise of a wrong shape, or not finite.
+        """
+        tensor = latents if isinstance(latents, Tensor) else torch.from_numpy(np.asarray(latents))
+        config = self.config
+        if tensor.dim() < 2 or tensor.shape[-2] != config.latent_dim or 0 in tensor.shape:
+            raise ValueError(
+                f"latents must be (…, {config.latent_dim}, L) with L > 0, not {tuple(tensor.shape)}"
+            )
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise ValueError(f"latents must be finite floating point numbers ({tensor.dtype})")
+        items = tensor.reshape(-1, *tensor.shape[-2:]).float()
+        rate = sample_rate or config.sample_rate
+        covered = tensor.shape[-1] * config.downsampling_ratio - self._lead
+        if noise is None and generator is None and items.shape[-1] > self.WINDOW_LATENTS:
+            from m2l.streaming import synthesise_long
+
+            audio = synthesise_long(self, items, n_steps=n_steps, seed=seed)
+        else:
+            audio = self._synthesise(items, n_steps, self._noise(items, seed, generator, noise))
+        array = resample(audio[:, self._lead : self._lead + covered].cpu().numpy(), config.sample_rate, rate)
+        if length is not None:
+            if length < 1:
+                raise ValueError(f"length must be at least 1 sample, not {length}")
+            array = fit_length(array, length)
+        # Resampling overshoots a little at full scale.
+        array = np.clip(array, -1.0, 1.0)
+        return _like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
+
+    def _synthesise(self, items: Tensor, n_steps: int, noise: Callable[[int], Tensor]) -> Tensor:
+        def part(latents: Tensor, index: Tensor) -> Tensor:
+            chosen = index.tolist()
+            representation = self.decode_representation(
+                latents,
+                noise(0)[chosen],
+                n_steps=n_steps,
+                renoise=lambda x, step: noise(step)[chosen].to(x.device),
+            )
+            return representation_to_waveform(representation, self.config)
+
+        return self._batched(part, items, torch.arange(len(items)))
+
+    def _noise(
+        self, items: Tensor, seed: int, generator: torch.Generator | None, noise: Any
+    ) -> Callable[[int], Tensor]:
+        """Unit noise for all items at a denoising step, drawn once per step."""
+        config = self.config
+        shape = (len(items), 2, config.n_bins, items.shape[-1] * config.time_downsampling)
+        if noise is not None:
+            start = torch.as_tensor(noise, dtype=torch.float32)
+            if tuple(start.shape) != shape:
+                raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
+            if not bool(start.isfinite().all()):
+                raise ValueError("noise holds NaN or infinite values")
+
+        @lru_cache(maxsize=None)
+        def draw(step: int) -> Tensor:
+            if noise is not None and step == 0:
+                return start
+            if generator is not None:
+                return torch.randn(shape, generator=generator, device=generator.device)
+            return latent_noise(config, seed=seed, n_items=shape[0], n_latents=items.shape[-1], step=step)
+
+        return draw
+
+    def reconstruct(
+        self, audio: Array, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0
+    ) -> Array:
+        """`decode(encode(audio))` at the input's rate, kind and shape: exactly as many samples come back."""
+        samples = as_channels_first(audio).shape[-1]
+        latents = self.encode(audio, sample_rate)
+        return self.decode(latents, samples, sample_rate=sample_rate, n_steps=n_steps, seed=seed)
+
+
+def _like(original: Any, result: Tensor) -> Any:
+    if isinstance(original, Tensor):
+        return result.to(original.device)
+    return result.cpu().numpy()
+
+
+def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """The torch dtype of a name such as "bfloat16"; float32 for None.
+
+    Raises:
+        ValueError: unless it is float32, bfloat16 or float16.
+    """
+    if dtype is None:
+        return torch.float32
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype in DTYPES.values():
+        return dtype  # type: ignore[return-value]
+    raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+
+
+def default_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; CUDA if None and there is one, else the CPU.
+
+    Raises:
+        ValueError: if it does not exist here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return chosen

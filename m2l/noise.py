@@ -1,0 +1,52 @@
+"""Decoding noise that depends on where it is used, and on nothing else.
+
+Every latent of every item has its own random stream, keyed by (seed, item, denoising step, latent index). So a
+decode gives the same audio whole or in windows, in any order and with any number of workers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m2l.config import Music2LatentConfig
+
+
+def latent_noise(
+    config: Music2LatentConfig,
+    *,
+    seed: int,
+    n_items: int,
+    n_latents: int,
+    first_latent: int = 0,
+    first_item: int = 0,
+    step: int = 0,
+) -> Tensor:
+    """Unit-variance noise for a stretch of latents.
+
+    Args:
+        config: gives bins and frames per latent.
+        seed: any non-negative integer.
+        n_items: items (channels of the audio, say), numbered from `first_item`.
+        n_latents: latents, numbered from `first_latent`.
+        first_latent: position of the stretch in the whole signal.
+        first_item: number of the first item.
+        step: denoising step the noise is for; 0 is the start.
+
+    Returns:
+        (n_items, 2, n_bins, n_latents * time_downsampling) float32 on the CPU.
+
+    Raises:
+        ValueError: if seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, is {seed}")
+    frames = config.time_downsampling
+    noise = np.empty((n_items, 2, config.n_bins, n_latents, frames), dtype=np.float32)
+    for item in range(n_items):
+        for latent in range(n_latents):
+            key = np.random.SeedSequence([seed, first_item + item, step, first_latent + latent])
+            stream = np.random.Generator(np.random.SFC64(key))
+            noise[item, :, :, latent] = stream.standard_normal((2, config.n_bins, frames), dtype=np.float32)
+    return torch.from_numpy(noise.reshape(n_items, 2, config.n_bins, n_latents * frames))
