@@ -1,0 +1,1 @@
+"""Metrics: pure functions `metric(preds, target, ...)`, and mergeable accumulators for corpus metrics."""

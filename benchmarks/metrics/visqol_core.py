@@ -1,0 +1,309 @@
+"""ViSQOL v3 on two mono signals of one sample rate: the stages in the order in which audio flows.
+
+    align as a whole -> match loudness -> gammatone spectrograms -> match patches -> align each patch
+    -> NSIM per band -> MOS
+
+A `Reference` keeps what depends on the reference alone, so that many estimates pay for it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics.visqol_align import (
+    best_lags,
+    correlation_length,
+    envelope_spectra,
+    shift,
+    usable_lag,
+)
+from benchmarks.metrics.visqol_gammatone import FilterBank, band_rms, make_filter_bank, to_decibels
+from benchmarks.metrics.visqol_modes import (
+    HOP_FRACTION,
+    MIN_VNSIM,
+    SEARCH_RADIUS_PATCHES,
+    Mode,
+    hop_length,
+    window_length,
+)
+from benchmarks.metrics.visqol_nsim import apply_floors, band_similarity
+from benchmarks.metrics.visqol_patches import PatchPlan, n_required_frames, patch_starts, plan_patches
+from benchmarks.metrics.visqol_result import VisqolResult
+from benchmarks.metrics.visqol_search import Match, match_patches
+
+#: Maps the mean NSIM of each band to MOS-LQO.
+Mapper = Callable[[NDArray[np.float64]], float]
+#: Called with a stage's name when it ends; for profiles.
+Lap = Callable[[str], None]
+
+
+def no_lap(stage: str) -> None:
+    pass
+
+
+class TooShortError(ValueError):
+    """A signal has too few samples for a single patch, or nothing in it can be scored."""
+
+
+@dataclass
+class Reference:
+    """The reference side of a measurement.
+
+    Attributes:
+        signal: mono, (samples,), float64.
+        mode: audio or speech.
+        sample_rate: in Hz.
+        bank: the gammatone filter bank.
+        decibels: spectrogram before flooring, (bands, frames).
+        starts: first frame of each patch.
+        rms: of the whole signal.
+    """
+
+    signal: NDArray[np.float64]
+    mode: Mode
+    sample_rate: int
+    bank: FilterBank
+    decibels: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    rms: float
+    _spectra: dict[int, NDArray[np.complex64]] = field(default_factory=dict, repr=False)
+    _slice_spectra: dict[tuple[int, int, int], NDArray[np.complex64]] = field(
+        default_factory=dict, repr=False
+    )
+    _slice_decibels: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict, repr=False)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds between frames: a quarter of the window, before the hop is rounded to samples."""
+        return window_length(self.sample_rate) * HOP_FRACTION / self.sample_rate
+
+    def spectrum(self, n_fft: int) -> NDArray[np.complex64]:
+        """Spectrum of the whole envelope, (1, n_fft // 2 + 1), kept for the next estimate."""
+        if n_fft not in self._spectra:
+            n = np.array([len(self.signal)])
+            self._spectra[n_fft] = envelope_spectra(self.signal, np.zeros_like(n), n, n_fft)
+        return self._spectra[n_fft]
+
+    def slice_spectra(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64], n_fft: int
+    ) -> NDArray[np.complex64]:
+        """Spectra of the envelopes of slices, kept per slice."""
+        keys = [(int(a), int(b), n_fft) for a, b in zip(starts, stops, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._slice_spectra]
+        if new:
+            spectra = envelope_spectra(self.signal, starts[new], stops[new], n_fft)
+            self._slice_spectra.update((keys[i], row) for i, row in zip(new, spectra, strict=True))
+        return np.stack([self._slice_spectra[key] for key in keys])
+
+    def slice_decibels(self, start: int, n_frames: int, keep: bool) -> NDArray[np.float64]:
+        """Spectrogram of `n_frames` frames from sample `start`; frames on the hop grid are at hand."""
+        key = (start, n_frames)
+        if key in self._slice_decibels:
+            return self._slice_decibels[key]
+        decibels = frames_at(self.signal, self.decibels, self.bank, start, n_frames)
+        if keep:
+            self._slice_decibels[key] = decibels
+        return decibels
+
+
+def frames_at(
+    signal: NDArray[np.float64], decibels: NDArray[np.float64], bank: FilterBank, start: int, n_frames: int
+) -> NDArray[np.float64]:
+    """Frames from sample `start`: taken from `decibels` if `start` is on the hop grid, else computed."""
+    frame, rest = divmod(start, bank.hop)
+    if rest == 0 and frame + n_frames <= decibels.shape[1]:
+        return decibels[:, frame : frame + n_frames]
+    return to_decibels(band_rms(signal, bank, start=start, n_frames=n_frames)).T
+
+
+def mean_square_root(signal: NDArray[np.float64]) -> float:
+    """RMS of a signal."""
+    return float(np.sqrt(np.dot(signal, signal) / len(signal)))
+
+
+def spectrogram(signal: NDArray[np.float64], bank: FilterBank) -> NDArray[np.float64]:
+    """Gammatone spectrogram in dB before flooring, (bands, frames)."""
+    return np.ascontiguousarray(to_decibels(band_rms(signal, bank)).T)
+
+
+def prepare(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Reference:
+    """Everything that depends on the reference alone.
+
+    Args:
+        signal: mono, (samples,), float64.
+        sample_rate: in Hz.
+        mode: audio or speech.
+
+    Raises:
+        TooShortError: no patch fits into the signal, or (speech) none has voice activity.
+    """
+    signal = np.ascontiguousarray(signal, dtype=np.float64)
+    bank = make_filter_bank(sample_rate, mode.n_bands, mode.max_frequency)
+    n_frames, wanted = bank.n_frames(len(signal)), n_required_frames(mode)
+    if n_frames < wanted:
+        shortest = window_length(sample_rate) + (wanted - 1) * hop_length(sample_rate)
+        raise TooShortError(
+            f"target has {len(signal)} samples at {sample_rate} Hz; "
+            f"ViSQOL needs at least {max(shortest, window_length(sample_rate) + 1)}"
+        )
+    starts = patch_starts(signal, n_frames, bank.hop, mode)
+    if not len(starts):
+        raise TooShortError("target has no voice activity (every frame is below the level that counts)")
+    decibels = spectrogram(signal, bank)
+    return Reference(signal, mode, sample_rate, bank, decibels, starts, mean_square_root(signal))
+
+
+def align(reference: Reference, preds: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Align the estimate as a whole.
+
+    Returns:
+        The aligned estimate, and the lag in samples.
+    """
+    n = max(len(reference.signal), len(preds))
+    n_fft = correlation_length(n)
+    stop = np.array([len(preds)])
+    spectrum = envelope_spectra(preds, np.zeros_like(stop), stop, n_fft)
+    lag = int(best_lags(reference.spectrum(n_fft), spectrum, n_fft, n)[0])
+    lag = usable_lag(lag, len(reference.signal))
+    return np.ascontiguousarray(shift(preds, lag)), lag
+
+
+def _patch_lags(reference: Reference, preds: NDArray[np.float64], plan: PatchPlan) -> NDArray[np.int64]:
+    """Lag of each patch's slice of audio, 0 where it is not believed."""
+    lags = np.zeros(len(plan.target_start), dtype=np.int64)
+    n_target = plan.target_stop - plan.target_start
+    longest = np.maximum(n_target, plan.preds_stop - plan.preds_start)
+    for n in np.unique(longest):
+        rows = np.flatnonzero(longest == n)
+        n_fft = correlation_length(int(n))
+        lags[rows] = best_lags(
+            reference.slice_spectra(plan.target_start[rows], plan.target_stop[rows], n_fft),
+            envelope_spectra(preds, plan.preds_start[rows], plan.preds_stop[rows], n_fft),
+            n_fft,
+            int(n),
+        )
+    return np.where(np.abs(lags) > n_target / 2, 0, lags)
+
+
+def _realigned_patch(
+    reference: Reference,
+    preds: NDArray[np.float64],
+    decibels: NDArray[np.float64],
+    plan: PatchPlan,
+    row: int,
+    lag: int,
+) -> tuple[NDArray[np.float64], tuple[float, float, float, float]] | None:
+    """Band NSIM and times of one patch after aligning its audio; None if too little audio is left."""
+    bank, piece = reference.bank, plan.realign(row, lag, reference.sample_rate)
+    n_frames = bank.n_frames(piece.n_target)
+    if n_frames < 1 or bank.n_frames(piece.n_preds) != n_frames:
+        return None
+    target = reference.slice_decibels(piece.target_start, n_frames, keep=lag <= 0)
+    if piece.preds_zeros:
+        stop = piece.preds_start + piece.n_preds - piece.preds_zeros
+        padded = np.concatenate([np.zeros(piece.preds_zeros), preds[piece.preds_start : stop]])
+        other = to_decibels(band_rms(padded, bank, n_frames=n_frames)).T
+    else:
+        other = frames_at(preds, decibels, bank, piece.preds_start, n_frames)
+    return band_similarity(*apply_floors(target, other)), piece.times
+
+
+def score(
+    reference: Reference, preds: NDArray[np.float64], mapper: Mapper, *, lap: Lap = no_lap
+) -> VisqolResult:
+    """Score one estimate.
+
+    Args:
+        reference: the prepared reference.
+        preds: mono estimate at the reference's rate, (samples,).
+        mapper: mean NSIM of each band to MOS-LQO.
+        lap: told the name of each stage as it ends.
+
+    Raises:
+        TooShortError: `preds` is too short to be scored.
+    """
+    bank, mode = reference.bank, reference.mode
+    preds, lag = align(reference, np.ascontiguousarray(preds, dtype=np.float64))
+    lap("global alignment")
+    if not bank.n_frames(len(preds)):
+        raise TooShortError(
+            f"preds has {len(preds)} samples after alignment; one window has {len(bank.window)}"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        preds = preds * (np.float64(reference.rms) / mean_square_root(preds))
+        lap("loudness")
+        decibels = spectrogram(preds, bank)
+    lap("gammatone")
+    target_floored, preds_floored = apply_floors(reference.decibels, decibels)
+    radius = SEARCH_RADIUS_PATCHES * mode.patch_frames
+    try:
+        match = match_patches(target_floored, preds_floored, reference.starts, mode.patch_frames, radius)
+    except ValueError as error:
+        raise TooShortError(str(error)) from error
+    lap("patch search")
+    bands, times = _patch_similarities(reference, preds, decibels, match, target_floored, preds_floored, lap)
+    result = summarise(reference, match, bands, times, lag, mapper)
+    lap("mapping")
+    return result
+
+
+def _patch_similarities(
+    reference: Reference,
+    preds: NDArray[np.float64],
+    decibels: NDArray[np.float64],
+    match: Match,
+    target_floored: NDArray[np.float64],
+    preds_floored: NDArray[np.float64],
+    lap: Lap,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Band NSIM (patches, bands) and times (patches, 4) after fine alignment, where that is no worse."""
+    width = reference.mode.patch_frames
+    plan, preds = plan_patches(match, reference, preds)
+    found = np.flatnonzero(~match.lost)
+    lags = np.zeros(len(match.starts), dtype=np.int64)
+    if len(found):
+        lags[found] = _patch_lags(reference, preds, plan.take(found))
+    lap("patch alignment")
+    bands = np.zeros((len(match.starts), reference.mode.n_bands))
+    times = plan.coarse_times(match.lost)
+    for p in found:
+        start, offset = match.starts[p], match.offsets[p]
+        patch = np.zeros((len(bands[p]), width))
+        overlap = preds_floored[:, offset : offset + width]
+        patch[:, : overlap.shape[1]] = overlap
+        bands[p] = band_similarity(target_floored[:, start : start + width], patch)
+        fine = _realigned_patch(reference, preds, decibels, plan, p, int(lags[p]))
+        if fine is not None and not fine[0].mean() < bands[p].mean():
+            bands[p], times[p] = fine
+    lap("patch similarity")
+    return bands, times
+
+
+def summarise(
+    reference: Reference,
+    match: Match,
+    bands: NDArray[np.float64],
+    times: NDArray[np.float64],
+    lag: int,
+    mapper: Mapper,
+) -> VisqolResult:
+    """Average the patches and map them to MOS-LQO."""
+    band_nsim = bands.sum(axis=0) / len(bands)
+    vnsim = float(band_nsim.mean())
+    return VisqolResult(
+        moslqo=1.0 if vnsim < MIN_VNSIM else mapper(band_nsim),
+        vnsim=vnsim,
+        band_nsim=band_nsim,
+        center_frequencies=reference.bank.center_frequencies,
+        patch_nsim=bands.mean(axis=1),
+        patch_band_nsim=bands,
+        patch_times=times,
+        lag=lag,
+        sample_rate=reference.sample_rate,
+        dropped_share=match.n_dropped / len(reference.starts),
+        lost_share=float(match.lost.mean()),
+    )
