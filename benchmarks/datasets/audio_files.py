@@ -16,7 +16,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".ai
 
 @dataclass(frozen=True)
 class FileLoader:
-    """Reads `seconds` of a file from `start`, by seeking (nothing before it is decoded where the format allows).
+    """Reads `seconds` of a file from `start`, by seeking to its first sample.
 
     Attributes:
         path: The file.
@@ -88,7 +88,7 @@ def read_excerpt(
                 raise ClipError(f"{path}: no samples")
             if first >= file.frames:
                 raise ClipError(
-                    f"{path}: the excerpt starts at {start} s, the file ends at {file.frames / rate:.3f} s"
+                    f"{path}: the excerpt starts at {start} s, the file has {file.frames / rate:.3f} s"
                 )
             wanted = -1 if seconds is None else round(seconds * rate)
             if first:
