@@ -1,0 +1,287 @@
+"""What an embedder is, which there are, and whether each can run here. Imports no model and no torch.
+
+A name carries everything that changes the number: `clap-music_audioset_epoch_15_esc_90.14@10s-1s` is that
+LAION checkpoint on 10 s windows with a hop of 1 s; a name in square brackets is another package's
+implementation of the same thing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from benchmarks.registry import Registry
+from benchmarks.weight_table import CLAP_TOWERS
+from benchmarks.weights import has_weight, weight_digest
+
+
+class ShortClipError(ValueError):
+    """A clip too short (or empty) to give one embedding; the harness reports it as a row."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A model from mono audio to one embedding per window.
+
+    Attributes:
+        name: registered name.
+        sample_rate: Hz; callers resample before `embed`.
+        dim: size of an embedding.
+    """
+
+    name: str
+    sample_rate: int
+    dim: int
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What decides the numbers: weights digest, window, hop, policies. JSON-ready; part of content keys."""
+        ...
+
+    def embed(self, audio: np.ndarray) -> np.ndarray:
+        """(samples,) float32 mono at `sample_rate` -> (n_windows, dim) float32, n_windows >= 1.
+
+        Raises:
+            ShortClipError: too short for one window.
+            ValueError: not mono, or non-finite samples.
+        """
+        ...
+
+    def embed_batch(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`embed` of each clip; faster on a GPU."""
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory; the next `embed` loads it again."""
+        ...
+
+
+class EmbedderStatus(NamedTuple):
+    """Whether an embedder can run here; if not, why, and the command that helps."""
+
+    available: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmbedderEntry:
+    """What is known of an embedder without importing it.
+
+    Attributes:
+        title: for table headings: model, window, hop.
+        sample_rate: Hz.
+        dim: size of an embedding.
+        weight: its weights in `benchmarks.weight_table`.
+        window: what one embedding covers, in words.
+        hop: distance of successive windows, in words.
+        policy: what happens to clips shorter or longer than the window.
+        options: keyword arguments of the class.
+        packages: packages that must import, beyond the suite's own dependencies.
+        install: how to get those packages.
+    """
+
+    title: str
+    sample_rate: int
+    dim: int
+    weight: str
+    window: str
+    hop: str
+    policy: str
+    options: dict[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    install: str = ""
+
+
+_registry = Registry("embedder", entry_point_group="m2l.embedders")
+_entries: dict[str, EmbedderEntry] = {}
+
+
+def register_embedder(name: str, target: str, entry: EmbedderEntry) -> None:
+    """Add an embedder.
+
+    Args:
+        target: `"module:Class"`, called with `name`, `weights`, `device` and the entry's options. An entry
+            point of group `m2l.embedders` does the same; its class carries the entry as attribute `entry`.
+    """
+    _registry.register(name, target)
+    _entries[name] = entry
+
+
+def list_embedders() -> list[str]:
+    """All names, sorted."""
+    return _registry.names()
+
+
+def embedder_entry(name: str) -> EmbedderEntry:
+    """What is known of an embedder without importing it.
+
+    Raises:
+        UnknownNameError: no such embedder; the message gives the nearest.
+    """
+    _registry.target(name)
+    if name not in _entries:
+        _entries[name] = _registry.load(name).entry
+    return _entries[name]
+
+
+def create_embedder(
+    name: str, weights: str | os.PathLike[str] | None = None, device: str | None = None
+) -> Embedder:
+    """Make an embedder. Its weights are found now and loaded at the first `embed`.
+
+    Args:
+        name: see `list_embedders`.
+        weights: path of the weights instead of the look-up of `benchmarks.weights`.
+        device: torch device; default CUDA if there is one.
+
+    Raises:
+        UnknownNameError: no such embedder.
+        WeightsNotFoundError: weights missing; says how to get them.
+        ImportError: a package that it needs does not import.
+    """
+    options = embedder_entry(name).options
+    embedder: Embedder = _registry.load(name)(name=name, weights=weights, device=device, **options)
+    return embedder
+
+
+def embedder_spec(name: str, weights: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """What decides an embedder's numbers, without loading it (the weights are hashed).
+
+    Raises:
+        UnknownNameError: no such embedder.
+        WeightsNotFoundError: weights missing.
+    """
+    entry = embedder_entry(name)
+    return {
+        "name": name,
+        "target": _registry.target(name),
+        "sample_rate": entry.sample_rate,
+        "dim": entry.dim,
+        "window": entry.window,
+        "hop": entry.hop,
+        "policy": entry.policy,
+        "options": entry.options,
+        "weights": entry.weight,
+        "weights_sha256": weight_digest(entry.weight, weights),
+    }
+
+
+def embedder_status(name: str, weights: str | os.PathLike[str] | None = None) -> EmbedderStatus:
+    """Whether an embedder can run here, and if not why and what to do. Imports neither it nor torch.
+
+    Raises:
+        UnknownNameError: no such embedder.
+    """
+    entry = embedder_entry(name)
+    for package in entry.packages:
+        if find_spec(package) is None:
+            return EmbedderStatus(False, f"package {package!r} is not installed. To get it: {entry.install}")
+    if entry.packages and (error := _import_error(entry.packages)):
+        return EmbedderStatus(False, f"{' or '.join(entry.packages)} does not import: {error}")
+    return EmbedderStatus(*has_weight(entry.weight, weights))
+
+
+@lru_cache(maxsize=16)
+def _import_error(packages: tuple[str, ...]) -> str:
+    """Last line of the error of importing `packages` in a process of its own; empty if they import.
+
+    Installed is not enough: these packages pull builds of torchaudio and torchvision that break on import.
+    """
+    code = f"import {', '.join(packages)}"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return "timed out after 300 s"
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+
+
+def _register_all() -> None:
+    vggish = EmbedderEntry(
+        title="VGGish (0.96 s)",
+        sample_rate=16000,
+        dim=128,
+        weight="vggish",
+        window="0.96 s (96 frames of 10 ms)",
+        hop="0.96 s",
+        policy="incomplete last window dropped; clips under 0.975 s are an error; no PCA, no final ReLU",
+    )
+    register_embedder("vggish", "benchmarks.embedders.vggish:VGGishEmbedder", vggish)
+    parity = {"install": "pip install 'm2l[parity]' in an environment of its own"}
+    register_embedder(
+        "vggish[frechet-audio-distance]",
+        "benchmarks.embedders.backends:FrechetAudioDistanceVGGish",
+        _with(
+            vggish, title="VGGish by frechet-audio-distance", packages=("frechet_audio_distance",), **parity
+        ),
+    )
+    for hop, title in ((93, "MusiCNN-MSD (3 s, hop 1.5 s)"), (187, "MusiCNN-MSD (3 s)")):
+        register_embedder(
+            "musicnn-msd" if hop == 93 else "musicnn-msd@3s",
+            "benchmarks.embedders.musicnn:MusiCNNEmbedder",
+            EmbedderEntry(
+                title=title,
+                sample_rate=16000,
+                dim=200,
+                weight="musicnn-msd",
+                window="2.992 s (187 frames of 16 ms)",
+                hop=f"{hop * 0.016:g} s ({hop} frames)",
+                policy="incomplete last window dropped; shorter clips repeat their spectrogram to one window; "
+                "output of the first dense layer before ReLU and batch normalisation (model/dense/BiasAdd)",
+                options={"hop_frames": hop},
+            ),
+        )
+    for stem, tower in CLAP_TOWERS.items():
+        _register_clap(stem, tower, parity)
+
+
+def _register_clap(stem: str, tower: str, parity: dict[str, Any]) -> None:
+    whole = EmbedderEntry(
+        title=f"CLAP {stem} (per file)",
+        sample_rate=48000,
+        dim=512,
+        weight=f"clap-{stem}",
+        window="10 s, one per file",
+        hop="none",
+        policy="as frechet-audio-distance: shorter clips are repeated as often as they fit, then zero-padded; "
+        "of longer clips the middle 10 s are taken (there: a random 10 s)",
+        options={"tower": tower, "mode": "file"},
+    )
+    register_embedder(f"clap-{stem}@file", "benchmarks.embedders.clap:ClapEmbedder", whole)
+    register_embedder(
+        f"clap-{stem}@10s-1s",
+        "benchmarks.embedders.clap:ClapEmbedder",
+        _with(
+            whole,
+            title=f"CLAP {stem} (10 s, hop 1 s)",
+            window="10 s",
+            hop="1 s",
+            policy="as fadtk: samples rounded to 16 bit, windows past the end zero-padded",
+            options={"tower": tower, "mode": "windows"},
+        ),
+    )
+    register_embedder(
+        f"clap-{stem}@file[laion-clap]",
+        "benchmarks.embedders.backends:LaionClap",
+        _with(
+            whole,
+            title=f"CLAP {stem} (per file) by laion-clap",
+            options={"tower": tower},
+            packages=("laion_clap",),
+            **parity,
+        ),
+    )
+
+
+def _with(entry: EmbedderEntry, **changes: Any) -> EmbedderEntry:
+    return EmbedderEntry(**{**entry.__dict__, **changes})
+
+
+_register_all()
