@@ -6,8 +6,10 @@ import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -225,12 +227,26 @@ class ArrayReader(_Blocks):
         return self._audio[:, self.source_samples : self.source_samples + BLOCK_FRAMES]
 
 
+def _write_error(path: Path, reason: str) -> OSError:
+    """libsndfile's failed write with the cause that it does not tell."""
+    if shutil.disk_usage(path.parent).free < 2**20:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(errno.EIO, reason)
+
+
 class AudioWriter:
     """The blocks of an open file; made by `audio_writer`."""
 
     def __init__(
-        self, file: soundfile.SoundFile, sample_rate: int, channels: int, frames: int | None, source_rate: int
+        self,
+        path: Path,
+        file: soundfile.SoundFile,
+        sample_rate: int,
+        channels: int,
+        frames: int | None,
+        source_rate: int,
     ) -> None:
+        self._path = path
         self.sample_rate = sample_rate
         self.channels = channels
         self.frames_written = 0
@@ -255,7 +271,7 @@ class AudioWriter:
                 self._file.write(part)
             # soundfile asserts that libsndfile wrote as much as it was given.
             except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
-                raise OSError(errno.EIO, f"{reason_of(error)} (is the disk full?)") from error
+                raise _write_error(self._path, reason_of(error)) from error
         self.frames_written += block.shape[1]
 
     def _finish(self) -> None:
@@ -308,7 +324,9 @@ def audio_writer(
                 f"{rate} Hz: {reason_of(error)}"
             ) from error
         with file:
-            writer = AudioWriter(file, rate, channels, frames, check_sample_rate(source_rate or rate))
+            writer = AudioWriter(
+                partial, file, rate, channels, frames, check_sample_rate(source_rate or rate)
+            )
             yield writer
             writer._finish()
         # libsndfile says nothing when its last bytes did not fit on the disk.

@@ -1,0 +1,197 @@
+"""`m2l encode | decode | reconstruct | info`: arguments, exit codes, and nothing else.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 some file failed, 2 usage, 3 data or
+weights missing or unreadable, 130 interrupted. The work is in `m2l.cli_run` and `m2l.cli_info`, imported when a
+command runs, so that `m2l --help` does not load torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+
+_CHECKPOINT_HELP = (
+    "shipped checkpoint's name, folder, .safetensors or published .pt file, or SonyCSLParis/music2latent; "
+    "random:PRESET or random:PRESET:SEED for untrained weights (for tests)"
+)
+
+
+class UsageError(Exception):
+    """Arguments that argparse accepts and that still make no sense together."""
+
+
+class MissingError(Exception):
+    """Data or weights that are not there, or cannot be read."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed its message
+        return int(stop.code or 0)
+    previous = _interrupt_on_sigterm()
+    try:
+        return _run(args)
+    except UsageError as error:
+        return _fail(error, USAGE)
+    except MissingError as error:
+        return _fail(error, MISSING)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except BrokenPipeError:  # `m2l … | head`: keep the interpreter from complaining at exit, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "info":
+        from m2l.cli_info import run_info
+
+        return run_info(args)
+    from m2l.cli_run import run_files
+
+    return run_files(args)
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"m2l: {message}", file=sys.stderr)
+    return code
+
+
+def _interrupt_on_sigterm() -> Any:
+    """Let a polite kill clean up like Ctrl-C does. Only the main thread may set handlers."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        return signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="m2l",
+        description="Music2Latent: music to 64-dimensional latents at 11 Hz, and back in one step.",
+        epilog="A folder run that was stopped goes on where it was: run the same command again.",
+    )
+    from m2l import __version__
+
+    parser.add_argument("--version", action="version", version=f"m2l {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    encode = commands.add_parser("encode", help="audio files to latents files")
+    _add_files(encode, "audio files or folders of them", "latents file (.safetensors) or folder")
+    _add_model(encode, required=True)
+
+    decode = commands.add_parser("decode", help="latents files back to audio files")
+    _add_files(decode, "latents files or folders of them", "audio file or folder")
+    _add_model(decode, required=False)
+    _add_sampling(decode)
+    decode.add_argument(
+        "--force", action="store_true", help="decode with a checkpoint other than the one that encoded"
+    )
+
+    reconstruct = commands.add_parser("reconstruct", help="audio files through the model and back")
+    _add_files(reconstruct, "audio files or folders of them", "audio file or folder")
+    _add_model(reconstruct, required=True)
+    _add_sampling(reconstruct)
+
+    info = commands.add_parser("info", help="what a checkpoint, latents file or audio file is")
+    info.add_argument("targets", nargs="+", metavar="CHECKPOINT|FILE", help=_CHECKPOINT_HELP)
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser, inputs: str, output: str) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="IN", help=inputs)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help=f"{output}; a folder if IN is one or several"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object with the fate of each file"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr, only errors")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make everything again, and replace files in OUT that m2l did not make",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        "--model",
+        metavar="NAME",
+        default="mini" if required else None,
+        help=_CHECKPOINT_HELP + ("; default: mini" if required else "; default: what the latents file names"),
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: cuda if there is one, else cpu")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="precision of the network",
+    )
+    parser.add_argument(
+        "--window",
+        type=_positive,
+        metavar="SECONDS",
+        help="audio seen by the network at once; less needs less memory (default: 30)",
+    )
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    from m2l.audio import FORMATS
+
+    parser.add_argument("--n-steps", type=_count, default=1, metavar="N", help="denoising steps (default: 1)")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of the decoding noise (default: 0)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=[suffix[1:] for suffix in FORMATS],
+        default="wav",
+        metavar="SUFFIX",
+        help=f"of audio written into a folder: {' '.join(s[1:] for s in FORMATS)} (default: wav)",
+    )
+    parser.add_argument(
+        "--subtype", metavar="NAME", help="sample format, such as PCM_16 (default: FLOAT in WAV)"
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be 1 … 1000, not {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be 0 … 2^63 - 1, not {text}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

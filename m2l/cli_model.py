@@ -1,0 +1,64 @@
+"""The model that a command works with, found by the name the user gave."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from m2l.cli import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from m2l.model import Music2Latent
+
+#: Prefix of names of untrained models: only these are ever random.
+RANDOM = "random:"
+
+
+def portable_name(checkpoint: str) -> str:
+    """The name as it is kept in files: paths made absolute, everything else as it is."""
+    if not checkpoint.startswith(RANDOM) and os.path.exists(os.path.expanduser(checkpoint)):
+        return os.path.abspath(os.path.expanduser(checkpoint))
+    return checkpoint
+
+
+def load_model(
+    checkpoint: str, device: str | None = None, dtype: str = "float32"
+) -> tuple[Music2Latent, str]:
+    """The model and its digest.
+
+    The digest is taken before the weights are rounded to `dtype`: latents made in bfloat16 belong to the same
+    checkpoint as those made in float32.
+
+    Raises:
+        UsageError: for an unknown preset, seed or device.
+        MissingError: for weights that are not here, damaged, or unsafe.
+    """
+    from m2l.config import ConfigError
+    from m2l.loading import WeightsNotFoundError
+    from m2l.model import Music2Latent, default_device, torch_dtype
+    from m2l.published import CheckpointError
+
+    try:
+        target = default_device(device)
+    except ValueError as error:
+        raise UsageError(error) from error
+    try:
+        if checkpoint.startswith(RANDOM):
+            preset, _, seed = checkpoint.removeprefix(RANDOM).partition(":")
+            model = Music2Latent.from_config(preset, seed=_whole(seed or "0", checkpoint))
+        else:
+            model = Music2Latent.from_pretrained(checkpoint, device="cpu")
+    except ConfigError as error:
+        raise UsageError(error) from error
+    except (WeightsNotFoundError, CheckpointError, OSError) as error:
+        raise MissingError(error) from error
+    digest = model.digest()
+    return model.to(device=target, dtype=torch_dtype(dtype)).eval().requires_grad_(False), digest
+
+
+def _whole(text: str, checkpoint: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:20]) < 2**63):
+        raise UsageError(
+            f"{checkpoint!r}: the seed after the last colon must be 0 … 2^63 - 1, not {text[:40]!r}"
+        )
+    return int(text)

@@ -1,0 +1,249 @@
+"""Files through the model: `m2l encode`, `decode` and `reconstruct`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from m2l.audio import AudioError, audio_info, output_format
+from m2l.cli import FAILED, FINE, UsageError
+from m2l.cli_files import Job, Record, job_key, plan_jobs
+from m2l.cli_model import load_model, portable_name
+from m2l.latents import LatentsError, LatentsReader
+
+if TYPE_CHECKING:
+    from m2l.model import Music2Latent
+
+
+@dataclass
+class Outcome:
+    """The fate of one input: made, skipped (done already), failed, or not tried (the disk is full)."""
+
+    input: str
+    output: str
+    status: str
+    error: str | None = None
+    #: Seconds of audio, and seconds it took.
+    audio_seconds: float | None = None
+    took: float | None = None
+
+
+@dataclass
+class _Models:
+    """Models by name; the last one stays loaded, since neighbouring files mostly share it."""
+
+    device: str | None
+    dtype: str
+    _name: str = ""
+    _loaded: tuple[Music2Latent, str] | None = field(default=None, repr=False)
+
+    def get(self, name: str) -> tuple[Music2Latent, str]:
+        if self._loaded is None or self._name != name:
+            self._loaded = None  # free the old one first
+            self._loaded, self._name = load_model(name, self.device, self.dtype), name
+        return self._loaded
+
+
+def run_files(args: argparse.Namespace) -> int:
+    """Run the command on all its inputs; returns the exit code."""
+    jobs, folder = plan_jobs(args)
+    if args.command != "encode":
+        _check_format(args, jobs)
+    models = _Models(args.device, args.dtype)
+    if args.checkpoint is not None:
+        model, _ = models.get(args.checkpoint)
+        _window(args, model)
+    record = None
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            record = Record(folder)
+        except OSError as error:
+            raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
+    outcomes = _run_all(args, jobs, models, record)
+    return _report(args, outcomes)
+
+
+def _check_format(args: argparse.Namespace, jobs: list[Job]) -> None:
+    try:
+        output_format(jobs[0].target, args.subtype)
+    except AudioError as error:
+        raise UsageError(error) from error
+
+
+def _window(args: argparse.Namespace, model: Music2Latent) -> int | None:
+    """--window in latents."""
+    if args.window is None:
+        return None
+    from m2l.windows import OVERLAP_LATENTS
+
+    latents = round(args.window * model.config.latent_rate)
+    if latents <= 2 * OVERLAP_LATENTS:
+        least = (2 * OVERLAP_LATENTS + 1) / model.config.latent_rate
+        raise UsageError(f"--window must be at least {least:.2f} s for this model, not {args.window:g}")
+    return latents
+
+
+def _run_all(
+    args: argparse.Namespace, jobs: list[Job], models: _Models, record: Record | None
+) -> list[Outcome]:
+    lengths = [_length(job, args.command) for job in jobs]
+    outcomes: list[Outcome] = []
+    full = False
+    live = not args.quiet and sys.stderr.isatty()
+    # Without a terminal a line per file says as much, and reads better in a log.
+    total = round(sum(lengths))
+    with tqdm(total=total, unit="s", desc=f"m2l {args.command}", disable=not live) as bar:
+        before = 0.0
+        for number, (job, length) in enumerate(zip(jobs, lengths, strict=True), 1):
+            if full:
+                outcomes.append(Outcome(str(job.source), str(job.target), "not tried", "the disk is full"))
+                continue
+
+            def progress(done: float, start: float = before, length: float = length) -> None:
+                # Reconstruction reports its two passes one after the other.
+                share = done / 2 if args.command == "reconstruct" else done
+                bar.update(min(start + min(share, length), total) - bar.n)
+
+            outcome, full = _run_one(args, job, models, record, progress)
+            outcomes.append(outcome)
+            before += length
+            bar.update(min(before, total) - bar.n)
+            _tell(outcome, number, len(jobs), live, args.quiet)
+    return outcomes
+
+
+def _length(job: Job, command: str) -> float:
+    """Seconds of audio behind an input, for the progress bar; 0 if its header does not say."""
+    try:
+        if command == "decode":
+            with LatentsReader(job.source) as reader:
+                return reader.info.duration
+        return audio_info(job.source).duration or 0.0
+    except (ValueError, OSError):  # reported when its turn comes
+        return 0.0
+
+
+def _run_one(
+    args: argparse.Namespace, job: Job, models: _Models, record: Record | None, progress: Any
+) -> tuple[Outcome, bool]:
+    """One job; the flag says that the disk is full and going on is pointless."""
+    outcome = Outcome(os.fspath(job.source), os.fspath(job.target), "made")
+    began = time.monotonic()
+    try:
+        model, digest, checkpoint = _model_for(args, job, models)
+        key = job_key(job.source, _settings(args, digest))
+        if record is not None and job.relative is not None and not args.overwrite:
+            if record.is_done(job.relative, key):
+                outcome.status = "skipped"
+                return outcome, False
+            if os.path.lexists(job.target) and not record.made(job.relative):
+                raise FileExistsError(errno.EEXIST, "exists and was not made by m2l; --overwrite replaces it")
+        if record is not None:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+        outcome.audio_seconds = _convert(args, job, model, digest, checkpoint, progress)
+        if record is not None and job.relative is not None:
+            record.add(job.relative, key)
+        outcome.took = round(time.monotonic() - began, 3)
+        return outcome, False
+    except (AudioError, LatentsError) as error:
+        outcome.error = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        outcome.error = reason if error.filename is None else f"{error.filename}: {reason}"
+        outcome.status = "failed"
+        return outcome, error.errno in (errno.ENOSPC, errno.EDQUOT)
+    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "; a smaller --window needs less memory" if "memory" in str(error).lower() else ""
+        outcome.error = f"{first}{hint}"
+    outcome.status = "failed"
+    return outcome, False
+
+
+def _model_for(args: argparse.Namespace, job: Job, models: _Models) -> tuple[Music2Latent, str, str]:
+    """The model for a job, its digest, and the name to keep; decoding follows the latents file."""
+    if args.command != "decode":
+        return *models.get(args.checkpoint), portable_name(args.checkpoint)
+    with LatentsReader(job.source) as reader:
+        info = reader.info
+    name = args.checkpoint or info.checkpoint
+    if not name:
+        raise LatentsError(f"{job.source} does not name its checkpoint; give --checkpoint")
+    model, digest = models.get(name)
+    info.check_model(model.config, os.fspath(job.source))
+    if digest != info.digest and not args.force:
+        raise LatentsError(
+            f"{job.source} was encoded by other weights ({info.checkpoint or info.model}, {info.digest[:12]}) than "
+            f"{name} ({digest[:12]}); --force decodes all the same"
+        )
+    return model, digest, name
+
+
+def _settings(args: argparse.Namespace, digest: str) -> dict[str, Any]:
+    names = ("command", "dtype", "window", "n_steps", "seed", "subtype")
+    return {"digest": digest, **{name: getattr(args, name, None) for name in names}}
+
+
+def _convert(
+    args: argparse.Namespace, job: Job, model: Music2Latent, digest: str, checkpoint: str, progress: Any
+) -> float:
+    """Do the work; returns seconds of audio."""
+    from m2l import streaming
+
+    window = _window(args, model)
+    if args.command == "encode":
+        return streaming.encode_file(
+            model,
+            job.source,
+            job.target,
+            checkpoint=checkpoint,
+            digest=digest,
+            window=window,
+            progress=progress,
+        ).duration
+    options: dict[str, Any] = {
+        "n_steps": args.n_steps,
+        "seed": args.seed,
+        "subtype": args.subtype,
+        "window": window,
+        "progress": progress,
+    }
+    if args.command == "decode":
+        return streaming.decode_file(model, job.source, job.target, **options).duration
+    rate, _, samples = streaming.reconstruct_file(model, job.source, job.target, **options)
+    return samples / rate
+
+
+def _tell(outcome: Outcome, number: int, total: int, live: bool, quiet: bool) -> None:
+    if outcome.status == "failed":
+        tqdm.write(f"m2l: {outcome.input}: {_without(outcome.input, outcome.error)}", file=sys.stderr)
+    elif not quiet and not live:
+        detail = (
+            "" if outcome.took is None else f" {outcome.audio_seconds:.1f} s of audio in {outcome.took:.1f} s"
+        )
+        print(f"[{number}/{total}] {outcome.status} {outcome.output}{detail}", file=sys.stderr)
+
+
+def _without(name: str, message: str | None) -> str:
+    # "song.wav: song.wav is not readable audio" says the name once too often.
+    return (message or "").removeprefix(f"{name} ").removeprefix(f"{name}: ")
+
+
+def _report(args: argparse.Namespace, outcomes: list[Outcome]) -> int:
+    counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
+    counts["not tried"] = len(outcomes) - sum(counts.values())
+    if args.json:
+        files = [asdict(one) for one in outcomes]
+        print(json.dumps({"command": args.command, "counts": counts, "files": files}, indent=2))
+    else:
+        print(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "made"))
+    return FAILED if counts["failed"] or counts["not tried"] else FINE
