@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from benchmarks.registry import UnknownNameError
@@ -17,9 +18,13 @@ EXECUTORS = ("serial", "loky", "dask", "ray")
 
 
 class Executor(Protocol):
-    """Runs units against the store at `root`."""
+    """Runs units against the store at `root`. A context manager: workers are kept until it is left."""
 
     name: str
+
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
         """Yield one `Done` per unit, as they end. Units given are independent of each other."""
@@ -63,7 +68,20 @@ def available_cpus() -> int:
         return os.cpu_count() or 1
 
 
-class SerialExecutor:
+class _Base:
+    """Entering starts nothing: workers start with the first units."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let workers go."""
+
+
+class SerialExecutor(_Base):
     """Units one after the other in this process."""
 
     name = "serial"
@@ -73,7 +91,7 @@ class SerialExecutor:
             yield execute(unit, root)
 
 
-class LokyExecutor:
+class LokyExecutor(_Base):
     """Units on local processes, through joblib's loky back end."""
 
     name = "loky"
@@ -105,68 +123,82 @@ class LokyExecutor:
                     yield Done(unit.key, unit.stage, unit.name, unit.amount, error=message)
 
 
-class DaskExecutor:
+class DaskExecutor(_Base):
     """Units on a dask cluster: the one at `address`, or local worker processes."""
 
     name = "dask"
 
     def __init__(self, workers: int, address: str | None = None) -> None:
         self.workers, self.address = workers, address
+        self._client: Any = None
+        self._cluster: Any = None
 
-    def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
+    def _start(self) -> Any:
         try:
-            from distributed import Client, LocalCluster, as_completed
+            from distributed import Client, LocalCluster
         except ImportError:
             raise ImportError("executor 'dask' needs the extra: pip install 'm2l[dask]'") from None
-        cluster = None
-        if not self.address:
-            cluster = LocalCluster(
-                n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=40
-            )
-        try:
-            with Client(self.address or cluster) as client:
-                futures = {
-                    client.submit(execute, unit, root, key=f"m2l-{unit.key}", pure=True, retries=2): unit
-                    for unit in units
-                }
-                for future in as_completed(list(futures)):
-                    yield _outcome(futures[future], future.result)
-                    future.release()
-        finally:
-            if cluster is not None:
-                cluster.close()
+        if self._client is None:
+            if not self.address:
+                self._cluster = LocalCluster(
+                    n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=40
+                )
+            self._client = Client(self.address or self._cluster)
+        return self._client
+
+    def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
+        if not units:
+            return
+        client = self._start()
+        from distributed import as_completed
+
+        futures = {client.submit(execute, unit, root, pure=False, retries=2): unit for unit in units}
+        for future in as_completed(list(futures)):
+            yield _outcome(futures[future], future.result)
+            future.release()
+
+    def close(self) -> None:
+        for part in (self._client, self._cluster):
+            if part is not None:
+                part.close()
+        self._client = self._cluster = None
 
 
-class RayExecutor:
+class RayExecutor(_Base):
     """Units on a ray cluster: the one at `address`, or local worker processes."""
 
     name = "ray"
 
     def __init__(self, workers: int, address: str | None = None) -> None:
         self.workers, self.address = workers, address
+        self._started = False
 
     def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
+        if not units:
+            return
         try:
             import ray
         except ImportError:
             raise ImportError("executor 'ray' needs the extra: pip install 'm2l[ray]'") from None
-        started = not ray.is_initialized()
-        if started:
-            options: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False}
+        if not ray.is_initialized():
             if self.address:
                 ray.init(address=self.address, log_to_driver=False)
             else:
-                ray.init(num_cpus=self.workers, **options)
-        try:
-            remote = ray.remote(num_cpus=1, max_retries=2)(execute)
-            pending = {remote.remote(unit, root): unit for unit in units}
-            while pending:
-                ready, _ = ray.wait(list(pending), num_returns=1)
-                for reference in ready:
-                    yield _outcome(pending.pop(reference), lambda ref=reference: ray.get(ref))
-        finally:
-            if started:
-                ray.shutdown()
+                ray.init(num_cpus=self.workers, log_to_driver=False, include_dashboard=False)
+            self._started = True
+        remote = ray.remote(num_cpus=1, max_retries=2)(execute)
+        pending = {remote.remote(unit, root): unit for unit in units}
+        while pending:
+            ready, _ = ray.wait(list(pending), num_returns=1)
+            for reference in ready:
+                yield _outcome(pending.pop(reference), partial(ray.get, reference))
+
+    def close(self) -> None:
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
 
 
 def _outcome(unit: Unit, result: Any) -> Done:

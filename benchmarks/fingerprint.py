@@ -81,6 +81,14 @@ def code_digest(*modules: str) -> str:
     return _code_digest(tuple(sorted(set(modules))))
 
 
+def module_digest(name: str) -> str:
+    """Digest of one module's code, without what it imports."""
+    path = _source(name)
+    if path is None:
+        raise ModuleNotFoundError(f"no source file for module {name!r}", name=name)
+    return _parse(name, path)[0]
+
+
 @cache
 def _code_digest(modules: tuple[str, ...]) -> str:
     seen: dict[str, str] = {}

@@ -91,7 +91,7 @@ class Registry:
         """Import and return the factory behind a name."""
         return load_target(self.target(name))
 
-    def create(self, name: str, **options: Any) -> Any:
+    def create(self, name: str, /, **options: Any) -> Any:
         """Call the factory behind a name with `options`."""
         return self.load(name)(**options)
 

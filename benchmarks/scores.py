@@ -29,6 +29,7 @@ class PairMetric:
         note: what exactly is computed.
         target: `"module:function"` of the function.
         modules: modules whose code decides the value; their digest is part of the content key.
+        weights: name of the weights it needs.
     """
 
     name: str
@@ -38,6 +39,7 @@ class PairMetric:
     note: str
     target: str
     modules: tuple[str, ...]
+    weights: str | None = None
 
 
 def si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
@@ -76,6 +78,7 @@ PAIR_METRICS: dict[str, PairMetric] = {
             "ViSQOL v3 in audio mode at 48 kHz (MOS-LQO)",
             "benchmarks.scores:visqol",
             ("benchmarks.metrics.visqol",),
+            weights="visqol-svr",
         ),
     )
 }
@@ -84,10 +87,8 @@ PAIR_METRICS: dict[str, PairMetric] = {
 CORPUS_METRICS: dict[str, tuple[str, int, str]] = {
     "fad": ("FAD", 3, "Fréchet distance of embeddings"),
     "fad_inf": ("FAD∞", 3, "Fréchet distance extrapolated to infinitely many clips"),
-    "kad": ("KAD", 3, "unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 1000"),
+    "kad": ("KAD", 3, "unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 100"),
 }
-
-_SUBSCRIPTS: dict[str, str] = {"vggish": ""}
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,22 @@ class CorpusMetric:
 
     @property
     def title(self) -> str:
+        """The paper's names: FAD is VGGish, FAD_clap any CLAP; others by the embedder's name."""
         title = CORPUS_METRICS[self.distance][0]
-        subscript = _SUBSCRIPTS.get(self.embedder, self.embedder)
-        return f"{title} {subscript}".strip()
+        family = self.embedder.partition("-")[0].partition("@")[0]
+        return title if family == "vggish" else f"{title}_{family}"
 
     @property
     def digits(self) -> int:
         return CORPUS_METRICS[self.distance][1]
+
+    @property
+    def note(self) -> str:
+        """Distance, embedder, checkpoint, window and hop."""
+        from benchmarks.embedders import embedder_entry
+
+        entry = embedder_entry(self.embedder)
+        return f"{CORPUS_METRICS[self.distance][2]}, {entry.title} [{self.embedder}]"
 
 
 def parse_metric(name: str) -> PairMetric | CorpusMetric:

@@ -231,7 +231,7 @@ def _check_type(key: str, value: Any, declared: str) -> None:
         return
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise SuiteError(f"key {key} must be {declared}, got {value!r}")
-    if declared.startswith("list["):
+    if isinstance(value, list):
         inner = {"str": str, "int": int}[declared[5:-1]]
         for item in value:
             if not isinstance(item, inner) or isinstance(item, bool):

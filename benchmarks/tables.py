@@ -146,7 +146,7 @@ class TableResult:
             "comparisons": list(self.comparisons),
             "provenance": self.provenance,
         }
-        return json.dumps(_finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     def to_csv(self) -> str:
         """One line per measured cell and published figure, at full precision."""
@@ -331,12 +331,12 @@ def _exact(number: float | int | None) -> str:
     return "" if number is None else repr(number)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN or infinity: NaN becomes null, infinities become the strings "inf" and "-inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

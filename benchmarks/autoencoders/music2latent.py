@@ -1,0 +1,221 @@
+"""Music2Latent under test: the published weights, the small model that ships, any checkpoint, random weights.
+
+Constructing an adapter reads a header and a digest; torch and the weights are loaded at the first clip.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import m2l
+from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.fingerprint import digest, file_digest
+from m2l.config import Music2LatentConfig, create_config, from_json
+
+if TYPE_CHECKING:
+    from m2l.model import Music2Latent
+
+SHIPPED = Path(m2l.__file__).resolve().parent / "checkpoints"
+
+
+class _Adapter:
+    """What all Music2Latent systems share; subclasses say which weights.
+
+    Channels are independent items for the model; a stereo clip is coded channel by channel.
+    """
+
+    def __init__(self, spec: AutoencoderSpec, device: str) -> None:
+        self._spec, self.device = spec, device
+
+    @property
+    def spec(self) -> AutoencoderSpec:
+        """The spec; the number of parameters is known once the model is loaded."""
+        if "model" in self.__dict__ and self._spec.n_parameters is None:
+            values = self._spec.to_dict() | {"n_parameters": _count(self.model)}
+            self._spec = AutoencoderSpec(**values)
+        return self._spec
+
+    @cached_property
+    def model(self) -> Music2Latent:
+        """The loaded model."""
+        return self._load().to(self.device)
+
+    def _load(self) -> Music2Latent:
+        raise NotImplementedError
+
+    def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Latents `(channels, 64, frames)`."""
+        return self.model.encode(check_audio(audio, sample_rate), sample_rate)
+
+    def decode(
+        self, latents: np.ndarray, *, length: int, sample_rate: int, seed: int = 0, n_steps: int | None = None
+    ) -> np.ndarray:
+        """Audio `(channels, length)`; the noise is a function of `seed`."""
+        return self.model.decode(latents, length, sample_rate=sample_rate, n_steps=n_steps or 1, seed=seed)
+
+    def reconstruct(
+        self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
+    ) -> np.ndarray:
+        audio = check_audio(audio, sample_rate)
+        latents = self.encode(audio, sample_rate)
+        return self.decode(
+            latents, length=audio.shape[1], sample_rate=sample_rate, seed=seed, n_steps=n_steps
+        )
+
+    def features(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The encoder's widest layer `(8192, frames)`, averaged over channels (Table 1)."""
+        return self.model.features(check_audio(audio, sample_rate), sample_rate).mean(axis=0)
+
+
+class Checkpoint(_Adapter):
+    """A checkpoint of your own: `music2latent:PATH`.
+
+    Args:
+        path: a folder with `model.safetensors` and `config.json`, one safetensors file, a `.pt` file in the
+            published form, or the name of a checkpoint that ships.
+        device: where the model runs.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+
+    def __init__(self, path: str, device: str = "cpu", *, name: str | None = None, **facts: Any) -> None:
+        given = Path(path).expanduser()
+        self.path = given if given.exists() else SHIPPED / path
+        if not self.path.exists():
+            shipped = sorted(item.parent.name for item in SHIPPED.glob("*/config.json"))
+            raise FileNotFoundError(
+                f"no checkpoint at {path!r} (checkpoints that ship: {', '.join(shipped) or 'none'})"
+            )
+        weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
+        if not weights.is_file():
+            raise FileNotFoundError(f"no weights at {str(weights)!r}")
+        config, n_parameters = _describe(self.path, weights)
+        facts = {"source": f"checkpoint {self.path.name}"} | _card(self.path) | facts
+        spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_digest(weights), facts)
+        super().__init__(spec, device)
+
+    def _load(self) -> Music2Latent:
+        from m2l.model import Music2Latent
+
+        return Music2Latent.from_pretrained(self.path, device=self.device)
+
+
+class Published(Checkpoint):
+    """The weights of the paper (SonyCSLParis/music2latent, CC BY-NC 4.0), when they are on this machine.
+
+    Raises:
+        WeightsNotFoundError: they are not; the message gives the command that gets them.
+    """
+
+    def __init__(self, device: str = "cpu", path: str | None = None) -> None:
+        from benchmarks.weights import find_weight
+
+        super().__init__(
+            str(find_weight("music2latent", path)),
+            device,
+            name="music2latent",
+            source="SonyCSLParis/music2latent",
+            licence="CC BY-NC 4.0",
+            training_datasets=("mtg-jamendo", "dns4-clean"),
+        )
+
+
+class Mini(Checkpoint):
+    """The small model that ships with this package.
+
+    Raises:
+        FileNotFoundError: this installation has no checkpoint `mini`.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        if not (SHIPPED / "mini" / "model.safetensors").is_file():
+            raise FileNotFoundError(
+                "checkpoint 'mini' is not in this installation (m2l/checkpoints/mini); train one with "
+                "`m2l train --preset mini` and evaluate it as music2latent:DIR"
+            )
+        super().__init__("mini", device, name="music2latent-mini")
+
+
+class RandomInit(_Adapter):
+    """Untrained weights: the floor that training has to leave.
+
+    Args:
+        preset: configuration by name.
+        seed: of the initialisation.
+        device: where the model runs.
+    """
+
+    def __init__(self, preset: str = "mini", seed: int = 0, device: str = "cpu") -> None:
+        self.preset, self.seed = preset, int(seed)
+        self.config = create_config(preset)
+        identity = digest({"config": self.config.to_dict(), "seed": self.seed})
+        facts = {"source": f"random initialisation of preset {preset}, seed {seed}"}
+        spec = _spec("music2latent-random", self.config, None, identity, facts)
+        super().__init__(spec, device)
+
+    def _load(self) -> Music2Latent:
+        from m2l.model import Music2Latent
+
+        return Music2Latent.from_config(self.config, seed=self.seed)
+
+
+def _spec(
+    name: str,
+    config: Music2LatentConfig | None,
+    n_parameters: int | None,
+    weights_digest: str,
+    facts: dict[str, Any],
+) -> AutoencoderSpec:
+    config = config or create_config("paper")
+    return AutoencoderSpec(
+        name=name,
+        sample_rate=config.sample_rate,
+        channels="per_channel",
+        latent_rate=config.latent_rate,
+        latent_dim=config.latent_dim,
+        compression_ratio=config.compression_ratio,
+        n_parameters=n_parameters,
+        n_steps=1,
+        weights_digest=weights_digest,
+        options={"config": digest(config.to_dict())},
+        **facts,
+    )
+
+
+def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int | None]:
+    """Configuration and number of parameters, from headers only; None where only loading tells."""
+    if weights.suffix != ".safetensors":
+        return None, None
+    with open(weights, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    metadata = header.pop("__metadata__", {})
+    n_parameters = sum(int(np.prod(entry["shape"], dtype=np.int64)) for entry in header.values())
+    beside = path / "config.json" if path.is_dir() else None
+    if beside is not None and beside.is_file():
+        return from_json(beside.read_text(encoding="utf-8")), n_parameters
+    return (from_json(metadata["config"]) if "config" in metadata else None), n_parameters
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """Licence and training data from a model card beside the weights, where there is one."""
+    card = path / "card.json"
+    if not card.is_file():
+        return {}
+    record = json.loads(card.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = {}
+    if isinstance(record.get("licence"), str):
+        facts["licence"] = record["licence"]
+    data = record.get("training_datasets")
+    if isinstance(data, list):
+        facts["training_datasets"] = tuple(str(item) for item in data)
+    return facts
+
+
+def _count(model: Music2Latent) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,160 @@
+"""`m2l-bench`: the benchmark's command line.
+
+Sub-commands import what they need when they run: `--help` and `list` load no model and no torch.
+Results go to stdout, progress to stderr. Exit codes: 0 fine, 1 failed units (with --strict also failed
+clips), 2 wrong usage, 3 data, weights or packages missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.registry import UnknownNameError, load_target
+
+OK, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+
+#: Sub-command -> "module:function" taking the rest of the command line.
+FORWARDED = {
+    "fetch": ("benchmarks.fetch:main", "download weights and data sets, with checksums"),
+    "speed": ("benchmarks.cli_speed:main", "race an implementation against its rival, in one run"),
+    "probe": ("probes.runner:main", "Table 1 on its own: tasks and representations"),
+    "doctor": (
+        "benchmarks.doctor:main",
+        "what is installed, which weights and data are there, what is missing",
+    ),
+    "tables": ("benchmarks.cli_tables:tables_main", "measure what is missing and write tables and figures"),
+    "run": ("benchmarks.cli_tables:run_main", "measure only (for shards of a cluster), write no tables"),
+}
+
+_KINDS = ("autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if arguments and arguments[0] in FORWARDED:
+        return _guard(lambda: int(load_target(FORWARDED[arguments[0]][0])(arguments[1:])))
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return USAGE
+    return _guard(lambda: _list(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="m2l-bench", description="Benchmark of music autoencoders.")
+    from m2l import __version__
+
+    parser.add_argument("--version", action="version", version=f"m2l-bench {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, text) in FORWARDED.items():
+        commands.add_parser(name, help=text, add_help=False)
+    listing = commands.add_parser("list", help="names that can be used in suites and on the command line")
+    listing.add_argument("kind", nargs="?", choices=_KINDS, help="one kind (default: all)")
+    listing.add_argument("--json", action="store_true", help="JSON on stdout")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    kinds = [options.kind] if options.kind else list(_KINDS)
+    found = {kind: names_of(kind) for kind in kinds}
+    if options.json:
+        print(json.dumps(found, indent=2, sort_keys=True))
+        return OK
+    for kind, names in found.items():
+        if len(found) > 1:
+            print(f"{kind}:")
+        for name in names:
+            print(f"  {name}" if len(found) > 1 else name)
+    return OK
+
+
+def names_of(kind: str) -> list[str]:
+    """All names of a kind; imports no model."""
+    if kind == "autoencoders":
+        from benchmarks.autoencoders import list_autoencoders
+
+        return list_autoencoders()
+    if kind == "metrics":
+        from benchmarks.scores import list_metrics
+
+        return list_metrics()
+    if kind == "embedders":
+        from benchmarks.embedders import list_embedders
+
+        return list_embedders()
+    if kind == "datasets":
+        from benchmarks.datasets import list_datasets
+
+        return list_datasets()
+    if kind == "suites":
+        from benchmarks.suite import list_suites
+
+        return list_suites()
+    if kind == "tables":
+        from benchmarks.tables import TABLES
+
+        return [*TABLES.names(), "figure2"]
+    from benchmarks.executors import EXECUTORS
+
+    return list(EXECUTORS)
+
+
+def _guard(call: object) -> int:
+    """Run a command; errors a user can act on become one line and an exit code, others stay tracebacks."""
+    from benchmarks.suite import SuiteError
+
+    try:
+        return int(call())  # type: ignore[operator]
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OK
+    except (UnknownNameError, SuiteError, UsageError) as error:
+        print(f"m2l-bench: {error}", file=sys.stderr)
+        return USAGE
+    except ModuleNotFoundError as error:
+        print(f"m2l-bench: {_missing_module(error)}", file=sys.stderr)
+        return MISSING
+    except (FileNotFoundError, ImportError) as error:
+        print(f"m2l-bench: {error}", file=sys.stderr)
+        return MISSING
+
+
+def _missing_module(error: ModuleNotFoundError) -> str:
+    first = (error.name or "").split(".")[0]
+    if first in ("benchmarks", "probes", "m2l"):
+        return f"this installation has no {error.name}"
+    return str(error)
+
+
+class UsageError(ValueError):
+    """An option with a value that makes no sense; the message names it."""
+
+
+def positive_shard(text: str) -> tuple[int, int]:
+    """Parse `i/n`.
+
+    Raises:
+        argparse.ArgumentTypeError: not of that form, or i outside 0 ... n - 1.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N")
+    return int(index), int(count)
+
+
+def results_folder(root: str | Path, suite: str) -> Path:
+    """Where a suite's results are written."""
+    return Path(root) / suite
+
+
+if __name__ == "__main__":
+    sys.exit(main())

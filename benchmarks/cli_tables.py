@@ -1,0 +1,221 @@
+"""`m2l-bench tables` and `m2l-bench run`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cache import Store
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, positive_shard, results_folder
+from benchmarks.executors import EXECUTORS, Executor, make_executor
+from benchmarks.figures import FigureResult
+from benchmarks.figures import build as build_figure2
+from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport, describe_pending
+from benchmarks.suite import Suite, load_suite
+from benchmarks.tables import FORMATS, TABLES, TableResult, write_if_changed
+
+#: What `--only N` stands for.
+PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",)}
+
+
+def tables_main(argv: Sequence[str]) -> int:
+    """Measure what is missing, write `results/<suite>/`, and print the tables."""
+    options = _parser("tables").parse_args(argv)
+    return _run(options, write=True)
+
+
+def run_main(argv: Sequence[str]) -> int:
+    """Measure what is missing (or one shard of it) into the store."""
+    options = _parser("run").parse_args(argv)
+    return _run(options, write=False)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"m2l-bench {command}",
+        description="Measure what the store lacks"
+        + (", then write and print tables and figures." if command == "tables" else "; write no tables."),
+    )
+    add = parser.add_argument
+    add(
+        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
+    )
+    add("--only", action="append", metavar="N", help="only table 1, 2 (with Figure 2) or 3; may be repeated")
+    add("--executor", default="loky", choices=EXECUTORS, help="who computes (loky: local processes)")
+    add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
+    add("--address", metavar="URL", help="a running dask scheduler or ray cluster")
+    add("--overwrite", default="missing", choices=OVERWRITE, help="what to compute again (missing)")
+    add("--limit", type=int, default=0, metavar="N", help="use only the first N clips")
+    add("--device", default="cpu", help="device of neural systems and embedders (cpu)")
+    add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
+    add("--dry-run", action="store_true", help="say what would run and how long, and stop")
+    add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
+    add("--quiet", action="store_true", help="no progress on stderr")
+    if command == "tables":
+        add("--results", default="results", metavar="DIR", help="folder of result files (results)")
+        add("--format", default="md", choices=FORMATS, help="what is printed (md)")
+        add("--json", dest="format", action="store_const", const="json", help="same as --format json")
+    else:
+        add("--shard", type=positive_shard, metavar="I/N", help="only share I (from 0) of N of the work")
+    return parser
+
+
+def _run(options: argparse.Namespace, *, write: bool) -> int:
+    suite = load_suite(options.suite)
+    wanted = _wanted(suite, options.only)
+    try:
+        run = RunOptions(
+            overwrite=options.overwrite,
+            limit=options.limit,
+            shard=getattr(options, "shard", None),
+            dry_run=options.dry_run,
+            device=options.device,
+            quiet=options.quiet,
+        )
+        executor = make_executor(options.executor, workers=options.workers, address=options.address)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    store = Store(options.store)
+    report = RunReport()
+    made: list[TableResult | FigureResult] = []
+    with executor:
+        for name in wanted:
+            found = _build(name, suite, store, executor, run, report)
+            if found is not None:
+                made.append(found)
+    if run.dry_run:
+        print("\n".join(describe_pending(report, store, getattr(executor, "workers", 1))))
+        return OK
+    status = _status(made, report, strict=options.strict)
+    if write and not _write(made, suite, store, options):
+        status = status or FAILED
+    if not write:
+        print(f"{report.computed} units computed, {report.cached} were there, {len(report.failed)} failed")
+    return status
+
+
+def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:
+    if not only:
+        return suite.tables
+    names: list[str] = []
+    for item in ",".join(only).split(","):
+        parts = PARTS.get(item.strip().removeprefix("table"))
+        parts = ("figure2",) if item.strip() == "figure2" else parts
+        if parts is None:
+            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
+        present = [part for part in parts if part in suite.tables]
+        if not present:
+            raise UsageError(f"--only {item}: suite {suite.name!r} has no section [{parts[0]}]")
+        names += [part for part in present if part not in names]
+    return names
+
+
+def _build(
+    name: str, suite: Suite, store: Store, executor: Executor, run: RunOptions, report: RunReport
+) -> TableResult | FigureResult | None:
+    if name == "figure2":
+        figure, done = build_figure2(suite, store, executor, run)
+        report.add(done)
+        return figure
+    try:
+        builder = TABLES.load(name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(TABLES.target(name).partition(":")[0]):
+            raise
+        print(f"{name}: this installation has no {error.name}; left out", file=sys.stderr)
+        return None
+    built = builder(suite, store, executor, run)
+    table, done = built if isinstance(built, tuple) else (built, RunReport())
+    report.add(done)
+    return table
+
+
+def _status(made: Sequence[TableResult | FigureResult], report: RunReport, *, strict: bool) -> int:
+    if report.failed:
+        causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in report.failed.values()})
+        print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
+        return FAILED
+    tables = [item for item in made if isinstance(item, TableResult)]
+    cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
+    if cells and not any(cell.value is not None for cell in cells):
+        return MISSING
+    if strict and any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells):
+        return FAILED
+    return OK
+
+
+def _write(
+    made: Sequence[TableResult | FigureResult], suite: Suite, store: Store, options: argparse.Namespace
+) -> bool:
+    """Write and print; False when `--overwrite never` met a file that would change."""
+    folder = results_folder(options.results, suite.name)
+    fine = True
+    for item in made:
+        if isinstance(item, FigureResult):
+            empty = not item.measured
+            text = item.to_json() if options.format == "json" else item.to_markdown()
+        else:
+            empty = not any(cell.value is not None for row in item.rows for cell in row.cells.values())
+            text = item.render(options.format)
+        if isinstance(item, TableResult) or options.format in ("md", "json"):
+            print(text)
+        if empty:
+            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
+            continue
+        if options.overwrite == "never" and _differs(item, folder):
+            print(
+                f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
+            )
+            fine = False
+            continue
+        paths = item.write(folder, store) if isinstance(item, FigureResult) else item.write(folder)
+        print("written:", *(str(path) for path in paths), file=sys.stderr)
+    costs = cost_record(store, made)
+    if costs["systems"]:
+        write_if_changed(folder / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
+        if options.format == "md":
+            print(_cost_lines(costs))
+    return fine
+
+
+def _differs(item: TableResult | FigureResult, folder: Path) -> bool:
+    path = folder / f"{item.name}.json"
+    return path.is_file() and path.read_text(encoding="utf-8") != item.to_json()
+
+
+def cost_record(store: Store, made: Sequence[TableResult | FigureResult]) -> dict[str, Any]:
+    """Real-time factors on this machine: CPU seconds per second of audio, one thread.
+
+    They are times, so they live beside the tables (`cost.json`) and not in them.
+    """
+    rates = store.rates()
+    names = [row.name for item in made if isinstance(item, TableResult) for row in item.rows]
+    systems = {
+        name: {
+            "cpu_seconds_per_second": float(f"{rates['reconstruct', name]:.3g}"),
+            "real_time_factor": float(f"{1 / rates['reconstruct', name]:.3g}"),
+        }
+        for name in dict.fromkeys(names)
+        if rates.get(("reconstruct", name), 0) > 0
+    }
+    return {
+        "systems": systems,
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, one thread per clip",
+    }
+
+
+def _cost_lines(costs: dict[str, Any]) -> str:
+    from benchmarks.tables import markdown_table
+
+    rows = [
+        [name, f"{values['real_time_factor']:g} x", f"{values['cpu_seconds_per_second'] * 1000:g} ms"]
+        for name, values in costs["systems"].items()
+    ]
+    title = f"Speed of encoding and decoding on this machine ({costs['machine']}; loading included)"
+    return f"{title}\n\n{markdown_table(['', 'real time', 'CPU per second of audio'], rows)}\n"

@@ -1,0 +1,257 @@
+"""Cells of systems x metrics: what Tables 2 and 3 and Figure 2 are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import m2l
+from benchmarks.cache import CorruptEntryError, Result, Store
+from benchmarks.datasets import DataNotFoundError
+from benchmarks.executors import Executor
+from benchmarks.fingerprint import library_versions
+from benchmarks.pipeline import RunOptions, RunReport, run_units
+from benchmarks.plan import Planner, SystemRow
+from benchmarks.scores import PairMetric, parse_metric
+from benchmarks.stages import count_reasons
+from benchmarks.suite import Suite
+from benchmarks.tables import Cell, Column
+from benchmarks.units import Unit
+
+COST_COLUMNS = (
+    Column("n_parameters", "params", None, 2, unit="M"),
+    Column("latent_rate", "latents", None, 2, unit="Hz"),
+    Column("latent_dim", "dim", None, 0),
+    Column("compression_ratio", "ratio", None, 1),
+    Column(
+        "bitrate", "rate", None, 1, unit="kbit/s", note="bit rate measured from the bytes, median of clips"
+    ),
+)
+
+
+@dataclass
+class Measured:
+    """Cells of a block of rows and columns, the scores of clips behind them, and how the run went."""
+
+    rows: list[SystemRow]
+    cells: dict[tuple[str, str], Cell]
+    facts: dict[str, dict[str, Any]]
+    scores: dict[str, dict[str, dict[str, float]]]
+    comparisons: list[dict[str, Any]]
+    report: RunReport
+    n_clips: int
+    manifest: str
+
+
+def measure(
+    planner: Planner,
+    store: Store,
+    executor: Executor,
+    wanted: Sequence[tuple[str, int | None]],
+    metrics: Sequence[str],
+    system_options: Mapping[str, Mapping[str, Any]] | None = None,
+    compare: bool = True,
+) -> Measured:
+    """Run whatever the cells of `wanted` x `metrics` need and read them from the store.
+
+    Args:
+        planner: clips and keys.
+        store, executor: where results are, and who computes missing ones.
+        wanted: systems with their numbers of denoising steps (None: the system's default).
+        metrics: column names.
+        system_options: options of systems by name.
+        compare: also compare every two rows on the same clips.
+    """
+    for name in metrics:
+        parse_metric(name)  # an unknown name fails before anything runs
+    options = planner.options
+    try:
+        n_clips, manifest = len(planner.clips), planner.manifest_digest
+    except (DataNotFoundError, FileNotFoundError) as error:
+        return _without_data(planner, wanted, metrics, str(error))
+    given = system_options or {}
+    rows = [
+        planner.system(name, steps, **_with_device(name, dict(given.get(name, {})), options.device))
+        for name, steps in wanted
+    ]
+    plan: dict[tuple[str, str], Unit | str] = {
+        (row.label, name): planner.cell(row, name) for row in rows for name in metrics
+    }
+    facts = {row.label: planner.facts(row) for row in rows if row.reason is None}
+    comparisons = {}
+    for name in metrics if compare else ():
+        cells = {row.label: plan[row.label, name] for row in rows}
+        units = {label: unit for label, unit in cells.items() if isinstance(unit, Unit)}
+        if len(units) > 1:
+            comparisons[name] = planner.comparison(name, list(units), list(units.values()))
+    targets = [unit for unit in plan.values() if isinstance(unit, Unit)]
+    targets += [*facts.values(), *comparisons.values()]
+    report = run_units(targets, store, executor, options)
+    reader = _Reader(store, executor, options, report)
+    found: dict[tuple[str, str], Cell] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for (label, name), unit in plan.items():
+        if isinstance(unit, str):
+            found[label, name] = Cell(reason=unit)
+            continue
+        result = reader.read(unit)
+        found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
+        if result is not None and isinstance(parse_metric(name), PairMetric):
+            scores.setdefault(name, {})[label] = result.meta["values"]
+    read_facts = {label: reader.read(unit) for label, unit in facts.items()}
+    compared = []
+    for name, unit in comparisons.items():
+        result = reader.read(unit)
+        for record in result.meta["comparisons"] if result else ():
+            compared.append({"metric": name, **record})
+    return Measured(
+        rows,
+        found,
+        {label: dict(result.meta) for label, result in read_facts.items() if result is not None},
+        scores,
+        compared,
+        report,
+        n_clips,
+        manifest,
+    )
+
+
+class _Reader:
+    """Reads units from the store; one that turns out damaged is computed again, once."""
+
+    def __init__(self, store: Store, executor: Executor, options: RunOptions, report: RunReport) -> None:
+        self.store, self.executor, self.options, self.report = store, executor, options, report
+
+    def read(self, unit: Unit) -> Result | None:
+        for attempt in range(2):
+            try:
+                return self.store.get(unit.key)
+            except KeyError:
+                return None
+            except CorruptEntryError:
+                if attempt == 0:
+                    again = replace(self.options, overwrite="missing", quiet=True)
+                    self.report.add(run_units([unit], self.store, self.executor, again))
+        return None
+
+    def reason_cell(self, unit: Unit) -> Cell:
+        failed = self.report.failed.get(unit.key)
+        if failed is not None:
+            return Cell(reason=f"failed in {failed.stage} {failed.name}: {failed.error}")
+        return Cell(reason="not computed yet")
+
+
+def to_cell(result: Result) -> Cell:
+    """A table cell from an aggregate."""
+    meta = result.meta
+    failures = count_reasons(meta.get("failures", {}))
+    if "value" not in meta:
+        reason = meta.get("reason") or ("no clip could be measured" if failures else "no clips")
+        return Cell(reason=reason, failures=failures)
+    details = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
+    return Cell(
+        value=meta["value"],
+        n=meta["n"],
+        median=meta.get("median"),
+        low=meta.get("low"),
+        high=meta.get("high"),
+        failures=failures,
+        details=details | {"failed_clips": dict(sorted(meta.get("failures", {}).items()))},
+    )
+
+
+def metric_column(name: str) -> Column:
+    """Column of a metric."""
+    metric = parse_metric(name)
+    higher = metric.higher_is_better if isinstance(metric, PairMetric) else False
+    return Column(name, metric.title, higher, metric.digits, note=metric.note)
+
+
+def published_columns(columns: Sequence[Column]) -> list[Column]:
+    """Columns for published figures: one per heading, without our windows and checkpoints."""
+    seen: dict[str, Column] = {}
+    for column in columns:
+        key = PUBLISHED_KEYS.get(column.title)
+        if key and key not in seen:
+            seen[key] = replace(column, key=key, note="")
+    return list(seen.values())
+
+
+#: Column title -> key in reference.json.
+PUBLISHED_KEYS = {"SI-SDR": "si_sdr", "ViSQOL": "visqol", "FAD_clap": "fad_clap", "FAD": "fad"}
+
+
+def cost_cells(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Cell]:
+    """What a system costs; "-" where the notion does not apply."""
+    spec = row.spec
+    empty = Cell(reason="-")
+    if spec is None:
+        return {column.key: empty for column in COST_COLUMNS}
+    parameters = spec.n_parameters if spec.n_parameters is not None else facts.get("n_parameters")
+    values = {
+        "n_parameters": parameters / 1e6 if parameters else None,
+        "latent_rate": spec.latent_rate,
+        "latent_dim": spec.latent_dim,
+        "compression_ratio": spec.compression_ratio,
+        "bitrate": facts["bitrate"] / 1e3 if "bitrate" in facts else None,
+    }
+    return {key: empty if value is None else Cell(value=float(value), n=1) for key, value in values.items()}
+
+
+def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON records about a system."""
+    if row.spec is None:
+        return {"available": False, "reason": row.reason}
+    spec = row.spec
+    return {
+        "available": True,
+        "source": spec.source,
+        "licence": spec.licence,
+        "weights_sha256": spec.weights_digest,
+        "sample_rate": spec.sample_rate,
+        "channels": spec.channels,
+        "n_steps": row.n_steps,
+        "options": spec.options,
+        "training_datasets": list(spec.training_datasets),
+        "bitrate_range": facts.get("bitrate_range"),
+    }
+
+
+def notes(suite: Suite, measured: Measured) -> list[str]:
+    """Lines below a measured table."""
+    level = f"{suite.statistics.level * 100:g} %"
+    lines = [
+        f"Mean over clips (corpus value for FAD and KAD) with the {level} bootstrap interval over clips, seed "
+        f"{suite.seed}; systems are compared on the same clips (`comparisons` in the JSON)."
+    ]
+    compared = [record for record in measured.comparisons if "significant" in record]
+    if compared:
+        apart = sum(record["significant"] for record in compared)
+        lines.append(f"{apart} of {len(compared)} pairs of systems differ by their paired interval.")
+    return lines
+
+
+def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
+    """What the numbers rest on; nothing that changes from run to run."""
+    return {
+        "suite": suite.to_dict(),
+        "m2l": m2l.__version__,
+        "n_clips": measured.n_clips,
+        "clips_sha256": measured.manifest,
+        "libraries": library_versions(),
+    }
+
+
+def _with_device(name: str, options: dict[str, Any], device: str) -> dict[str, Any]:
+    if name.startswith("music2latent") and device != "cpu":
+        options.setdefault("device", device)
+    return options
+
+
+def _without_data(
+    planner: Planner, wanted: Sequence[tuple[str, int | None]], metrics: Sequence[str], reason: str
+) -> Measured:
+    rows = [SystemRow(name, None, reason=reason, n_steps=steps) for name, steps in wanted]
+    cells = {(row.label, name): Cell(reason=reason) for row in rows for name in metrics}
+    return Measured(rows, cells, {}, {}, [], RunReport(), 0, "")

@@ -1,0 +1,258 @@
+"""From a suite to finished units: what has to run, in what order, and how long it takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TextIO
+
+from benchmarks.cache import Store
+from benchmarks.executors import Executor
+from benchmarks.units import Done, Unit
+
+OVERWRITE = ("missing", "always", "never", "cache-only")
+
+
+@dataclass
+class RunOptions:
+    """How a run treats what is there.
+
+    Attributes:
+        overwrite: "missing" computes what the store lacks; "always" computes everything again; "never"
+            computes what is missing but refuses to change a result file; "cache-only" computes nothing.
+        limit: at most this many clips (0: as the suite says).
+        shard: (index, count): do only this share of the units, and write no tables.
+        dry_run: compute nothing, count what would run.
+        device: device for neural systems; results of devices differ in the last bits, so it is in the key.
+        quiet: no progress on stderr.
+    """
+
+    overwrite: str = "missing"
+    limit: int = 0
+    shard: tuple[int, int] | None = None
+    dry_run: bool = False
+    device: str = "cpu"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.overwrite not in OVERWRITE:
+            raise ValueError(f"overwrite must be one of {', '.join(OVERWRITE)}, got {self.overwrite!r}")
+        if self.limit < 0:
+            raise ValueError(f"limit must be at least 0, got {self.limit}")
+        if self.shard is not None:
+            index, count = self.shard
+            if not 0 <= index < count:
+                raise ValueError(f"shard {index}/{count}: the index runs from 0 to {count - 1}")
+
+
+@dataclass
+class RunReport:
+    """What a run did: units computed, found, failed; for a dry run, what it would do."""
+
+    computed: int = 0
+    cached: int = 0
+    failed: dict[str, Done] = field(default_factory=dict)
+    pending: list[Unit] = field(default_factory=list)
+
+    def add(self, other: RunReport) -> None:
+        """Take another report's counts in."""
+        self.computed += other.computed
+        self.cached += other.cached
+        self.failed |= other.failed
+        known = {unit.key for unit in self.pending}
+        self.pending += [unit for unit in other.pending if unit.key not in known]
+
+
+def waves_of(units: Iterable[Unit]) -> list[list[Unit]]:
+    """All units and their inputs, layered so that each layer only needs the ones before it.
+
+    Within a layer units are ordered by stage and name, so that a worker keeps one model at a time.
+    """
+    depth: dict[str, int] = {}
+    found: dict[str, Unit] = {}
+
+    def visit(unit: Unit) -> int:
+        if unit.key not in depth:
+            found[unit.key] = unit
+            depth[unit.key] = 1 + max((visit(item) for item in unit.inputs), default=-1)
+        return depth[unit.key]
+
+    for unit in units:
+        visit(unit)
+    layers: list[list[Unit]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for key, unit in found.items():
+        layers[depth[key]].append(unit)
+    return [sorted(layer, key=lambda unit: (unit.stage, unit.name)) for layer in layers]
+
+
+def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: RunOptions) -> RunReport:
+    """Bring `units` into the store, with whatever inputs they need.
+
+    A unit whose result is there is not touched, and then its inputs are not needed either: audio may be
+    removed from a store that has the scores. A failed unit takes those that need it with it; the others
+    go on.
+    """
+    layers = waves_of(units)
+    todo = _missing(layers, {unit.key for unit in units}, store, options.overwrite)
+    report = RunReport(cached=sum(len(layer) for layer in layers) - sum(len(layer) for layer in todo))
+    if options.overwrite == "cache-only" or options.dry_run:
+        report.pending = [unit for layer in todo for unit in layer]
+        return report
+    if options.shard is not None:
+        index, count = options.shard
+        todo = [[unit for unit in layer if unit.stage != "aggregate"] for layer in todo]
+        todo = [[unit for unit in layer if unit.on_shard(index, count)] for layer in todo]
+    progress = Progress([unit for layer in todo for unit in layer], store, executor, quiet=options.quiet)
+    for layer in todo:
+        ready = []
+        for unit in layer:
+            broken = next((item for item in unit.inputs if item.key in report.failed), None)
+            if broken is None:
+                ready.append(unit)
+                continue
+            cause = report.failed[broken.key]
+            report.failed[unit.key] = replace(cause, key=unit.key, stage=unit.stage, name=unit.name)
+        for done in executor.run(ready, str(store.root)):
+            progress.step(done)
+            if done.error is not None:
+                report.failed[done.key] = done
+                continue
+            report.computed += 1
+            if done.amount > 0 and done.cpu_seconds > 0:
+                store.add_rate(done.stage, done.name, done.amount, done.cpu_seconds)
+    progress.close()
+    return report
+
+
+def _missing(
+    layers: Sequence[Sequence[Unit]], targets: set[str], store: Store, overwrite: str
+) -> list[list[Unit]]:
+    """The units that have to run: those asked for that are missing, and what they need that is missing."""
+    if overwrite == "always":
+        return [list(layer) for layer in layers]
+    needed = set(targets)
+    todo: list[list[Unit]] = []
+    for layer in reversed(layers):
+        chosen = [unit for unit in layer if unit.key in needed and not store.has(unit.key)]
+        needed.update(item.key for unit in chosen for item in unit.inputs)
+        todo.append(chosen)
+    return todo[::-1]
+
+
+class Estimate:
+    """Seconds of CPU a list of units will take, from rates measured before in this store."""
+
+    def __init__(self, store: Store) -> None:
+        self.rates = store.rates()
+        self.by_stage: dict[str, list[float]] = {}
+        for (stage, _), rate in self.rates.items():
+            self.by_stage.setdefault(stage, []).append(rate)
+
+    def seconds(self, unit: Unit) -> float | None:
+        """CPU seconds of one unit: its own rate, else the mean rate of its stage, else None."""
+        rate = self.rates.get((unit.stage, unit.name))
+        if rate is None and unit.stage in self.by_stage:
+            rate = sum(self.by_stage[unit.stage]) / len(self.by_stage[unit.stage])
+        return None if rate is None else rate * unit.amount
+
+    def total(self, units: Iterable[Unit]) -> tuple[float, int]:
+        """Seconds for all that can be estimated, and the number of units that cannot."""
+        known = [self.seconds(unit) for unit in units]
+        return sum(s for s in known if s is not None), sum(s is None for s in known)
+
+
+class Progress:
+    """One line on stderr: how many units are done, what was last, and about how long is left."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        store: Store,
+        executor: Executor,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stream = stream or sys.stderr
+        self.quiet = quiet or not units
+        self.clock = clock
+        self.count, self.total = 0, len(units)
+        self.live = self.stream.isatty()
+        self.last = -1e9
+        estimate = Estimate(store)
+        guess = [estimate.seconds(unit) for unit in units]
+        known = [seconds for seconds in guess if seconds is not None]
+        filler = sum(known) / len(known) if known else 1.0
+        self.weights = {
+            unit.key: seconds if seconds is not None else filler
+            for unit, seconds in zip(units, guess, strict=True)
+        }
+        self.left = sum(self.weights.values())
+        self.all = self.left
+        self.workers = int(getattr(executor, "workers", 1))
+        self.known = bool(known)
+        self.start = clock()
+
+    def step(self, done: Done) -> None:
+        """A unit ended."""
+        self.count += 1
+        self.left -= self.weights.get(done.key, 0.0)
+        if done.error is not None and not self.quiet:
+            self._write(f"failed: {done.stage} {done.name}: {done.error}", end="\n")
+        now = self.clock()
+        if self.quiet or (now - self.last < (0.2 if self.live else 10.0) and self.count < self.total):
+            return
+        self.last = now
+        self._write(f"[{self.count}/{self.total}] {done.stage} {done.name}{self._remaining(now)}")
+
+    def _remaining(self, now: float) -> str:
+        done = self.all - self.left
+        if self.count == self.total:
+            return f"  done in {duration(now - self.start)}"
+        if done <= 0:
+            return ""
+        # Weights are CPU seconds where rates are known, else equal shares; the clock scales both.
+        return f"  about {duration((now - self.start) * self.left / done)} left"
+
+    def _write(self, text: str, end: str | None = None) -> None:
+        if self.live and end is None:
+            self.stream.write(f"\r\x1b[K{text}")
+        else:
+            self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """End the live line."""
+        if self.live and not self.quiet and self.count:
+            self.stream.write("\n")
+            self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: "12 s", "3 min 20 s", "2.5 h"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{seconds / 3600:.1f} h"
+
+
+def describe_pending(report: RunReport, store: Store, workers: int) -> list[str]:
+    """Lines of a dry run: units and CPU time by stage and name."""
+    estimate = Estimate(store)
+    groups: dict[tuple[str, str], list[Unit]] = {}
+    for unit in report.pending:
+        groups.setdefault((unit.stage, unit.name), []).append(unit)
+    lines = [f"{report.cached} units are in the store, {len(report.pending)} would run"]
+    for (stage, name), units in sorted(groups.items()):
+        seconds, unknown = estimate.total(units)
+        cost = f"about {duration(seconds)} of CPU" if not unknown else "no rate measured yet"
+        lines.append(f"  {stage:12} {name:28} {len(units):5} units  {cost}")
+    seconds, unknown = estimate.total(report.pending)
+    tail = f", without {unknown} units of unknown cost" if unknown else ""
+    if report.pending:
+        lines.append(f"  in all about {duration(seconds / max(workers, 1))} on {workers} workers{tail}")
+    return lines

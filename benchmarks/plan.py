@@ -1,0 +1,296 @@
+"""Turns a suite's rows and columns into units: which clips, which systems, which metrics, under which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
+from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.datasets import Clip, create_dataset
+from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
+from benchmarks.pipeline import RunOptions
+from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
+from benchmarks.suite import Suite
+from benchmarks.units import Unit
+from benchmarks.weights import has_weight, weight_digest
+
+#: Versions of the stages, raised by hand when what one writes changes without its code showing it.
+STAGE_VERSIONS = {"load": 1, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
+
+_UNKNOWN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """A system at a number of denoising steps, with the units that run it; or why it cannot run."""
+
+    name: str
+    spec: AutoencoderSpec | None
+    reason: str | None = None
+    n_steps: int | None = None
+    units: tuple[Unit, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name with the number of steps, where that is not the system's default."""
+        default = self.spec.n_steps if self.spec else None
+        return self.name if self.n_steps in (None, default) else f"{self.name}@{self.n_steps}"
+
+
+class Planner:
+    """Units for one suite.
+
+    Args:
+        suite: what to measure.
+        options: limit and device.
+        n_clips: use the first so many clips (0: all).
+
+    Raises:
+        DataNotFoundError: the data set is not there (when `clips` is first used).
+    """
+
+    def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
+        self.suite, self.options, self.n_clips = suite, options, n_clips
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """The clips of this plan, in the data set's order."""
+        data = self.suite.data
+        found = create_dataset(data.dataset, **data.options).clips(data.split or None)
+        limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
+        return found[: min(limits)] if limits else found
+
+    @cached_property
+    def clip_ids(self) -> tuple[str, ...]:
+        return tuple(clip.id for clip in self.clips)
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        """Digest of the ids and audio digests of all clips."""
+        return digest([[clip.id, clip.digest] for clip in self.clips])
+
+    @cached_property
+    def load_units(self) -> tuple[Unit, ...]:
+        """One unit per group of clips."""
+        data = self.suite.data
+        limits = {
+            "channels": data.channels,
+            "min_seconds": data.min_seconds,
+            "min_sample_rate": data.min_sample_rate,
+            "silence_rms": data.silence_rms,
+        }
+        units = []
+        for start in range(0, len(self.clips), data.unit_clips):
+            clips = self.clips[start : start + data.unit_clips]
+            spec = _spec("load") | {
+                "clips": [[clip.id, clip.digest] for clip in clips],
+                "limits": limits,
+            }
+            amount = sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
+            units.append(
+                Unit(
+                    "load",
+                    data.dataset,
+                    "benchmarks.stages:load",
+                    spec,
+                    payload=(tuple(clips), limits),
+                    amount=amount,
+                    group=digest(spec["clips"]),
+                )
+            )
+        return tuple(units)
+
+    def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
+        """The row of a system; missing weights or packages become its reason.
+
+        Raises:
+            UnknownNameError: no such system.
+            ValueError: a wrong option.
+        """
+        try:
+            spec = create_autoencoder(name, **system_options).spec
+        except (FileNotFoundError, ImportError) as error:
+            return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        steps = None if spec.n_steps is None else (n_steps or spec.n_steps)
+        row = SystemRow(name, spec, n_steps=steps)
+        identity = {
+            "system": {
+                "sample_rate": spec.sample_rate,
+                "channels": spec.channels,
+                "version": spec.version,
+                "options": spec.options,
+                "weights": spec.weights_digest,
+                "code": code_digest(_module_of(name)),
+            },
+            "n_steps": steps,
+            "seed": self.suite.seed,
+            "device": self.options.device if spec.n_parameters != 0 and spec.weights_digest else "cpu",
+        }
+        payload = (name, system_options, steps, self.suite.seed)
+        units = tuple(
+            Unit(
+                "reconstruct",
+                row.label,
+                "benchmarks.stages:reconstruct",
+                _spec("reconstruct") | identity,
+                inputs=(load,),
+                payload=payload,
+                amount=load.amount,
+                group=load.group,
+            )
+            for load in self.load_units
+        )
+        return SystemRow(name, spec, n_steps=steps, units=units)
+
+    def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
+        """The unit of one cell, or the reason why it cannot be measured."""
+        if row.reason is not None:
+            return row.reason
+        metric = parse_metric(metric_name)
+        if isinstance(metric, PairMetric):
+            reason = metric_status(metric)
+            return reason or self._pair_cell(row, metric)
+        from benchmarks.embedders import embedder_status
+
+        available, reason = embedder_status(metric.embedder)
+        return self._corpus_cell(row, metric) if available else reason
+
+    def facts(self, row: SystemRow) -> Unit:
+        """The unit that gathers what only running a system tells."""
+        return Unit(
+            "aggregate",
+            f"facts {row.label}",
+            "benchmarks.stages:aggregate_facts",
+            _spec("aggregate"),
+            row.units,
+        )
+
+    def comparison(self, metric_name: str, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
+        """Pairwise comparisons of one column's cells."""
+        metric, statistics = parse_metric(metric_name), self.suite.statistics
+        spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
+        if isinstance(metric, PairMetric):
+            target = "benchmarks.stages:compare_score_units"
+            payload: Any = (list(labels), self.suite.seed, statistics.resamples, statistics.level)
+            spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
+        else:
+            target = "benchmarks.stages:compare_corpus_units"
+            payload = (list(labels), statistics.level)
+        return Unit("aggregate", f"compare {metric_name}", target, spec, tuple(cells), payload)
+
+    def _pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
+        spec = _spec("score") | {"metric": metric.name, "code": code_digest(*metric.modules)}
+        spec |= {"weights": metric_weights(metric)}
+        scores = tuple(
+            Unit(
+                "score",
+                metric.name,
+                "benchmarks.stages:score",
+                spec,
+                inputs=(load, unit),
+                payload=metric,
+                amount=load.amount,
+                group=load.group,
+            )
+            for load, unit in zip(self.load_units, row.units, strict=True)
+        )
+        statistics = self.suite.statistics
+        return Unit(
+            "aggregate",
+            metric.name,
+            "benchmarks.stages:aggregate_pairs",
+            _spec("aggregate") | self._statistics_spec(statistics.resamples),
+            scores,
+            (self.suite.seed, statistics.resamples, statistics.level, self.clip_ids),
+        )
+
+    def _corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
+        statistics = self.suite.statistics
+        reference = tuple(self._embed(metric.embedder, (load,)) for load in self.load_units)
+        outputs = tuple(
+            self._embed(metric.embedder, (load, unit))
+            for load, unit in zip(self.load_units, row.units, strict=True)
+        )
+        spec = _spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
+        return Unit(
+            "aggregate",
+            metric.name,
+            "benchmarks.stages:aggregate_corpus",
+            spec | {"distance": metric.distance, "code": code_digest("benchmarks.corpus")},
+            reference + outputs,
+            (
+                metric.distance,
+                self.suite.seed,
+                statistics.corpus_resamples,
+                statistics.level,
+                self.clip_ids,
+            ),
+        )
+
+    def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:
+        return Unit(
+            "embed",
+            embedder,
+            "benchmarks.stages:embed",
+            _spec("embed") | {"embedder": embedder_identity(embedder), "device": self.options.device},
+            inputs=inputs,
+            payload=(embedder, {"device": self.options.device}),
+            amount=inputs[0].amount,
+            group=inputs[0].group,
+        )
+
+    def _statistics_spec(self, resamples: int) -> dict[str, Any]:
+        return {
+            "seed": self.suite.seed,
+            "resamples": resamples,
+            "level": self.suite.statistics.level,
+            "clips": list(self.clip_ids),
+        }
+
+
+def _spec(stage: str) -> dict[str, Any]:
+    """What every unit of a stage depends on: the stage's version and code, and the numerical libraries."""
+    shared = ("benchmarks.audio", "benchmarks.stats") if stage == "aggregate" else ("benchmarks.audio",)
+    return {
+        "version": STAGE_VERSIONS[stage],
+        "code": [module_digest("benchmarks.stages"), code_digest(*shared)],
+        "libraries": library_versions(),
+    }
+
+
+def _module_of(name: str) -> str:
+    """The module that implements a system."""
+    head, colon, _ = name.partition(":")
+    if not colon:
+        return AUTOENCODERS.target(name).partition(":")[0]
+    return "benchmarks.autoencoders.music2latent" if head == "music2latent" else head
+
+
+@cache
+def metric_weights(metric: PairMetric) -> str | None:
+    """Digest of the weights a metric needs; None for one that needs none.
+
+    Raises:
+        WeightsNotFoundError: they are not there.
+    """
+    return weight_digest(metric.weights) if metric.weights else None
+
+
+@cache
+def embedder_identity(name: str) -> dict[str, Any]:
+    """What decides an embedder's numbers, its code included."""
+    from benchmarks.embedders import embedder_spec
+
+    spec = embedder_spec(name)
+    return spec | {"code": code_digest(spec["target"].partition(":")[0])}
+
+
+def metric_status(metric: PairMetric) -> str | None:
+    """Why a metric cannot be computed here; None when it can."""
+    if metric.weights is None:
+        return None
+    available, reason = has_weight(metric.weights)
+    return None if available else reason

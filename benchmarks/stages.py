@@ -1,0 +1,281 @@
+"""What units do, one function per stage: `load -> reconstruct -> score | embed -> aggregate`.
+
+They run in worker processes. A clip that cannot be processed is recorded with its reason and never stops
+the others. Audio is stored as float32 samples, not as FLAC: integer formats clip systems that overshoot
+and put a floor of quantisation noise under those that are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.audio import resample, to_mono
+from benchmarks.cache import Result, Store
+from benchmarks.fingerprint import derive_seed
+from benchmarks.units import Unit, fetch
+
+_slot: tuple[Any, Any] = (None, None)
+
+
+def _one_at_a_time(key: Any, make: Callable[[], Any]) -> Any:
+    """The object for `key`; making another one first lets go of the last, so one model is in memory."""
+    global _slot
+    if _slot[0] != key:
+        _slot = (None, None)
+        _slot = (key, make())
+    return _slot[1]
+
+
+def load(unit: Unit, store: Store) -> Result:
+    """Read or render clips; those outside the suite's limits become reasons.
+
+    Payload: the clips, and the limits (`channels`, `min_seconds`, `min_sample_rate`, `silence_rms`).
+    """
+    clips, limits = unit.payload
+    arrays: dict[str, np.ndarray] = {}
+    rates: dict[str, int] = {}
+    failures: dict[str, str] = {}
+    for clip in clips:
+        try:
+            audio, rate = clip.load()
+            reason = unusable(audio, rate, limits)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = f"unreadable: {_short(error)}"
+        if reason is not None:
+            failures[clip.id] = reason
+            continue
+        arrays[clip.id] = to_mono(audio) if limits["channels"] == "mono" else audio
+        rates[clip.id] = int(rate)
+    return Result({"sample_rates": rates, "failures": failures}, arrays)
+
+
+def unusable(audio: np.ndarray, sample_rate: int, limits: Mapping[str, Any]) -> str | None:
+    """Why a clip is not measured; None when it is."""
+    channels, samples = audio.shape
+    if not np.isfinite(audio).all():
+        return "samples that are not finite"
+    if channels > 2:
+        return f"{channels} channels (mono and stereo are measured)"
+    if sample_rate < limits["min_sample_rate"]:
+        return f"sample rate {sample_rate} Hz (at least {limits['min_sample_rate']} Hz)"
+    if samples / sample_rate < limits["min_seconds"]:
+        return f"shorter than {limits['min_seconds']:g} s"
+    folded = to_mono(audio) if limits["channels"] == "mono" else audio
+    if math.sqrt(float(np.mean(np.square(folded, dtype=np.float64)))) < limits["silence_rms"]:
+        return "silent"
+    return None
+
+
+def reconstruct(unit: Unit, store: Store) -> Result:
+    """Run a system over the clips of a load unit.
+
+    Payload: `(name, options, n_steps, seed)`. Noise is seeded by (seed, clip id).
+    """
+    name, options, n_steps, seed = unit.payload
+    source = fetch(unit.inputs[0], store)
+    from benchmarks.autoencoders import create_autoencoder
+
+    system = _one_at_a_time(
+        ("system", name, repr(sorted(options.items()))), lambda: create_autoencoder(name, **options)
+    )
+    arrays: dict[str, np.ndarray] = {}
+    failures: dict[str, str] = {}
+    bitrates: dict[str, float] = {}
+    for clip_id, audio in source.arrays.items():
+        rate = source.meta["sample_rates"][clip_id]
+        try:
+            output, bitrate = _reconstruct_one(system, audio, rate, derive_seed(seed, clip_id), n_steps)
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            failures[clip_id] = _short(error)
+            continue
+        arrays[clip_id] = output
+        if bitrate is not None:
+            bitrates[clip_id] = bitrate
+    facts = {"n_parameters": system.spec.n_parameters}
+    return Result({"failures": failures, "bitrates": bitrates, "facts": facts}, arrays)
+
+
+def _reconstruct_one(
+    system: Any, audio: np.ndarray, rate: int, seed: int, n_steps: int | None
+) -> tuple[np.ndarray, float | None]:
+    bitrate = None
+    if system.spec.bitrate is not None:
+        encoded = system.encode(audio, rate)
+        bitrate = getattr(encoded, "bitrate", None)
+        output = system.decode(encoded, length=audio.shape[1], sample_rate=rate, seed=seed, n_steps=n_steps)
+    else:
+        output = system.reconstruct(audio, rate, seed=seed, n_steps=n_steps)
+    output = np.asarray(output, dtype=np.float32)
+    if output.shape != audio.shape:
+        raise ValueError(f"output has shape {output.shape} for an input of shape {audio.shape}")
+    if not np.isfinite(output).all():
+        raise ValueError("output has samples that are not finite")
+    return output, bitrate
+
+
+def score(unit: Unit, store: Store) -> Result:
+    """A full-reference metric over the clips of a reconstruction. Payload: the metric."""
+    from benchmarks.scores import load_pair_metric
+
+    metric = load_pair_metric(unit.payload)
+    source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
+    values: dict[str, float] = {}
+    failures: dict[str, str] = {}
+    for clip_id, preds in output.arrays.items():
+        try:
+            value, reason = metric(preds, source.arrays[clip_id], source.meta["sample_rates"][clip_id])
+        except (ValueError, ArithmeticError) as error:
+            value, reason = math.nan, _short(error)
+        if math.isnan(value):
+            failures[clip_id] = reason or "undefined"
+        else:
+            values[clip_id] = value
+    return Result({"values": values, "failures": failures})
+
+
+def embed(unit: Unit, store: Store) -> Result:
+    """Embeddings `(windows, dim)` per clip, of a reconstruction or (without one) of the clips themselves.
+
+    Payload: `(embedder name, options)`. Clips are folded to mono and resampled to the embedder's rate.
+    """
+    name, options = unit.payload
+    from benchmarks.embedders import create_embedder
+
+    embedder = _one_at_a_time(("embedder", name), lambda: create_embedder(name, **options))
+    source = fetch(unit.inputs[0], store)
+    audio = source.arrays if len(unit.inputs) == 1 else fetch(unit.inputs[1], store).arrays
+    arrays: dict[str, np.ndarray] = {}
+    failures: dict[str, str] = {}
+    for clip_id, samples in audio.items():
+        rate = source.meta["sample_rates"][clip_id]
+        try:
+            mono = resample(to_mono(samples), rate, embedder.sample_rate)[0]
+            vectors = np.asarray(embedder.embed(mono), dtype=np.float32)
+            if not np.isfinite(vectors).all():
+                raise ValueError("embeddings that are not finite")
+        except (ValueError, ArithmeticError) as error:
+            failures[clip_id] = _short(error)
+            continue
+        if len(vectors) == 0:
+            failures[clip_id] = f"too short for a window of {name}"
+        else:
+            arrays[clip_id] = vectors
+    return Result({"failures": failures}, arrays)
+
+
+def aggregate_pairs(unit: Unit, store: Store) -> Result:
+    """Mean, median and interval of per-clip scores. Payload: seed, resamples, level, order of the clips."""
+    from benchmarks.stats import summarise
+
+    seed, resamples, level, clip_ids = unit.payload
+    scores = [fetch(item, store) for item in unit.inputs]
+    values = {clip: value for part in scores for clip, value in part.meta["values"].items()}
+    failures = {clip: why for part in scores for clip, why in part.meta["failures"].items()}
+    ordered = {clip: values[clip] for clip in clip_ids if clip in values}
+    meta: dict[str, Any] = {"values": ordered, "failures": failures}
+    if ordered:
+        found = summarise(list(ordered.values()), n_resamples=resamples, confidence=level, seed=seed)
+        meta |= {"value": found.mean, "median": found.median, "n": found.n}
+        meta |= {"low": found.low, "high": found.high}
+    return Result(meta)
+
+
+def aggregate_corpus(unit: Unit, store: Store) -> Result:
+    """A distance of corpora with its interval over clips.
+
+    Inputs: embeddings of the clips, then of the reconstructions, in equal numbers of units. Only clips
+    that both have count: a system's output is compared with what it was made from.
+    """
+    from benchmarks.corpus import corpus_distance
+
+    distance, seed, resamples, level, clip_ids = unit.payload
+    half = len(unit.inputs) // 2
+    parts = [fetch(item, store) for item in unit.inputs]
+    reference = {clip: x for part in parts[:half] for clip, x in part.arrays.items()}
+    outputs = {clip: x for part in parts[half:] for clip, x in part.arrays.items()}
+    failures = {clip: why for part in parts for clip, why in part.meta["failures"].items()}
+    clips = [clip for clip in clip_ids if clip in reference and clip in outputs]
+    meta: dict[str, Any] = {"failures": failures, "clips": clips}
+    try:
+        meta |= corpus_distance(
+            distance,
+            [reference[clip] for clip in clips],
+            [outputs[clip] for clip in clips],
+            seed=seed,
+            resamples=resamples,
+            level=level,
+        )
+    except ValueError as error:
+        meta["reason"] = _short(error)
+    return Result(meta)
+
+
+def aggregate_facts(unit: Unit, store: Store) -> Result:
+    """What only running a system tells: its number of parameters, and the bit rates it really used."""
+    parts = [fetch(item, store) for item in unit.inputs]
+    rates = [rate for part in parts for rate in part.meta["bitrates"].values()]
+    known = [part.meta["facts"]["n_parameters"] for part in parts if part.arrays]
+    meta: dict[str, Any] = {"n_parameters": known[0] if known else None}
+    if rates:
+        meta["bitrate"] = float(np.median(rates))
+        meta["bitrate_range"] = [float(min(rates)), float(max(rates))]
+    return Result(meta)
+
+
+def compare_pairs(
+    values: Mapping[str, Mapping[str, float]], *, seed: int, resamples: int, level: float
+) -> list[dict[str, Any]]:
+    """Every two systems on the clips both have: mean difference and its paired-bootstrap interval."""
+    from benchmarks.stats import paired_difference
+
+    found = []
+    names = list(values)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            difference = paired_difference(
+                values[first], values[second], n_resamples=resamples, confidence=level, seed=seed
+            )
+            found.append(
+                {
+                    "a": first,
+                    "b": second,
+                    "n": difference.n,
+                    "difference": difference.mean,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "significant": difference.significant,
+                }
+            )
+    return found
+
+
+def compare_score_units(unit: Unit, store: Store) -> Result:
+    """Pairwise comparisons of one metric. Inputs: aggregates; payload: their names, and the statistics."""
+    names, seed, resamples, level = unit.payload
+    values = {name: fetch(item, store).meta["values"] for name, item in zip(names, unit.inputs, strict=True)}
+    found = compare_pairs(values, seed=seed, resamples=resamples, level=level)
+    return Result({"comparisons": found})
+
+
+def compare_corpus_units(unit: Unit, store: Store) -> Result:
+    """Pairwise comparisons of one corpus distance, by its bootstrap draws on the same clips."""
+    from benchmarks.corpus import compare_draws
+
+    names, level = unit.payload
+    cells = {name: fetch(item, store).meta for name, item in zip(names, unit.inputs, strict=True)}
+    return Result({"comparisons": compare_draws(cells, level=level)})
+
+
+def count_reasons(failures: Mapping[str, str]) -> dict[str, int]:
+    """Reason -> number of clips, sorted by reason."""
+    return dict(sorted(Counter(failures.values()).items()))
+
+
+def _short(error: BaseException) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 200 else text[:197] + "..."

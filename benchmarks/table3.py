@@ -1,0 +1,61 @@
+"""Table 3: the ablation of frequency-wise attention and adaptive frequency scaling."""
+
+from __future__ import annotations
+
+from benchmarks.cache import Store
+from benchmarks.executors import Executor
+from benchmarks.measure import (
+    COST_COLUMNS,
+    cost_cells,
+    measure,
+    metric_column,
+    notes,
+    provenance,
+    published_columns,
+    row_facts,
+)
+from benchmarks.pipeline import RunOptions, RunReport
+from benchmarks.plan import Planner
+from benchmarks.reference import published_rows
+from benchmarks.suite import Suite, SuiteError
+from benchmarks.tables import Row, TableResult
+
+
+def build(
+    suite: Suite, store: Store, executor: Executor, options: RunOptions
+) -> tuple[TableResult, RunReport]:
+    """Measure the ablation's checkpoints and return Table 3.
+
+    Raises:
+        SuiteError: the suite has no [table3], or names an unknown metric.
+    """
+    section = suite.table3
+    if section is None:
+        raise SuiteError(f"suite {suite.name!r} has no [table3]")
+    titles = {system: title for title, system in section.rows.items()}
+    measured = measure(
+        Planner(suite, options), store, executor, [(name, None) for name in titles], section.metrics
+    )
+    columns = [metric_column(name) for name in section.metrics]
+    rows = []
+    for row in measured.rows:
+        facts = measured.facts.get(row.label, {})
+        cells = {name: measured.cells[row.label, name] for name in section.metrics}
+        rows.append(
+            Row(
+                row.label, cells | cost_cells(row, facts), title=titles[row.name], facts=row_facts(row, facts)
+            )
+        )
+    table = TableResult(
+        name="table3",
+        title=f"Table 3. Ablation ({suite.title or suite.name}, {measured.n_clips} clips)",
+        suite=suite.name,
+        columns=[*columns, COST_COLUMNS[0]],
+        rows=rows,
+        published=published_rows("table3"),
+        published_columns=published_columns(columns),
+        notes=notes(suite, measured),
+        comparisons=measured.comparisons,
+        provenance=provenance(suite, measured),
+    )
+    return table, measured.report
