@@ -1,0 +1,81 @@
+"""Representations by name: `create_representation("music2latent-mini").extract(audio, 44100)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.registry import Registry, load_target
+from probes.representations.base import FEATURES, Representation, RepresentationSpec
+
+__all__ = [
+    "FEATURES",
+    "REPRESENTATIONS",
+    "Representation",
+    "RepresentationSpec",
+    "create_representation",
+    "list_representations",
+    "split_name",
+]
+
+REPRESENTATIONS = Registry("representation", entry_point_group="m2l.representations")
+REPRESENTATIONS.register("music2latent", "probes.representations.music2latent:published")
+REPRESENTATIONS.register("music2latent-mini", "probes.representations.music2latent:mini")
+REPRESENTATIONS.register("music2latent-random", "probes.representations.music2latent:random_init")
+REPRESENTATIONS.register("musicnn-msd", "probes.representations.embedder:musicnn")
+REPRESENTATIONS.register("vggish", "probes.representations.embedder:vggish")
+REPRESENTATIONS.register("clmr", "probes.representations.clmr:CLMR")
+REPRESENTATIONS.register("mert-v1-95m", "probes.representations.mert:MERT")
+REPRESENTATIONS.register("handcrafted", "probes.representations.handcrafted:Handcrafted")
+
+#: Rows of Table 1 that are one output of a representation with several.
+ALIASES = {
+    "mel": "handcrafted@mel",
+    "mfcc": "handcrafted@mfcc",
+    "chroma": "handcrafted@chroma",
+}
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """`"music2latent-mini@latents"` -> name and output (None: the default one); aliases are resolved."""
+    name, _, output = ALIASES.get(name, name).partition("@")
+    return name, output or None
+
+
+def create_representation(name: str, **options: Any) -> Representation:
+    """Make a representation; weights are found now and loaded at the first `extract`.
+
+    Args:
+        name: a registered name; `module:Class` of your own; `npy:FOLDER` of feature files;
+            `hear:MODULE[:WEIGHTS]` for a module with HEAR's three functions; `autoencoder:NAME` for any
+            system of `benchmarks.autoencoders` that has `features`; `music2latent:PATH` for a checkpoint.
+        **options: passed to the factory.
+
+    Raises:
+        UnknownNameError: no such name; the message gives the nearest.
+        WeightsNotFoundError: weights are missing; the message says how to get them.
+        TypeError: what `module:Class` makes has no `extract`.
+    """
+    name, _ = split_name(name)
+    head, colon, argument = name.partition(":")
+    if not colon:
+        made = REPRESENTATIONS.create(name, **options)
+    elif head in _PREFIXES:
+        made = load_target(_PREFIXES[head])(argument, **options)
+    else:
+        made = load_target("probes.representations.user:adapt")(load_target(name)(**options), name)
+    if not hasattr(made, "extract") and not hasattr(made, "lookup"):
+        raise TypeError(f"representation {name!r} has no method 'extract' (see probes.representations.base)")
+    return made
+
+
+_PREFIXES = {
+    "npy": "probes.representations.user:FeatureFolder",
+    "hear": "probes.representations.user:HearModule",
+    "autoencoder": "probes.representations.user:AutoencoderFeatures",
+    "music2latent": "probes.representations.music2latent:checkpoint",
+}
+
+
+def list_representations() -> list[str]:
+    """Registered names and aliases, sorted; nothing is imported."""
+    return sorted({*REPRESENTATIONS.names(), *ALIASES})

@@ -1,0 +1,132 @@
+"""Music2Latent: the encoder features that the paper probes, and the latents beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.audio import to_mono
+from benchmarks.fingerprint import digest, file_digest
+from probes.representations.base import FEATURES, RepresentationSpec
+
+if TYPE_CHECKING:
+    from m2l import Music2Latent
+
+SOURCE = "m2l"
+#: What the published checkpoint was trained on (Sec. 5.1). DNS-4's clean speech holds VCTK and VocalSet.
+PUBLISHED_DATA = ("mtg-jamendo", "dns-challenge-4", "vctk", "vocalset")
+
+
+class Music2LatentRepresentation:
+    """Outputs `features` (n_frames, channels x bins; 8,192 in the paper) and `latents` (n_frames, 64).
+
+    Both come from one pass of the encoder at 44.1 kHz, mono, about 10.8 frames per second. `features` is the
+    map after the encoder's last 2-D level and its normalisation, before the bottleneck.
+
+    Args:
+        spec: the record; its `weights` is the digest of what `load` loads.
+        load: makes the model.
+    """
+
+    def __init__(self, spec: RepresentationSpec, load: Any) -> None:
+        self._spec, self._load = spec, load
+
+    @property
+    def spec(self) -> RepresentationSpec:
+        return self._spec
+
+    @cached_property
+    def model(self) -> Music2Latent:
+        """The model, loaded at first use."""
+        return self._load()
+
+    def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
+        """See `Representation.extract`."""
+        import torch
+
+        features = self.model.features(to_mono(audio), sample_rate)[0]
+        with torch.no_grad():
+            items = torch.from_numpy(features)[None].to(self.model.device, self.model.dtype)
+            latents = self.model.encoder.latents(items)[0].float().cpu().numpy()
+        latents = latents / self.model.config.latent_scale
+        return {FEATURES: features.T, "latents": latents.T}
+
+
+def _spec(name: str, weights: str, training: tuple[str, ...], **options: Any) -> RepresentationSpec:
+    return RepresentationSpec(
+        name=name,
+        sample_rate=44100,
+        outputs=(FEATURES, "latents"),
+        training_datasets=training,
+        weights=weights,
+        licence=options.pop("licence", ""),
+        source=options.pop("source", SOURCE),
+        options=options,
+    )
+
+
+def checkpoint(
+    path: str, name: str | None = None, training: tuple[str, ...] = (), device: str = "cpu", licence: str = ""
+) -> Music2LatentRepresentation:
+    """A trained checkpoint, by path or by a name that `Music2Latent.from_pretrained` knows.
+
+    Raises:
+        WeightsNotFoundError: it is not on this machine; says how to get it.
+    """
+    from m2l.loading import find_checkpoint
+
+    found = Path(find_checkpoint(path))
+    files = sorted(found.iterdir()) if found.is_dir() else [found]
+    weights = digest({file.name: file_digest(file) for file in files if file.is_file()})
+
+    def load() -> Music2Latent:
+        from m2l import Music2Latent
+
+        return Music2Latent.from_pretrained(path, device=device)
+
+    return Music2LatentRepresentation(
+        _spec(name or f"music2latent:{path}", weights, training, licence=licence), load
+    )
+
+
+def published(device: str = "cpu") -> Music2LatentRepresentation:
+    """The authors' checkpoint (CC BY-NC 4.0); 8,192-d features."""
+    return checkpoint(
+        "SonyCSLParis/music2latent", "music2latent", PUBLISHED_DATA, device, licence="CC BY-NC 4.0"
+    )
+
+
+def mini(device: str = "cpu") -> Music2LatentRepresentation:
+    """The small checkpoint that ships; 2,048-d features."""
+    return checkpoint("mini", "music2latent-mini", _card_data("mini"), device, licence="Apache-2.0")
+
+
+def _card_data(name: str) -> tuple[str, ...]:
+    """`training_datasets` of a shipped checkpoint's model card, if it says so."""
+    import json
+
+    from m2l.loading import find_checkpoint
+
+    found = Path(find_checkpoint(name))
+    folder = found if found.is_dir() else found.parent
+    for card in sorted(folder.glob("*.json")):
+        values = json.loads(card.read_text())
+        if isinstance(values, dict) and isinstance(values.get("training_datasets"), list):
+            return tuple(str(item) for item in values["training_datasets"])
+    return ()
+
+
+def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Music2LatentRepresentation:
+    """The architecture with random weights: the floor that says what training adds."""
+
+    def load() -> Music2Latent:
+        from m2l import Music2Latent
+
+        return Music2Latent.from_config(config, seed=seed).to(device)
+
+    spec = _spec("music2latent-random", f"random:{config}:{seed}", (), config=config, seed=seed)
+    return Music2LatentRepresentation(spec, load)

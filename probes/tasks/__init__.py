@@ -1,0 +1,60 @@
+"""Tasks by name: `create_task("tinysol-pitch").load()`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from benchmarks.registry import Registry, load_target
+
+if TYPE_CHECKING:
+    from probes.tasks.base import TaskData, TaskInfo
+
+__all__ = ["TASKS", "Task", "create_task", "list_tasks"]
+
+
+class Task(Protocol):
+    """A task: what is known of it, and its data when asked."""
+
+    info: TaskInfo
+
+    def load(self) -> TaskData:
+        """Read labels and splits, and check them; audio stays unread.
+
+        Raises:
+            DataNotFoundError: something is not on this machine; the message names it.
+            TaskDataError: what is there is not what was published.
+        """
+        ...
+
+
+TASKS = Registry("task", entry_point_group="m2l.tasks")
+TASKS.register("magnatagatune", "probes.tasks.magnatagatune:MagnaTagATune")
+TASKS.register("beatport", "probes.tasks.beatport:Beatport")
+TASKS.register("tinysol-pitch", "probes.tasks.tinysol:TinySOLPitch")
+TASKS.register("tinysol-instrument", "probes.tasks.tinysol:TinySOLInstrument")
+TASKS.register("synthetic-tags", "probes.tasks.synthetic:SyntheticTags")
+TASKS.register("synthetic-keys", "probes.tasks.synthetic:SyntheticKeys")
+TASKS.register("synthetic-pitch", "probes.tasks.synthetic:SyntheticPitch")
+TASKS.register("synthetic-instrument", "probes.tasks.synthetic:SyntheticInstrument")
+TASKS.register("open-pitch", "probes.tasks.open_notes:OpenPitch")
+TASKS.register("open-instrument", "probes.tasks.open_notes:OpenInstrument")
+
+
+def create_task(name: str, **options: Any) -> Task:
+    """Make a task; its data is read by `load`.
+
+    Args:
+        name: one of `list_tasks()`, or `module:Class` of your own.
+        **options: passed to the task's constructor.
+
+    Raises:
+        UnknownNameError: no such name; the message gives the nearest.
+    """
+    factory = load_target(name) if ":" in name else TASKS.load(name)
+    task: Task = factory(**options)
+    return task
+
+
+def list_tasks() -> list[str]:
+    """Names of all tasks, without importing any of them."""
+    return TASKS.names()

@@ -1,0 +1,54 @@
+"""Tasks over data sets of `benchmarks.datasets` whose clips carry their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.datasets.base import Clip
+from probes.tasks.base import Split, TaskData, TaskDataError, TaskInfo, k_fold_splits
+
+
+def labelled_task(
+    info: TaskInfo,
+    clips: Sequence[Clip],
+    label: Callable[[Clip], str | Sequence[str]],
+    *,
+    group: Callable[[Clip], str] | None = None,
+    folds: bool = False,
+    notes: tuple[str, ...] = (),
+) -> TaskData:
+    """A task whose targets are read off the clips.
+
+    Args:
+        info: the task.
+        clips: with `split` "train", "valid" or "test", and with `labels["fold"]` if `folds`.
+        label: name of a clip's class, or its tags.
+        group: what must not be divided between train and test.
+        folds: whether the strict scheme is the rotation over `labels["fold"]`; else it is the one split.
+        notes: see `TaskData`.
+
+    Raises:
+        TaskDataError: a label that `info.labels` does not have, an unknown split, or a leak.
+    """
+    column = {name: number for number, name in enumerate(info.labels)}
+    multilabel = info.kind == "multilabel"
+    targets = np.zeros((len(clips), len(column)) if multilabel else len(clips), dtype=np.int64)
+    for row, clip in enumerate(clips):
+        found = label(clip)
+        for name in [found] if isinstance(found, str) else found:
+            if name not in column:
+                raise TaskDataError(f"task {info.name!r}: clip {clip.id!r} has the unknown label {name!r}")
+            targets[(row, column[name]) if multilabel else row] = 1 if multilabel else column[name]
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for clip in clips:
+        if clip.split not in parts:
+            raise TaskDataError(f"task {info.name!r}: clip {clip.id!r} has split {clip.split!r}")
+        parts[clip.split].append(clip.id)
+    single = [Split("single", tuple(parts["train"]), tuple(parts["valid"]), tuple(parts["test"]))]
+    strict = k_fold_splits({clip.id: int(clip.labels["fold"]) for clip in clips}) if folds else single
+    groups = {clip.id: group(clip) for clip in clips} if group is not None else None
+    data = TaskData(info, clips, targets, {"mir_ref": single, "strict": strict}, groups, notes)
+    data.check()
+    return data

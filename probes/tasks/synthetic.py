@@ -1,0 +1,139 @@
+"""The four tasks of Table 1 on embedded synthetic music: same shapes, no downloads, minutes on two cores.
+
+They show that the protocol works and rank representations by what they hear in simple material; they are
+no substitute for the real data sets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.datasets import Clip, create_dataset
+from probes.metrics import KEYS, PITCH_CLASSES
+from probes.tasks.base import TaskData, TaskInfo
+from probes.tasks.labelled import labelled_task
+
+LICENCE = "CC0-1.0 (generated)"
+CITATION = "Synthetic music of the m2l benchmark suite"
+SOURCE = "generated from integer seeds"
+
+
+def _info(
+    name: str, title: str, kind: str, labels: tuple[str, ...], dataset: str, batch_size: int
+) -> TaskInfo:
+    return TaskInfo(name, "1", title, kind, labels, dataset, LICENCE, CITATION, SOURCE, batch_size)
+
+
+class SyntheticTags:
+    """Tags of short pieces; artists disjoint between train, validation and test.
+
+    Args:
+        size: clips, a multiple of 100.
+        seconds: length of each.
+        options: further options of the data set `synthetic-tags`.
+
+    The vocabulary is the data set's tags that occur, and are absent, in every part of the split.
+    """
+
+    def __init__(self, size: int = 300, seconds: float = 3.0, **options: Any) -> None:
+        self.dataset = create_dataset("synthetic-tags", size=size, seconds=seconds, **options)
+        self._clips = self.dataset.clips()
+        parts = [
+            [set(c.labels["tags"]) for c in self._clips if c.split == s] for s in ("train", "valid", "test")
+        ]
+        self.tags = tuple(
+            tag
+            for tag in self.dataset.tags  # type: ignore[attr-defined]
+            if all(0 < sum(tag in tags for tags in part) < len(part) for part in parts)
+        )
+        self.info = _info("synthetic-tags", "Synthetic tags", "multilabel", self.tags, "synthetic-tags", 64)
+
+    def load(self) -> TaskData:
+        """Clips with 0/1 targets; see `labelled_task`."""
+        return labelled_task(
+            self.info,
+            self._clips,
+            lambda clip: [tag for tag in clip.labels["tags"] if tag in self.tags],
+            group=lambda clip: str(clip.labels["artist"]),
+        )
+
+
+class SyntheticKeys:
+    """Key of short pieces, all 24 keys in every part.
+
+    Args:
+        size: tracks, a multiple of 24.
+        seconds: length of each.
+        options: further options of the data set `synthetic-keys`.
+    """
+
+    def __init__(self, size: int = 240, seconds: float = 4.0, **options: Any) -> None:
+        self.dataset = create_dataset("synthetic-keys", size=size, seconds=seconds, **options)
+        self.info = _info("synthetic-keys", "Synthetic keys", "key", KEYS, "synthetic-keys", 64)
+
+    def load(self) -> TaskData:
+        """Clips with keys; see `labelled_task`."""
+        clips = self.dataset.clips()
+        return labelled_task(self.info, clips, _key, group=lambda clip: str(clip.labels["artist"]))
+
+
+def _key(clip: Clip) -> str:
+    return str(clip.labels["key"])
+
+
+class _SyntheticNotes:
+    """Args:
+    seconds: length of each note's clip.
+    every: keep one pitch in `every`, staggered over the instruments (1 keeps all 619 notes).
+    options: further options of the data set `synthetic-notes`.
+    """
+
+    info: TaskInfo
+
+    def __init__(self, seconds: float = 1.0, every: int = 1, **options: Any) -> None:
+        self.dataset = create_dataset("synthetic-notes", seconds=seconds, **options)
+        self.every = every
+
+    def _clips(self) -> list[Clip]:
+        number = {name: i for i, name in enumerate(self.dataset.instruments)}  # type: ignore[attr-defined]
+        return [
+            clip
+            for clip in self.dataset.clips()
+            if (clip.labels["midi"] + number[clip.labels["instrument"]]) % self.every == 0
+        ]
+
+    def _load(self, label: str) -> TaskData:
+        return labelled_task(
+            self.info,
+            self._clips(),
+            lambda clip: str(clip.labels[label]),
+            group=lambda clip: str(clip.labels["group"]),
+            folds=True,
+        )
+
+
+class SyntheticPitch(_SyntheticNotes):
+    """Pitch class of single notes."""
+
+    info = _info(
+        "synthetic-pitch", "Synthetic pitch class", "multiclass", PITCH_CLASSES, "synthetic-notes", 64
+    )
+
+    def load(self) -> TaskData:
+        """Notes with pitch classes; see `labelled_task`."""
+        return self._load("pitch_class")
+
+
+class SyntheticInstrument(_SyntheticNotes):
+    """Instrument of single notes."""
+
+    def __init__(self, seconds: float = 1.0, every: int = 1, **options: Any) -> None:
+        super().__init__(seconds, every, **options)
+        instruments: tuple[str, ...] = self.dataset.instruments  # type: ignore[attr-defined]
+        self.info = _info(
+            "synthetic-instrument", "Synthetic instrument", "multiclass", instruments, "synthetic-notes", 64
+        )
+
+    def load(self) -> TaskData:
+        """Notes with instruments; see `labelled_task`."""
+        return self._load("instrument")
