@@ -153,11 +153,9 @@ def caption(piece: Piece, parts: dict[str, str]) -> str:
         "bass": "plays the bass line",
         "pad": "holds a sustained background",
     }
-    heard = [
-        f"{'an' if parts[r][0] in 'aeiou' else 'a'} {parts[r]} {does}"
-        for r, does in roles.items()
-        if r in parts
-    ]
+    names = {role: _SPOKEN.get(name, name) for role, name in parts.items()}
+    articles = {role: "an" if name[0] in "aeiou" else "a" for role, name in names.items()}
+    heard = [f"{articles[role]} {names[role]} {does}" for role, does in roles.items() if role in names]
     joined = heard[0] if len(heard) == 1 else ", ".join(heard[:-1]) + " and " + heard[-1]
     lines.append(joined[0].upper() + joined[1:] + ".")
     lines.append("There is a drum groove." if piece.hits else "There are no drums.")

@@ -1,0 +1,67 @@
+"""Where data sets are looked for: `M2L_DATA`, then what `m2l-bench fetch` has put into the cache."""
+
+from __future__ import annotations
+
+import csv
+import os
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from benchmarks.cache import cache_dir
+from benchmarks.datasets.base import DataNotFoundError, file_sha256
+
+
+def fetched_root() -> Path:
+    """Folder that `m2l-bench fetch` fills unless told otherwise."""
+    return cache_dir() / "data"
+
+
+def data_roots(explicit: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Folders to look in, in order: the explicit one only, or `M2L_DATA` and then the cache."""
+    if explicit is not None:
+        return [Path(explicit).expanduser()]
+    named = os.environ.get("M2L_DATA")
+    return ([Path(named).expanduser()] if named else []) + [fetched_root()]
+
+
+def find_folder(folder: str, what: str, explicit: str | os.PathLike[str] | None = None) -> Path:
+    """Return the first root that has `folder` in it.
+
+    Args:
+        folder: Path relative to a root, as in "music".
+        what: Name of the data set and of its fetch target, as in "open".
+        explicit: Look here only.
+
+    Raises:
+        DataNotFoundError: It is in none of them; the message says where it was looked for and what gets it.
+    """
+    roots = data_roots(explicit)
+    for root in roots:
+        if (root / folder).is_dir():
+            return root
+    looked = ", ".join(str(root / folder) for root in roots)
+    raise DataNotFoundError(
+        f"data set {what!r} is not on this machine (looked for {looked}). "
+        f"Set M2L_DATA to a folder that has it, or run: m2l-bench fetch {what}"
+    )
+
+
+def manifest(name: str) -> list[dict[str, str]]:
+    """Read a manifest of this package, as rows of strings."""
+    text = (resources.files("benchmarks.datasets") / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@lru_cache(maxsize=8192)
+def _sha256(path: str, size: int, modified: int) -> str:
+    return file_sha256(Path(path))
+
+
+def content_digest(path: Path) -> str | None:
+    """sha256 of a file, or None if it is not there; remembered as long as size and time stay the same."""
+    try:
+        stat = path.stat()
+        return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return None
