@@ -96,6 +96,7 @@ class _Blocks:
         self.source_samples = 0
         self._resampler = _Resampler(rate_in, self.sample_rate, channels)
         self._pending: np.ndarray = np.zeros((channels, 0), np.float32)
+        self._taken = 0
         self._ended = False
 
     def _next_source_block(self) -> np.ndarray:
@@ -107,19 +108,21 @@ class _Blocks:
         Raises:
             AudioError: if the source turns out to be damaged, truncated, empty or not finite.
         """
-        ready = [self._pending]
-        count = self._pending.shape[1]
-        while count < samples and not self._ended:
-            block = self._next_source_block()
-            self._ended = block.shape[1] == 0
-            self.source_samples += block.shape[1]
-            made = self._resampler.push(block, last=self._ended)
-            ready.append(made)
-            count += made.shape[1]
-        joined = np.concatenate(ready, axis=1)
-        # A copy, so that what is kept does not hold on to what has been handed out.
-        self._pending = joined[:, samples:].copy()
-        return joined[:, :samples]
+        ready = [self._pending[:, self._taken :]]
+        count = ready[0].shape[1]
+        if count < samples and not self._ended:
+            while count < samples and not self._ended:
+                block = self._next_source_block()
+                self._ended = block.shape[1] == 0
+                self.source_samples += block.shape[1]
+                made = self._resampler.push(block, last=self._ended)
+                ready.append(made)
+                count += made.shape[1]
+            self._pending, self._taken = np.concatenate(ready, axis=1), 0
+        begin = self._taken
+        self._taken = min(begin + samples, self._pending.shape[1])
+        # A copy: a view would keep all that is pending alive.
+        return self._pending[:, begin : self._taken].copy()
 
 
 class AudioReader(_Blocks):
