@@ -1,0 +1,291 @@
+"""ViSQOL against a plain implementation, its policy about what cannot be scored, and its errors."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import visqol_plain as plain
+
+from benchmarks.metrics.visqol import SPEC, ViSQOL, higher_is_better, visqol
+from benchmarks.metrics.visqol_core import TooShortError, prepare, score
+from benchmarks.metrics.visqol_modes import AUDIO
+from benchmarks.weights import WeightsNotFoundError, has_weight
+
+RATE = 48_000
+needs_model = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])
+
+
+def music(seconds: float, seed: int = 0) -> np.ndarray:
+    """Decaying tones with noisy attacks: transients to align, bands with and without energy."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(int(seconds * RATE)) / RATE
+    x = 0.001 * generator.standard_normal(len(t))
+    for onset in np.arange(0.0, seconds, 0.2):
+        after = np.maximum(t - onset, 0.0)
+        pitch = 110.0 * 2 ** (generator.integers(0, 40) / 12)
+        tone = sum(np.sin(2 * np.pi * pitch * h * after) / h for h in (1, 2, 3, 5))
+        x += (t >= onset) * np.exp(-6 * after) * (0.2 * tone + 0.1 * generator.standard_normal(len(t)))
+    return x / np.abs(x).max() * 0.7
+
+
+def noisy(x: np.ndarray, level: float = 0.01, seed: int = 1) -> np.ndarray:
+    return x + level * np.random.default_rng(seed).standard_normal(len(x))
+
+
+CASES = {
+    "noise": (music(1.6), noisy(music(1.6))),
+    "delayed": (music(1.6), np.concatenate([np.zeros(777), noisy(music(1.6))])),
+    "ahead": (music(1.6), noisy(music(1.6))[500:]),
+    "shorter": (music(2.4), noisy(music(2.4))[: int(1.5 * RATE)]),
+    "drifting": (
+        music(2.0),
+        np.interp(np.arange(0, 2.0 * RATE - 1, 1.0007), np.arange(2 * RATE), music(2.0)),
+    ),
+    "another": (music(1.3), music(1.3, seed=9)),
+    "gap": (music(2.4), np.where(np.abs(np.arange(int(2.4 * RATE)) - 60_000) < 6_000, 0.0, music(2.4))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_plain_implementation(name: str) -> None:
+    target, preds = CASES[name]
+    expected = plain.band_nsim(preds, target)
+    result = score(prepare(target, RATE, AUDIO), preds, lambda bands: float(bands.mean()))
+    np.testing.assert_allclose(result.band_nsim, expected, rtol=0, atol=1e-9)
+    assert result.vnsim == pytest.approx(expected.mean(), abs=1e-9)
+
+
+@needs_model
+def test_a_perfect_match_gets_googles_ceiling() -> None:
+    x = music(1.5)
+    result = visqol(x, x, RATE)
+    assert result.moslqo == pytest.approx(4.7321012530, abs=1e-9)
+    assert result.lag == 0
+    assert result.dropped_share == result.lost_share == 0.0
+    np.testing.assert_allclose(result.patch_nsim, 1.0, atol=1e-12)
+    assert result.patch_band_nsim.shape == (result.n_patches, 32)
+    assert result.center_frequencies[0] == pytest.approx(50.0)
+
+
+@needs_model
+def test_worse_audio_scores_worse() -> None:
+    x = music(1.5)
+    scores = [visqol(noisy(x, level), x, RATE).moslqo for level in (0.0, 0.001, 0.01, 0.1, 1.0)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < scores[0] - 1
+    assert higher_is_better
+
+
+@needs_model
+@pytest.mark.parametrize("rate", [16_000, 44_100, 96_000])
+def test_other_rates_are_resampled(rate: int) -> None:
+    import soxr
+
+    x = music(1.6)
+    target, preds = soxr.resample(x, RATE, rate), soxr.resample(noisy(x), RATE, rate)
+    result = visqol(preds, target, rate)
+    at_48k = visqol(soxr.resample(preds, rate, RATE), soxr.resample(target, rate, RATE), RATE)
+    assert result.sample_rate == RATE
+    assert result.moslqo == pytest.approx(at_48k.moslqo, abs=0.02)
+
+
+@needs_model
+def test_channels_dtypes_and_tensors_agree() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.round(music(1.3) * 32767) / 32768
+    y = np.round(np.clip(noisy(x), -0.99, 0.99) * 32767) / 32768
+    expected = visqol(y, x, RATE).moslqo
+    stereo = np.stack([y, y])
+    for preds in (y[None], stereo, y.astype(np.float32), (y * 32768).astype(np.int16), torch.tensor(stereo)):
+        assert visqol(preds, x, RATE).moslqo == pytest.approx(expected, abs=1e-6)
+    assert visqol(np.stack([2 * y, 0 * y]), x, RATE).moslqo == pytest.approx(expected, abs=1e-9)
+
+
+@needs_model
+def test_encodec_compat_clamps_and_rounds() -> None:
+    x, loud = music(1.3), 2.0 * music(1.3)
+    by_hand = np.round(np.clip(loud, -0.99, 0.99) * 32768) / 32768
+    target = np.round(np.clip(x, -0.99, 0.99) * 32768) / 32768
+    result = visqol(loud, x, RATE, encodec_compat=True)
+    assert result.moslqo == pytest.approx(visqol(by_hand, target, RATE).moslqo, abs=1e-12)
+    assert result.moslqo < visqol(loud, x, RATE).moslqo
+
+
+SILENCE = np.zeros(int(1.5 * RATE))
+X = music(1.5)
+BROKEN = np.where(np.arange(len(X)) == 1234, np.nan, X)
+
+
+@pytest.mark.parametrize(
+    ("preds", "target", "reason"),
+    [
+        (X, SILENCE, "target is silent"),
+        (SILENCE, X, "preds is silent"),
+        (1e-9 * X, X, "preds is silent"),
+        (SILENCE, SILENCE, "target is silent"),
+        (np.stack([X, -X]), X, "channels cancel out"),
+        (BROKEN, X, "preds has 1 non-finite samples, the first at sample 1234"),
+        (X, np.where(np.isnan(BROKEN), np.inf, X), "target has 1 non-finite"),
+        (X[:20_000], X[:20_000], "at least 46080"),
+        (np.tile(X, 2), X, "lengths differ by 1.50 s"),
+    ],
+)
+def test_no_score_is_made_up(preds: np.ndarray, target: np.ndarray, reason: str) -> None:
+    result = visqol(preds, target, RATE)
+    assert math.isnan(result.moslqo)
+    assert reason in (result.reason or "")
+    assert result.as_dict()["moslqo"] is None
+
+
+@needs_model
+def test_strict_cpp_says_what_the_cpp_says() -> None:
+    # From Google's C++: a silent estimate 1.0, a silent reference or both "perfect".
+    assert visqol(SILENCE, X, RATE, strict_cpp=True).moslqo == 1.0
+    assert visqol(X, SILENCE, RATE, strict_cpp=True).moslqo == pytest.approx(4.7321012530, abs=1e-9)
+    assert visqol(SILENCE, SILENCE, RATE, strict_cpp=True).moslqo == pytest.approx(4.7321012530, abs=1e-9)
+    assert math.isfinite(visqol(BROKEN, X, RATE, strict_cpp=True).moslqo)
+    with pytest.raises(TooShortError, match="46080"):
+        visqol(X[:40_000], X[:40_000], RATE, strict_cpp=True)
+    metric = ViSQOL(strict_cpp=True)
+    with pytest.raises(ValueError, match="44100"):
+        metric.score(X, metric.reference(X, RATE), 44_100)
+
+
+@needs_model
+def test_shortest_signal_is_scored() -> None:
+    x = music(1.0)[:46_080]
+    assert visqol(noisy(x), x, RATE).n_patches == 1
+    assert math.isnan(visqol(noisy(x), x[:-1], RATE).moslqo)
+
+
+@needs_model
+def test_estimate_that_ends_early_reports_dropped_patches() -> None:
+    # The reference's patches begin at frames 14, 44, 74 and 104; this estimate has 88 frames, and a patch
+    # may begin 15 frames after its end at most.
+    x = music(2.8)
+    result = visqol(x[: int(1.83 * RATE)], x, RATE)
+    assert result.dropped_share == 0.25
+    assert result.n_patches == 3
+    assert result.moslqo > 1.0
+
+
+@pytest.mark.parametrize(
+    ("audio", "error", "message"),
+    [
+        (np.zeros((RATE, 2)), ValueError, "pass its transpose"),
+        (np.zeros((1, 1, RATE)), ValueError, r"\(1, 1, 48000\)"),
+        (np.zeros((2, 0)), ValueError, "empty"),
+        (np.zeros(RATE, dtype=np.int32), ValueError, "int32"),
+        (np.array(["a"]), TypeError, "numbers"),
+    ],
+)
+def test_arrays_that_are_no_audio(audio: np.ndarray, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        visqol(X, audio, RATE)
+
+
+@pytest.mark.parametrize("rate", [0, -48_000, 44_100.5, "48000", float("nan")])
+def test_rates_that_are_none(rate: object) -> None:
+    with pytest.raises(ValueError, match="sample_rate"):
+        visqol(X, X, rate)  # type: ignore[arg-type]
+
+
+def test_unknown_options() -> None:
+    with pytest.raises(ValueError, match="video"):
+        ViSQOL("video")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="jax"):
+        ViSQOL(backend="jax")  # type: ignore[arg-type]
+
+
+def test_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFoundError, match="m2l-bench fetch visqol-svr"):
+        visqol(X, X, RATE, model=tmp_path / "none.txt")
+
+
+@needs_model
+def test_spec_names_what_decides_the_number() -> None:
+    spec = ViSQOL().spec()
+    assert spec.items() >= SPEC.items()
+    assert len(spec["model"]) == 64
+    assert ViSQOL("speech").spec()["model"] is None
+    assert ViSQOL(encodec_compat=True).spec() != spec
+
+
+@needs_model
+def test_prepared_reference_survives_pickling() -> None:
+    metric = pickle.loads(pickle.dumps(ViSQOL()))
+    reference = metric.reference(X, RATE)
+    again = pickle.loads(pickle.dumps(reference))
+    assert metric.score(noisy(X), again).moslqo == metric.score(noisy(X), reference).moslqo
+
+
+@needs_model
+def test_loud_offset_between_batches_and_references() -> None:
+    metric = ViSQOL()
+    with pytest.raises(ValueError, match="2 estimates but 1 references"):
+        metric.score_batch([X, X], [metric.reference(X, RATE)])
+
+
+def test_speech_mode() -> None:
+    generator = np.random.default_rng(0)
+    n = 3 * 16_000
+    syllables = np.repeat(generator.random(n // 4_000) > 0.4, 4_000)
+    voice = np.convolve(generator.standard_normal(n), np.ones(8) / 8, "same") * syllables
+    assert visqol(voice, voice, 16_000, mode="speech").moslqo == pytest.approx(5.0, abs=1e-6)
+    unscaled = ViSQOL("speech", scaled_speech=False)
+    assert unscaled.score(voice, unscaled.reference(voice, 16_000)).moslqo == pytest.approx(4.01586, abs=1e-5)
+    worse = visqol(noisy(voice, 0.1), voice, 16_000, mode="speech")
+    assert 1.0 <= worse.moslqo < 4.5
+    assert len(worse.band_nsim) == 21
+    # Pauses are left out: fewer patches than 20-frame stretches.
+    quiet = np.concatenate([voice, 1e-4 * generator.standard_normal(n)])
+    assert visqol(quiet, quiet, 16_000, mode="speech").n_patches < len(quiet) // (20 * 320) - 1
+
+
+def oracle() -> Path:
+    root = os.environ.get("M2L_ORACLE")
+    if not root:
+        pytest.skip("M2L_ORACLE is not set: the folder with Google's pairs (visqol/expected.csv)")
+    return Path(root) / "visqol"
+
+
+def _mono_pair(folder: Path, row: dict[str, str]) -> tuple[np.ndarray, np.ndarray, int]:
+    target, rate = soundfile.read(folder / row["reference"], always_2d=True)
+    preds, _ = soundfile.read(folder / row["degraded"], always_2d=True)
+    return preds.T, target.T, rate
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_googles_scores(backend: str) -> None:
+    folder = oracle()
+    metric = ViSQOL(strict_cpp=True, backend=backend, model=folder / "libsvm_nu_svr_model.txt")  # type: ignore[arg-type]
+    with open(folder / "expected.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30
+    for row in rows:
+        preds, target, rate = _mono_pair(folder, row)
+        error = abs(metric.score(preds, metric.reference(target, rate)).moslqo - float(row["moslqo"]))
+        exact = backend == "numba" and "conformance" in row["source"]
+        assert error <= (1e-9 if exact else 1e-5), f"{row['degraded']}: off by {error}"
+
+
+@pytest.mark.shared
+def test_googles_speech_scores() -> None:
+    folder = oracle()
+    target, rate = soundfile.read(folder / "CA01_01.flac")
+    preds, _ = soundfile.read(folder / "transcoded_CA01_01.flac")
+    assert visqol(preds, target, rate, strict_cpp=True, mode="speech").moslqo == pytest.approx(
+        3.374506, abs=1e-6
+    )
+    unscaled = ViSQOL("speech", strict_cpp=True, scaled_speech=False)
+    assert unscaled.score(target, unscaled.reference(target, rate)).moslqo == pytest.approx(
+        4.015861, abs=1e-6
+    )

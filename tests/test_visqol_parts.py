@@ -1,0 +1,218 @@
+"""ViSQOL's parts: filter bank, alignment, search, model file, compiled kernels without a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import visqol_plain as plain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+from scipy.signal import sosfilt
+
+from benchmarks.metrics.visqol_align import best_lags, correlation_length, envelope_spectra, shift
+from benchmarks.metrics.visqol_gammatone import band_rms, make_filter_bank, to_decibels
+from benchmarks.metrics.visqol_jit import jit
+from benchmarks.metrics.visqol_mapper import ModelFormatError, load_model, parse_libsvm, speech_mos
+from benchmarks.metrics.visqol_modes import AUDIO, SPEECH
+from benchmarks.metrics.visqol_nsim import apply_floors, band_similarity
+from benchmarks.metrics.visqol_patches import patch_starts, voice_activity
+from benchmarks.metrics.visqol_search import best_path, match_patches
+
+
+def test_filter_bank_has_the_published_centre_frequencies() -> None:
+    bank = make_filter_bank(48_000, 32)
+    np.testing.assert_allclose(
+        bank.center_frequencies[[0, 1, 2, -2, -1]], [50.0, 91.7, 139.7, 18_100.5, 20_844.8], atol=0.06
+    )
+    assert bank.n_frames(46_080) == 45
+    assert bank.n_frames(3_840) == 0
+
+
+@pytest.mark.parametrize(("rate", "mode"), [(48_000, AUDIO), (16_000, SPEECH), (44_100, SPEECH)])
+def test_filters_have_unit_gain_at_their_centre(rate: int, mode: object) -> None:
+    bank = make_filter_bank(rate, mode.n_bands, mode.max_frequency)  # type: ignore[attr-defined]
+    responses = bank.impulse_response(rate)
+    t = np.arange(rate) / rate
+    for response, f in zip(responses, bank.center_frequencies, strict=True):
+        assert abs(np.sum(response * np.exp(-2j * np.pi * f * t))) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_band_rms_equals_filtering_each_frame() -> None:
+    x = np.random.default_rng(0).standard_normal(7_000)
+    bank = make_filter_bank(48_000, 32)
+    np.testing.assert_allclose(to_decibels(band_rms(x, bank)).T, plain.spectrogram(x), atol=1e-10)
+    later = band_rms(x, bank, start=960, n_frames=2)
+    np.testing.assert_array_equal(later, band_rms(x, bank)[1:3])
+
+
+def test_band_count_need_not_fill_the_lanes() -> None:
+    x = np.random.default_rng(0).standard_normal(2_000)
+    bank = make_filter_bank(16_000, 21, 8_000.0)
+    frame = x[:1_280] * bank.window
+    sections = [[1, c, 0, 1, *bank.denominator[20]] for c in bank.zeros[20]]
+    expected = np.sqrt(np.mean((sosfilt(sections, frame) * bank.gain[20]) ** 2))
+    assert band_rms(x, bank).shape == (3, 21)
+    assert band_rms(x, bank)[0, 20] == pytest.approx(expected, rel=1e-12)
+
+
+@given(seed=st.integers(0, 2**31), lag=st.integers(-300, 300), n=st.integers(1_200, 2_000))
+@settings(max_examples=40, deadline=None)
+def test_lag_of_a_shifted_signal(seed: int, lag: int, n: int) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.choice([-1.0, 1.0], n + 600) * (generator.random(n + 600) < 0.05)
+    target, preds = x[300 : 300 + n], x[300 + lag : 300 + lag + n]
+    n_fft = correlation_length(n)
+    spectra = [envelope_spectra(v, np.array([0]), np.array([n]), n_fft) for v in (target, preds)]
+    found = int(best_lags(*spectra, n_fft, n)[0])
+    assert found == lag
+    aligned = shift(preds, found)
+    common = slice(max(lag, 0), min(n, len(aligned)))
+    np.testing.assert_array_equal(aligned[common], target[common])
+
+
+def test_first_of_equal_lags_wins() -> None:
+    impulses = np.zeros(100)
+    impulses[[20, 60]] = 1.0
+    n_fft = 256
+    a = np.fft.rfft(np.eye(1, 256, 40, dtype=np.float32)).astype(np.complex64)
+    b = np.fft.rfft(np.pad(impulses, (0, 156)).astype(np.float32)[None]).astype(np.complex64)
+    assert best_lags(a, b, n_fft, 100)[0] == -20
+
+
+def brute_force_path(table: np.ndarray) -> float:
+    """Best sum of similarities over increasing offsets, where patches after the first may be lost."""
+    n_patches, n_offsets = table.shape
+
+    def best(p: int, last: int) -> float:
+        if p == n_patches:
+            return 0.0
+        taken = [table[p, o] + best(p + 1, o) for o in range(last + 1, n_offsets)]
+        lost = [best(p + 1, last)] if p > 0 else []
+        return max([*taken, *lost], default=-np.inf)
+
+    return best(0, -1)
+
+
+@given(st_numpy.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(4, 7)), elements=st.floats(0, 1)))
+@settings(max_examples=60, deadline=None)
+def test_path_is_the_best_one(table: np.ndarray) -> None:
+    starts = np.arange(len(table), dtype=np.int64)
+    offsets, lost = best_path(table, starts, 100)
+    kept = offsets[~lost]
+    assert np.all(np.diff(kept) > 0)
+    assert np.sum(table[np.arange(len(table)), offsets][~lost]) == pytest.approx(brute_force_path(table))
+
+
+def test_search_finds_where_the_patches_went() -> None:
+    generator = np.random.default_rng(0)
+    target = 40 * generator.random((32, 150))
+    moved = np.concatenate([40 * generator.random((32, 7)), target[:, :70], target[:, 75:]], axis=1)
+    match = match_patches(target, moved, np.array([14, 44, 84]), 30, 1_800)
+    assert list(match.offsets[[0, 2]]) == [21, 86]
+    assert not match.lost.any()
+    assert match.n_dropped == 0
+
+
+def test_search_radius_is_respected() -> None:
+    generator = np.random.default_rng(0)
+    target = 40 * generator.random((32, 200))
+    moved = np.concatenate([40 * generator.random((32, 50)), target[:, :150]], axis=1)
+    starts = np.array([14, 44])
+    near = match_patches(target, moved, starts, 30, 10)
+    assert np.all(np.abs(near.offsets - starts) <= 10)
+    assert list(match_patches(target, moved, starts, 30, 60).offsets) == [64, 94]
+
+
+def test_nothing_to_match() -> None:
+    with pytest.raises(ValueError, match="2 frames"):
+        match_patches(np.ones((32, 90)), np.ones((32, 2)), np.array([44]), 30, 1_800)
+
+
+@given(st.integers(0, 2**31), st.integers(3, 40))
+@settings(max_examples=40, deadline=None)
+def test_similarity_is_bounded_and_reflexive(seed: int, n: int) -> None:
+    generator = np.random.default_rng(seed)
+    a, b = 40 * generator.random((32, n)), 40 * generator.random((32, n))
+    np.testing.assert_allclose(band_similarity(a, a), 1.0, atol=1e-9)
+    np.testing.assert_allclose(band_similarity(a, b), plain.nsim(a, b), atol=1e-10)
+    np.testing.assert_allclose(band_similarity(a, b), band_similarity(b, a), atol=1e-12)
+    assert np.all(band_similarity(a, b) <= 1.0 + 1e-9)
+
+
+def test_floors_turn_nan_into_silence() -> None:
+    a = np.full((4, 3), -20.0)
+    b = np.array([[np.nan, -10.0, -200.0]] * 4)
+    a[0] = -90.0
+    floored_a, floored_b = apply_floors(a, b)
+    np.testing.assert_array_equal(floored_a[0], [0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(floored_b[0], [0.0, 35.0, 0.0])
+    assert np.isnan(b[0, 0])
+    assert a[0, 0] == -90.0
+
+
+def test_voice_activity_waits_for_three_silent_frames() -> None:
+    level = np.repeat([1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 10)
+    np.testing.assert_array_equal(
+        voice_activity(level, 0, 7, 10), [True, True, True, True, False, True, True]
+    )
+    np.testing.assert_array_equal(patch_starts(np.zeros(1), 45, 960, AUDIO), [14])
+    np.testing.assert_array_equal(patch_starts(np.zeros(1), 105, 960, AUDIO), [14, 44])
+
+
+MODEL = (
+    "svm_type nu_svr\nkernel_type rbf\ngamma 0.5\nnr_class 2\ntotal_sv 2\nrho -3\nSV\n1 1:1 2:1\n-0.5 2:0.5\n"
+)
+
+
+def test_model_file_is_read_and_evaluated() -> None:
+    model = parse_libsvm(MODEL, 2, "model")
+    x = np.array([0.2, 0.4])
+    expected = np.exp(-0.5 * (0.64 + 0.36)) - 0.5 * np.exp(-0.5 * (0.04 + 0.01)) + 3
+    assert model.predict(x) == pytest.approx(expected)
+    assert parse_libsvm(MODEL.replace("rho -3", "rho -30"), 2, "model").predict(x) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("svm_type", "type", "not a libsvm text model"),
+        ("nu_svr", "c_svc", "'c_svc'"),
+        ("rbf", "linear", "'linear'"),
+        ("total_sv 2", "total_sv 3", "2 of 3"),
+        ("2:0.5", "3:0.5", "feature 3"),
+        ("2:0.5", "2:x", "damaged"),
+        ("gamma 0.5\n", "", "damaged"),
+    ],
+)
+def test_model_files_that_are_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "model.txt"
+    path.write_text(MODEL.replace(old, new))
+    with pytest.raises(ModelFormatError, match=message):
+        load_model(path, 2)
+
+
+def test_model_file_that_is_binary_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "model.txt"
+    with pytest.raises(FileNotFoundError, match=r"model\.txt"):
+        load_model(path)
+    path.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ModelFormatError, match="not a text file"):
+        load_model(path)
+
+
+def test_speech_mapping_is_clamped_and_rises() -> None:
+    grid = [speech_mos(np.full(21, x)) for x in np.linspace(-1, 1.2, 45)]
+    assert grid == sorted(grid)
+    assert (grid[0], grid[-1]) == (1.0, 5.0)
+
+
+def test_kernels_compile_where_no_cache_can_be_written() -> None:
+    # Code that is in no file has no place for numba's cache, like a read-only installation.
+    names: dict[str, object] = {}
+    exec("def double(x):\n    return 2 * x\n", names)
+    with pytest.warns(UserWarning, match="compiling double in every process"):
+        double = jit()(names["double"])  # type: ignore[arg-type]
+    assert double(21) == 42
