@@ -7,6 +7,7 @@ A worker needs this package and a view of the store's folder, nothing else.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -111,6 +112,8 @@ class LokyExecutor(_Base):
             n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="all"
         )
         ended: set[str] = set()
+        # joblib renews workers that grew (a model was loaded) and warns each time; that is no news here.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         try:
             for done in pool(delayed(execute)(unit, root) for unit in units):
                 ended.add(done.key)

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.cache import Result, Store
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import digest, module_digest
-from benchmarks.measure import measure, metric_column, provenance
+from benchmarks.measure import measure, provenance
 from benchmarks.pipeline import RunOptions, RunReport
 from benchmarks.plan import Planner
 from benchmarks.scores import PairMetric, parse_metric
@@ -120,7 +120,7 @@ def build(
         name="figure2",
         title=f"Figure 2. Quality against denoising steps ({suite.title or suite.name}, {measured.n_clips} clips)",
         suite=suite.name,
-        columns=[metric_column(name) for name in section.metrics],
+        columns=metric_columns(section.metrics),
         steps=list(section.steps),
         curves=curves,
         comparisons=measured.comparisons,

@@ -130,6 +130,8 @@ def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterable[str]:
                 parts = name.split(".")
                 parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
                 base = ".".join([*parts, base] if base else parts)
+            if base.split(".")[0] not in _FIRST_PARTY:
+                continue  # looking up other packages would import them
             # `from package import module` names a module; `from module import thing` does not.
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
             if any(_source(other) is not None for other in names[1:]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import m2l
-from benchmarks.cache import CorruptEntryError, Result, Store
+from benchmarks.cache import CorruptEntryError, Result, Store, cache_dir
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
@@ -69,7 +71,7 @@ def measure(
     try:
         n_clips, manifest = len(planner.clips), planner.manifest_digest
     except (DataNotFoundError, FileNotFoundError) as error:
-        return _without_data(planner, wanted, metrics, str(error))
+        return _without_data(planner, wanted, metrics, tidy(str(error)))
     given = system_options or {}
     rows = [
         planner.system(name, steps, **_with_device(name, dict(given.get(name, {})), options.device))
@@ -93,7 +95,7 @@ def measure(
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for (label, name), unit in plan.items():
         if isinstance(unit, str):
-            found[label, name] = Cell(reason=unit)
+            found[label, name] = Cell(reason=tidy(unit))
             continue
         result = reader.read(unit)
         found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
@@ -142,10 +144,22 @@ class _Reader:
         return Cell(reason="not computed yet")
 
 
+def tidy(reason: str) -> str:
+    """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
+    places = {str(cache_dir()): "<cache>", str(Path.home()): "~"}
+    if data := os.environ.get("M2L_DATA"):
+        places = {data.rstrip("/"): "$M2L_DATA", **places}
+    for place, name in places.items():
+        if len(place) > 1:
+            reason = reason.replace(place, name)
+    return reason
+
+
 def to_cell(result: Result) -> Cell:
     """A table cell from an aggregate."""
     meta = result.meta
-    failures = count_reasons(meta.get("failures", {}))
+    failed = {clip: tidy(why) for clip, why in sorted(meta.get("failures", {}).items())}
+    failures = count_reasons(failed)
     if "value" not in meta:
         reason = meta.get("reason") or ("no clip could be measured" if failures else "no clips")
         return Cell(reason=reason, failures=failures)
@@ -157,12 +171,23 @@ def to_cell(result: Result) -> Cell:
         low=meta.get("low"),
         high=meta.get("high"),
         failures=failures,
-        details=details | {"failed_clips": dict(sorted(meta.get("failures", {}).items()))},
+        details=details | {"failed_clips": failed},
     )
 
 
-def metric_column(name: str) -> Column:
-    """Column of a metric."""
+def metric_columns(names: Sequence[str]) -> list[Column]:
+    """Columns of metrics; where two would have one title, the embedder's name tells them apart."""
+    columns = [_metric_column(name) for name in names]
+    titles = [column.title for column in columns]
+    return [
+        replace(column, title=f"{column.title} [{column.key.partition(':')[2]}]")
+        if titles.count(column.title) > 1
+        else column
+        for column in columns
+    ]
+
+
+def _metric_column(name: str) -> Column:
     metric = parse_metric(name)
     higher = metric.higher_is_better if isinstance(metric, PairMetric) else False
     return Column(name, metric.title, higher, metric.digits, note=metric.note)
@@ -172,9 +197,10 @@ def published_columns(columns: Sequence[Column]) -> list[Column]:
     """Columns for published figures: one per heading, without our windows and checkpoints."""
     seen: dict[str, Column] = {}
     for column in columns:
-        key = PUBLISHED_KEYS.get(column.title)
+        title = column.title.partition(" ")[0]
+        key = PUBLISHED_KEYS.get(title)
         if key and key not in seen:
-            seen[key] = replace(column, key=key, note="")
+            seen[key] = replace(column, key=key, title=title, note="")
     return list(seen.values())
 
 
@@ -202,7 +228,7 @@ def cost_cells(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Cell]:
 def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the JSON records about a system."""
     if row.spec is None:
-        return {"available": False, "reason": row.reason}
+        return {"available": False, "reason": tidy(row.reason or "")}
     spec = row.spec
     return {
         "available": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -59,7 +60,8 @@ class Planner:
     def clips(self) -> list[Clip]:
         """The clips of this plan, in the data set's order."""
         data = self.suite.data
-        found = create_dataset(data.dataset, **data.options).clips(data.split or None)
+        options = {name: _expand(value) for name, value in data.options.items()}
+        found = create_dataset(data.dataset, **options).clips(data.split or None)
         limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
         return found[: min(limits)] if limits else found
 
@@ -259,6 +261,11 @@ def _spec(stage: str) -> dict[str, Any]:
         "code": [module_digest("benchmarks.stages"), code_digest(*shared)],
         "libraries": library_versions(),
     }
+
+
+def _expand(value: Any) -> Any:
+    """Environment variables in strings: a suite can say `$M2L_DATA/musiccaps`."""
+    return os.path.expandvars(value) if isinstance(value, str) else value
 
 
 def _module_of(name: str) -> str:

@@ -45,7 +45,7 @@ def load(unit: Unit, store: Store) -> Result:
             audio, rate = clip.load()
             reason = unusable(audio, rate, limits)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = f"unreadable: {_short(error)}"
+            reason = f"unreadable: {_without_clip(_short(error), clip)}"
         if reason is not None:
             failures[clip.id] = reason
             continue
@@ -125,7 +125,7 @@ def score(unit: Unit, store: Store) -> Result:
     metric = load_pair_metric(unit.payload)
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
     values: dict[str, float] = {}
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     for clip_id, preds in output.arrays.items():
         try:
             value, reason = metric(preds, source.arrays[clip_id], source.meta["sample_rates"][clip_id])
@@ -148,10 +148,10 @@ def embed(unit: Unit, store: Store) -> Result:
 
     embedder = _one_at_a_time(("embedder", name), lambda: create_embedder(name, **options))
     source = fetch(unit.inputs[0], store)
-    audio = source.arrays if len(unit.inputs) == 1 else fetch(unit.inputs[1], store).arrays
+    output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
-    failures: dict[str, str] = {}
-    for clip_id, samples in audio.items():
+    failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
+    for clip_id, samples in output.arrays.items():
         rate = source.meta["sample_rates"][clip_id]
         try:
             mono = resample(to_mono(samples), rate, embedder.sample_rate)[0]
@@ -274,6 +274,16 @@ def compare_corpus_units(unit: Unit, store: Store) -> Result:
 def count_reasons(failures: Mapping[str, str]) -> dict[str, int]:
     """Reason -> number of clips, sorted by reason."""
     return dict(sorted(Counter(failures.values()).items()))
+
+
+def _without_clip(message: str, clip: Any) -> str:
+    """The message without the clip's own names, so that equal reasons are counted together."""
+    message = message.removeprefix(f"clip {clip.id!r} of {clip.dataset!r}: ")
+    source = getattr(clip.loader, "path", None)
+    for name in (source, clip.source, clip.id):
+        if name:
+            message = message.replace(str(name), "the file")
+    return message
 
 
 def _short(error: BaseException) -> str:

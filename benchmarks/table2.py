@@ -8,7 +8,7 @@ from benchmarks.measure import (
     COST_COLUMNS,
     cost_cells,
     measure,
-    metric_column,
+    metric_columns,
     notes,
     provenance,
     published_columns,
@@ -35,7 +35,7 @@ def build(
     planner = Planner(suite, options)
     wanted = [(name, None) for name in section.systems]
     measured = measure(planner, store, executor, wanted, section.metrics, section.system_options)
-    metrics = [metric_column(name) for name in section.metrics]
+    metrics = metric_columns(section.metrics)
     rows = [
         Row(
             row.label,

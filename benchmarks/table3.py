@@ -8,7 +8,7 @@ from benchmarks.measure import (
     COST_COLUMNS,
     cost_cells,
     measure,
-    metric_column,
+    metric_columns,
     notes,
     provenance,
     published_columns,
@@ -36,7 +36,7 @@ def build(
     measured = measure(
         Planner(suite, options), store, executor, [(name, None) for name in titles], section.metrics
     )
-    columns = [metric_column(name) for name in section.metrics]
+    columns = metric_columns(section.metrics)
     rows = []
     for row in measured.rows:
         facts = measured.facts.get(row.label, {})
