@@ -132,6 +132,16 @@ class TableResult:
             max((sum(c.failures.values()) for c in row.cells.values()), default=0) for row in self.rows
         )
 
+    def _common_failures(self) -> dict[str, int]:
+        """Reasons, with counts, that all cells measured on items share: clips no system was given."""
+        cells = [cell for row in self.rows for cell in row.cells.values() if cell.n > 1 or cell.failures]
+        shared = dict(cells[0].failures) if cells else {}
+        return {
+            why: count
+            for why, count in sorted(shared.items())
+            if all(cell.failures.get(why) == count for cell in cells)
+        }
+
     def to_json(self) -> str:
         """Everything, with sorted keys; values that are not finite become null."""
         record = {
@@ -192,11 +202,12 @@ class TableResult:
         """The table people read: measured block, published block, notes."""
         lines = [f"### {self.title}", ""]
         footnotes: dict[str, int] = {}
+        everywhere = self._common_failures()
         header = ["", *(column.heading for column in self.columns)]
         body = [
             [_markdown_name(row)]
             + [
-                _show(row.cells.get(column.key, Cell(reason="not measured")), column, footnotes)
+                _show(row.cells.get(column.key, Cell(reason="not measured")), column, footnotes, everywhere)
                 for column in self.columns
             ]
             for row in self.rows
@@ -205,6 +216,7 @@ class TableResult:
         lines += [f"[{number}] {reason}  " for reason, number in footnotes.items()]
         if footnotes:
             lines.append("")
+        lines += [f"Left out of every cell: {count} x {why}  " for why, count in everywhere.items()]
         lines += [f"{column.title}: {column.note}  " for column in self.columns if column.note]
         lines += [f"{note}  " for note in self.notes]
         if self.published:
@@ -292,9 +304,11 @@ def _markdown_name(row: Row) -> str:
     return (row.title or row.name) + (f" ({row.note})" if row.note else "")
 
 
-def _show(cell: Cell, column: Column, footnotes: dict[str, int]) -> str:
+def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int]) -> str:
     marks = ""
     for why, count in sorted(cell.failures.items()):
+        if why in everywhere:
+            continue
         text = f"{count} left out: {why}"
         marks += f" [{footnotes.setdefault(text, len(footnotes) + 1)}]"
     if cell.value is None or not math.isfinite(cell.value):
