@@ -1,0 +1,279 @@
+"""Downloads that are all there or not there: resumed, checked, and renamed into place.
+
+A download is written to NAME.part beside its destination, with NAME.part.json saying what it is a part
+of. Interrupted, it goes on from there on the next call, if the server can and the file is still the same
+one (strong ETag); otherwise it starts again. Only a complete file with the right checksum gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.message
+import errno
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+_BLOCK = 1 << 18
+_OFFLINE = ("M2L_OFFLINE", "HF_HUB_OFFLINE")
+
+
+class FetchError(OSError):
+    """A download that did not succeed; the message says why, and that what was received is kept."""
+
+
+class ChecksumError(FetchError):
+    """A complete download that is not the file it should be; it has been deleted."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file beforehand.
+
+    Attributes:
+        size: In bytes.
+        digest: "sha256:HEX" or "md5:HEX".
+        check: Called with the complete file before it is renamed; raises ValueError to refuse it.
+    """
+
+    size: int | None = None
+    digest: str | None = None
+    check: Callable[[Path], None] | None = None
+
+
+def offline() -> str | None:
+    """Name of the environment variable that forbids downloads, if one is set."""
+    return next(
+        (name for name in _OFFLINE if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")), None
+    )
+
+
+def download(
+    url: str,
+    dest: Path,
+    expected: Expected | None = None,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    retries: int = 4,
+    timeout: float = 60.0,
+    pause: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Download a file.
+
+    Args:
+        url: http(s) address.
+        dest: Where it goes; its folder is made.
+        expected: Size and digest to hold it to.
+        progress: Called with the bytes received so far and the total (None: unknown).
+        retries: How often a broken connection or a busy server (5xx, 429) is tried again.
+        timeout: Of the connection, in seconds.
+        pause: Waits between attempts.
+
+    Returns:
+        `dest`.
+
+    Raises:
+        ChecksumError: The complete file has another size or digest, or `expected.check` refuses it.
+        FetchError: No connection, an HTTP error, no space left, offline, or another process is at it.
+    """
+    expected = expected or Expected()
+    if variable := offline():
+        raise FetchError(f"{url}: downloads are switched off ({variable} is set)")
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    part = dest.with_name(f"{dest.name}.part")
+    with _only_one(part):
+        for attempt in range(retries + 1):
+            try:
+                _receive(url, part, expected, progress, timeout)
+                break
+            except urllib.error.HTTPError as error:
+                error.close()
+                if attempt == retries or not (error.code >= 500 or error.code == 429):
+                    raise FetchError(f"{url}: HTTP {error.code} {error.reason}") from error
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise FetchError(
+                        f"{dest}: {error.strerror} (what was received is kept in {part.name})"
+                    ) from error
+                if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+                    raise FetchError(f"{part}: {error.strerror}") from error
+                if attempt == retries:
+                    kept = (
+                        f"; {part.stat().st_size} bytes are kept, run again to go on" if part.exists() else ""
+                    )
+                    reason = getattr(error, "reason", None) or error
+                    raise FetchError(f"{url}: {reason}{kept}") from error
+            except http.client.HTTPException as error:
+                if attempt == retries:
+                    raise FetchError(f"{url}: {error!r}; run again to go on") from error
+            pause(min(2.0**attempt, 30.0))
+        _verify(url, part, expected)
+        os.replace(part, dest)
+        _state_of(part).unlink(missing_ok=True)
+    return dest
+
+
+@contextlib.contextmanager
+def _only_one(part: Path) -> Iterator[None]:
+    """Hold a lock beside the partial file: two processes must not write into it at once."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: there the second process fails to rename
+        yield
+        return
+    path = part.with_name(f".{part.name}.lock")
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise FetchError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held it before may have removed the file between our open and our lock.
+        if os.fstat(handle).st_ino != path.stat().st_ino:
+            raise BlockingIOError
+    except OSError as error:
+        os.close(handle)
+        raise FetchError(f"{part}: another process is downloading it") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _state_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _resume_point(url: str, part: Path, expected: Expected) -> tuple[int, str | None]:
+    """How much of the part can be kept, and the ETag it belongs to."""
+    try:
+        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
+        size = part.stat().st_size
+    except (OSError, ValueError):
+        return 0, None
+    same = state.get("url") == url and state.get("digest") == expected.digest
+    # Without an ETag or a digest nothing would notice that the two halves are of different files.
+    return (size, state.get("etag")) if same and (state.get("etag") or expected.digest) else (0, None)
+
+
+def _receive(
+    url: str,
+    part: Path,
+    expected: Expected,
+    progress: Callable[[int, int | None], None] | None,
+    timeout: float,
+) -> None:
+    """Append what is missing to the partial file; raises OSError if the connection ends early."""
+    have, etag = _resume_point(url, part, expected)
+    if expected.size is not None and have >= expected.size:
+        if have == expected.size:
+            return
+        have = 0
+    headers = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if etag:
+            headers["If-Range"] = etag
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        error.close()
+        part.unlink(missing_ok=True)  # longer than the file is now: start again
+        _state_of(part).unlink(missing_ok=True)
+        raise ConnectionError("the partial file does not fit the file on the server") from error
+    with response:
+        resumed = response.status == 206 and _range_start(response.headers) == have
+        if not resumed:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length and length.isdigit() else None
+        _check_room(part, total, have)
+        tag = response.headers.get("ETag", "")
+        state = {"url": url, "digest": expected.digest, "etag": tag if tag.startswith('"') else None}
+        if not resumed:
+            part.unlink(missing_ok=True)  # never a new state beside an old part
+        _state_of(part).write_text(json.dumps(state), encoding="utf-8")
+        with open(part, "ab") as file:
+            have = _copy(response, file, have, total, progress)
+    if total is not None and have < total:
+        raise ConnectionError(f"connection closed after {have} of {total} bytes")
+
+
+def _range_start(headers: email.message.Message) -> int:
+    """First byte of a partial response, from `Content-Range: bytes FIRST-LAST/TOTAL`."""
+    first = headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _check_room(part: Path, total: int | None, have: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - have > free:
+        raise OSError(errno.ENOSPC, f"{total - have} bytes are needed and {free} are free on this disk")
+
+
+def _copy(
+    source: Any,
+    file: IO[bytes],
+    have: int,
+    total: int | None,
+    progress: Callable[[int, int | None], None] | None,
+) -> int:
+    if progress:
+        progress(have, total)
+    while block := source.read(_BLOCK):
+        file.write(block)
+        have += len(block)
+        if progress:
+            progress(have, total)
+    file.flush()
+    os.fsync(file.fileno())
+    return have
+
+
+def digest_of_file(path: Path, algorithm: str) -> str:
+    """Hex digest of a file by an algorithm's name, as in "md5"."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def mismatch(path: Path, expected: Expected) -> str | None:
+    """Say why a file is not the expected one, or None if it is."""
+    size = path.stat().st_size
+    if expected.size is not None and size != expected.size:
+        return f"{size} bytes, expected {expected.size}"
+    if expected.digest:
+        algorithm, _, wanted = expected.digest.partition(":")
+        actual = digest_of_file(path, algorithm)
+        if actual != wanted.lower():
+            return f"{algorithm} is {actual}, expected {wanted.lower()}"
+    if expected.check:
+        try:
+            expected.check(path)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def _verify(url: str, part: Path, expected: Expected) -> None:
+    if not part.exists():  # an empty file on the server
+        part.touch()
+    if reason := mismatch(part, expected):
+        part.unlink()
+        _state_of(part).unlink(missing_ok=True)
+        raise ChecksumError(f"{url}: {reason}; the download was deleted")
