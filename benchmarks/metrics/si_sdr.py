@@ -15,13 +15,19 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks.metrics.conventions import CONVENTIONS, Convention, Signal
+from benchmarks.metrics.conventions import CONVENTIONS, Convention
+from benchmarks.metrics.si_sdr_jit import residual, sums
+
+_NOT_FINITE = "non-finite samples"
 
 Channels = Literal["mono", "per_channel", "joint"]
 
 #: Below this noise-to-signal ratio (60 dB) `||ŝ||² - <ŝ,s>²/||s||²` loses digits to cancellation, and the
 #: residual is formed sample by sample instead.
 _CANCELLATION = 1e-6
+#: Sums are taken about the first sample, which removes the mean afterwards; if that was this much further
+#: off (in power) than the signal is wide, they are taken again about the mean itself.
+_BAD_ORIGIN = 1e4
 
 
 @dataclass(frozen=True)
@@ -97,19 +103,22 @@ def si_sdr_detailed(
     p, t = _as_channels(preds, "preds"), _as_channels(target, "target")
     if p.shape != t.shape:
         raise ValueError(f"preds has shape {p.shape}, target {t.shape}: they must be equal")
-    for name, signal in (("preds", p), ("target", t)):
-        bad = np.flatnonzero(~np.isfinite(signal))
-        if bad.size:
-            return SiSdr(math.nan, f"{name} has {bad.size} non-finite samples, the first at {bad[0]}")
     policy = channels or (tool.channels if tool else "mono")
     if policy not in get_args(Channels):
         raise ValueError(f"channels={policy!r}: must be one of {', '.join(get_args(Channels))}")
-    p, t = _fold(p, policy), _fold(t, policy)
     remove_mean = zero_mean if zero_mean is not None else (tool.zero_mean if tool else True)
+    folded = list(zip(_fold(p, policy), _fold(t, policy), strict=True))
     if tool is not None:
-        values = [tool.ratio_db(a, b, remove_mean, sample_rate) for a, b in zip(p, t, strict=True)]
+        if reason := _not_finite(p, t):
+            return SiSdr(math.nan, reason)
+        values = [
+            tool.ratio_db(a.astype(np.float64), b.astype(np.float64), remove_mean, sample_rate)
+            for a, b in folded
+        ]
         return SiSdr(float(np.mean(values)))
-    results = [_definition(a, b, remove_mean) for a, b in zip(p, t, strict=True)]
+    results = [_definition(a, b, remove_mean) for a, b in folded]
+    if any(r.reason == _NOT_FINITE for r in results):
+        return SiSdr(math.nan, _not_finite(p, t) or _NOT_FINITE)
     defined = [r.value for r in results if not r.reason]
     reasons = [f"channel {i}: {r.reason}" for i, r in enumerate(results) if r.reason]
     if not defined:
@@ -117,31 +126,45 @@ def si_sdr_detailed(
     return SiSdr(float(np.mean(defined)), "; ".join(reasons))
 
 
-def _definition(preds: Signal, target: Signal, zero_mean: bool) -> SiSdr:
-    """Le Roux's SI-SDR of two float64 signals of shape (samples,)."""
-    if zero_mean:
-        preds, target = _centred(preds), _centred(target)
-    reference, estimate = float(target @ target), float(preds @ preds)
-    if reference == 0.0:
+def _definition(preds: np.ndarray, target: np.ndarray, zero_mean: bool) -> SiSdr:
+    """Le Roux's SI-SDR of two signals (samples,), by sums in float64 over one pass."""
+    n = len(target)
+    origin_p, origin_t = (float(preds[0]), float(target[0])) if zero_mean else (0.0, 0.0)
+    for _ in range(2):
+        sum_p, sum_t, pp, tt, pt = sums(preds, target, origin_p, origin_t)
+        if not math.isfinite(pp + tt + pt):
+            return SiSdr(math.nan, _NOT_FINITE)
+        if not zero_mean:
+            break
+        # About the origin, Σ(x - x̄)² = Σ(x - o)² - n (x̄ - o)²; a constant signal gives exactly 0.
+        mean_p, mean_t = sum_p / n, sum_t / n
+        off_p, off_t = n * mean_p * mean_p, n * mean_t * mean_t
+        power_p, power_t = pp - off_p, tt - off_t
+        far = off_p > _BAD_ORIGIN * abs(power_p) or off_t > _BAD_ORIGIN * abs(power_t)
+        pp, tt, pt = power_p, power_t, pt - n * mean_p * mean_t
+        origin_p, origin_t = origin_p + mean_p, origin_t + mean_t
+        if not far:
+            break
+    if tt <= 0.0:
         return SiSdr(math.nan, "target is silent")
-    if estimate == 0.0:
+    if pp <= 0.0:
         return SiSdr(math.nan, "preds is silent")
-    alpha = float(preds @ target) / reference
-    signal = alpha * alpha * reference
-    noise = estimate - signal
-    if noise < _CANCELLATION * estimate:
-        residual = preds - alpha * target
-        noise = float(residual @ residual)
+    alpha = pt / tt
+    signal = alpha * pt
+    noise = pp - signal
+    if noise < _CANCELLATION * pp:
+        noise = residual(preds, target, origin_p, origin_t, alpha)
     if signal == 0.0:
         return SiSdr(-math.inf)
     return SiSdr(math.inf if noise == 0.0 else 10.0 * (math.log10(signal) - math.log10(noise)))
 
 
-def _centred(x: Signal) -> Signal:
-    """x without its mean; a constant signal becomes exactly silent, not rounding noise."""
-    if x[0] == x[-1] and bool(np.all(x == x[0])):
-        return np.zeros_like(x)
-    return x - x.mean()
+def _not_finite(preds: np.ndarray, target: np.ndarray) -> str:
+    for name, signal in (("preds", preds), ("target", target)):
+        bad = np.flatnonzero(~np.isfinite(signal).all(axis=0))
+        if bad.size:
+            return f"{name} has {bad.size} non-finite samples, the first at {bad[0]}"
+    return ""
 
 
 def _as_channels(x: Any, name: str) -> np.ndarray:
@@ -153,12 +176,14 @@ def _as_channels(x: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be (samples,) or (channels, samples) and not empty, got {array.shape}")
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise ValueError(f"{name} must be real numbers, got {array.dtype}")
-    return np.atleast_2d(array).astype(np.float64)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    return np.ascontiguousarray(np.atleast_2d(array))
 
 
 def _fold(x: np.ndarray, channels: str) -> np.ndarray:
     if channels == "mono":
-        return x.mean(axis=0, keepdims=True) if len(x) > 1 else x
+        return x.mean(axis=0, keepdims=True, dtype=np.float64) if len(x) > 1 else x
     return x.reshape(1, -1) if channels == "joint" else x
 
 
