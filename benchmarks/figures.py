@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.cache import Result, Store
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import digest, module_digest
-from benchmarks.measure import measure, provenance
+from benchmarks.measure import measure, metric_columns, provenance
 from benchmarks.pipeline import RunOptions, RunReport
 from benchmarks.plan import Planner
 from benchmarks.scores import PairMetric, parse_metric
