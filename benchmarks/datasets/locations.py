@@ -25,8 +25,8 @@ def data_roots(explicit: str | os.PathLike[str] | None = None) -> list[Path]:
     return ([Path(named).expanduser()] if named else []) + [fetched_root()]
 
 
-def find_folder(folder: str, what: str, explicit: str | os.PathLike[str] | None = None) -> Path:
-    """Return the first root that has `folder` in it.
+def find_roots(folder: str, what: str, explicit: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Return the roots that have `folder` in them, in order.
 
     Args:
         folder: Path relative to a root, as in "music".
@@ -37,14 +37,30 @@ def find_folder(folder: str, what: str, explicit: str | os.PathLike[str] | None 
         DataNotFoundError: It is in none of them; the message says where it was looked for and what gets it.
     """
     roots = data_roots(explicit)
-    for root in roots:
-        if (root / folder).is_dir():
-            return root
+    if found := [root for root in roots if (root / folder).is_dir()]:
+        return found
     looked = ", ".join(str(root / folder) for root in roots)
     raise DataNotFoundError(
         f"data set {what!r} is not on this machine (looked for {looked}). "
         f"Set M2L_DATA to a folder that has it, or run: m2l-bench fetch {what}"
     )
+
+
+def find_file(roots: list[Path], relative: str, expected: str | None = None) -> Path:
+    """Pick one of the places where a file may be.
+
+    Args:
+        roots: Folders to look in, in order; at least one.
+        relative: Path below a root.
+        expected: sha256 or its beginning: a copy that has it is preferred to an earlier one that has not.
+
+    Returns:
+        The file; if it is nowhere, the place where it should have been first.
+    """
+    there = [root / relative for root in roots if (root / relative).is_file()]
+    if expected is not None and len(there) > 1:
+        there.sort(key=lambda path: not (content_digest(path) or "").startswith(expected))  # stable
+    return there[0] if there else roots[0] / relative
 
 
 def manifest(name: str) -> list[dict[str, str]]:

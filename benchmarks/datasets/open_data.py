@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.datasets.audio_files import FileLoader
 from benchmarks.datasets.base import Clip, digest_of, select_split
-from benchmarks.datasets.locations import content_digest, find_folder, manifest
+from benchmarks.datasets.locations import content_digest, find_file, find_roots, manifest
 
 SPEECH_SUFFIXES = (".flac", ".ogg")  # as published, and as in re-encoded copies
 
@@ -80,7 +80,7 @@ class OpenMusic:
         Raises:
             DataNotFoundError: The music is not on this machine.
         """
-        root = find_folder("music", self.name, self.root)
+        roots = find_roots("music", self.name, self.root)
         tracks = {row["path"]: row for row in manifest("open_music.csv")}
         clips = []
         for position in manifest("open_music_clips.csv"):
@@ -88,7 +88,7 @@ class OpenMusic:
             start, seconds = float(position["start"]), float(position["seconds"])
             clips.append(
                 file_clip(
-                    root / row["path"],
+                    find_file(roots, row["path"], row["sha256"]),
                     dataset=self.name,
                     id=f"{row['path'].removeprefix('music/')}@{start:g}",
                     expected=row["sha256"],
@@ -136,18 +136,16 @@ class OpenSpeech:
         Raises:
             DataNotFoundError: The speech is not on this machine.
         """
-        root = find_folder("speech", self.name, self.root)
+        roots = find_roots("speech", self.name, self.root)
         clips = []
         for row in manifest("open_speech.csv"):
             stored = Path(row["path"])
-            there = [
-                stored.with_suffix(s) for s in SPEECH_SUFFIXES if (root / stored.with_suffix(s)).exists()
-            ]
-            path = there[0] if there else stored
+            copies = [find_file(roots, str(stored.with_suffix(suffix))) for suffix in SPEECH_SUFFIXES]
+            path = next((copy for copy in copies if copy.is_file()), roots[0] / stored)
             known = row["sha256"] if path.suffix == stored.suffix else None
             clips.append(
                 file_clip(
-                    root / path,
+                    path,
                     dataset=self.name,
                     id=stored.stem,
                     expected=known,

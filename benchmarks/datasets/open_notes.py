@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.datasets.base import Clip
 from benchmarks.datasets.folds import FOLD_NAMES, SPLIT_OF_FOLD, select_fold
-from benchmarks.datasets.locations import content_digest, find_folder, manifest
+from benchmarks.datasets.locations import content_digest, find_file, find_roots, manifest
 from benchmarks.datasets.open_data import file_clip
 from benchmarks.datasets.synthesis.harmony import PITCH_CLASSES
 
@@ -113,14 +113,15 @@ class OpenNotes:
         Raises:
             DataNotFoundError: The notes are not on this machine.
         """
-        root: Path = find_folder("notes", self.name, self.root) / "notes"
-        clips = [self._clip(root, row) for row in note_rows()]
+        roots = find_roots("notes", self.name, self.root)
+        clips = [self._clip(roots, row) for row in note_rows()]
         return select_fold(clips, split, self.name)
 
-    def _clip(self, root: Path, row: NoteRow) -> Clip:
-        content = content_digest(root / row.path)
+    def _clip(self, roots: list[Path], row: NoteRow) -> Clip:
+        path = find_file(roots, f"notes/{row.path}", row.sha256_prefix)
+        content = content_digest(path)
         return file_clip(
-            root / row.path,
+            path,
             dataset=self.name,
             id=Path(row.path).stem,
             expected=row.sha256_prefix if self.exact else None,
