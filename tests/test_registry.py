@@ -1,0 +1,82 @@
+"""Registries: lazy, and helpful when a name is wrong."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.registry import Registry, UnknownNameError, load_target
+
+
+def test_registering_and_listing_import_nothing() -> None:
+    registry = Registry("thing")
+    registry.register("broken", "no.such.module:Thing")
+    registry.register("a", "this:s")
+    assert registry.names() == ["a", "broken"]
+    assert "no" not in sys.modules
+    assert "a" in registry
+    assert "b" not in registry
+    with pytest.raises(ModuleNotFoundError):
+        registry.create("broken")
+
+
+def test_create_passes_options_even_one_called_name() -> None:
+    registry = Registry("thing")
+    registry.register("dict", "builtins:dict")
+    assert registry.create("dict", name="x", size=3) == {"name": "x", "size": 3}
+
+
+@given(st.sampled_from(["opus-96k", "opus-16k", "music2latent"]), st.integers(0, 7))
+def test_a_typo_gets_the_name_it_meant(name: str, position: int) -> None:
+    registry = Registry("autoencoder")
+    for known in ("opus-96k", "opus-16k", "music2latent", "identity"):
+        registry.register(known, "builtins:dict")
+    typo = name[:position] + "~" + name[position + 1 :]
+    with pytest.raises(UnknownNameError, match="unknown autoencoder") as caught:
+        registry.create(typo)
+    assert name in caught.value.near
+    assert repr(name) in str(caught.value)
+
+
+def test_a_hopeless_name_gets_the_whole_list() -> None:
+    registry = Registry("suite")
+    registry.register("synthetic", "builtins:dict")
+    with pytest.raises(UnknownNameError, match="known: synthetic"):
+        registry.load("qqqqqq")
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    registry = Registry("thing")
+    registry.register("x", "builtins:dict")
+    registry.register("x", "builtins:dict")
+    with pytest.raises(ValueError, match="already registered"):
+        registry.register("x", "builtins:list")
+
+
+@pytest.mark.parametrize("target", ["", "module", "module:", ":attr"])
+def test_malformed_targets(target: str) -> None:
+    with pytest.raises(ValueError, match="not of the form"):
+        load_target(target)
+
+
+def test_a_missing_attribute_is_an_import_error_that_names_it() -> None:
+    with pytest.raises(ImportError, match="no attribute 'nope'"):
+        load_target("json:nope")
+
+
+def test_entry_points_add_names_and_own_names_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    def points(group: str) -> list[EntryPoint]:
+        assert group == "m2l.autoencoders"
+        return [EntryPoint("mine", "builtins:list", group), EntryPoint("own", "builtins:list", group)]
+
+    monkeypatch.setattr("benchmarks.registry.entry_points", points)
+    registry = Registry("autoencoder", entry_point_group="m2l.autoencoders")
+    registry.register("own", "builtins:dict")
+    assert registry.names() == ["mine", "own"]
+    assert registry.create("mine") == []
+    assert registry.create("own") == {}
