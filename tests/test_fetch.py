@@ -1,0 +1,574 @@
+"""Downloads against a server of our own: resume, refusal, and nothing half-written taken for data."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import shutil
+import stat
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import fetch, fetch_sources
+from benchmarks.datasets.base import DataNotFoundError
+from benchmarks.datasets.open_notes import NoteRow
+from benchmarks.datasets.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
+from benchmarks.download import ChecksumError, Expected, FetchError, download
+from benchmarks.fetch_sources import Item, Source, github_urls, manifest_items, unpack
+
+
+@dataclass
+class Server:
+    """What the server has and how it misbehaves."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut_after: int | None = None  # bytes of a body before the connection breaks
+    cuts: int = 0  # how many responses are cut
+    errors: list[int] = field(default_factory=list)  # statuses to answer with first
+    ranges: bool = True
+    etags: bool = True
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            wanted = self.headers.get("Range")
+            state.requests.append((path, wanted))
+            if state.errors:
+                return self.send_error(state.errors.pop(0))
+            if path not in state.files:
+                return self.send_error(404)
+            body = state.files[path]
+            tag = f'"{hashlib.md5(body).hexdigest()}"'
+            first = 0
+            if state.ranges and wanted and self.headers.get("If-Range", tag) == tag:
+                first = int(wanted.removeprefix("bytes=").rstrip("-"))
+                if first >= len(body):
+                    return self.send_error(416)
+            self.send_response(206 if first else 200)
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+            if state.etags:
+                self.send_header("ETag", tag)
+            self.send_header("Content-Length", str(len(body) - first))
+            self.end_headers()
+            rest = body[first:]
+            if state.cut_after is not None and state.cuts > 0:
+                state.cuts -= 1
+                rest = rest[: state.cut_after]
+            self.wfile.write(rest)
+            self.close_connection = True
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA", "M2L_FETCH_MIRROR", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+
+
+BODY = bytes(np.random.default_rng(0).integers(0, 256, 700_001, dtype=np.uint8))
+DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+def no_pause(seconds: float) -> None:
+    pass
+
+
+def only(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def test_a_download_is_complete_checked_and_leaves_nothing_beside(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"] = BODY
+    seen: list[tuple[int, int | None]] = []
+    dest = download(
+        f"{server.url}/a.bin",
+        tmp_path / "new" / "a.bin",
+        Expected(len(BODY), DIGEST),
+        progress=lambda got, total: seen.append((got, total)),
+    )
+    assert dest.read_bytes() == BODY
+    assert only(dest.parent) == {"a.bin"}
+    assert seen[0][0] == 0
+    assert seen[-1] == (len(BODY), len(BODY))
+
+
+def test_a_cut_connection_is_resumed_within_one_call(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"], server.cut_after, server.cuts = BODY, 300_000, 2
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=300000-", "bytes=600000-"]
+
+
+def test_a_cut_connection_is_resumed_by_a_later_call(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"], server.cut_after, server.cuts = BODY, 123_456, 1
+    dest = tmp_path / "a.bin"
+    with pytest.raises(FetchError, match="123456 of 700001"):
+        download(f"{server.url}/a.bin", dest, retries=0)
+    assert not dest.exists()
+    download(f"{server.url}/a.bin", dest, retries=0)
+    assert dest.read_bytes() == BODY
+    assert server.requests[-1][1] == "bytes=123456-"
+    assert only(tmp_path) == {"a.bin"}
+
+
+def test_a_file_that_changed_on_the_server_is_not_stitched_together(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"], server.cut_after, server.cuts = BODY, 200_000, 1
+    with pytest.raises(FetchError):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", retries=0)
+    server.files["/a.bin"] = changed = BODY[::-1]
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", retries=0)
+    assert (tmp_path / "a.bin").read_bytes() == changed
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_server_without_ranges_is_read_from_the_start(server: Server, tmp_path: Path, etags: bool) -> None:
+    server.files["/a.bin"], server.cut_after, server.cuts = BODY, 200_000, 1
+    server.ranges, server.etags = False, etags
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_part_without_etag_or_digest_is_not_trusted(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"], server.etags = BODY, False
+    (tmp_path / "a.bin.part").write_bytes(b"something else")
+    (tmp_path / "a.bin.part.json").write_text(
+        json.dumps({"url": f"{server.url}/a.bin", "digest": None, "etag": None})
+    )
+    download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.requests[0][1] is None
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
+    state = {"url": f"{server.url}/a.bin", "digest": DIGEST, "etag": f'"{hashlib.md5(BODY).hexdigest()}"'}
+    (tmp_path / "a.bin.part.json").write_text(json.dumps(state))
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        (Expected(None, "sha256:" + "0" * 64), "sha256 is [0-9a-f]{64}, expected 0000"),
+        (Expected(None, "md5:" + "1" * 32), "md5 is"),
+        (Expected(5), "700001 bytes, expected 5"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_deleted(
+    server: Server, tmp_path: Path, expected: Expected, message: str
+) -> None:
+    server.files["/a.bin"] = BODY
+    with pytest.raises(ChecksumError, match=message):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", expected)
+    assert only(tmp_path) == set()
+
+
+def test_an_existing_file_survives_a_failed_download(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"] = BODY
+    (tmp_path / "a.bin").write_bytes(b"old")
+    with pytest.raises(ChecksumError):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, "md5:" + "1" * 32))
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_missing_files_fail_at_once_and_busy_servers_are_tried_again(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="HTTP 404"):
+        download(f"{server.url}/none", tmp_path / "a.bin")
+    assert len(server.requests) == 1
+    server.files["/a.bin"], server.errors = BODY, [503, 429]
+    waits: list[float] = []
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=waits.append)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert waits == [1.0, 2.0]
+
+
+def test_no_connection_is_a_fetch_error(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match=r"127\.0\.0\.1:1"):
+        download("http://127.0.0.1:1/a.bin", tmp_path / "a.bin", retries=1, pause=no_pause)
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_disk_that_is_too_full_is_noticed_before_the_transfer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/a.bin"] = BODY
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(FetchError, match="700001 bytes are needed and 1000 are free"):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_disk_that_fills_up_keeps_the_part_for_later(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import download as module
+
+    server.files["/a.bin"] = BODY
+
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            if self.tell() > 300_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)  # type: ignore[arg-type]
+
+    def full_disk(path: Path, mode: str) -> io.FileIO:
+        return Full(path, mode.replace("b", ""))
+
+    monkeypatch.setattr(module, "open", full_disk, raising=False)
+    with pytest.raises(FetchError, match="No space left"):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=no_pause)
+    assert not (tmp_path / "a.bin").exists()
+    assert len(server.requests) == 1  # trying again does not make room
+    monkeypatch.undo()
+    download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert str(server.requests[-1][1]).startswith("bytes=")
+
+
+def test_two_processes_do_not_write_one_part(server: Server, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    server.files["/a.bin"] = BODY
+    with open(tmp_path / ".a.bin.part.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FetchError, match="another process"):
+            download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    download(f"{server.url}/a.bin", tmp_path / "a.bin")
+
+
+def test_offline_means_no_request(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FetchError, match="HF_HUB_OFFLINE"):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert server.requests == []
+
+
+def test_github_sources_become_addresses() -> None:
+    raw, large = github_urls("github:a/b@c0ffee:dir/é #1.ogg")
+    assert raw == "https://raw.githubusercontent.com/a/b/c0ffee/dir/%C3%A9%20%231.ogg"
+    assert large == "https://media.githubusercontent.com/media/a/b/c0ffee/dir/%C3%A9%20%231.ogg"
+    for wrong in ("github:a/b:c", "gitlab:a/b@c:d", "github:a@c:d", "github:a/b@c"):
+        with pytest.raises(ValueError, match="OWNER/REPO@COMMIT:PATH"):
+            github_urls(wrong)
+
+
+def test_the_manifests_hold_music_to_its_digest_and_speech_to_its_sound() -> None:
+    music = manifest_items("open_music.csv")
+    assert len(music) == 71
+    assert all(item.expected.size and len(str(item.expected.digest)) == 71 for item in music)
+    speech = manifest_items("open_speech.csv")
+    assert len(speech) == 181
+    assert all(
+        item.path.endswith(".flac") and item.expected.check and not item.expected.digest for item in speech
+    )
+    assert len({item.urls[0] for item in music + speech}) == 71 + 181
+
+
+def flac(seconds: float, rate: int = 48000, channels: int = 1) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros((round(seconds * rate), channels)), rate, format="FLAC")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "fits"),
+    [
+        (flac(2.0), True),
+        (flac(2.01), True),
+        (flac(2.5), False),
+        (flac(2.0, rate=44100), False),
+        (flac(2.0, channels=2), False),
+        (b"version https://git-lfs.github.com/spec/v1", False),
+    ],
+)
+def test_files_without_a_digest_are_checked_by_what_they_decode_to(
+    server: Server, tmp_path: Path, data: bytes, fits: bool
+) -> None:
+    server.files["/s.flac"] = data
+    check = fetch_sources.same_audio({"sample_rate": "48000", "channels": "1", "seconds": "2.0"})
+    if fits:
+        download(f"{server.url}/s.flac", tmp_path / "s.flac", Expected(check=check))
+    else:
+        with pytest.raises(ChecksumError):
+            download(f"{server.url}/s.flac", tmp_path / "s.flac", Expected(check=check))
+        assert only(tmp_path) == set()
+
+
+def test_large_file_pointers_send_us_to_the_second_address(server: Server, tmp_path: Path) -> None:
+    server.files["/raw"], server.files["/large"] = b"version https://git-lfs.github.com/spec/v1", BODY
+    item = Item("m/a.bin", (f"{server.url}/raw", f"{server.url}/large"), Expected(len(BODY), DIGEST))
+    assert fetch.fetch_item(item, tmp_path).read_bytes() == BODY
+    del server.files["/large"]
+    with pytest.raises(ChecksumError, match="/raw"):  # the first address is the one to complain about
+        fetch.fetch_item(item, tmp_path / "other")
+
+
+@pytest.fixture
+def small(server: Server, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A data set of three files, fetched through the mirror setting."""
+    rows = {f"/host.example/x/{i}.bin": BODY[i : 1000 + i] for i in range(3)}
+    server.files.update(rows)
+
+    def items() -> list[Item]:
+        return [
+            Item(
+                f"small/{i}.bin",
+                (f"https://host.example/x/{i}.bin",),
+                Expected(1000, f"sha256:{hashlib.sha256(BODY[i : 1000 + i]).hexdigest()}"),
+            )
+            for i in range(3)
+        ]
+
+    source = Source("small", "three files", "CC0-1.0", 3000, items)
+    monkeypatch.setitem(fetch_sources.SOURCES, "small", source)
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    return source
+
+
+def test_the_command_shows_licence_and_size_then_fetches_only_what_is_missing(
+    server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    assert fetch.main(["small", "--dest", str(root)]) == 0
+    out, err = capsys.readouterr()
+    assert "3 files fetched, 0 already there" in out
+    assert err.index("CC0-1.0") < err.index("3 of 3 files to fetch (3.0 kB)")
+    (root / "small" / "1.bin").write_bytes(b"damaged")
+    server.requests.clear()
+    assert fetch.main(["small", "--dest", str(root), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)[0]
+    assert (result["fetched"], result["present"], result["failed"]) == (1, 2, [])
+    assert [path for path, _ in server.requests] == ["/host.example/x/1.bin"]
+    assert (root / "small" / "1.bin").read_bytes() == BODY[1:1001]
+
+
+def test_the_command_goes_on_after_a_failure_and_says_so(
+    server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = server.files.pop("/host.example/x/0.bin")
+    assert fetch.main(["small", "--dest", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert "2 files fetched, 0 already there, 1 failed" in out
+    assert "small/0.bin" in err
+    assert "HTTP 404" in err
+    assert only(tmp_path / "small") == {"1.bin", "2.bin"}
+    server.files["/host.example/x/0.bin"] = body
+    assert fetch.main(["small", "--dest", str(tmp_path)]) == 0
+
+
+def test_files_below_m2l_data_count_as_there(
+    server: Server,
+    small: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fetch.main(["small", "--dest", str(tmp_path / "local")]) == 0
+    monkeypatch.setenv("M2L_DATA", str(tmp_path / "local"))
+    server.requests.clear()
+    assert fetch.main(["small"]) == 0
+    assert "0 files fetched, 3 already there" in capsys.readouterr().out
+    assert server.requests == []
+
+
+def test_dry_run_and_offline_transfer_nothing(
+    server: Server,
+    small: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fetch.main(["small", "--dry-run"]) == 0
+    assert "would fetch 3 files" in capsys.readouterr().out
+    monkeypatch.setenv("M2L_OFFLINE", "1")
+    assert fetch.main(["small"]) == 3
+    assert fetch.main(["dac-44khz", "--json"]) == 3
+    assert server.requests == []
+
+
+def test_the_listing_names_every_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main(["--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"open", "open-speech", "open-notes", "tinysol", "vggish"} <= set(rows)
+    assert all(row["licence"] for row in rows.values())
+    assert rows["open"]["bytes"] == sum(
+        int(item.expected.size or 0) for item in manifest_items("open_music.csv")
+    )
+
+
+def test_unknown_names_are_usage_errors_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main(["tinysoul"]) == 2
+    assert "tinysol" in capsys.readouterr().err
+
+
+def tar_of(members: dict[str, bytes], link: str | None = None) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        if link:
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(info)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "bad", [tar_of({"../evil": b"x"}), tar_of({"/evil": b"x"}), tar_of({}, "a/link"), b"no tar"]
+)
+def test_unpacking_refuses_what_would_leave_the_folder(tmp_path: Path, bad: bytes) -> None:
+    archive, dest = tmp_path / "a.tar.gz", tmp_path / "in" / "dest"
+    archive.write_bytes(bad)
+    with pytest.raises(FetchError):
+        unpack(archive, dest)
+    assert not dest.exists()
+    assert not (tmp_path / "evil").exists()
+
+
+def test_tinysol_is_unpacked_into_the_layout_of_its_index(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {f"TinySOL/{family}/{i}.wav": b"RIFF" for family in ("Brass", "Winds") for i in range(2)}
+    archive, table = tar_of(members), b"Path,Fold\n"
+    host = "/zenodo.org/records/3685367/files"
+    server.files[f"{host}/TinySOL.tar.gz"], server.files[f"{host}/TinySOL_metadata.csv"] = archive, table
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    monkeypatch.setattr(fetch_sources, "TINYSOL_NOTES", 4)
+    real = fetch_sources._tinysol_items()
+    digests = [f"md5:{hashlib.md5(data).hexdigest()}" for data in (table, archive)]
+    items = [Item(i.path, i.urls, Expected(None, d)) for i, d in zip(real, digests, strict=True)]
+    source = fetch_sources.SOURCES["tinysol"]
+    fake = Source("tinysol", source.title, source.licence, None, lambda: items, source.finish, source.ready)
+    result = fetch.fetch_source(fake, tmp_path)
+    assert result["failed"] == []
+    assert (tmp_path / "tinysol" / "audio" / "Brass" / "1.wav").read_bytes() == b"RIFF"
+    assert only(tmp_path / "tinysol") == {"annotation", "audio"}
+    server.requests.clear()
+    assert fetch.fetch_source(fake, tmp_path)["summary"] == "already there"
+    assert server.requests == []
+    monkeypatch.setattr(fetch_sources, "TINYSOL_NOTES", 5)
+    assert "4 notes where 5" in fetch.fetch_source(fake, tmp_path)["failed"][0]
+
+
+FAKE_SYNTH = """#!/bin/sh
+# Stands in for fluidsynth: keeps its arguments and the MIDI file, and writes what the test prepared.
+printf '%s\\n' "$@" > "{folder}/arguments"
+for last; do :; done
+cp "$last" "{folder}/midi"
+while [ "$1" != "-F" ]; do shift; done
+cp "{folder}/prepared.wav" "$2"
+"""
+
+
+@pytest.fixture
+def fake_synth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "synth"
+    folder.mkdir()
+    program = folder / "fluidsynth"
+    program.write_text(FAKE_SYNTH.format(folder=folder))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (folder / "FluidR3_GM.sf2").write_bytes(b"RIFF")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("M2L_SOUNDFONT", str(folder / "FluidR3_GM.sf2"))
+    return folder
+
+
+def test_notes_are_rendered_in_slots_and_cut_where_they_fade(fake_synth: Path, tmp_path: Path) -> None:
+    t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    slot = 0.3 * np.sin(2 * np.pi * 220 * t) * (t < 2.1)
+    stereo = np.stack([np.concatenate([slot, 0 * slot, slot])] * 2, axis=1)
+    soundfile.write(fake_synth / "prepared.wav", stereo, SAMPLE_RATE, subtype="PCM_16")
+    rows = [NoteRow("violin", 57 + i, d, 0, 2.1, 0.0, "ok", "") for i, d in enumerate(("pp", "mf", "ff"))]
+    done, complaints = render_notes(tmp_path, rows=rows)
+    assert done == 2
+    assert complaints == ["violin/violin_As3_058_mf.ogg: silent"]
+    audio, rate = soundfile.read(tmp_path / "notes" / "violin" / "violin_A3_057_pp.ogg")
+    assert rate == SAMPLE_RATE
+    assert audio.ndim == 1
+    assert len(audio) == pytest.approx(2.1 * SAMPLE_RATE, abs=3)
+    spectrum = np.abs(np.fft.rfft(audio[:SAMPLE_RATE]))
+    assert np.argmax(spectrum) == 220
+    arguments = (fake_synth / "arguments").read_text().split("\n")
+    assert [arguments[arguments.index(flag) + 1] for flag in ("-R", "-C", "-r", "-g")] == [
+        "0",
+        "0",
+        "44100",
+        str(GAIN),
+    ]
+    assert (fake_synth / "midi").read_bytes() == midi_file(40, [(57, 35), (58, 75), (59, 120)])
+    done, _ = render_notes(tmp_path, rows=rows)  # only the silent one is tried again
+    assert done == 1
+
+
+def test_the_midi_file_plays_each_note_for_two_seconds_in_its_slot() -> None:
+    data = midi_file(73, [(60, 35), (61, 120)])
+    assert data[:4] == b"MThd"
+    assert data[14:18] == b"MTrk"
+    assert int.from_bytes(data[18:22], "big") == len(data) - 22
+    ticks = int.from_bytes(data[12:14], "big")
+    events, at, i = [], 0, 22
+    while i < len(data):
+        delta = 0
+        while True:
+            delta = delta << 7 | data[i] & 0x7F
+            i += 1
+            if not data[i - 1] & 0x80:
+                break
+        at += delta
+        kind = data[i] & 0xF0
+        size = 3 + data[i + 2] if data[i] == 0xFF else 2 if kind == 0xC0 else 3
+        events.append((at / ticks, data[i : i + size]))
+        i += size
+    assert events[0] == (0, b"\xff\x51\x03\x0f\x42\x40")  # 1,000,000 µs per quarter note
+    assert events[1] == (0, bytes([0xC0, 73]))
+    assert events[2:6] == [
+        (0, bytes([0x90, 60, 35])),
+        (2, bytes([0x80, 60, 0])),
+        (4, bytes([0x90, 61, 120])),
+        (6, bytes([0x80, 61, 0])),
+    ]
+    assert events[6] == (8, b"\xff\x2f\x00")
+
+
+def test_without_fluidsynth_the_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("M2L_SOUNDFONT", str(tmp_path / "none.sf2"))
+    with pytest.raises(DataNotFoundError, match=r"fluidsynth.*fluid-soundfont-gm"):
+        render_notes(tmp_path)
+    assert fetch.main(["open-notes"]) == 3
+    assert "fluid-soundfont-gm" in capsys.readouterr().err
