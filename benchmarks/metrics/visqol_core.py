@@ -120,7 +120,7 @@ def frames_at(
     return to_decibels(band_rms(signal, bank, start=start, n_frames=n_frames)).T
 
 
-def mean_square_root(signal: NDArray[np.float64]) -> float:
+def root_mean_square(signal: NDArray[np.float64]) -> float:
     """RMS of a signal."""
     return float(np.sqrt(np.dot(signal, signal) / len(signal)))
 
@@ -130,8 +130,8 @@ def spectrogram(signal: NDArray[np.float64], bank: FilterBank) -> NDArray[np.flo
     return np.ascontiguousarray(to_decibels(band_rms(signal, bank)).T)
 
 
-def prepare(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Reference:
-    """Everything that depends on the reference alone.
+def describe(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Reference:
+    """A reference without its spectrogram: patches, loudness, filter bank.
 
     Args:
         signal: mono, (samples,), float64.
@@ -147,14 +147,20 @@ def prepare(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Refere
     if n_frames < wanted:
         shortest = window_length(sample_rate) + (wanted - 1) * hop_length(sample_rate)
         raise TooShortError(
-            f"target has {len(signal)} samples at {sample_rate} Hz; "
-            f"ViSQOL needs at least {max(shortest, window_length(sample_rate) + 1)}"
+            f"target has {len(signal)} samples at {sample_rate} Hz; ViSQOL needs at least {shortest}"
         )
     starts = patch_starts(signal, n_frames, bank.hop, mode)
     if not len(starts):
         raise TooShortError("target has no voice activity (every frame is below the level that counts)")
-    decibels = spectrogram(signal, bank)
-    return Reference(signal, mode, sample_rate, bank, decibels, starts, mean_square_root(signal))
+    empty = np.empty((mode.n_bands, 0))
+    return Reference(signal, mode, sample_rate, bank, empty, starts, root_mean_square(signal))
+
+
+def prepare(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Reference:
+    """Everything that depends on the reference alone; arguments and errors as for `describe`."""
+    reference = describe(signal, sample_rate, mode)
+    reference.decibels = spectrogram(reference.signal, reference.bank)
+    return reference
 
 
 def align(reference: Reference, preds: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -234,7 +240,7 @@ def score(
             f"preds has {len(preds)} samples after alignment; one window has {len(bank.window)}"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        preds = preds * (np.float64(reference.rms) / mean_square_root(preds))
+        preds = preds * (np.float64(reference.rms) / root_mean_square(preds))
         lap("loudness")
         decibels = spectrogram(preds, bank)
     lap("gammatone")

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def _contest(pairs: list[Pair], repeats: int, rival: Callable[[Any, Any], float]
         print(f"{pair.name} …", file=sys.stderr, flush=True)
         times, results = alternate(
             {
-                "m2l": lambda pair=pair: single(pair),
-                _RIVAL: lambda pair=pair: rival(pair.preds, pair.target),
+                "m2l": partial(single, pair),
+                _RIVAL: partial(rival, pair.preds, pair.target),
             },
             repeats=repeats,
             clock="cpu",
