@@ -29,7 +29,7 @@ DATASETS.register("open-notes", "benchmarks.datasets.open_notes:OpenNotes")
 DATASETS.register("folder", "benchmarks.datasets.folder:FolderDataset")
 
 
-def create_dataset(name: str, **options: Any) -> Dataset:
+def create_dataset(name: str, /, **options: Any) -> Dataset:
     """Make a data set; nothing is downloaded, and audio is read or rendered only by `Clip.load`.
 
     Args:
