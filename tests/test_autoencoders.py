@@ -96,7 +96,7 @@ def test_vorbis_quality_is_searched_for_the_rate() -> None:
     )
     for bitrate in (128000, 160000, 192000):
         encoded = LibsndfileCodec("vorbis", bitrate).encode(noisy, 44100)
-        assert encoded.bitrate == pytest.approx(bitrate, rel=0.03)
+        assert encoded.bitrate == pytest.approx(bitrate, rel=0.06)
 
 
 def test_a_minute_of_stereo_vorbis_does_not_crash() -> None:

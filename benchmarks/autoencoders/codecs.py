@@ -135,7 +135,7 @@ def _encode_opus(audio: np.ndarray, rate: int, bitrate: int) -> bytes:
 def _encode_vorbis(audio: np.ndarray, rate: int, bitrate: int) -> bytes:
     """Vorbis has a quality and no rate: search the quality whose bytes come nearest to the rate.
 
-    The range is halved eight times (1/256 of it, below 1 % in rate); when the codec's lowest quality
+    The range is halved eight times; the encoder itself moves in steps of a few per cent. When its lowest quality
     still spends more, that is what is used, and the measured rate says so.
     """
     target = bitrate / 8.0 * audio.shape[1] / rate
