@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.datasets.base import Clip
-from probes.tasks.base import Split, TaskData, TaskDataError, TaskInfo, k_fold_splits
+from probes.tasks.base import Split, TaskData, TaskDataError, TaskInfo, grouped_folds, k_fold_splits
 
 
 def labelled_task(
@@ -16,17 +16,18 @@ def labelled_task(
     label: Callable[[Clip], str | Sequence[str]],
     *,
     group: Callable[[Clip], str] | None = None,
-    folds: bool = False,
+    folds: str = "",
     notes: tuple[str, ...] = (),
 ) -> TaskData:
     """A task whose targets are read off the clips.
 
     Args:
         info: the task.
-        clips: with `split` "train", "valid" or "test", and with `labels["fold"]` if `folds`.
+        clips: with `split` "train", "valid" or "test".
         label: name of a clip's class, or its tags.
         group: what must not be divided between train and test.
-        folds: whether the strict scheme is the rotation over `labels["fold"]`; else it is the one split.
+        folds: what the strict scheme rotates over: "labels" are the clips' own `labels["fold"]`, "grouped"
+            five new folds that keep groups whole; empty, it is the one split.
         notes: see `TaskData`.
 
     Raises:
@@ -47,8 +48,13 @@ def labelled_task(
             raise TaskDataError(f"task {info.name!r}: clip {clip.id!r} has split {clip.split!r}")
         parts[clip.split].append(clip.id)
     single = [Split("single", tuple(parts["train"]), tuple(parts["valid"]), tuple(parts["test"]))]
-    strict = k_fold_splits({clip.id: int(clip.labels["fold"]) for clip in clips}) if folds else single
     groups = {clip.id: group(clip) for clip in clips} if group is not None else None
+    strict = single
+    if folds == "labels":
+        strict = k_fold_splits({clip.id: int(clip.labels["fold"]) for clip in clips})
+    elif folds == "grouped":
+        assert groups is not None, "grouped folds need groups"
+        strict = k_fold_splits(grouped_folds([clip.id for clip in clips], targets, groups), "grouped-fold")
     data = TaskData(info, clips, targets, {"mir_ref": single, "strict": strict}, groups, notes)
     data.check()
     return data

@@ -46,7 +46,7 @@ class SyntheticTags:
             for tag in self.dataset.tags  # type: ignore[attr-defined]
             if all(0 < sum(tag in tags for tags in part) < len(part) for part in parts)
         )
-        self.info = _info("synthetic-tags", "Synthetic tags", "multilabel", self.tags, "synthetic-tags", 64)
+        self.info = _info("synthetic-tags", "Synthetic tags", "multilabel", self.tags, "synthetic-tags", 16)
 
     def load(self) -> TaskData:
         """Clips with 0/1 targets; see `labelled_task`."""
@@ -69,7 +69,7 @@ class SyntheticKeys:
 
     def __init__(self, size: int = 240, seconds: float = 4.0, **options: Any) -> None:
         self.dataset = create_dataset("synthetic-keys", size=size, seconds=seconds, **options)
-        self.info = _info("synthetic-keys", "Synthetic keys", "key", KEYS, "synthetic-keys", 64)
+        self.info = _info("synthetic-keys", "Synthetic keys", "key", KEYS, "synthetic-keys", 16)
 
     def load(self) -> TaskData:
         """Clips with keys; see `labelled_task`."""
@@ -108,7 +108,7 @@ class _SyntheticNotes:
             self._clips(),
             lambda clip: str(clip.labels[label]),
             group=lambda clip: str(clip.labels["group"]),
-            folds=True,
+            folds="labels",
         )
 
 
@@ -116,7 +116,7 @@ class SyntheticPitch(_SyntheticNotes):
     """Pitch class of single notes."""
 
     info = _info(
-        "synthetic-pitch", "Synthetic pitch class", "multiclass", PITCH_CLASSES, "synthetic-notes", 64
+        "synthetic-pitch", "Synthetic pitch class", "multiclass", PITCH_CLASSES, "synthetic-notes", 16
     )
 
     def load(self) -> TaskData:
@@ -131,7 +131,7 @@ class SyntheticInstrument(_SyntheticNotes):
         super().__init__(seconds, every, **options)
         instruments: tuple[str, ...] = self.dataset.instruments  # type: ignore[attr-defined]
         self.info = _info(
-            "synthetic-instrument", "Synthetic instrument", "multiclass", instruments, "synthetic-notes", 64
+            "synthetic-instrument", "Synthetic instrument", "multiclass", instruments, "synthetic-notes", 16
         )
 
     def load(self) -> TaskData:

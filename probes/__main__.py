@@ -1,0 +1,7 @@
+"""`python -m probes …` is `m2l-bench probe …`."""
+
+import sys
+
+from benchmarks.cli import main
+
+sys.exit(main(["probe", *sys.argv[1:]]))

@@ -1,0 +1,232 @@
+"""The feature stage: clips to time-averaged vectors, kept in the store under content keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cache import Result, Store
+from benchmarks.datasets import Clip
+from benchmarks.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.units import Unit, fetch
+from probes.deformations import Deformation, parse_deformation
+from probes.representations import REPRESENTATIONS, create_representation, split_name
+
+#: Raised when what the stage writes changes without its code showing it.
+VERSION = 1
+CLIPS_PER_UNIT = 24
+#: Generated audio is mixed down and stored once for all representations; nothing is too short or too quiet.
+LIMITS = {"channels": "mono", "min_seconds": 0.0, "min_sample_rate": 1, "silence_rms": 0.0}
+_UNKNOWN_SECONDS = 10.0
+
+
+class FeaturePlan:
+    """Units that compute one representation of clips.
+
+    Args:
+        name: representation, without output.
+        options: passed to its factory.
+        device: where neural networks run.
+
+    Raises:
+        UnknownNameError: no such representation.
+        WeightsNotFoundError: its weights are missing; says how to get them.
+    """
+
+    def __init__(self, name: str, options: dict[str, Any] | None = None, device: str = "cpu") -> None:
+        self.name, self.options = name, dict(options or {})
+        if device != "cpu":
+            self.options["device"] = device
+        self.representation: Any = create_representation(name, **self.options)
+        self.spec = self.representation.spec
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors, apart from the audio."""
+        return {
+            "version": VERSION,
+            "representation": self.spec.to_dict(),
+            "code": [*_code_of(self.name), code_digest("probes.deformations", "benchmarks.audio")],
+            "libraries": library_versions(),
+            "device": self.options.get("device", "cpu"),
+        }
+
+    def units(self, clips: Sequence[Clip], deformation: str | None = None) -> list[Unit]:
+        """One unit per `CLIPS_PER_UNIT` clips, in order.
+
+        Args:
+            clips: of one data set.
+            deformation: applied to the audio first; None leaves it.
+        """
+        lookup = hasattr(self.representation, "lookup")
+        if lookup and deformation:
+            raise ValueError(f"{self.name}: features computed elsewhere cannot be deformed ({deformation})")
+        found = []
+        for start in range(0, len(clips), CLIPS_PER_UNIT):
+            part = tuple(clips[start : start + CLIPS_PER_UNIT])
+            manifest = [[clip.id, self._digest(clip) if lookup else clip.digest] for clip in part]
+            spec = {**self.identity(), "clips": manifest, "deformation": deformation}
+            generated = not lookup and all(clip.source.startswith("generated") for clip in part)
+            found.append(
+                Unit(
+                    "features",
+                    self.name,
+                    "probes.features:extract",
+                    spec,
+                    inputs=(load_unit(part),) if generated else (),
+                    payload=(self.name, self.options, part, deformation),
+                    amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in part),
+                    group=digest(manifest),
+                )
+            )
+        return found
+
+    def _digest(self, clip: Clip) -> str:
+        try:
+            return str(self.representation.digest(clip))
+        except FileNotFoundError:
+            return "missing"
+
+
+def _code_of(name: str) -> list[str]:
+    """Digest of the code behind a representation: its module and what that imports of this project."""
+    name, _ = split_name(name)
+    head, colon, argument = name.partition(":")
+    if not colon:
+        module = REPRESENTATIONS.target(name).partition(":")[0]
+    elif head in ("npy", "hear", "autoencoder", "music2latent"):
+        module = (
+            "probes.representations.music2latent" if head == "music2latent" else "probes.representations.user"
+        )
+        if head == "hear":
+            return [code_digest(module, argument.partition(":")[0])]
+    else:
+        module = head
+    try:
+        return [code_digest(module)]
+    except ModuleNotFoundError:
+        return ["no source"]
+
+
+def load_unit(clips: Sequence[Clip]) -> Unit:
+    """The unit that renders generated clips once for all representations."""
+    spec = {
+        "code": [module_digest("benchmarks.stages"), code_digest("benchmarks.audio")],
+        "libraries": library_versions(),
+        "clips": [[clip.id, clip.digest] for clip in clips],
+        "limits": LIMITS,
+    }
+    return Unit(
+        "load",
+        clips[0].dataset,
+        "benchmarks.stages:load",
+        spec,
+        payload=(tuple(clips), LIMITS),
+        amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips),
+        group=digest(spec["clips"]),
+    )
+
+
+_last: tuple[str, Any] = ("", None)
+
+
+def _representation(name: str, options: dict[str, Any]) -> Any:
+    """The representation, kept between units; another one lets go of it first, so one is in memory."""
+    global _last
+    key = repr((name, sorted(options.items())))
+    if _last[0] != key:
+        _last = ("", None)
+        _last = (key, create_representation(name, **options))
+    return _last[1]
+
+
+def extract(unit: Unit, store: Store) -> Result:
+    """Time-averaged vectors of a unit's clips.
+
+    Payload: `(representation, options, clips, deformation)`. Arrays: per output `(n_clips, dim)` float32,
+    with NaN rows for clips that failed; `meta["failures"]` has the reasons.
+    """
+    name, options, clips, deformation = unit.payload
+    representation = _representation(name, options)
+    change = parse_deformation(deformation) if deformation else None
+    loaded = fetch(unit.inputs[0], store) if unit.inputs else None
+    vectors: dict[str, dict[str, np.ndarray]] = {}
+    failures: dict[str, str] = {}
+    for clip in clips:
+        try:
+            for output, frames in _frames(representation, clip, loaded, change).items():
+                vectors.setdefault(output, {})[clip.id] = time_mean(frames)
+        except (OSError, ValueError, RuntimeError) as error:
+            failures[clip.id] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    arrays = {}
+    for output, found in vectors.items():
+        dims = {len(vector) for vector in found.values()}
+        if len(dims) > 1:
+            raise ValueError(f"{name}: output {output!r} has {sorted(dims)} features in different clips")
+        missing = np.full(dims.pop(), np.nan, dtype=np.float32)
+        arrays[output] = np.stack([found.get(clip.id, missing) for clip in clips])
+    return Result({"ids": [clip.id for clip in clips], "failures": failures}, arrays)
+
+
+def _frames(representation: Any, clip: Clip, loaded: Result | None, change: Deformation | None) -> Any:
+    if hasattr(representation, "lookup"):
+        return representation.lookup(clip)
+    if loaded is None:
+        audio, rate = clip.load()
+    elif clip.id in loaded.arrays:
+        audio, rate = loaded.arrays[clip.id], int(loaded.meta["sample_rates"][clip.id])
+    else:
+        raise ValueError(loaded.meta["failures"].get(clip.id, "no audio"))
+    if change is not None:
+        audio = change.apply(audio, rate, derive_seed(0, clip.id))
+    return representation.extract(audio, rate)
+
+
+def time_mean(frames: np.ndarray) -> np.ndarray:
+    """(n_frames, dim) -> (dim,) float32, summed in float64.
+
+    Raises:
+        ValueError: no frames, another shape, or values that are not finite.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 2 or 0 in frames.shape:
+        raise ValueError(f"features have shape {frames.shape}, expected (n_frames, dim)")
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{int((~np.isfinite(frames)).sum())} feature values are not finite")
+    return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def gather(
+    units: Sequence[Unit], store: Store, output: str | None
+) -> tuple[np.ndarray, list[str], dict[str, str]]:
+    """The feature matrix of several units.
+
+    Args:
+        units: of one representation.
+        store: where their results are.
+        output: name of the output; None takes the representation's first.
+
+    Returns:
+        (n_items, dim) features with NaN rows for failed clips, clip ids, and reasons by clip id.
+
+    Raises:
+        ValueError: no clip succeeded, no such output, or units differ in dimension.
+    """
+    results = [fetch(unit, store) for unit in units]
+    wanted = output or units[0].spec["representation"]["outputs"][0]
+    ids = [clip_id for result in results for clip_id in result.meta["ids"]]
+    failures = {clip: why for result in results for clip, why in result.meta["failures"].items()}
+    dims = {result.arrays[wanted].shape[1] for result in results if wanted in result.arrays}
+    if not dims:
+        known = sorted({name for result in results for name in result.arrays})
+        reason = f"outputs: {', '.join(known)}" if known else next(iter(failures.values()), "no clips")
+        raise ValueError(f"{units[0].name}: no features {wanted!r} ({reason})")
+    if len(dims) > 1:
+        raise ValueError(f"{units[0].name}: {wanted!r} has {sorted(dims)} features in different clips")
+    dim = dims.pop()
+    rows = [
+        result.arrays.get(wanted, np.full((len(result.meta["ids"]), dim), np.nan, dtype=np.float32))
+        for result in results
+    ]
+    return np.concatenate(rows), ids, failures

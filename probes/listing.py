@@ -1,0 +1,48 @@
+"""What `m2l-bench probe list` shows; names only unless asked to check, so that nothing heavy is imported."""
+
+from __future__ import annotations
+
+
+def listing(kind: str, check: bool = False) -> dict[str, str]:
+    """Name -> remark of all tasks, representations or protocols.
+
+    Args:
+        kind: "tasks", "representations" or "protocols".
+        check: also say whether the data or weights are on this machine (reads them).
+    """
+    if kind == "protocols":
+        # their settings are documented in probes.protocol; importing it would import torch
+        return {
+            "mir_ref-1": "as the published Table 1: raw features, one split",
+            "strict-1": "standardised, folds, disjoint groups, linear and kNN probes",
+        }
+    if kind == "tasks":
+        from probes.tasks import list_tasks
+
+        return {name: _task_remark(name) if check else "" for name in list_tasks()}
+    from probes.representations import ALIASES, list_representations
+
+    return {
+        name: _representation_remark(name) if check else ALIASES.get(name, "")
+        for name in list_representations()
+    }
+
+
+def _task_remark(name: str) -> str:
+    from probes.tasks import create_task
+
+    try:
+        task = create_task(name)
+        return f"there: {len(task.load().clips)} clips"
+    except (OSError, ValueError) as error:
+        return f"missing: {error}"
+
+
+def _representation_remark(name: str) -> str:
+    from probes.representations import create_representation, split_name
+
+    try:
+        create_representation(split_name(name)[0])
+        return "there"
+    except (OSError, ImportError, ValueError) as error:
+        return f"missing: {error}"
