@@ -125,13 +125,6 @@ class TableResult:
     comparisons: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def n_failures(self) -> int:
-        """Items that failed somewhere, the worst column of each row counted once."""
-        return sum(
-            max((sum(c.failures.values()) for c in row.cells.values()), default=0) for row in self.rows
-        )
-
     def _common_failures(self) -> dict[str, int]:
         """Reasons, with counts, that all cells measured on items share: clips no system was given."""
         cells = [cell for row in self.rows for cell in row.cells.values() if cell.n > 1 or cell.failures]

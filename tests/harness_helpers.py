@@ -1,0 +1,58 @@
+"""A tiny suite on real files, for the tests of the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from benchmarks.suite import Suite, parse_suite
+
+RATE = 16000
+
+
+def write_clips(folder: Path, count: int = 6, seconds: float = 1.2) -> None:
+    """WAV files of noisy tones, each different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        time = np.arange(round(seconds * RATE)) / RATE
+        tone = np.sin(2 * np.pi * rng.uniform(100, 1000) * time) + 0.1 * rng.standard_normal(len(time))
+        sf.write(folder / f"clip{index}.wav", 0.3 * tone / np.abs(tone).max(), RATE, subtype="FLOAT")
+
+
+def tiny_suite(folder: Path, **changes: Any) -> Suite:
+    """Three fast systems and SI-SDR on the clips of a folder, two clips a unit."""
+    record: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"dataset": "folder", "options": {"path": str(folder)}, "unit_clips": 2},
+        "table2": {"systems": ["identity", "noise-20db", "opus-16k"], "metrics": ["si_sdr"]},
+        "statistics": {"resamples": 200, "corpus_resamples": 20},
+    }
+    for key, value in changes.items():
+        record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
+    return parse_suite(record)
+
+
+TOML = """
+name = "tiny"
+[data]
+dataset = "folder"
+options = {{ path = "{path}" }}
+unit_clips = 2
+[table2]
+systems = ["identity", "noise-20db", "opus-16k"]
+metrics = ["si_sdr"]
+[statistics]
+resamples = 200
+corpus_resamples = 20
+"""
+
+
+def tiny_toml(folder: Path, clips: Path) -> Path:
+    """The same suite as a file."""
+    path = folder / "tiny.toml"
+    path.write_text(TOML.format(path=clips))
+    return path
