@@ -134,10 +134,11 @@ def _named(sources: list[tuple[Path, Path]], suffix: str) -> list[tuple[Path, st
 
 
 class Record:
-    """Which outputs of a folder are done, and from what: a file of JSON lines, appended to after each output.
+    """Which outputs of a folder are done, and from what: a file of JSON lines, two for each output.
 
-    An output counts as done if it is there, has the recorded size, and was made from the same source by the same
-    weights and settings. A line cut short by a kill is ignored: that output is made again.
+    The first, without a size, says that an output is ours to write; the second that it is complete. It counts as
+    done if it is there, has the recorded size, and was made from the same source by the same weights and
+    settings. A line cut short by a kill is ignored: that output is made again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -158,18 +159,20 @@ class Record:
         except OSError:
             return False
 
-    def made(self, name: str) -> bool:
-        """Whether an earlier run wrote this output, from whatever source."""
+    def is_ours(self, name: str) -> bool:
+        """Whether an earlier run wrote this output, or was about to, from whatever source."""
         return name in self._lines
 
-    def add(self, name: str, key: str) -> None:
-        """Note an output that is complete.
+    def begin(self, name: str) -> None:
+        """Note an output that is about to be written. Raises `OSError` if the record cannot be."""
+        self._add({"output": name})
 
-        Raises:
-            OSError: if the record cannot be written.
-        """
-        entry = {"output": name, "key": key, "size": (self._folder / name).stat().st_size}
-        self._lines[name] = entry
+    def finish(self, name: str, key: str) -> None:
+        """Note an output that is complete. Raises `OSError` if the record cannot be written."""
+        self._add({"output": name, "key": key, "size": (self._folder / name).stat().st_size})
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._lines[entry["output"]] = entry
         # A leading newline ends a line that a kill may have cut.
         with open(self._path, "a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(entry))

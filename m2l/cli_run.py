@@ -145,13 +145,14 @@ def _run_one(
             if record.is_done(job.relative, key):
                 outcome.status = "skipped"
                 return outcome, False
-            if os.path.lexists(job.target) and not record.made(job.relative):
+            if os.path.lexists(job.target) and not record.is_ours(job.relative):
                 raise FileExistsError(errno.EEXIST, "exists and was not made by m2l; --overwrite replaces it")
-        if record is not None:
+        if record is not None and job.relative is not None:
             job.target.parent.mkdir(parents=True, exist_ok=True)
+            record.begin(job.relative)
         outcome.audio_seconds = _convert(args, job, model, digest, checkpoint, progress)
         if record is not None and job.relative is not None:
-            record.add(job.relative, key)
+            record.finish(job.relative, key)
         outcome.took = round(time.monotonic() - began, 3)
         return outcome, False
     except (AudioError, LatentsError) as error:
