@@ -20,13 +20,12 @@ from benchmarks.audio import fit_length
 
 @dataclass(frozen=True)
 class Deformation:
-    """A kind and its amount; `str()` gives the text it was made from."""
+    """Steps of (kind, amount), applied in order; `str()` gives the text it was made from."""
 
-    kind: str
-    amount: float
+    steps: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.amount:g}"
+        return "+".join(f"{kind}:{amount:g}" for kind, amount in self.steps)
 
     def apply(self, audio: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
         """Deformed float32 audio of the same shape.
@@ -36,16 +35,22 @@ class Deformation:
             sample_rate: in Hz.
             seed: of the noise.
         """
-        changed = _KINDS[self.kind](np.asarray(audio, dtype=np.float32), sample_rate, self.amount, seed)
-        return fit_length(changed, audio.shape[1]).astype(np.float32)
+        changed = np.asarray(audio, dtype=np.float32)
+        for kind, amount in self.steps:
+            changed = fit_length(_KINDS[kind](changed, sample_rate, amount, seed), audio.shape[1])
+        return changed.astype(np.float32)
 
 
 def parse_deformation(text: str) -> Deformation:
-    """A deformation from its text.
+    """A deformation from its text; `+` joins steps: `noise:15+mp3:64`.
 
     Raises:
         ValueError: unknown kind, no number, or an amount out of range.
     """
+    return Deformation(tuple(_parse_step(step) for step in text.split("+")))
+
+
+def _parse_step(text: str) -> tuple[str, float]:
     kind, _, number = text.partition(":")
     if kind not in _KINDS:
         raise ValueError(f"unknown deformation {text!r}; kinds: {', '.join(_KINDS)}")
@@ -56,7 +61,7 @@ def parse_deformation(text: str) -> Deformation:
     low, high = _RANGES[kind]
     if not low <= amount <= high:
         raise ValueError(f"deformation {text!r}: the amount must lie in {low:g}..{high:g}")
-    return Deformation(kind, amount)
+    return kind, amount
 
 
 def _noise(audio: np.ndarray, sample_rate: int, snr_db: float, seed: int) -> np.ndarray:

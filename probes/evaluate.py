@@ -18,6 +18,9 @@ from probes.tasks.base import METRICS
 from probes.training import ProbeJob, TrainedProbe, train_probes
 
 
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A task reduced to arrays; rows number the items of one feature matrix.
@@ -138,7 +141,7 @@ def evaluate(
 class _Models:
     """Trained predictors by seed and fold: features -> (n, n_labels) probabilities."""
 
-    predict: list[list[Callable[[np.ndarray], np.ndarray]]]
+    predict: list[list[Predictor]]
     details: dict[str, Any]
 
 
@@ -188,7 +191,8 @@ def _mlp_models(
         for fold in range(len(problem.splits)):
             by_rate = {rate: [trained[problem.name, fold, seed, rate] for seed in seeds] for rate in rates}
             # one rate per fold, by the mean over seeds on the validation part: the test part has no say
-            best = max(rates, key=lambda rate, found=by_rate: np.mean([_kept_score(p) for p in found[rate]]))
+            means = {rate: float(np.mean([_kept_score(probe) for probe in by_rate[rate]])) for rate in rates}
+            best = max(means, key=means.__getitem__)
             chosen.append(best or protocol.config.learning_rate)
             for row, probe in enumerate(by_rate[best]):
                 kept[row].append(probe)
@@ -197,7 +201,7 @@ def _mlp_models(
             "epochs": [[len(probe.history) for probe in seed] for seed in kept],
             "learning_rates": chosen,
         }
-        predict = [[probe.predict_proba for probe in seed] for seed in kept]
+        predict: list[list[Predictor]] = [[probe.predict_proba for probe in seed] for seed in kept]
         found[problem.name] = _Models(predict, details)
     return found
 
@@ -213,7 +217,7 @@ def _kept_score(probe: TrainedProbe) -> float:
 
 def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _Models:
     """k nearest neighbours, k chosen on the validation part of each fold."""
-    predict: list[Callable[[np.ndarray], np.ndarray]] = []
+    predict: list[Predictor] = []
     chosen = []
     for train, validation, _ in problem.splits:
         candidates = {k: _neighbours(features[train], problem, train, k) for k in protocol.neighbours}
@@ -224,15 +228,13 @@ def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _
             )[main]
             for k, vote in candidates.items()
         }
-        best = max(values, key=lambda k, found=values: found[k])
+        best = max(values, key=values.__getitem__)
         predict.append(candidates[best])
         chosen.append(best)
     return _Models([predict], {"neighbours": chosen})
 
 
-def _neighbours(
-    items: np.ndarray, problem: Problem, train: np.ndarray, k: int
-) -> Callable[[np.ndarray], np.ndarray]:
+def _neighbours(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -> Predictor:
     """Votes (n, n_labels) of the k nearest of `items`; classes that training lacks get none."""
     fitted = KNNProbe(k, standardise=True).fit(items, problem.targets[train])
 

@@ -145,7 +145,9 @@ class MLPProbe(_Probe):
         targets = self._encode(y)
         if len(targets) != len(features):
             raise ValueError(f"{len(targets)} targets for {len(features)} items")
-        items = np.arange(len(features))
+        items: np.ndarray = np.arange(len(features))
+        train: np.ndarray
+        held_out: np.ndarray
         if validation is not None:
             features = np.concatenate([features, self._matrix(validation[0])])
             targets = np.concatenate([targets, self._encode_again(validation[1])])

@@ -28,6 +28,7 @@ class Protocol:
         probes: "mlp", "linear" (no hidden layer) and "knn"; the first one is the one of Table 1.
         learning_rates: tried on the validation part by `config.select_on`; empty takes the configuration's.
         neighbours: numbers of neighbours tried on the validation part.
+        batch_size: items per training step; None takes the task's.
         drop_last: leave out the last incomplete batch of the test part too, as mir_ref does. For studies.
     """
 
@@ -37,6 +38,7 @@ class Protocol:
     probes: tuple[str, ...] = ("mlp",)
     learning_rates: tuple[float, ...] = ()
     neighbours: tuple[int, ...] = field(default=(1, 3, 5, 11, 21))
+    batch_size: int | None = None
     drop_last: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,9 +47,9 @@ class Protocol:
 
     def replace(self, **changes: Any) -> Protocol:
         """A copy under a name that says what differs; fields of `config` may be given too."""
-        config_fields = {item.name for item in dataclasses.fields(ProbeConfig)}
-        own = {key: value for key, value in changes.items() if key not in config_fields or key == "drop_last"}
-        inner = {key: value for key, value in changes.items() if key in config_fields}
+        own_fields = {item.name for item in dataclasses.fields(Protocol)}
+        own = {key: value for key, value in changes.items() if key in own_fields}
+        inner = {key: value for key, value in changes.items() if key not in own_fields}
         suffix = ",".join(f"{key}={value}" for key, value in sorted(changes.items()))
         config = dataclasses.replace(self.config, **inner)
         name = f"{self.name}+{suffix}" if suffix else self.name

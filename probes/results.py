@@ -96,7 +96,7 @@ def _predictions(found: ProbeRun, cell: ProbeCell) -> bytes:
         ids=np.array(ids)[kept],
         targets=data.targets[rows][kept],
         labels=np.array(data.info.labels),
-        predictions=cell.predictions,
+        predictions=np.asarray(cell.predictions),
     )
     return file.getvalue()
 

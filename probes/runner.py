@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,9 +228,19 @@ class _Planner:
         }
         from probes.stage import problem_of
 
-        problems = tuple(problem_of(self.tasks[name], request.protocol.scheme) for name in group)
-        payload = (problems, request.protocol, request.seeds, output, request.resamples, counts)
-        payload += (request.shuffle_labels, request.deformations, representation == CHANCE)
+        protocol = request.protocol
+        problems = tuple(problem_of(self.tasks[name], protocol.scheme, protocol.batch_size) for name in group)
+        payload = (
+            problems,
+            protocol,
+            request.seeds,
+            output,
+            request.resamples,
+            counts,
+            request.shuffle_labels,
+            request.deformations,
+            representation == CHANCE,
+        )
         return Unit(
             "probe",
             f"{representation} on {' + '.join(group)}",

@@ -257,7 +257,7 @@ class Stack:
     def _prepare_targets(self) -> None:
         """One (n_items, width) 0/1 matrix per distinct target array, padded to the widest output."""
         rows: dict[int, int] = {}
-        matrices = []
+        matrices: list[Tensor] = []
         for job in self.jobs:
             if id(job.targets) not in rows:
                 matrix = torch.zeros((len(job.targets), self.width))

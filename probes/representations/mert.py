@@ -121,7 +121,8 @@ class MERT:
     @cached_property
     def model(self) -> HubertModel:
         """The network, loaded at first use."""
-        return load_mert(self._path).to(self._device)
+        model: Any = load_mert(self._path)
+        return model.to(self._device)
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         """See `Representation.extract`."""
