@@ -17,7 +17,6 @@ from probes.protocol import Protocol
 from probes.tasks.base import METRICS
 from probes.training import ProbeJob, TrainedProbe, train_probes
 
-
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
