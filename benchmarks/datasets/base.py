@@ -145,17 +145,19 @@ def dataset_digest(clips: Sequence[Clip]) -> str:
     return digest_of([[clip.id, clip.digest, clip.split, dict(clip.labels)] for clip in clips])
 
 
-def select_split(
-    clips: Sequence[Clip], split: str | None, splits: Sequence[str], dataset: str, everything: str = "all"
-) -> list[Clip]:
+def check_split(split: str | None, splits: Sequence[str], dataset: str) -> None:
+    """Raise a ValueError that names the known splits unless `split` is one of them, "all" or None."""
+    if split not in (None, "all", *splits):
+        raise ValueError(
+            f"data set {dataset!r} has no split {split!r} (splits: {', '.join([*splits, 'all'])})"
+        )
+
+
+def select_split(clips: Sequence[Clip], split: str | None, splits: Sequence[str], dataset: str) -> list[Clip]:
     """Keep the clips of one split; None and "all" keep all of them.
 
     Raises:
         ValueError: There is no such split.
     """
-    if split is None or split == everything:
-        return list(clips)
-    if split not in splits:
-        known = ", ".join([*splits, everything]) if splits else f"{everything} only"
-        raise ValueError(f"data set {dataset!r} has no split {split!r} (splits: {known})")
-    return [clip for clip in clips if clip.split == split]
+    check_split(split, splits, dataset)
+    return [clip for clip in clips if split in (None, "all", clip.split)]

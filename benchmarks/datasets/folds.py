@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.datasets.base import Clip, select_split
+from benchmarks.datasets.base import Clip, check_split
 
 N_FOLDS = 5
 # The single split of mir_ref: fold 0 validates, fold 1 tests, the rest trains.
@@ -20,11 +20,7 @@ def select_fold(clips: Sequence[Clip], split: str | None, dataset: str) -> list[
     Raises:
         ValueError: There is no such split.
     """
+    check_split(split, ("train", "valid", "test", *FOLD_NAMES), dataset)
     if split in FOLD_NAMES:
         return [clip for clip in clips if clip.labels["fold"] == FOLD_NAMES.index(str(split))]
-    splits = ("train", "valid", "test")
-    if split is not None and split not in (*splits, "all"):
-        raise ValueError(
-            f"data set {dataset!r} has no split {split!r} (splits: {', '.join((*splits, *FOLD_NAMES))}, all)"
-        )
-    return select_split(clips, split, splits, dataset)
+    return [clip for clip in clips if split in (None, "all", clip.split)]

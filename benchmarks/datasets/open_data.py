@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.audio_files import FileLoader
-from benchmarks.datasets.base import Clip, digest_of, select_split
+from benchmarks.datasets.base import Clip, check_split, digest_of, select_split
 from benchmarks.datasets.locations import content_digest, find_file, find_roots, manifest
 
 SPEECH_SUFFIXES = (".flac", ".ogg")  # as published, and as in re-encoded copies
@@ -70,8 +70,7 @@ class OpenMusic:
     splits = ("train", "test")
 
     def __init__(self, split: str = "test", root: str | os.PathLike[str] | None = None) -> None:
-        if split not in (*self.splits, "all"):
-            raise ValueError(f"data set {self.name!r} has no split {split!r} (splits: train, test, all)")
+        check_split(split, self.splits, self.name)
         self.split, self.root = split, root
 
     def clips(self, split: str | None = None) -> list[Clip]:

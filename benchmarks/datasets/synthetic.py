@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.datasets.base import Clip, digest_of, select_split
+from benchmarks.datasets.base import Clip, check_split, digest_of
 from benchmarks.datasets.synthesis import VERSION
 from benchmarks.datasets.synthesis.composition import Piece, compose
 from benchmarks.datasets.synthesis.draw import Draw
@@ -180,12 +180,19 @@ class _Synthetic:
             )
         self.size, self.seconds, self.seed, self.sample_rate = size, float(seconds), seed, sample_rate
 
-    def _all(self) -> list[Clip]:
+    def _plan(self) -> list[tuple[PieceLoader, str]]:
+        """What there is: each piece with its split, in the order of the seeds."""
         raise NotImplementedError
 
     def clips(self, split: str | None = None) -> list[Clip]:
-        """List the clips of a split (None: all of them), in the order of their seeds."""
-        return select_split(self._all(), split, self.splits, self.name)
+        """List the clips of a split (None: all of them), in the order of their seeds.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        check_split(split, self.splits, self.name)
+        plan = [(loader, its) for loader, its in self._plan() if split in (None, "all", its)]
+        return [loader.clip(self.name, its) for loader, its in plan]
 
     def _loader(self, index: int, style: str, artist: str, key: str) -> PieceLoader:
         return PieceLoader(self.seed + index, style, artist, key, self.seconds, self.sample_rate)
@@ -213,14 +220,14 @@ class SyntheticClips(_Synthetic):
     ) -> None:
         super().__init__(size, seconds, seed, sample_rate)
 
-    def _all(self) -> list[Clip]:
+    def _plan(self) -> list[tuple[PieceLoader, str]]:
         styles = list(STYLES)
         out = []
         for index in range(self.size):
             number = self.seed + index
             key = Draw("clip key", number).choice(ALL_KEYS)
             style = styles[number % len(styles)]
-            out.append(self._loader(index, style, f"{style}-solo-{number}", key.name).clip(self.name, "test"))
+            out.append((self._loader(index, style, f"{style}-solo-{number}", key.name), "test"))
         return out
 
 
@@ -250,14 +257,14 @@ class SyntheticTags(_Synthetic):
         if size % 100:
             raise ValueError(f"{self.name}: size {size} is not a multiple of 100 (10 styles x 10 artists)")
 
-    def _all(self) -> list[Clip]:
+    def _plan(self) -> list[tuple[PieceLoader, str]]:
         out = []
         for index in range(self.size):
             style = list(STYLES)[index % 10]
             number = index // 10 % 10
             key = Draw("tag key", self.seed + index).choice(ALL_KEYS)
             loader = self._loader(index, style, f"{style}-{self.seed}-{number}", key.name)
-            out.append(loader.clip(self.name, self._SPLIT_OF_ARTIST[number]))
+            out.append((loader, self._SPLIT_OF_ARTIST[number]))
         return out
 
 
@@ -287,7 +294,7 @@ class SyntheticKeys(_Synthetic):
                 f"{self.name}: size {size} is not a multiple of 24, or below 72 (one per key and split)"
             )
 
-    def _all(self) -> list[Clip]:
+    def _plan(self) -> list[tuple[PieceLoader, str]]:
         styles = list(STYLES)
         per_key = self.size // 24
         held_out = max(1, round(0.1 * per_key))
@@ -297,5 +304,5 @@ class SyntheticKeys(_Synthetic):
             split = "test" if turn < held_out else "valid" if turn < 2 * held_out else "train"
             style = styles[(turn + 3 * (index % 24)) % len(styles)]
             artist = f"{style}-key-{self.seed + index}"
-            out.append(self._loader(index, style, artist, key.name).clip(self.name, split))
+            out.append((self._loader(index, style, artist, key.name), split))
         return out

@@ -58,7 +58,7 @@ class NoteLoader:
         draw = Draw("note", self.seed, self.instrument, self.midi, self.dynamic)
         timbre = ORCHESTRA[self.instrument]
         if isinstance(timbre, Harmonic):
-            timbre = timbre.varied(draw, 0.5)
+            timbre = timbre.varied(draw, 0.25)
         out = np.zeros(round(self.seconds * self.sample_rate))
         held = 0.67 * self.seconds
         velocity = DYNAMICS[self.dynamic] * draw.uniform(0.9, 1.05)

@@ -9,4 +9,4 @@ every process. `VERSION` is part of every seed and every digest; raise it when t
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2

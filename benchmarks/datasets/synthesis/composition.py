@@ -128,7 +128,7 @@ def compose(artist: Artist, key: Key, seconds: float, draw: Draw) -> Piece:
 
 def _cast(artist: Artist, draw: Draw) -> dict[str, str]:
     """Choose who takes part: always the chords, usually the others."""
-    share = {"chords": 1.0, "bass": 0.85, "melody": 0.8, "pad": 0.7}
+    share = {"chords": 1.0, "bass": 0.85, "melody": 0.85, "pad": 0.7}
     chosen = {role: draw.choice(getattr(artist, role)) for role in share}
     taking_part = {role: draw.chance(p) for role, p in share.items()}
     return {role: name for role, name in chosen.items() if name and taking_part[role]}

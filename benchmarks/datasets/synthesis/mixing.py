@@ -71,6 +71,7 @@ def render(piece: Piece, draw: Draw, sample_rate: int) -> npt.NDArray[np.float32
     room = Room(piece.artist.room, draw.uniform(0.008, 0.03), draw.uniform(0.25, 0.55))
     mix = dry + room.level * reverberate(send, room, draw, sample_rate)
     mix += 10 ** (-84 / 20) * draw.noise(2, n_samples)  # no recording is digitally silent
+    mix = filtered(mix, 20.0, None, sample_rate, order=1)  # kicks and basses leave an offset
     low, high = piece.artist.style.loudness
     target = low + (high - low) * (piece.dynamic - 0.55) / 0.4
     return finish(mix, target, sample_rate)
