@@ -15,11 +15,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from m2l import Music2Latent, streaming
-from m2l.audio import audio_info, read_audio, write_audio
-from m2l.cli import main
-from m2l.cli_files import RECORD_NAME
-from m2l.latents import LatentsReader, read_latents
+from m2l import Music2Latent, streaming  # noqa: E402
+from m2l.audio import audio_info, read_audio, write_audio  # noqa: E402
+from m2l.cli import main  # noqa: E402
+from m2l.cli_files import RECORD_NAME  # noqa: E402
+from m2l.latents import LatentsReader, read_latents  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
 RATE = 22_050
