@@ -10,9 +10,11 @@ import visqol_plain as plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from scipy.signal import correlate as scipy_correlate
 from scipy.signal import sosfilt
 
-from benchmarks.metrics.visqol_align import best_lags, correlation_length, envelope_spectra, shift
+from benchmarks.metrics.visqol_align import shift, usable_lag
+from benchmarks.metrics.visqol_correlate import correlator
 from benchmarks.metrics.visqol_gammatone import band_rms, make_filter_bank, to_decibels
 from benchmarks.metrics.visqol_jit import jit
 from benchmarks.metrics.visqol_mapper import ModelFormatError, load_model, parse_libsvm, speech_mos
@@ -64,22 +66,47 @@ def test_lag_of_a_shifted_signal(seed: int, lag: int, n: int) -> None:
     generator = np.random.default_rng(seed)
     x = generator.choice([-1.0, 1.0], n + 600) * (generator.random(n + 600) < 0.05)
     target, preds = x[300 : 300 + n], x[300 + lag : 300 + lag + n]
-    n_fft = correlation_length(n)
-    spectra = [envelope_spectra(v, np.array([0]), np.array([n]), n_fft) for v in (target, preds)]
-    found = int(best_lags(*spectra, n_fft, n)[0])
+    correlate = correlator(n)
+    found = correlate.lag_of(correlate.spectrum(target, 0, n), preds, 0, n, n)
     assert found == lag
     aligned = shift(preds, found)
     common = slice(max(lag, 0), min(n, len(aligned)))
     np.testing.assert_array_equal(aligned[common], target[common])
 
 
+@pytest.mark.parametrize("n", [1, 2, 37, 1_000, 2_049, 28_801, 60_000])
+def test_correlation_at_every_lag(n: int) -> None:
+    generator = np.random.default_rng(n)
+    padded = generator.standard_normal((2, n + 9))
+    correlate = correlator(n)
+    assert correlate.capacity >= n
+    envelopes = [2 * np.abs(x - x.mean()) + x.mean() for x in padded[:, 3 : 3 + n]]
+    spectra = [correlate.spectrum(x, 3, 3 + n) for x in padded]
+    full = scipy_correlate(*envelopes, method="fft")
+    assert correlate.lag(*spectra, n) == np.argmax(full) - (n - 1)
+    everywhere = np.empty((2, correlate.capacity), dtype=np.float32)
+    correlate.correlation(*spectra, everywhere)
+    found = np.concatenate([everywhere[1, correlate.capacity - (n - 1) :], everywhere[0, :n]])
+    np.testing.assert_allclose(found / correlate.capacity, full, atol=2e-6 * full.max())
+
+
+def test_correlator_pads_by_little() -> None:
+    for n in (28_800, 28_801, 441_000, 480_000, 700_001, 5_000_000):
+        assert n <= correlator(n).capacity <= 1.08 * n
+
+
 def test_first_of_equal_lags_wins() -> None:
-    impulses = np.zeros(100)
-    impulses[[20, 60]] = 1.0
-    n_fft = 256
-    a = np.fft.rfft(np.eye(1, 256, 40, dtype=np.float32)).astype(np.complex64)
-    b = np.fft.rfft(np.pad(impulses, (0, 156)).astype(np.float32)[None]).astype(np.complex64)
-    assert best_lags(a, b, n_fft, 100)[0] == -20
+    # Symmetric about its middle, so that the correlation is even: lags -30 and 30 are equal.
+    x = np.zeros(200)
+    x[[70, 100, 130]] = [1.0, 1e-9, 1.0]
+    y = np.zeros(200)
+    y[100] = 1.0
+    correlate = correlator(200)
+    assert correlate.lag_of(correlate.spectrum(y, 0, 200), x, 0, 200, 200) == -30
+
+
+def test_far_lags_are_not_believed() -> None:
+    assert [usable_lag(lag, 101) for lag in (-51, -50, 0, 50, 51)] == [0, -50, 0, 50, 0]
 
 
 def brute_force_path(table: np.ndarray) -> float:

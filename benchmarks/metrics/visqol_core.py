@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol_align import (
-    best_lags,
-    correlation_length,
-    envelope_spectra,
-    shift,
-    usable_lag,
-)
+from benchmarks.metrics.visqol_align import shift, usable_lag
+from benchmarks.metrics.visqol_correlate import correlator
 from benchmarks.metrics.visqol_gammatone import FilterBank, band_rms, make_filter_bank, to_decibels
 from benchmarks.metrics.visqol_modes import (
     HOP_FRACTION,
@@ -70,10 +65,7 @@ class Reference:
     decibels: NDArray[np.float64]
     starts: NDArray[np.int64]
     rms: float
-    _spectra: dict[int, NDArray[np.complex64]] = field(default_factory=dict, repr=False)
-    _slice_spectra: dict[tuple[int, int, int], NDArray[np.complex64]] = field(
-        default_factory=dict, repr=False
-    )
+    _spectra: dict[tuple[int, int, int], NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _slice_decibels: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
@@ -81,23 +73,18 @@ class Reference:
         """Seconds between frames: a quarter of the window, before the hop is rounded to samples."""
         return window_length(self.sample_rate) * HOP_FRACTION / self.sample_rate
 
-    def spectrum(self, n_fft: int) -> NDArray[np.complex64]:
-        """Spectrum of the whole envelope, (1, n_fft // 2 + 1), kept for the next estimate."""
-        if n_fft not in self._spectra:
-            n = np.array([len(self.signal)])
-            self._spectra[n_fft] = envelope_spectra(self.signal, np.zeros_like(n), n, n_fft)
-        return self._spectra[n_fft]
-
-    def slice_spectra(
-        self, starts: NDArray[np.int64], stops: NDArray[np.int64], n_fft: int
-    ) -> NDArray[np.complex64]:
-        """Spectra of the envelopes of slices, kept per slice."""
-        keys = [(int(a), int(b), n_fft) for a, b in zip(starts, stops, strict=True)]
-        new = [i for i, key in enumerate(keys) if key not in self._slice_spectra]
-        if new:
-            spectra = envelope_spectra(self.signal, starts[new], stops[new], n_fft)
-            self._slice_spectra.update((keys[i], row) for i, row in zip(new, spectra, strict=True))
-        return np.stack([self._slice_spectra[key] for key in keys])
+    def lag_of(
+        self, start: int, stop: int, preds: NDArray[np.float64], preds_start: int, preds_stop: int
+    ) -> int:
+        """Lag of a slice of the estimate against the slice [start, stop) of the reference, 0 where it is not
+        believed. The reference's spectrum is kept for the next estimate."""
+        n = max(stop - start, preds_stop - preds_start)
+        correlate = correlator(n)
+        key = start, stop, correlate.capacity
+        if key not in self._spectra:
+            self._spectra[key] = correlate.spectrum(self.signal, start, stop)
+        lag = correlate.lag_of(self._spectra[key], preds, preds_start, preds_stop, n)
+        return usable_lag(lag, stop - start)
 
     def slice_decibels(self, start: int, n_frames: int, keep: bool) -> NDArray[np.float64]:
         """Spectrogram of `n_frames` frames from sample `start`; frames on the hop grid are at hand."""
@@ -169,30 +156,8 @@ def align(reference: Reference, preds: NDArray[np.float64]) -> tuple[NDArray[np.
     Returns:
         The aligned estimate, and the lag in samples.
     """
-    n = max(len(reference.signal), len(preds))
-    n_fft = correlation_length(n)
-    stop = np.array([len(preds)])
-    spectrum = envelope_spectra(preds, np.zeros_like(stop), stop, n_fft)
-    lag = int(best_lags(reference.spectrum(n_fft), spectrum, n_fft, n)[0])
-    lag = usable_lag(lag, len(reference.signal))
+    lag = reference.lag_of(0, len(reference.signal), preds, 0, len(preds))
     return np.ascontiguousarray(shift(preds, lag)), lag
-
-
-def _patch_lags(reference: Reference, preds: NDArray[np.float64], plan: PatchPlan) -> NDArray[np.int64]:
-    """Lag of each patch's slice of audio, 0 where it is not believed."""
-    lags = np.zeros(len(plan.target_start), dtype=np.int64)
-    n_target = plan.target_stop - plan.target_start
-    longest = np.maximum(n_target, plan.preds_stop - plan.preds_start)
-    for n in np.unique(longest):
-        rows = np.flatnonzero(longest == n)
-        n_fft = correlation_length(int(n))
-        lags[rows] = best_lags(
-            reference.slice_spectra(plan.target_start[rows], plan.target_stop[rows], n_fft),
-            envelope_spectra(preds, plan.preds_start[rows], plan.preds_stop[rows], n_fft),
-            n_fft,
-            int(n),
-        )
-    return np.where(np.abs(lags) > n_target / 2, 0, lags)
 
 
 def _realigned_patch(
@@ -270,9 +235,13 @@ def _patch_similarities(
     width = reference.mode.patch_frames
     plan, preds = plan_patches(match, reference, preds)
     found = np.flatnonzero(~match.lost)
-    lags = np.zeros(len(match.starts), dtype=np.int64)
-    if len(found):
-        lags[found] = _patch_lags(reference, preds, plan.take(found))
+    lags = {
+        p: reference.lag_of(
+            int(plan.target_start[p]), int(plan.target_stop[p]),
+            preds, int(plan.preds_start[p]), int(plan.preds_stop[p]),
+        )
+        for p in found
+    }  # fmt: skip
     lap("patch alignment")
     bands = np.zeros((len(match.starts), reference.mode.n_bands))
     times = plan.coarse_times(match.lost)
@@ -282,7 +251,7 @@ def _patch_similarities(
         overlap = preds_floored[:, offset : offset + width]
         patch[:, : overlap.shape[1]] = overlap
         bands[p] = band_similarity(target_floored[:, start : start + width], patch)
-        fine = _realigned_patch(reference, preds, decibels, plan, p, int(lags[p]))
+        fine = _realigned_patch(reference, preds, decibels, plan, p, lags[p])
         if fine is not None and not fine[0].mean() < bands[p].mean():
             bands[p], times[p] = fine
     lap("patch similarity")

@@ -100,13 +100,6 @@ class PatchPlan:
     preds_seconds: NDArray[np.float64]
     patch_seconds: float
 
-    def take(self, rows: NDArray[np.int64]) -> PatchPlan:
-        """The plan of some of the patches."""
-        return PatchPlan(
-            self.target_start[rows], self.target_stop[rows], self.preds_start[rows], self.preds_stop[rows],
-            self.target_seconds[rows], self.preds_seconds[rows], self.patch_seconds,
-        )  # fmt: skip
-
     def coarse_times(self, lost: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Times before fine alignment, (patches, 4), zeros in the estimate where a patch is lost."""
         start, other = self.target_seconds, self.preds_seconds

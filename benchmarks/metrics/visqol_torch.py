@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.metrics.visqol_align import correlation_length, shift, usable_lag
+from benchmarks.metrics.visqol_align import shift, usable_lag
 from benchmarks.metrics.visqol_core import Mapper, Reference, TooShortError, describe, summarise
 from benchmarks.metrics.visqol_gammatone import FilterBank
 from benchmarks.metrics.visqol_modes import (
@@ -159,7 +160,7 @@ def _envelopes(slices: Sequence[Tensor], n_fft: int) -> Tensor:
 def _lags(target: Sequence[Tensor], preds: Sequence[Tensor]) -> NDArray[np.int64]:
     """Lag of each pair, 0 where it is over half of the target."""
     n = max(len(x) for x in (*target, *preds))
-    n_fft = correlation_length(n)
+    n_fft = scipy.fft.next_fast_len(2 * n - 1, real=True)
     found = []
     for part in _chunks(len(target), 16 * n_fft, target[0].device):
         a = torch.fft.rfft(_envelopes(target[part], n_fft))
