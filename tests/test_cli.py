@@ -87,10 +87,9 @@ def test_seed_steps_and_precision_have_their_effect(tmp_path) -> None:
     options = {"base": [], "seed": ["--seed", 1], "steps": ["--n-steps", 2], "half": ["--dtype", "bfloat16"]}
     model_folder = tmp_path / "model"
     model = Music2Latent.from_config("tiny")
-    for (
-        parameter
-    ) in model.parameters():  # an untrained output layer is zero: nothing would depend on precision
-        parameter.data.add_(0.02)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():  # an untrained output layer is zero: precision would not matter
+        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     model.save_pretrained(model_folder)
     results = {}
     for name, extra in options.items():
