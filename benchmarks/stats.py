@@ -59,17 +59,6 @@ class Difference:
         return self.low > 0.0 or self.high < 0.0
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A corpus statistic (one number per set, not per clip) with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    confidence: float = CONFIDENCE
-
-
 def resample_indices(n: int, n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
     """(n_resamples, n) indices drawn with replacement; the same for the same arguments everywhere."""
     if n < 1 or n_resamples < 1:
@@ -142,100 +131,51 @@ def paired_difference(
     return Difference(len(differences), float(np.mean(differences)), low, high, confidence)
 
 
-def frechet_interval(
-    reference: Sequence[np.ndarray],
-    system: Sequence[np.ndarray],
-    *,
-    n_resamples: int = 200,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> Interval:
-    """Fréchet distance of two paired sets of clips, with an interval from resampling clips.
+def frechet_draws(
+    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: np.ndarray
+) -> tuple[float, list[float]]:
+    """Fréchet distance of two paired sets of clips, and of each resample of the clips.
 
     Both sets are resampled with the same clips: a system's output belongs to its reference. A resample
-    repeats clips, and so has a larger small-sample bias than the sets themselves; the basic interval
-    (2 d - quantiles) takes that shift off again. Its lower end is cut at 0, where distances end.
+    repeats clips and so has a larger small-sample bias than the sets themselves; the basic interval
+    (2 d - quantiles of the draws) takes that shift off again.
 
     Args:
         reference: per clip, embeddings (windows, dim).
         system: the same clips in the same order.
+        indices: (n_resamples, n_clips) from `resample_indices`.
+
+    Returns:
+        The distance, and one distance per row of `indices`.
 
     Raises:
-        ValueError: different numbers of clips, or fewer than 2.
+        ValueError: different numbers of clips, or a set with fewer than 2 embeddings.
     """
-    sets = _PairedSets(reference, system)
-    value = sets.distance(np.ones(sets.n_clips))
-    draws = np.array([sets.distance(w) for w in _clip_counts(sets.n_clips, n_resamples, seed)])
-    low, high = np.quantile(draws, _tails(confidence))
-    low, high = max(2.0 * value - float(high), 0.0), 2.0 * value - float(low)
-    return Interval(value, low, max(high, low), sets.n_clips, confidence)
+    if len(reference) != len(system):
+        raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
+    sets = []
+    for clips in (reference, system):
+        parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
+        sets.append((np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])))
+
+    def distance(counts: npt.NDArray[np.int64]) -> float:
+        a, b = (_repeated(rows, counts[clip]) for rows, clip in sets)
+        return frechet_distance(a, b)
+
+    whole = distance(np.ones(len(reference), dtype=np.int64))
+    return whole, [distance(np.bincount(row, minlength=len(reference))) for row in np.asarray(indices)]
 
 
-def frechet_difference(
-    reference: Sequence[np.ndarray],
-    a: Sequence[np.ndarray],
-    b: Sequence[np.ndarray],
-    *,
-    n_resamples: int = 200,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> Difference:
-    """Distance of system `a` minus distance of system `b`, both to `reference`, on the same resamples.
-
-    Arguments as for `frechet_interval`; n counts clips.
-    """
-    sets_a, sets_b = _PairedSets(reference, a), _PairedSets(reference, b)
-    ones = np.ones(sets_a.n_clips)
-    value = sets_a.distance(ones) - sets_b.distance(ones)
-    counts = _clip_counts(sets_a.n_clips, n_resamples, seed)
-    draws = np.array([sets_a.distance(w) - sets_b.distance(w) for w in counts])
-    low, high = np.quantile(draws, _tails(confidence))
-    return Difference(sets_a.n_clips, value, 2.0 * value - float(high), 2.0 * value - float(low), confidence)
-
-
-class _PairedSets:
-    """Embeddings of the same clips twice, and their distance when each clip counts so many times."""
-
-    def __init__(self, reference: Sequence[np.ndarray], system: Sequence[np.ndarray]) -> None:
-        if len(reference) != len(system):
-            raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
-        if len(reference) < 2:
-            raise ValueError(f"{len(reference)} clips: a bootstrap over clips needs at least 2")
-        self.n_clips = len(reference)
-        self._rows, self._clip = [], []
-        for clips in (reference, system):
-            parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
-            self._rows.append(np.concatenate(parts))
-            self._clip.append(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
-
-    def distance(self, counts: Values) -> float:
-        """Fréchet distance with clip i present counts[i] times."""
-        first, second = (
-            _repeated(rows, counts[clip]) for rows, clip in zip(self._rows, self._clip, strict=True)
-        )
-        return frechet_distance(first, second)
-
-
-def _repeated(rows: Values, counts: Values) -> Moments:
-    """Moments of `rows` with row i taken counts[i] times: one weighted product, no copies of rows."""
+def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
+    """Moments of `rows` with row i taken counts[i] times; large sets by one weighted product, no copies."""
     used = counts > 0
     rows, counts = rows[used], counts[used]
     n = int(counts.sum())
     if n <= 2 * rows.shape[1]:
-        return Moments.from_embeddings(np.repeat(rows, counts.astype(int), axis=0))
+        return Moments.from_embeddings(np.repeat(rows, counts, axis=0))
     mean = counts @ rows / n
     weighted = (rows - mean) * np.sqrt(counts)[:, None]
     return Moments(n, mean, weighted.T @ weighted)
-
-
-def _clip_counts(n_clips: int, n_resamples: int, seed: int) -> Values:
-    """(n_resamples, n_clips): how often each clip occurs in each resample."""
-    counts = np.stack(
-        [np.bincount(draw, minlength=n_clips) for draw in resample_indices(n_clips, n_resamples, seed)]
-    ).astype(np.float64)
-    # One clip n times has no covariance to compare (possible for 2 or 3 clips): leave those draws out.
-    counts = counts[(counts > 0).sum(axis=1) > 1]
-    return counts if len(counts) else np.ones((1, n_clips))
 
 
 def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int) -> tuple[float, float]:

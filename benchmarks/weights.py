@@ -73,20 +73,17 @@ def find_weight(name: str, explicit: str | os.PathLike[str] | None = None) -> Pa
         return path
     looked = []
     for label, folder in _places(source):
+        if folder is None:
+            looked.append(label)
+            continue
         absent = [file.basename for file in source.files if not (folder / file.basename).is_file()]
         if not absent:
             for file in source.files:
                 _check_size(folder / file.basename, file)
             return folder / source.files[0].basename if len(source.files) == 1 else folder
         looked.append(f"no {', '.join(absent)} in {label}")
-    return _raise_not_found(name, source, looked, command)
-
-
-def _raise_not_found(name: str, source: WeightSource, looked: list[str], command: str) -> Path:
     if source.kind == "wheel":
         package, version = source.location
-        if not any("wheel" in reason for reason in looked):
-            looked.append(f"wheel {package} is not installed")
         command += f", or pip install --no-deps {package}=={version}"
     raise WeightsNotFoundError(name, looked, command)
 
@@ -137,14 +134,17 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
     return digest.hexdigest()
 
 
-def _places(source: WeightSource) -> list[tuple[str, Path]]:
-    """(description, folder) in the order of look-up; folders need not exist."""
+def _places(source: WeightSource) -> list[tuple[str, Path | None]]:
+    """(description, folder) in the order of look-up; no folder where the description says why not."""
     ours = cache_dir() / "weights" / source.name
-    places = [(str(ours), ours)]
+    places: list[tuple[str, Path | None]] = [(str(ours), ours)]
     if source.kind == "hub" and (folder := _hub_folder(source)) is not None:
         places.append(("the model hub's cache", folder))
-    if source.kind == "wheel" and (folder := _wheel_folder(source)) is not None:
-        places.append((f"the installed wheel {source.location[0]}", folder))
+    if source.kind == "wheel":
+        folder = _wheel_folder(source)
+        package = source.location[0]
+        label = f"the installed wheel {package}" if folder else f"wheel {package} is not installed"
+        places.append((label, folder))
     return places
 
 

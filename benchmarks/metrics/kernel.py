@@ -74,7 +74,8 @@ def median_bandwidth(reference: Any, *, seed: int = 0) -> float:
         pairs = np.triu_indices(block.shape[0], 1, block.shape[1])
         distances[filled : filled + len(pairs[0])] = block[pairs]
         filled += len(pairs[0])
-    return float(np.sqrt(max(float(np.median(distances, overwrite_input=True)), 0.0)))
+    np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
+    return float(np.median(distances, overwrite_input=True))
 
 
 def _kernel_sum_within(a: Array) -> float:

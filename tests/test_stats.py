@@ -1,0 +1,122 @@
+"""Summaries, bootstrap intervals, paired differences, and resampled Fréchet distances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.metrics.frechet import frechet_distance
+from benchmarks.stats import frechet_draws, paired_difference, resample_indices, summarise
+
+finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(finite, st.integers(0, 5))
+def test_interval_holds_the_mean_and_stays_in_range(values: list[float], n_nan: int) -> None:
+    summary = summarise([*values, *[math.nan] * n_nan], n_resamples=300)
+    assert (summary.n, summary.n_nan) == (len(values), n_nan)
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.median == pytest.approx(np.median(values))
+    slack = 1e-9 * (1 + max(map(abs, values)))
+    assert min(values) - slack <= summary.low <= summary.high <= max(values) + slack
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        summary = summarise(rng.exponential(size=60) - 1.0, n_resamples=400)
+        hits += summary.low <= 0.0 <= summary.high
+    assert 0.89 <= hits / 300 <= 0.99
+
+
+def test_interval_has_the_width_of_the_standard_error() -> None:
+    values = np.random.default_rng(0).standard_normal(400)
+    summary = summarise(values, n_resamples=4000)
+    assert summary.high - summary.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+    narrower = summarise(values, n_resamples=4000, confidence=0.5)
+    assert summary.low < narrower.low < narrower.high < summary.high
+
+
+def test_same_seed_same_numbers_whatever_the_chunks() -> None:
+    values = np.random.default_rng(0).standard_normal(30)
+    assert summarise(values) == summarise(list(values))
+    assert summarise(values, seed=1).low != summarise(values).low
+    draws = values[resample_indices(30, 2000, 0)].mean(axis=1)
+    assert summarise(values).low == pytest.approx(np.quantile(draws, 0.025))
+
+
+def test_few_none_and_infinite_values() -> None:
+    assert (summarise([3.0]).low, summarise([3.0]).high, summarise([3.0]).std) == (3.0, 3.0, 0.0)
+    empty = summarise([math.nan, math.nan])
+    assert (empty.n, empty.n_nan) == (0, 2)
+    assert math.isnan(empty.mean)
+    perfect = summarise([math.inf] * 5)
+    assert (perfect.mean, perfect.low, perfect.high) == (math.inf,) * 3
+    mixed = summarise([math.inf, 1.0, 2.0])
+    assert mixed.mean == mixed.high == math.inf
+    assert mixed.median == 2.0
+    assert set(summarise([1.0]).as_dict()) >= {"n", "n_nan", "mean", "median", "low", "high"}
+
+
+def test_paired_difference_beats_the_spread_of_clips() -> None:
+    """Clips differ by 10 dB, systems by 0.5 dB: unpaired intervals overlap, the paired one does not."""
+    rng = np.random.default_rng(0)
+    difficulty = 10 * rng.standard_normal(50)
+    a, b = difficulty + 0.5 + 0.2 * rng.standard_normal(50), difficulty
+    assert summarise(a).low < summarise(b).high
+    difference = paired_difference(a, b)
+    assert difference.significant
+    assert difference.low < 0.5 < difference.high
+    back = paired_difference(b, a)
+    assert (back.mean, back.low) == (
+        pytest.approx(-difference.mean),
+        pytest.approx(-difference.high, rel=1e-2),
+    )
+    assert not paired_difference(b, b).significant
+
+
+def test_paired_difference_uses_the_clips_both_have() -> None:
+    a = {"x": 1.0, "y": 2.0, "z": math.nan, "only a": 9.0}
+    b = {"y": 1.5, "x": 0.0, "z": 3.0, "only b": 9.0}
+    difference = paired_difference(a, b)
+    assert difference.n == 2
+    assert difference.mean == pytest.approx(0.75)
+    assert paired_difference({"x": math.inf, "y": 1.0}, {"x": math.inf, "y": 0.0}).n == 1
+    assert paired_difference({}, b).n == 0
+    assert not paired_difference({}, b).significant
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: summarise(np.zeros((2, 2))), r"\(2, 2\)"),
+        (lambda: summarise([1.0], confidence=95), "confidence=95"),
+        (lambda: paired_difference([1.0], [1.0, 2.0]), r"\(1,\), b \(2,\)"),
+        (lambda: paired_difference({"a": 1.0}, [1.0]), "two mappings"),
+        (lambda: resample_indices(0, 5, 0), "n=0"),
+        (lambda: frechet_draws([np.eye(2)], [], np.zeros((1, 1), int)), "1 clips, the system 0"),
+    ],
+)
+def test_wrong_input_is_named(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("windows", [2, 40], ids=["rows kept", "weighted product"])
+def test_frechet_draws_are_distances_of_the_repeated_clips(windows: int) -> None:
+    rng = np.random.default_rng(0)
+    reference = [rng.standard_normal((windows + i % 2, 6)) for i in range(8)]
+    system = [clip + 0.3 * rng.standard_normal(clip.shape) for clip in reference]
+    indices = resample_indices(8, 5, seed=0)
+    whole, draws = frechet_draws(reference, system, indices)
+    assert whole == pytest.approx(frechet_distance(np.concatenate(reference), np.concatenate(system)))
+    for row, draw in zip(indices, draws, strict=True):
+        a, b = (np.concatenate([clips[i] for i in row]) for clips in (reference, system))
+        assert draw == pytest.approx(frechet_distance(a, b), rel=1e-9)
+    assert frechet_draws(reference, reference, indices) == (0.0, [0.0] * 5)

@@ -1,0 +1,271 @@
+"""Look-up order, checks and downloads of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import importlib
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import weights as module
+from benchmarks.registry import UnknownNameError
+from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
+from benchmarks.weights import (
+    WeightsCorruptError,
+    WeightsNotFoundError,
+    fetch,
+    file_sha256,
+    find_weight,
+    has_weight,
+    weight_digest,
+    weight_source,
+)
+
+CONTENT = bytes(range(256)) * 5000
+
+
+@pytest.fixture(autouse=True)
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "weights"
+
+
+def add(monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile) -> None:
+    monkeypatch.setitem(WEIGHTS, name, WeightSource(name, origin, files, "MIT", "tests"))
+
+
+def put(path: Path, content: bytes = CONTENT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_every_entry_is_complete() -> None:
+    for name, source in WEIGHTS.items():
+        assert source.name == name
+        assert source.kind in ("hub", "github", "wheel")
+        assert all(source.location)
+        assert source.files
+        assert source.licence
+        assert source.used_for
+        assert len({file.basename for file in source.files}) == len(source.files)
+        assert "/" in source.location[0] or source.kind == "wheel"
+        assert "://" not in source.origin
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'musicnn-msd'"):
+        find_weight("musicnn-mds")
+
+
+def test_explicit_path_wins_and_may_be_a_folder(tmp_path: Path, empty_caches: Path) -> None:
+    put(empty_caches / "vggish" / "vggish-10086976.pth")
+    mine = put(tmp_path / "my" / "vggish-10086976.pth", b"mine")
+    assert find_weight("vggish", mine) == mine
+    assert find_weight("vggish", tmp_path / "my") == mine
+    assert find_weight("vggish") != mine
+    assert weight_digest("vggish", mine) == sha(b"mine")
+    with pytest.raises(WeightsNotFoundError, match=r"no file .*gone.pth \(given explicitly\)"):
+        find_weight("vggish", tmp_path / "gone.pth")
+
+
+def test_sets_of_files_are_folders_and_complete_or_absent(
+    empty_caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, "pair", "github:a/b@1", WeightFile("one.bin"), WeightFile("sub/two.bin"))
+    put(empty_caches / "pair" / "one.bin")
+    with pytest.raises(WeightsNotFoundError, match=r"no two\.bin in .*pair"):
+        find_weight("pair")
+    put(empty_caches / "pair" / "two.bin", b"2")
+    assert find_weight("pair") == empty_caches / "pair"
+    before = weight_digest("pair")
+    put(empty_caches / "pair" / "two.bin", b"3")
+    assert weight_digest("pair") != before
+
+
+def test_an_error_says_what_and_how() -> None:
+    available, reason = has_weight("vggish")
+    assert not available
+    assert "no vggish-10086976.pth in" in reason
+    assert reason.endswith("m2l-bench fetch vggish")
+
+
+def test_an_installed_wheel_is_read_without_importing_it(
+    tmp_path: Path, empty_caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    put(site / "fakenet" / "__init__.py", b"raise RuntimeError('imported')")
+    model = put(site / "fakenet" / "models" / "net.bin")
+    put(site / "fakenet-1.0.dist-info" / "METADATA", b"Metadata-Version: 2.1\nName: fakenet\nVersion: 1.0\n")
+    put(site / "fakenet-1.0.dist-info" / "RECORD", b"fakenet/models/net.bin,,\n")
+    add(
+        monkeypatch,
+        "fake",
+        "wheel:fakenet==1.0",
+        WeightFile("fakenet/models/net.bin", len(CONTENT), sha(CONTENT)),
+    )
+    with pytest.raises(
+        WeightsNotFoundError, match=r"fakenet is not installed.*pip install --no-deps fakenet==1.0"
+    ):
+        find_weight("fake")
+    monkeypatch.syspath_prepend(site)
+    importlib.invalidate_caches()
+    assert find_weight("fake") == model
+    assert weight_digest("fake") == sha(CONTENT)
+    cached = put(empty_caches / "fake" / "net.bin")
+    assert find_weight("fake") == cached
+
+
+def test_damaged_files_are_named(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, "sized", "github:a/b@1", WeightFile("x.bin", 4, sha(b"good")))
+    put(empty_caches / "sized" / "x.bin", b"short"[:3])
+    with pytest.raises(WeightsCorruptError, match="3 bytes, the published file has 4"):
+        find_weight("sized")
+    put(empty_caches / "sized" / "x.bin", b"evil")
+    with pytest.raises(WeightsCorruptError, match=sha(b"good")):
+        weight_digest("sized")
+
+
+def test_digest_follows_the_file(tmp_path: Path) -> None:
+    path = put(tmp_path / "w.bin", b"one")
+    assert file_sha256(path) == sha(b"one")
+    put(path, b"other length")
+    assert file_sha256(path) == sha(b"other length")
+
+
+def test_lookup_imports_no_torch() -> None:
+    code = (
+        "import sys; from benchmarks.weights import *; from benchmarks.weight_table import WEIGHTS;"
+        "[has_weight(name) for name in WEIGHTS]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Downloads, from a server on this machine
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    requests: list[str | None]
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.requests.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start:])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str | None]]]:
+    Handler.requests = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/w.bin", Handler.requests
+        running.shutdown()
+
+
+def test_download_continues_where_it_stopped(tmp_path: Path, server: tuple[str, list[str | None]]) -> None:
+    url, requests = server
+    put(tmp_path / "w.bin.part", CONTENT[:1000])
+    module._download(url, tmp_path / "w.bin", WeightFile("w.bin", None, sha(CONTENT)))
+    assert requests == ["bytes=1000-"]
+    assert (tmp_path / "w.bin").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.glob("w.bin*")] == ["w.bin"]
+
+
+def test_a_download_that_is_not_the_file_is_deleted(
+    tmp_path: Path, server: tuple[str, list[str | None]]
+) -> None:
+    url, _ = server
+    with pytest.raises(WeightsCorruptError, match="deleted"):
+        module._download(url, tmp_path / "w.bin", WeightFile("w.bin", None, sha(b"something else")))
+    assert not list(tmp_path.glob("w.bin*"))
+
+
+def test_fetch_keeps_what_is_there(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, "here", "github:a/b@1", WeightFile("x.bin"))
+    path = put(empty_caches / "here" / "x.bin")
+    monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("downloaded again"))
+    assert fetch("here") == path
+
+
+def test_fetch_of_a_release_asset_names_its_address(
+    empty_caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(url: str, target: Path, file: WeightFile) -> None:
+        asked.append(url)
+        put(target)
+
+    monkeypatch.setattr(module, "_download", download)
+    assert fetch("vggish") == empty_caches / "vggish" / "vggish-10086976.pth"
+    tail = "harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+    assert [url.partition(".com/")[2] for url in asked] == [tail]
+
+
+def test_fetch_from_a_wheel_takes_only_the_files(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(
+        monkeypatch,
+        "inwheel",
+        "wheel:nosuchnet==2.0",
+        WeightFile("net/a.bin", None, sha(CONTENT)),
+        WeightFile("net/b.bin"),
+    )
+
+    def pip(command: list[str], **_: object) -> None:
+        assert command[-1] == "nosuchnet==2.0"
+        assert "--no-deps" in command
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "nosuchnet-2.0-py3-none-any.whl", "w") as archive:
+            archive.writestr("net/a.bin", CONTENT)
+            archive.writestr("net/b.bin", b"b")
+            archive.writestr("net/__init__.py", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    folder = fetch("inwheel")
+    assert folder == empty_caches / "inwheel"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
+
+
+def test_hub_files_are_found_in_the_hubs_cache(tmp_path: Path) -> None:
+    """In a process of its own: the hub reads its settings once, on import."""
+    digest = sha(CONTENT)
+    repository = tmp_path / "hub" / "models--lukewys--laion_clap"
+    put(repository / "blobs" / digest)
+    put(repository / "refs" / "main", b"abc")
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "630k-best.pt").symlink_to(repository / "blobs" / digest)
+    code = (
+        "import sys; from benchmarks.weights import find_weight, weight_digest;"
+        "print(find_weight('clap-630k-best')); print(weight_digest('clap-630k-best'))"
+    )
+    import os
+
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(snapshot / "630k-best.pt"), digest]
+
+
+def test_known_weights_have_sources() -> None:
+    assert weight_source("musicnn-msd").location == ("musicnn", "0.1.0")
+    assert weight_source("clap-630k-best").location == ("lukewys/laion_clap", "main")
