@@ -229,7 +229,9 @@ class _Planner:
         from probes.stage import problem_of
 
         protocol = request.protocol
-        problems = tuple(problem_of(self.tasks[name], protocol.scheme, protocol.batch_size) for name in group)
+        problems = tuple(
+            problem_of(self.tasks[name], protocol.scheme, name, protocol.batch_size) for name in group
+        )
         payload = (
             problems,
             protocol,

@@ -13,14 +13,18 @@ from probes.features import gather
 from probes.tasks.base import TaskData
 
 
-def problem_of(data: TaskData, scheme: str, batch_size: int | None = None) -> Problem:
-    """A task's targets and splits as arrays; rows number its clips."""
+def problem_of(
+    data: TaskData, scheme: str, name: str | None = None, batch_size: int | None = None
+) -> Problem:
+    """A task's targets and splits as arrays; rows number its clips. `name` is what results go by."""
     splits = tuple(
         (data.rows(split.train), data.rows(split.validation), data.rows(split.test))
         for split in data.splits(scheme)
     )
     info = data.info
-    return Problem(info.name, info.kind, info.labels, data.targets, splits, batch_size or info.batch_size)
+    return Problem(
+        name or info.name, info.kind, info.labels, data.targets, splits, batch_size or info.batch_size
+    )
 
 
 def probe(unit: Unit, store: Store) -> Result:

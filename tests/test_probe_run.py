@@ -1,0 +1,415 @@
+"""From task to cell: evaluation, chance, shuffled labels, bad data, deformations, result files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.cache import Store
+from benchmarks.datasets import Clip
+from benchmarks.executors import make_executor
+from benchmarks.pipeline import RunOptions
+from probes.deformations import parse_deformation
+from probes.evaluate import Problem, chance, evaluate
+from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
+from probes.protocol import PROTOCOLS, get_protocol
+from probes.representations.base import RepresentationSpec
+from probes.results import write_results
+from probes.runner import ProbeRun, Request, is_contaminated, run
+from probes.tasks.base import TaskData, TaskInfo
+from probes.tasks.labelled import labelled_task
+
+RATE = 8000
+PITCHES = ("A", "C", "E")
+HZ = {"A": 220.0, "C": 261.6, "E": 329.6}
+
+
+@dataclass(frozen=True)
+class Tone:
+    """A tone in noise; picklable, as clips must be."""
+
+    hz: float
+    seed: int
+
+    def __call__(self) -> tuple[np.ndarray, int]:
+        rng = np.random.default_rng(self.seed)
+        t = np.arange(RATE // 2) / RATE
+        audio = 0.3 * np.sin(2 * np.pi * self.hz * t + rng.uniform(0, 6)) + 0.02 * rng.standard_normal(len(t))
+        return audio[None].astype(np.float32), RATE
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A clip that cannot be read."""
+
+    def __call__(self) -> tuple[np.ndarray, int]:
+        raise ValueError("file is damaged")
+
+
+def tone_clips(n: int = 90, broken: tuple[int, ...] = ()) -> list[Clip]:
+    clips = []
+    for i in range(n):
+        pitch = PITCHES[i % 3]
+        split = "test" if i % 5 == 0 else "valid" if i % 5 == 1 else "train"
+        clips.append(
+            Clip(
+                f"tone-{i:03d}",
+                "tones",
+                f"digest-{i}-{i in broken}",
+                {"pitch": pitch, "fold": i % 5, "group": f"g{i}"},
+                "generated: tone",
+                Broken() if i in broken else Tone(HZ[pitch] * 2 ** (i % 2), i),
+                split,
+                0.5,
+            )
+        )
+    return clips
+
+
+INFO = TaskInfo("tones", "1", "Tones", "multiclass", PITCHES, "tones", "CC0", "", "", batch_size=8)
+
+
+class ToneTask:
+    """The task the runner is tested with; `broken` clips raise when read."""
+
+    def __init__(self, n: int = 90, broken: tuple[int, ...] = ()) -> None:
+        self.info, self.n, self.broken = INFO, n, tuple(broken)
+
+    def load(self) -> TaskData:
+        return labelled_task(
+            INFO, tone_clips(self.n, self.broken), lambda clip: clip.labels["pitch"], folds="labels"
+        )
+
+
+class Ragged:
+    """A representation whose dimension depends on the clip."""
+
+    calls = 0
+
+    def extract(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        Ragged.calls += 1
+        return np.zeros(3 + Ragged.calls % 2)
+
+
+class NotFinite:
+    """A representation that gives NaN for some clips."""
+
+    def extract(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        loud = float(np.abs(audio).max())
+        return np.array([np.nan if loud > 0.36 else loud, 1.0])
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make this file importable as the user's module."""
+    module = types.ModuleType("users_module")
+    module.__dict__.update(ToneTask=ToneTask, Ragged=Ragged, NotFinite=NotFinite)
+    monkeypatch.setitem(sys.modules, "users_module", module)
+    return
+
+
+def evaluate_tones(tmp_path: Path, *representations: str, **changes: Any) -> ProbeRun:
+    options = {"task_options": {"users_module:ToneTask": changes.pop("task", {})}}
+    request = Request(
+        tasks=("users_module:ToneTask",),
+        representations=representations,
+        protocol=changes.pop("protocol", get_protocol("mir_ref-1")),
+        seeds=changes.pop("seeds", (0, 1)),
+        resamples=50,
+        **options,
+        **changes,
+    )
+    return run(request, Store(tmp_path / "store"), make_executor("serial"), RunOptions(quiet=True))
+
+
+def test_pitch_is_learnt_from_chroma_and_not_by_chance(tmp_path: Path) -> None:
+    found = evaluate_tones(tmp_path, "chroma", "mel", "chance")
+    task = "users_module:ToneTask"
+    chroma, best = found.cell("chroma", task), found.cell("chance", task)
+    assert chroma is not None
+    assert best is not None
+    assert chroma.scores["f1_micro"].mean == 1.0
+    assert chroma.n_test == 18
+    assert best.scores["f1_micro"].mean == pytest.approx(1 / 3, abs=0.1)
+    assert chroma.scores["f1_micro"].low <= chroma.scores["f1_micro"].mean <= chroma.scores["f1_micro"].high
+    assert found.report.computed > 0
+    again = evaluate_tones(tmp_path, "chroma", "mel", "chance")
+    assert again.report.computed == 0
+    repeated = again.cell("chroma", task)
+    assert repeated is not None
+    assert repeated.scores == chroma.scores
+
+
+def test_strict_protocol_tests_every_item_and_has_three_probes(tmp_path: Path) -> None:
+    protocol = get_protocol("strict-1")
+    found = evaluate_tones(tmp_path, "chroma", protocol=protocol, seeds=(0,))
+    assert {cell.probe for cell in found.cells} == {"mlp", "linear", "knn"}
+    for cell in found.cells:
+        assert cell.n_test == 90
+        assert cell.scores["f1_macro"].mean > 0.9
+    mlp = next(cell for cell in found.cells if cell.probe == "mlp")
+    assert len(mlp.details["learning_rates"]) == 5
+    assert set(mlp.details["learning_rates"]) <= set(protocol.learning_rates)
+
+
+def test_damaged_clips_are_left_out_and_reported(tmp_path: Path) -> None:
+    found = evaluate_tones(tmp_path, "chroma", task={"broken": (5, 10, 7)})
+    (cell,) = found.cells
+    assert cell.n_test == 16
+    assert sum(cell.failures.values()) == 3
+    assert any("file is damaged" in reason for reason in cell.failures)
+    assert cell.left_out == {"tone-005", "tone-007", "tone-010"}
+
+
+def test_features_that_are_not_finite_or_ragged_become_reasons(tmp_path: Path) -> None:
+    found = evaluate_tones(tmp_path, "users_module:Ragged", "users_module:NotFinite")
+    ragged, partly = found.cells
+    assert ragged.reason is not None
+    assert "[3, 4] features in different clips" in ragged.reason
+    assert any("not finite" in reason for reason in partly.failures) or "not finite" in str(partly.reason)
+
+
+def test_missing_weights_and_data_are_cells_with_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("M2L_DATA", str(tmp_path / "data"))
+    request = Request(
+        ("users_module:ToneTask", "tinysol-pitch"), ("clmr", "chroma"), get_protocol("mir_ref-1")
+    )
+    request = replace(request, seeds=(0,), resamples=20)
+    found = run(request, Store(tmp_path / "store"), make_executor("serial"), RunOptions(quiet=True))
+    reasons = {(cell.representation, cell.task): cell.reason for cell in found.cells}
+    assert "m2l-bench fetch clmr" in str(reasons["clmr", "users_module:ToneTask"])
+    assert "Zenodo" in str(reasons["chroma", "tinysol-pitch"])
+    assert reasons["chroma", "users_module:ToneTask"] is None
+
+
+def test_deformed_tests_use_the_cleanly_trained_probe(tmp_path: Path) -> None:
+    found = evaluate_tones(tmp_path, "chroma", deformations=("gain:-6", "noise:-30"))
+    by_name = {cell.deformation: cell for cell in found.cells}
+    assert by_name[None].scores["f1_micro"].mean == 1.0
+    assert by_name["gain:-6"].scores["f1_micro"].mean == 1.0, "chroma is normalised"
+    assert by_name["noise:-30"].scores["f1_micro"].mean < 0.9
+
+
+def test_result_files_allow_scoring_again(tmp_path: Path) -> None:
+    found = evaluate_tones(tmp_path, "chroma")
+    paths = write_results(found, tmp_path / "out")
+    record = json.loads(next(path for path in paths if path.suffix == ".json").read_text())
+    saved = np.load(next(path for path in paths if path.suffix == ".npz"), allow_pickle=False)
+    assert record["protocol"]["name"] == "mir_ref-1"
+    assert record["data"]["splits"]
+    assert len(record["scores"]["f1_micro"]["per_seed"]) == 2
+    assert saved["predictions"].shape == (2, 18, 3)
+    assert len(saved["ids"]) == 18
+    hits = saved["predictions"].argmax(axis=2) == saved["targets"]
+    np.testing.assert_allclose(hits.mean(axis=1), record["scores"]["f1_micro"]["per_seed"])
+
+
+# ---- evaluation on arrays --------------------------------------------------------------------------
+
+
+def problem(kind: str = "multiclass", n: int = 120, n_labels: int = 3) -> tuple[np.ndarray, Problem]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    logits = x @ rng.normal(size=(6, n_labels))
+    targets = (logits > 0.3).astype(int) if kind == "multilabel" else logits.argmax(axis=1)
+    rows = np.arange(n)
+    return x, Problem("p", kind, tuple("abc"[:n_labels]), targets, ((rows[:70], rows[70:90], rows[90:]),), 16)
+
+
+def test_tasks_that_share_features_score_as_alone() -> None:
+    x, first = problem()
+    _, second = problem("multilabel")
+    second = replace(second, name="q")
+    together = evaluate(x, [first, second], get_protocol("mir_ref-1"), (0, 1), resamples=10)
+    for one in (first, second):
+        alone = evaluate(x, [one], get_protocol("mir_ref-1"), (0, 1), resamples=10)[one.name]["mlp"]
+        shared = together[one.name]["mlp"]
+        assert not isinstance(alone, str)
+        assert not isinstance(shared, str)
+        np.testing.assert_allclose(shared.predictions, alone.predictions, atol=1e-5)
+
+
+def test_shuffled_labels_score_at_chance() -> None:
+    """A probe that still scores on shuffled labels has seen the test part."""
+    x, one = problem(n=900)
+    rows = np.arange(900)
+    one = replace(one, splits=((rows[:500], rows[500:600], rows[600:]),), batch_size=64)
+    protocol = get_protocol("mir_ref-1")
+    honest = evaluate(x, [one], protocol, (0,), resamples=0)["p"]["mlp"]
+    shuffled = evaluate(x, [one], protocol, (0, 1, 2, 3), resamples=0, shuffle_labels=True)["p"]["mlp"]
+    assert not isinstance(honest, str)
+    assert not isinstance(shuffled, str)
+    assert np.mean(honest.per_seed["f1_micro"]) > 0.9
+    largest = np.bincount(one.targets[600:]).max() / 300
+    assert np.mean(shuffled.per_seed["f1_micro"]) < largest + 0.06
+    folded = replace(one, splits=(*one.splits, (rows[300:], rows[200:300], rows[:200])))
+    with pytest.raises(ValueError, match="for a single split only"):
+        evaluate(x, [folded], protocol, (0,), shuffle_labels=True)
+
+
+def test_dropping_the_last_batch_shortens_the_test_part() -> None:
+    x, one = problem()
+    protocol = replace(get_protocol("mir_ref-1"), drop_last=True)
+    legacy = evaluate(x, [one], protocol, (0,), resamples=0)["p"]["mlp"]
+    assert not isinstance(legacy, str)
+    hits = legacy.predictions[0].argmax(axis=1) == one.targets[90:]
+    assert legacy.per_seed["f1_micro"] == [pytest.approx(hits[:16].mean())]
+    with pytest.raises(ValueError, match="test part of 30 items has no full batch of 64"):
+        evaluate(x, [replace(one, batch_size=64)], protocol, (0,), resamples=0)
+
+
+def test_chance_is_the_best_constant() -> None:
+    _, one = problem("multilabel")
+    found = chance(one, resamples=20)
+    test = one.targets[90:]
+    assert found.per_seed["roc_auc"] == [0.5]
+    assert found.per_seed["average_precision"][0] == pytest.approx(test.mean())
+    _, one = problem()
+    counts = np.bincount(one.targets[:70])
+    expected = (one.targets[90:] == counts.argmax()).mean()
+    assert chance(one, 0).per_seed["f1_micro"] == [pytest.approx(expected)]
+
+
+def test_one_class_and_missing_positives_are_errors() -> None:
+    x, one = problem()
+    with pytest.raises(ValueError, match="one class only"):
+        evaluate(x, [replace(one, targets=np.zeros(120, dtype=int))], PROTOCOLS["mir_ref-1"], (0,))
+    x, tags = problem("multilabel")
+    tags.targets[90:, 1] = 0
+    with pytest.raises(ValueError, match="tag 'b' has no positive"):
+        evaluate(x, [tags], PROTOCOLS["mir_ref-1"], (0,), resamples=0)
+
+
+def test_contamination_follows_recordings() -> None:
+    info = replace(INFO, dataset="beatport_key")
+    assert is_contaminated(RepresentationSpec("x", None, training_datasets=("giantsteps-mtg-key",)), info)
+    assert not is_contaminated(RepresentationSpec("x", None, training_datasets=("msd",)), info)
+    assert not is_contaminated(None, info)
+
+
+# ---- deformations ----------------------------------------------------------------------------------
+
+
+def test_deformations_do_what_they_say() -> None:
+    rate = 44100
+    t = np.arange(rate) / rate
+    audio = (0.3 * np.sin(2 * np.pi * 440 * t))[None].astype(np.float32)
+
+    def peak(signal: np.ndarray) -> float:
+        spectrum = np.abs(np.fft.rfft(signal[0] * np.hanning(signal.shape[1])))
+        return float(spectrum.argmax() * rate / signal.shape[1])
+
+    def level(signal: np.ndarray) -> float:
+        return 10 * float(np.log10(np.mean(signal**2)))
+
+    noisy = parse_deformation("noise:20").apply(audio, rate, 1)
+    assert level(audio) - level(noisy - audio) == pytest.approx(20, abs=0.01)
+    assert not np.array_equal(noisy, parse_deformation("noise:20").apply(audio, rate, 2))
+    np.testing.assert_array_equal(noisy, parse_deformation("noise:20").apply(audio, rate, 1))
+    assert level(parse_deformation("gain:-12").apply(audio, rate, 0)) == pytest.approx(
+        level(audio) - 12, abs=1e-3
+    )
+    assert np.abs(parse_deformation("gain:40").apply(audio, rate, 0)).max() == 1.0
+    for shift in (-5.0, 1.0, 12.0):
+        shifted = parse_deformation(f"pitch:{shift}").apply(audio, rate, 0)
+        assert shifted.shape == audio.shape
+        assert 12 * np.log2(peak(shifted) / 440) == pytest.approx(shift, abs=0.05)
+    coded = parse_deformation("mp3:128").apply(audio, rate, 0)
+    assert coded.shape == audio.shape
+    assert level(coded - audio) < level(audio) - 20
+    both = parse_deformation("gain:-6+noise:10")
+    assert str(both) == "gain:-6+noise:10"
+    assert level(both.apply(audio, rate, 0)) < level(audio)
+
+
+@pytest.mark.parametrize("text", ["reverb:1", "noise", "noise:loud", "pitch:40", "noise:1+"])
+def test_wrong_deformations_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match=r"deformation '"):
+        parse_deformation(text)
+
+
+# ---- mir_ref's files -------------------------------------------------------------------------------
+
+EXPERIMENT = """
+experiments:
+  - task: {name: instrument_classification, type: multiclass_classification, feature_aggregation: mean}
+    datasets:
+      - name: tinysol
+        type: mirdata
+        dir: data/tinysol/
+        split_type: single
+        deformations:
+          - [{type: AddGaussianSNR, params: {min_snr_in_db: 15, max_snr_in_db: 15, p: 1}}]
+          - [{type: Gain, params: {min_gain_db: -12, max_gain_db: -12, p: 1}},
+             {type: Mp3Compression, params: {min_bitrate: 64, max_bitrate: 64}}]
+    features: [msd-musicnn, clmr-v2, mert-v1-95m-6]
+    probes:
+      - {type: classifier, hidden_units: [], output_activation: softmax, weight_decay: 1.0e-5,
+         optimizer: adam, learning_rate: 1.0e-3, batch_size: 32, epochs: 100, patience: 10}
+      - {type: classifier, hidden_units: [256, 128], weight_decay: 1.0e-4, batch_size: 32}
+"""
+
+
+def test_mir_ref_experiment_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(EXPERIMENT)
+    linear, wide = requests_of(read_experiments(path))
+    assert linear.request.tasks == ("tinysol-instrument",)
+    assert linear.request.representations == ("musicnn-msd", "clmr", "mert-v1-95m")
+    assert linear.request.representation_options["mert-v1-95m"]["layers"] == (6,)
+    assert linear.request.deformations == ("noise:15", "gain:-12+mp3:64")
+    assert linear.request.protocol.config.hidden_units == ()
+    assert linear.request.protocol.batch_size == 32
+    assert wide.request.protocol.config.l2 == 1e-4
+    assert wide.request.protocol.config.hidden_units == (256, 128)
+    assert linear.request.protocol.name != wide.request.protocol.name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("msd-musicnn", "msd-musicn", "unknown feature 'msd-musicn'"),
+        ("name: tinysol", "name: tinysl", "no task for data set 'tinysl'"),
+        ("AddGaussianSNR", "Reverb", "deformation 'Reverb'"),
+        ("max_snr_in_db: 15", "max_snr_in_db: 20", "one fixed value"),
+        ("hidden_units: []", "hidden_units: [infer]", "only numbers"),
+        ("split_type: single", "split_type: [1, 2]", "split_type"),
+        ("experiments:", "experiment:", "no list 'experiments'"),
+    ],
+)
+def test_what_mir_ref_files_ask_in_vain_is_named(tmp_path: Path, old: str, new: str, match: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(EXPERIMENT.replace(old, new))
+    with pytest.raises(MirRefError, match=match):
+        requests_of(read_experiments(path))
+
+
+def test_export_is_read_back(tmp_path: Path) -> None:
+    request = Request(
+        ("magnatagatune", "beatport"),
+        ("musicnn-msd", "mert-v1-95m"),
+        get_protocol("mir_ref-1"),
+        deformations=("noise:15+gain:-3", "pitch:1"),
+    )
+    path = tmp_path / "config.yml"
+    path.write_text(export_experiments(request))
+    tags, keys = requests_of(read_experiments(path))
+    assert tags.request.tasks == ("magnatagatune",)
+    assert tags.request.protocol.batch_size == 1083
+    assert tags.request.deformations == request.deformations
+    assert keys.request.representations == request.representations
+    assert keys.request.protocol.config == request.protocol.config
+    with pytest.raises(MirRefError, match="no feature for 'mel'"):
+        export_experiments(replace(request, representations=("mel",)))
