@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from benchmarks.metrics.visqol_jit import jit
 from benchmarks.metrics.visqol_modes import MIN_FREQUENCY, hop_length, window_length
+from benchmarks.metrics.visqol_simd import Lanes
 
 EAR_Q = 9.26449
 MIN_BANDWIDTH = 24.7
@@ -140,61 +140,42 @@ def _filter_group(
     signature = types.void(frame, coefficients, group, energy)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        samples, table, out = (
-            context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1, 3)
-        )
-        integer = context.get_value_type(types.intp)
-        group_index = context.cast(builder, args[2], signature.args[2], types.intp)
+        v = Lanes(context, builder, ir.DoubleType(), LANES)
+        samples, table, out = v.arrays(signature, args, 0, 1, 3)
+        group_index = v.index(signature, args, 2)
         n_samples = builder.extract_value(samples.shape, 0)
-        vector = ir.VectorType(ir.DoubleType(), LANES)
-        zero = ir.Constant(vector, None)
-        undefined = ir.Constant(vector, ir.Undefined)
-        all_lane_0 = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-        fmuladd = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f64"
-        )
-
-        def fused(a: Any, b: Any, c: Any) -> Any:
-            return builder.call(fmuladd, [a, b, c])
-
-        def lanes_at(data: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
-
-        first = builder.mul(group_index, ir.Constant(integer, _ROWS * LANES))
-        offsets = [builder.add(first, ir.Constant(integer, row * LANES)) for row in range(_ROWS)]
-        minus_a1, minus_a2, *zeros = (builder.load(lanes_at(table.data, o), align=8) for o in offsets)
+        first = builder.mul(group_index, v.number(_ROWS * LANES))
+        offsets = [builder.add(first, v.number(row * LANES)) for row in range(_ROWS)]
+        minus_a1, minus_a2, *zeros = (v.load(table.data, offset) for offset in offsets)
+        nothing = v.constant(0.0)
 
         entry = builder.block
         loop, done = builder.append_basic_block("samples"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed(">", n_samples, ir.Constant(integer, 0)), loop, done)
+        builder.cbranch(builder.icmp_signed(">", n_samples, v.number(0)), loop, done)
 
         builder.position_at_end(loop)
-        index, total = builder.phi(integer), builder.phi(vector)
-        states = [(builder.phi(vector), builder.phi(vector)) for _ in zeros]
-        sample = builder.load(builder.gep(samples.data, [index]))
-        signal = builder.insert_element(undefined, sample, ir.Constant(ir.IntType(32), 0))
-        signal = builder.shuffle_vector(signal, undefined, all_lane_0)
+        index, total = builder.phi(v.integer), builder.phi(v.vector)
+        states = [(builder.phi(v.vector), builder.phi(v.vector)) for _ in zeros]
+        signal = v.splat(samples.data, index)
         carried = []
         for (v1, v2), c in zip(states, zeros, strict=True):
-            v = fused(minus_a1, v1, fused(minus_a2, v2, signal))
-            signal = fused(c, v1, v)
-            carried += [(v1, v), (v2, v1)]
-        new_total = fused(signal, signal, total)
-        following = builder.add(index, ir.Constant(integer, 1))
+            now = v.fused(minus_a1, v1, v.fused(minus_a2, v2, signal))
+            signal = v.fused(c, v1, now)
+            carried += [(v1, now), (v2, v1)]
+        new_total = v.fused(signal, signal, total)
+        following = builder.add(index, v.number(1))
         builder.cbranch(builder.icmp_signed("<", following, n_samples), loop, done)
-        index.add_incoming(ir.Constant(integer, 0), entry)
+        index.add_incoming(v.number(0), entry)
         index.add_incoming(following, loop)
         for phi, value in [(total, new_total), *carried]:
-            phi.add_incoming(zero, entry)
+            phi.add_incoming(nothing, entry)
             phi.add_incoming(value, loop)
 
         builder.position_at_end(done)
-        result = builder.phi(vector)
-        result.add_incoming(zero, entry)
+        result = builder.phi(v.vector)
+        result.add_incoming(nothing, entry)
         result.add_incoming(new_total, loop)
-        builder.store(
-            result, lanes_at(out.data, builder.mul(group_index, ir.Constant(integer, LANES))), align=8
-        )
+        v.store(result, out.data, builder.mul(group_index, v.number(LANES)))
         return context.get_dummy_value()
 
     return signature, generate

@@ -157,7 +157,9 @@ def plan_patches(
         return np.trunc(seconds * rate).astype(np.int64)
 
     # The end is one short of the last sample at most: the C++ counts its end index as inclusive.
-    starts, stops = samples(other), np.minimum(samples(other + duration), n - 1)
+    # At rates where a quarter of a window is no whole number of samples, times run ahead of the frames.
+    starts = np.minimum(samples(other), n - 2)
+    stops = np.minimum(samples(other + duration), n - 1)
     missing = np.trunc((other + duration) * rate - n).astype(np.int64)
     pieces, end = [preds], n
     for p in np.flatnonzero((missing > 0) & ~match.lost):

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from benchmarks.metrics.visqol_jit import jit
 from benchmarks.metrics.visqol_modes import C1, C3, KERNEL
 from benchmarks.metrics.visqol_nsim import local_statistics
+from benchmarks.metrics.visqol_simd import Lanes
 
 _CORNER, _EDGE, _CENTER = KERNEL
 _LOWEST = -np.finfo(np.float64).max
@@ -43,76 +43,48 @@ def _compare_row(
     signature = types.void(preds, means, deviations, cells, rows, offset, out)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, mean, deviation, cell, row, result = (
-            context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1, 2, 3, 4, 6)
-        )
-        integer = context.get_value_type(types.intp)
-        vector = ir.VectorType(ir.DoubleType(), LANES)
-        undefined = ir.Constant(vector, ir.Undefined)
-        all_lane_0 = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-        fmuladd = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{LANES}f64"
-        )
-
-        def number(value: int) -> Any:
-            return ir.Constant(integer, value)
-
-        def constant(value: float) -> Any:
-            return ir.Constant(vector, [value] * LANES)
-
-        def fused(a: Any, b: Any, c: Any) -> Any:
-            return builder.call(fmuladd, [a, b, c])
-
-        def lanes_at(data: Any, index: Any) -> Any:
-            pointer = builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-            return builder.load(pointer, align=8)
-
-        def splat(scalar: Any) -> Any:
-            first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-            return builder.shuffle_vector(first, undefined, all_lane_0)
-
-        start = context.cast(builder, args[5], signature.args[5], types.intp)
+        v = Lanes(context, builder, ir.DoubleType(), LANES)
+        x, mean, deviation, cell, row, result = v.arrays(signature, args, 0, 1, 2, 3, 4, 6)
+        start = v.index(signature, args, 5)
         n_bands, n_columns = (builder.extract_value(x.shape, i) for i in (0, 1))
         n_frames = builder.extract_value(cell.shape, 1)
         plane = builder.mul(n_bands, n_columns)
-        row_index = [builder.load(builder.gep(row.data, [number(i)])) for i in range(3)]
+        row_index = [builder.load(builder.gep(row.data, [v.number(i)])) for i in range(3)]
         row_start = [builder.add(builder.mul(i, n_columns), start) for i in row_index]
-        cell_start = builder.mul(builder.mul(row_index[1], n_frames), number(_CELL))
-        first_columns = [lanes_at(x.data, s) for s in row_start]
+        cell_start = builder.mul(builder.mul(row_index[1], n_frames), v.number(_CELL))
+        first_columns = [v.load(x.data, s) for s in row_start]
 
         entry, loop = builder.block, builder.append_basic_block("frames")
         done = builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        frame, total = builder.phi(integer), builder.phi(vector)
-        before, here = [builder.phi(vector) for _ in range(3)], [builder.phi(vector) for _ in range(3)]
-        following = builder.add(frame, number(1))
-        after = [lanes_at(x.data, builder.add(s, following)) for s in row_start]
-        base = builder.add(cell_start, builder.mul(frame, number(_CELL)))
-        known = [
-            splat(builder.load(builder.gep(cell.data, [builder.add(base, number(k))]))) for k in range(_CELL)
-        ]
+        frame, total = builder.phi(v.integer), builder.phi(v.vector)
+        before, here = [builder.phi(v.vector) for _ in range(3)], [builder.phi(v.vector) for _ in range(3)]
+        following = builder.add(frame, v.number(1))
+        after = [v.load(x.data, builder.add(s, following)) for s in row_start]
+        base = builder.add(cell_start, builder.mul(frame, v.number(_CELL)))
+        known = [v.splat(cell.data, builder.add(base, v.number(k))) for k in range(_CELL)]
         weights, (mean_r, deviation_r, square_r) = known[:9], known[9:]
         neighbours = [column[i] for i in range(3) for column in (before, here, after)]
         cross = builder.fmul(weights[0], neighbours[0])
         for weight, neighbour in zip(weights[1:], neighbours[1:], strict=True):
-            cross = fused(weight, neighbour, cross)
+            cross = v.fused(weight, neighbour, cross)
 
         is_last = builder.icmp_signed("==", following, n_frames)
-        is_first = builder.icmp_signed("==", frame, number(0))
-        variant = builder.select(is_first, number(0), builder.select(is_last, number(2), number(1)))
+        is_first = builder.icmp_signed("==", frame, v.number(0))
+        variant = builder.select(is_first, v.number(0), builder.select(is_last, v.number(2), v.number(1)))
         place = builder.add(builder.add(builder.mul(variant, plane), row_start[1]), frame)
-        mean_d, deviation_d = lanes_at(mean.data, place), lanes_at(deviation.data, place)
+        mean_d, deviation_d = v.load(mean.data, place), v.load(deviation.data, place)
         product = builder.fmul(mean_r, mean_d)
         spread = builder.fmul(deviation_r, deviation_d)
-        spread = builder.select(builder.fcmp_ordered(">", spread, constant(0.0)), spread, constant(0.0))
-        luminance = fused(constant(2.0), product, constant(C1))
-        structure = builder.fadd(builder.fsub(cross, product), constant(C3))
-        denominator = builder.fmul(fused(mean_d, mean_d, square_r), builder.fadd(spread, constant(C3)))
+        spread = builder.select(builder.fcmp_ordered(">", spread, v.constant(0.0)), spread, v.constant(0.0))
+        luminance = v.fused(v.constant(2.0), product, v.constant(C1))
+        structure = builder.fadd(builder.fsub(cross, product), v.constant(C3))
+        denominator = builder.fmul(v.fused(mean_d, mean_d, square_r), builder.fadd(spread, v.constant(C3)))
         similarity = builder.fdiv(builder.fmul(luminance, structure), denominator)
         new_total = builder.fadd(total, similarity)
         builder.cbranch(is_last, done, loop)
-        carried = [(frame, number(0), following), (total, constant(0.0), new_total)]
+        carried = [(frame, v.number(0), following), (total, v.constant(0.0), new_total)]
         carried += [(b, c, h) for b, c, h in zip(before, first_columns, here, strict=True)]
         carried += [(h, c, a) for h, c, a in zip(here, first_columns, after, strict=True)]
         for phi, initial, value in carried:
@@ -120,8 +92,7 @@ def _compare_row(
             phi.add_incoming(value, loop)
 
         builder.position_at_end(done)
-        target = builder.bitcast(builder.gep(result.data, [number(0)]), vector.as_pointer())
-        builder.store(new_total, target, align=8)
+        v.store(new_total, result.data, v.number(0))
         return context.get_dummy_value()
 
     return signature, generate
