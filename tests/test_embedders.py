@@ -407,3 +407,15 @@ def test_parity_with_frechet_audio_distance(vggish_file: Path) -> None:
     except OSError as error:
         pytest.skip(f"torch.hub cannot build torchvggish here: {error}")
     assert create_embedder("vggish", weights=vggish_file).embed(clip) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "rate"), [("vggish", 16000), (CLAP, 48000)])
+def test_a_gpu_gives_the_same_embeddings(name: str, rate: int, vggish_file: Path, clap_file: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    path = vggish_file if name == "vggish" else clap_file
+    clips = [notes(rate, 3.0), notes(rate, 1.2, seed=1)]
+    on_cpu, on_gpu = (create_embedder(name, path, device).embed_batch(clips) for device in ("cpu", "cuda"))
+    for a, b in zip(on_cpu, on_gpu, strict=True):
+        assert a == pytest.approx(b, abs=1e-4)

@@ -99,9 +99,15 @@ class TorchEmbedder:
 
     @torch.inference_mode()
     def _embed_windows(self, windows: torch.Tensor) -> np.ndarray:
-        outputs = [
-            self._forward(windows[i : i + self.batch_size]) for i in range(0, len(windows), self.batch_size)
-        ]
+        # TF32 convolutions, the default on recent GPUs, would move embeddings by 1e-3.
+        exact = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        with exact:
+            outputs = [
+                self._forward(windows[i : i + self.batch_size])
+                for i in range(0, len(windows), self.batch_size)
+            ]
         return torch.cat(outputs).to("cpu", torch.float32).numpy()
 
     def _load(self) -> torch.nn.Module:
