@@ -121,7 +121,8 @@ def as_channels_first(audio: Any, name: str = "audio") -> np.ndarray:
             f"{name} has shape {array.shape}, which reads as {rows} channels of {columns} samples; "
             "if it is (samples, channels), pass its transpose"
         )
-    array = _as_float32(array, name)
+    # torch warns of arrays that cannot be written to, such as those over bytes or memory-mapped files.
+    array = np.require(_as_float32(array, name), requirements="W")
     check_values(array, name)
     return array
 

@@ -322,6 +322,8 @@ def audio_writer(
         try:
             file = soundfile.SoundFile(sound_name(partial), "w", rate, channels, kind[1], format=kind[0])
         except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+            if "System error" in str(error):
+                raise _write_error(partial, reason_of(error)) from error
             raise AudioError(
                 f"cannot write {os.fspath(path)} as {'/'.join(kind)} with {channels} channels at "
                 f"{rate} Hz: {reason_of(error)}"

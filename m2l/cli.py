@@ -8,6 +8,7 @@ command runs, so that `m2l --help` does not load torch.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
     previous = _interrupt_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):  # file names need not be valid Unicode
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(args)
     except UsageError as error:
