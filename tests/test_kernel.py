@@ -55,6 +55,18 @@ def test_bandwidth_comes_from_the_reference_alone() -> None:
     assert kernel_distance(x, y) != pytest.approx(kernel_distance(y, x), rel=0.1)
 
 
+def test_paired_sets_leave_out_their_own_pairs() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6))
+    assert kernel_distance(x, x, paired=True) == pytest.approx(0.0, abs=1e-4)
+    assert kernel_distance(x, x) < -1
+    y, sigma = x + 0.5 * rng.standard_normal(x.shape), 3.0
+    kernel = np.exp(-cdist(x, y, "sqeuclidean") / (2 * sigma**2))
+    own = kernel.trace()
+    wanted = direct(x, y, sigma) + 200 * (kernel.mean() - (kernel.sum() - own) / (40 * 39))
+    assert kernel_distance(x, y, bandwidth=sigma, paired=True) == pytest.approx(wanted, abs=1e-4)
+
+
 def test_unbiased_for_equal_laws() -> None:
     rng = np.random.default_rng(0)
     values = [
@@ -73,6 +85,7 @@ def test_unbiased_for_equal_laws() -> None:
         (np.ones((1, 3)), np.eye(3), {}, "reference must be"),
         (np.eye(3), [[0, 0, 0], [0, np.nan, 0]], {}, "embeddings: 1 rows .* first is row 1"),
         (np.ones((5, 3)), np.eye(3), {}, "bandwidth=0.0"),
+        (np.eye(3), np.eye(3)[:2], {"paired": True}, "equal sizes, got 3 and 2"),
         (np.eye(3), np.eye(3), {"bandwidth": -1.0}, "bandwidth=-1.0"),
     ],
 )

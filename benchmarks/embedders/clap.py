@@ -157,11 +157,11 @@ class ClapAudio(nn.Module):
 
     def __init__(self, tower: str, state: Mapping[str, torch.Tensor], what: str = "the checkpoint") -> None:
         """Raises CheckpointError naming the entries of `state` that are missing, unknown or misshapen."""
+        super().__init__()
+        check_state(state, published_shapes(tower), what)
         from transformers.models.clap.configuration_clap import ClapAudioConfig
         from transformers.models.clap.modeling_clap import ClapAudioModelWithProjection
 
-        super().__init__()
-        check_state(state, published_shapes(tower), what)
         width, depths = TOWERS[tower]
         config = ClapAudioConfig(
             patch_embeds_hidden_size=width,
