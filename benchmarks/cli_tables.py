@@ -143,7 +143,7 @@ def _status(made: Sequence[TableResult | FigureResult], report: RunReport, *, st
         return FAILED
     tables = [item for item in made if isinstance(item, TableResult)]
     cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
-    if cells and not any(cell.value is not None for cell in cells):
+    if made and not any(item.measured for item in made):
         return MISSING
     if strict and any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells):
         return FAILED
@@ -155,32 +155,30 @@ def _write(
 ) -> bool:
     """Write and print; False when `--overwrite never` met a file that would change."""
     folder = results_folder(options.results, suite.name)
-    fine = True
+    fine, shown = True, []
     for item in made:
         if isinstance(item, FigureResult):
-            empty = not item.measured
             text = item.to_json() if options.format == "json" else item.to_markdown()
         else:
-            empty = not any(cell.value is not None for row in item.rows for cell in row.cells.values())
             text = item.render(options.format)
         if isinstance(item, TableResult) or options.format in ("md", "json"):
-            print(text)
-        if empty:
+            shown.append(text)
+        if not item.measured:
             print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
-            continue
-        if options.overwrite == "never" and _differs(item, folder):
+        elif options.overwrite == "never" and _differs(item, folder):
             print(
                 f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
             )
             fine = False
-            continue
-        paths = item.write(folder, store) if isinstance(item, FigureResult) else item.write(folder)
-        print("written:", *(str(path) for path in paths), file=sys.stderr)
+        else:
+            paths = item.write(folder, store) if isinstance(item, FigureResult) else item.write(folder)
+            print("written:", *(str(path) for path in paths), file=sys.stderr)
     costs = cost_record(store, made)
     if costs["systems"]:
         write_if_changed(folder / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
         if options.format == "md":
-            print(_cost_lines(costs))
+            shown.append(_cost_lines(costs))
+    print("\n".join(shown))  # after writing: a reader that closes the pipe early loses no file
     return fine
 
 

@@ -125,6 +125,12 @@ class TableResult:
     comparisons: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def measured(self) -> bool:
+        """Whether any cell of a column that is a contest (not a cost) has a value."""
+        keys = [column.key for column in self.columns if column.higher_is_better is not None]
+        return any(row.cells[key].value is not None for row in self.rows for key in keys if key in row.cells)
+
     def _common_failures(self) -> dict[str, int]:
         """Reasons, with counts, that all cells measured on items share: clips no system was given."""
         cells = [cell for row in self.rows for cell in row.cells.values() if cell.n > 1 or cell.failures]
@@ -180,7 +186,7 @@ class TableResult:
                 writer.writerow(
                     [self.name, self.suite, row.name, column.key, "measured"]
                     + [_exact(number) for number in numbers]
-                    + [failures, cell.reason or "", ""]
+                    + [_one_line(failures), _one_line(cell.reason or ""), ""]
                 )
         for published in self.published:
             for key, value in published.values.items():
@@ -294,7 +300,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown_name(row: Row) -> str:
-    return (row.title or row.name) + (f" ({row.note})" if row.note else "")
+    return _one_line((row.title or row.name) + (f" ({row.note})" if row.note else "")).replace("|", r"\|")
 
 
 def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int]) -> str:
@@ -332,6 +338,11 @@ def _latex_cell(cell: Cell, column: Column) -> str:
     if cell.value is None or not math.isfinite(cell.value):
         return r"$\infty$" if cell.value is not None and math.isinf(cell.value) else "--"
     return f"{cell.value:.{column.digits}f}"
+
+
+def _one_line(text: str) -> str:
+    """Line breaks of any kind become spaces: the csv module leaves a bare carriage return unquoted."""
+    return " ".join(text.split())
 
 
 def _exact(number: float | int | None) -> str:

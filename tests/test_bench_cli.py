@@ -1,0 +1,222 @@
+"""`m2l-bench`: what it prints where, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from harness_helpers import RATE, tiny_toml, write_clips
+
+from benchmarks.cli import main
+
+
+@pytest.fixture(scope="module")
+def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    write_clips(folder / "clips")
+    return tiny_toml(folder, folder / "clips")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def tables(toml: Path, store: Path, results: Path, *options: object) -> int:
+    fixed = ["tables", "--suite", toml, "--store", store, "--results", results, "--executor", "serial"]
+    return run(*fixed, *options)
+
+
+def test_tables_go_to_stdout_progress_to_stderr_files_to_results(
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tables(toml, store, tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "### Table 2" in out
+    assert "Published figures" in out
+    assert "real time" in out
+    assert "written:" in err
+    assert "| identity" not in err
+    written = sorted(path.name for path in (tmp_path / "tiny").iterdir())
+    assert written == ["cost.json", "table2.csv", "table2.json", "table2.md"]
+    assert out.startswith((tmp_path / "tiny" / "table2.md").read_text())
+    # Times stand beside the tables, never in them: a table's bytes do not depend on how fast it was made.
+    assert "real_time" not in (tmp_path / "tiny" / "table2.json").read_text()
+    assert (
+        json.loads((tmp_path / "tiny" / "cost.json").read_text())["systems"]["opus-16k"]["real_time_factor"]
+        > 0
+    )
+
+
+@pytest.mark.parametrize("format", ["md", "csv", "json", "latex"])
+def test_formats(
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    assert tables(toml, store, tmp_path, "--format", format, "--quiet") == 0
+    out = capsys.readouterr().out
+    if format == "json":
+        assert json.loads(out)["name"] == "table2"
+    else:
+        assert {"md": "| identity", "csv": "table2,tiny,identity,si_sdr", "latex": r"\toprule"}[format] in out
+
+
+def test_dry_run_computes_and_writes_nothing(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tables(toml, tmp_path / "store", tmp_path / "results", "--dry-run") == 0
+    assert "28 would run" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "store").exists()
+
+
+def test_overwrite_never_refuses_to_change_a_result(
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tables(toml, store, tmp_path, "--quiet") == 0
+    assert tables(toml, store, tmp_path, "--quiet", "--overwrite", "never") == 0
+    path = tmp_path / "tiny" / "table2.json"
+    before = path.read_text()
+    assert tables(toml, store, tmp_path, "--quiet", "--overwrite", "never", "--limit", "3") == 1
+    assert path.read_text() == before
+    assert "would change" in capsys.readouterr().err
+
+
+def test_cache_only_with_an_empty_store_measures_nothing(toml: Path, tmp_path: Path) -> None:
+    status = tables(toml, tmp_path / "store", tmp_path / "results", "--overwrite", "cache-only", "--quiet")
+    assert status == 3
+    assert not (tmp_path / "results").exists()
+
+
+def test_strict_turns_failed_clips_into_exit_code_1(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips", count=3)
+    sf.write(tmp_path / "clips" / "silent.wav", np.zeros(2 * RATE), RATE)
+    toml = tiny_toml(tmp_path, tmp_path / "clips")
+    assert tables(toml, tmp_path / "store", tmp_path / "results", "--quiet") == 0
+    assert tables(toml, tmp_path / "store", tmp_path / "results", "--quiet", "--strict") == 1
+
+
+def test_missing_data_is_exit_code_3_and_keeps_old_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = tiny_toml(tmp_path, tmp_path / "nowhere")
+    old = tmp_path / "results" / "tiny" / "table2.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    assert tables(toml, tmp_path / "store", tmp_path / "results", "--quiet") == 3
+    out, err = capsys.readouterr()
+    assert "no such folder" in out
+    assert "nothing could be measured" in err
+    assert old.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tables", "--suite", "sinthetic"], "did you mean 'synthetic'"),
+        (["tables", "--suite", "/no/such.toml"], "does not exist"),
+        (["tables", "--only", "4"], "1, 2, 3 or figure2"),
+        (["tables", "--limit", "-1"], "limit"),
+        (["tables", "--workers", "0"], "workers"),
+        (["tables", "--executor", "loky", "--address", "tcp://x:1"], "takes no address"),
+        (["speed", "--metric", "viskol"], "did you mean '--metric visqol'"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tabels"], ["tables", "--executor", "slurm"], ["run", "--shard", "3/3"]]
+)
+def test_argparse_errors_are_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_a_missing_table_builder_is_one_line_and_the_rest_goes_on(
+    toml: Path,
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from benchmarks.tables import TABLES
+
+    mine = tmp_path / "tiny.toml"
+    mine.write_text(toml.read_text() + "[table1]\ntasks = ['x']\n")
+    monkeypatch.setitem(TABLES._targets, "table1", "probes.not_there:build")
+    assert tables(mine, store, tmp_path, "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert "table1: this installation has no probes.not_there; left out" in err
+    assert "### Table 2" in out
+
+
+def test_figure_2_is_drawn_and_only_selects(
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "tiny.toml"
+    figure = "[figure2]\nsystems = ['noise-20db', 'music2latent']\nmetrics = ['si_sdr']\nsteps = [1, 2]\n"
+    mine.write_text(toml.read_text() + figure)
+    assert tables(mine, store, tmp_path / "a", "--quiet", "--only", "figure2") == 0
+    assert sorted(path.name for path in (tmp_path / "a" / "tiny").iterdir()) == [
+        "figure2.json",
+        "figure2.svg",
+    ]
+    record = json.loads((tmp_path / "a" / "tiny" / "figure2.json").read_text())
+    points = record["curves"]["noise-20db"]["si_sdr"]
+    assert [point["n_steps"] for point in points] == [1, 2]
+    assert all(point["low"] <= point["value"] <= point["high"] for point in points)
+    assert "fetch music2latent" in record["curves"]["music2latent"]["si_sdr"][0]["reason"]
+    svg = (tmp_path / "a" / "tiny" / "figure2.svg").read_bytes()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert tables(mine, tmp_path / "fresh", tmp_path / "b", "--quiet", "--only", "2") == 0
+    assert (tmp_path / "b" / "tiny" / "figure2.svg").read_bytes() == svg
+    assert (tmp_path / "b" / "tiny" / "table2.json").is_file()
+    assert "Figure 2" in capsys.readouterr().out
+
+
+def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "autoencoders"]) == 0
+    assert "opus-96k" in capsys.readouterr().out.split()
+    assert main(["list", "--json"]) == 0
+    assert "synthetic" in json.loads(capsys.readouterr().out)["suites"]
+    assert main([]) == 2
+    assert "tables" in capsys.readouterr().out
+    assert main(["speed", "--help"]) == 0
+    assert "--metric visqol" in capsys.readouterr().out
+
+
+def test_doctor_says_what_each_missing_cell_needs(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.delenv("M2L_DATA", raising=False)
+    assert main(["doctor", "--suite", str(toml)]) == 0
+    out = capsys.readouterr().out
+    assert "every cell can be measured" in out
+    assert "m2l-bench fetch vggish" in out
+    mine = tmp_path / "mine.toml"
+    mine.write_text(toml.read_text().replace('"si_sdr"', '"si_sdr", "fad:vggish"'))
+    assert main(["doctor", "--suite", str(mine), "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    ((reason, cells),) = found["missing_cells"].items()
+    assert "m2l-bench fetch vggish" in reason
+    assert cells == [f"table2: {name} x fad:vggish" for name in ("identity", "noise-20db", "opus-16k")]
+    assert found["packages"]["numpy"] == np.__version__
+    assert "missing" in found["datasets"]["open"]

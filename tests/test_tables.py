@@ -1,0 +1,143 @@
+"""Tables as files: every cell with its number or its reason, and the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.reference import published_rows, reference
+from benchmarks.tables import TABLES, Cell, Column, PublishedRow, Row, TableResult
+
+SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
+FAD = Column("fad", "FAD_clap", False, 3)
+
+
+def table(rows: list[Row], **options: object) -> TableResult:
+    return TableResult("table2", "Table 2. Test", "tiny", [SI_SDR, FAD], rows, **options)  # type: ignore[arg-type]
+
+
+NUMBERS = st.none() | st.floats()
+CELLS = st.builds(
+    Cell,
+    value=NUMBERS,
+    n=st.integers(0, 99),
+    median=NUMBERS,
+    low=NUMBERS,
+    high=NUMBERS,
+    failures=st.dictionaries(st.text(min_size=1, max_size=9), st.integers(1, 9), max_size=2),
+    reason=st.none() | st.text(max_size=9),
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=3))
+@settings(max_examples=40, deadline=None)
+def test_every_number_can_be_written(cells: list[tuple[Cell, Cell]]) -> None:
+    rows = [Row(f"system{i}", {"si_sdr": a, "fad": b}) for i, (a, b) in enumerate(cells)]
+    made = table(rows)
+    assert made.to_json() == table(list(rows)).to_json()
+    record = json.loads(made.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert len(record["rows"]) == len(rows)
+    lines = list(csv.DictReader(io.StringIO(made.to_csv())))
+    assert len(lines) == 2 * len(rows)
+    for line, cell in zip(lines, [c for pair in cells for c in pair], strict=True):
+        if cell.value is None:
+            assert line["value"] == ""
+        elif not math.isnan(cell.value):
+            assert float(line["value"]) == cell.value  # full precision
+    made.to_markdown()
+    made.to_latex()
+
+
+def test_markdown_shows_value_interval_reason_and_failures() -> None:
+    rows = [
+        Row("good", {"si_sdr": Cell(value=1.234, n=9, low=1.0, high=1.5), "fad": Cell(value=0.1, n=9)}),
+        Row("perfect", {"si_sdr": Cell(value=math.inf, n=9), "fad": Cell(reason="weights not found: x")}),
+        Row("picky", {"si_sdr": Cell(value=-3.0, n=7, failures={"2 channels": 2}), "fad": Cell(reason="-")}),
+        Row("absent", {}),
+    ]
+    text = table(rows, notes=["a note"]).to_markdown()
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "1.23 [1.00, 1.50]" in lines["good"]
+    assert "0.100" in lines["good"]
+    assert "∞" in lines["perfect"]
+    assert "– [1]" in lines["perfect"]
+    assert "-3.00 [2]" in lines["picky"]
+    assert lines["absent"].count("– [3]") == 2
+    assert "[1] weights not found: x" in text
+    assert "[2] 2 left out: 2 channels" in text
+    assert "[3] not measured" in text
+    assert "SI-SDR ↑" in text
+    assert "FAD_clap ↓" in text
+    assert "a note" in text
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # lines up
+
+
+def test_published_figures_stand_under_their_own_heading_with_their_source() -> None:
+    published = [
+        PublishedRow("Rival", {"si_sdr": 9.99}, "The paper, Table 2"),
+        PublishedRow("Other", {"fad": 0.5}, "Another paper"),
+    ]
+    made = table([Row("ours", {"si_sdr": Cell(value=1.0, n=3)})], published=published)
+    measured, _, rest = made.to_markdown().partition("Published figures")
+    assert "9.99" not in measured
+    assert "9.99" in rest
+    assert "(a) The paper, Table 2" in rest
+    assert "(b) Another paper" in rest
+    origins = {line["row"]: line["origin"] for line in csv.DictReader(io.StringIO(made.to_csv()))}
+    assert origins == {"ours": "measured", "Rival": "published", "Other": "published"}
+    assert "1.00" in made.to_latex()
+    assert r"\emph{published}" in made.to_latex()
+
+
+def test_latex_is_escaped() -> None:
+    made = table([Row("a_b & 50%", {"si_sdr": Cell(value=math.inf), "fad": Cell(reason="x")})])
+    text = made.to_latex()
+    assert r"a\_b \& 50\%" in text
+    assert r"$\infty$ & --" in text
+    assert r"FAD\_clap $\downarrow$" in text
+
+
+def test_unchanged_files_are_left_alone(tmp_path: Path) -> None:
+    made = table([Row("x", {"si_sdr": Cell(value=1.0)})])
+    paths = made.write(tmp_path)
+    assert [path.name for path in paths] == ["table2.json", "table2.csv", "table2.md"]
+    for path in paths:
+        os.utime(path, (1, 1))
+    made.write(tmp_path)
+    assert all(path.stat().st_mtime == 1 for path in paths)
+    table([Row("x", {"si_sdr": Cell(value=2.0)})]).write(tmp_path)
+    assert all(path.stat().st_mtime > 1 for path in paths)
+
+
+def test_the_papers_table_2_is_there_as_printed() -> None:
+    rows = {row.name: row.values for row in published_rows("table2", sources=("paper",))}
+    assert rows["Music2Latent"] == {
+        "si_sdr": -3.85, "visqol": 3.84, "fad_clap": 0.036, "fad": 1.176, "compression_ratio": 64
+    }  # fmt: skip
+    assert rows["DAC"]["fad"] == 0.966
+    assert len(rows) == 6
+
+
+def test_every_published_row_has_a_source_that_is_described() -> None:
+    record = reference()
+    for name in ("table1", "table2", "table3"):
+        assert published_rows(name)
+        for row in record[name]:
+            source = record["sources"][row["source"]]
+            assert source["title"]
+            assert source["where"]
+            assert source["data"]
+            assert all(isinstance(value, (int, float)) for value in row["values"].values())
+
+
+def test_builders_are_named_lazily() -> None:
+    assert TABLES.names() == ["table1", "table2", "table3"]
+    assert TABLES.target("table1") == "probes.table1:build"
