@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import pickle
@@ -53,6 +54,9 @@ CASES = {
 }
 
 
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "visqol_synthetic.json").read_text())["moslqo"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_plain_implementation(name: str) -> None:
     target, preds = CASES[name]
@@ -60,6 +64,13 @@ def test_equals_the_plain_implementation(name: str) -> None:
     result = score(prepare(target, RATE, AUDIO), preds, lambda bands: float(bands.mean()))
     np.testing.assert_allclose(result.band_nsim, expected, rtol=0, atol=1e-9)
     assert result.vnsim == pytest.approx(expected.mean(), abs=1e-9)
+
+
+@needs_model
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_equals_another_implementation(name: str) -> None:
+    target, preds = CASES[name]
+    assert visqol(preds, target, RATE).moslqo == pytest.approx(GOLDEN[name], abs=1e-7)
 
 
 @needs_model

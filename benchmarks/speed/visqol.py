@@ -152,6 +152,29 @@ def _contest(pairs: list[Pair], repeats: int, rival: Callable[[Any, Any], float]
     return contest
 
 
+def device_throughput(pairs: list[Pair], device: str, copies: int) -> str:
+    """Pairs per second of the torch back end on a device, and its largest error against the CPU path.
+
+    Args:
+        pairs: scored `copies` times over, in one batch.
+        device: torch device.
+        copies: how often each pair occurs.
+    """
+    from benchmarks.metrics.visqol import ViSQOL
+
+    cpu, other = ViSQOL(strict_cpp=True), ViSQOL(strict_cpp=True, backend="torch", device=device)
+    expected = [cpu.score(p.preds, cpu.reference(p.target, RATE)).moslqo for p in pairs]
+    preds = [p.preds for p in pairs] * copies
+    # Copies of the target, so that none of them is taken for a reference that is shared.
+    references = [other.reference(p.target.copy(), RATE) for _ in range(copies) for p in pairs]
+    other.score_batch(preds[: len(pairs)], references[: len(pairs)])
+    start = time.perf_counter()
+    found = [result.moslqo for result in other.score_batch(preds, references)]
+    elapsed = time.perf_counter() - start
+    error = float(np.max(np.abs(np.array(found) - np.array(expected * copies))))
+    return f"torch on {device}: {len(preds) / elapsed:.1f} pairs/s (wall), largest error {error:.1e} MOS"
+
+
 def stage_profile(pairs: list[Pair], repeats: int = 3) -> list[tuple[str, float]]:
     """CPU milliseconds per 10 s of reference in each stage, averaged over the pairs; longest first."""
     from benchmarks.metrics.visqol import ViSQOL
@@ -188,21 +211,27 @@ def main(argv: list[str] | None = None) -> int:
         help="folder with Google's pairs (visqol/expected.csv); default: M2L_ORACLE, else synthetic pairs",
     )
     parser.add_argument("--profile", action="store_true", help="only where our own time goes, by stage")
+    parser.add_argument("--device", help="also the torch back end there: pairs per second, error")
+    parser.add_argument("--copies", type=int, default=1, help="with --device: score the pairs so many times")
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
     arguments = parser.parse_args(argv)
 
-    # One thread each: this has to be said before numba and BLAS start.
-    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    # One thread each: numba's own threads and those of BLAS.
     import numba
+    from threadpoolctl import threadpool_limits
 
     numba.set_num_threads(1)
-    if arguments.oracle is None:
-        pairs = synthetic_pairs()
-    else:
-        folder = Path(arguments.oracle)
-        pairs = oracle_pairs(folder / "visqol" if (folder / "visqol").is_dir() else folder)
+    with threadpool_limits(1):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
+        if arguments.oracle is None:
+            pairs = synthetic_pairs()
+        else:
+            folder = Path(arguments.oracle)
+            pairs = oracle_pairs(folder / "visqol" if (folder / "visqol").is_dir() else folder)
         profile = stage_profile(pairs)
         if arguments.profile and not arguments.json:
             print("CPU ms per 10 s of audio, one thread, reference prepared once and one estimate\n")
@@ -219,6 +248,8 @@ def main(argv: list[str] | None = None) -> int:
         return 3
     stages = ", ".join(f"{stage} {ms:.0f}" for stage, ms in profile)
     contest.notes.append(f"Our stages, CPU ms per 10 s: {stages}. Next bottleneck: {profile[0][0]}.")
+    if arguments.device:
+        contest.notes.append(device_throughput(pairs, arguments.device, arguments.copies))
     contest.show(as_json=arguments.json)
     return 0
 
