@@ -248,8 +248,10 @@ class AudioWriter:
         channels: int,
         frames: int | None,
         source_rate: int,
+        clip: bool,
     ) -> None:
         self._path = path
+        self._clip = clip
         self.sample_rate = sample_rate
         self.channels = channels
         self.frames_written = 0
@@ -268,6 +270,8 @@ class AudioWriter:
     def _append(self, block: np.ndarray) -> None:
         if self._frames is not None:
             block = block[:, : self._frames - self.frames_written]
+        if self._clip:
+            block = block.clip(-1.0, 1.0)
         for start in range(0, block.shape[1], BLOCK_FRAMES):
             part = np.ascontiguousarray(block[:, start : start + BLOCK_FRAMES].T, np.float32)
             try:
@@ -294,6 +298,7 @@ def audio_writer(
     frames: int | None = None,
     source_rate: int | None = None,
     subtype: str | None = None,
+    clip: bool = False,
 ) -> Iterator[AudioWriter]:
     """Write a file in blocks, whole or not at all.
 
@@ -305,6 +310,7 @@ def audio_writer(
             None takes the blocks as they come.
         source_rate: rate of the blocks given to `write`, resampled to `sample_rate`; the same if None.
         subtype: libsndfile's sample format instead of the default.
+        clip: cut off what exceeds [-1, 1] after resampling; integer formats do so anyway.
 
     Yields:
         The writer. The file takes its name when the block ends well, and leaves no trace otherwise.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from m2l.audio import AudioError, audio_info, output_format
-from m2l.cli import FAILED, FINE, UsageError
+from m2l.cli import FAILED, FINE, MissingError, UsageError
 from m2l.cli_files import Job, Record, job_key, plan_jobs
 from m2l.cli_model import load_model, portable_name
 from m2l.latents import LatentsError, LatentsReader
@@ -155,6 +155,11 @@ def _run_one(
             record.finish(job.relative, key)
         outcome.took = round(time.monotonic() - began, 3)
         return outcome, False
+    except (MissingError, UsageError) as error:
+        # The weights that a latents file names: one of many such files must not stop the others.
+        if record is None:
+            raise MissingError(f"{job.source}: {error}") from error
+        outcome.error = str(error)
     except (AudioError, LatentsError) as error:
         outcome.error = str(error)
     except OSError as error:

@@ -6,6 +6,8 @@ of its resolutions (Sec. 4.2).
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from m2l.config import Music2LatentConfig
@@ -62,7 +64,7 @@ class Decoder(nn.Module):
         # published weights were trained with.
         x = x.unflatten(1, (self.bins, -1)).transpose(1, 2)
         pyramid: list[Tensor] = []
-        for level in reversed(self.levels):
+        for level in reversed(cast("list[DecoderLevel]", list(self.levels))):
             x = level(x)
             pyramid.append(x)
             if level.up is not None:

@@ -7,10 +7,16 @@ every block is the identity (plus its 1x1 projection) at initialisation.
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from m2l import tiled
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -21,7 +27,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def zero_init(module: nn.Module) -> nn.Module:
+def zero_init(module: ModuleT) -> ModuleT:
     """Set all parameters of `module` to zero and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -89,13 +95,17 @@ class FrequencyAttention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x + self.attend(self.norm(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """What the attention adds to its input, given the normalised input (B, C, F, T)."""
         batch, channels, bins, frames = x.shape
-        tokens = self.norm(x).permute(0, 3, 2, 1)  # (B, T, F, C)
+        tokens = x.permute(0, 3, 2, 1)  # (B, T, F, C)
         heads = self.qkv(tokens).view(batch * frames, bins, 3, self.heads, channels // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B T, heads, F, C / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
         mixed = mixed.transpose(1, 2).reshape(batch, frames, bins, channels)
-        return x + self.out(mixed).permute(0, 3, 2, 1)
+        return self.out(mixed).permute(0, 3, 2, 1)
 
 
 class ResBlock(nn.Module):
@@ -119,7 +129,7 @@ class ResBlock(nn.Module):
         attention_heads: int = 0,
     ) -> None:
         super().__init__()
-        conv = nn.Conv2d if dims == 2 else nn.Conv1d
+        conv: Any = nn.Conv2d if dims == 2 else nn.Conv1d
         self.norm1 = group_norm(in_channels)
         self.conv1 = conv(in_channels, out_channels, 3, padding=1)
         self.condition = zero_init(nn.Linear(cond_channels, out_channels)) if cond_channels else None
@@ -129,6 +139,10 @@ class ResBlock(nn.Module):
         self.attention = FrequencyAttention(out_channels, attention_heads) if attention_heads else None
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        if tiled.worthwhile(x):
+            if embedding is None:
+                return tiled.per_item(lambda item: tiled.res_block(self, item, None), x)
+            return tiled.per_item(lambda item, noise: tiled.res_block(self, item, noise), x, embedding)
         hidden = self.conv1(F.silu(self.norm1(x)))
         if self.condition is not None and embedding is not None:
             shift = self.condition(embedding)
@@ -152,7 +166,13 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.norm(x))
+        return tiled.per_item(self._tiled, x) if tiled.worthwhile(x) else self.conv(self.norm(x))
+
+    def _tiled(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.GroupNorm):
+            prepare = tiled.moments_of(self.norm, x).normalise(activate=False)
+            return tiled.convolve(self.conv, lambda a, b: prepare(tiled.tile_of(x, a, b)), x.shape[3], x)
+        return tiled.convolve(self.conv, lambda a, b: tiled.tile_of(x, a, b), x.shape[3], x)
 
 
 class Upsample(nn.Module):
@@ -165,7 +185,14 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
 
     def forward(self, x: Tensor) -> Tensor:
+        if tiled.worthwhile(x):
+            return tiled.per_item(self._tiled, x)
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
+
+    def _tiled(self, x: Tensor) -> Tensor:
+        return tiled.convolve(
+            self.conv, lambda a, b: tiled.tile_of(x, a, b), x.shape[3], x, upsample=self.factor
+        )
 
 
 def resampling_kernel(factor: tuple[int, int]) -> tuple[int, int]:

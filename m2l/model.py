@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ class Music2Latent(nn.Module):
         self.decoder = Decoder(config)
         self.unet = UNet(config)
 
-    # --- making, loading, saving ---------------------------------------------------------------------------
+    # --- making, loading, saving --------------------------------------------------------------------------
 
     @classmethod
     def from_config(cls, config: Music2LatentConfig | str, seed: int = 0) -> Music2Latent:
@@ -64,7 +64,7 @@ class Music2Latent(nn.Module):
             config = create_config(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(config).eval()
+            return _channels_last(cls(config)).eval()
 
     @classmethod
     def from_pretrained(
@@ -95,7 +95,7 @@ class Music2Latent(nn.Module):
         target = torch_dtype(dtype)
         weights = {key: value.to(target) for key, value in checkpoint.weights.items()}
         model.load_state_dict(weights, assign=True)
-        return model.requires_grad_(True).eval().to(default_device(device))
+        return _channels_last(model).eval().to(default_device(device))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, each beside and renamed."""
@@ -106,7 +106,8 @@ class Music2Latent(nn.Module):
         state = hashlib.sha256(self.config.to_json().encode())
         for name, tensor in sorted(self.state_dict().items()):
             state.update(name.encode())
-            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            flat = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
+            state.update(flat.view(torch.uint8).numpy())
         return state.hexdigest()
 
     @property
@@ -119,7 +120,7 @@ class Music2Latent(nn.Module):
         """Precision of the network."""
         return self.encoder.conv_in.weight.dtype
 
-    # --- representations: one call, one window ----------------------------------------------------------------
+    # --- representations: one call, one window ------------------------------------------------------------
 
     @torch.no_grad()
     def features_representation(self, representation: Tensor) -> Tensor:
@@ -151,7 +152,7 @@ class Music2Latent(nn.Module):
             self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
         )
 
-    # --- audio -------------------------------------------------------------------------------------------------
+    # --- audio --------------------------------------------------------------------------------------------
 
     def n_latents(self, n_samples: int) -> int:
         """Latents that cover `n_samples` samples at the model's rate: ceil((n_samples + 3 hops) / 4096)."""
@@ -286,7 +287,7 @@ class Music2Latent(nn.Module):
             if not bool(start.isfinite().all()):
                 raise ValueError("noise holds NaN or infinite values")
 
-        @lru_cache(maxsize=None)
+        @cache
         def draw(step: int) -> Tensor:
             if noise is not None and step == 0:
                 return start
@@ -303,6 +304,11 @@ class Music2Latent(nn.Module):
         samples = as_channels_first(audio).shape[-1]
         latents = self.encode(audio, sample_rate)
         return self.decode(latents, samples, sample_rate=sample_rate, n_steps=n_steps, seed=seed)
+
+
+def _channels_last(model: Music2Latent) -> Music2Latent:
+    # Convolutions are up to twice as fast on images whose channels lie together, on CPU and GPU alike.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _like(original: Any, result: Tensor) -> Any:

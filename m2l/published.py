@@ -161,9 +161,11 @@ def read_pickled(path: Path) -> Any:
     Raises:
         CheckpointError: if the file is damaged, is no checkpoint, or contains anything else.
     """
-    allowed = [
-        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    # The file was written under numpy 1, where this function lived in numpy.core.
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
         np.dtype,
         _codecs.encode,
         *{type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "bool")},

@@ -394,7 +394,7 @@ def _write_pieces(
     skip = _lead(model)
     model_rate = model.config.sample_rate
     with audio_writer(
-        target, rate, channels, frames=samples, source_rate=model_rate, subtype=subtype
+        target, rate, channels, frames=samples, source_rate=model_rate, subtype=subtype, clip=True
     ) as writer:
         for piece in pieces:
             writer.write(piece[:, skip:].numpy())

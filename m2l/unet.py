@@ -6,9 +6,13 @@ conditions: those are `m2l.consistency`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from m2l import tiled
 from m2l.config import Music2LatentConfig
 from m2l.layers import (
     SQRT2,
@@ -35,9 +39,18 @@ class CrossBlock(nn.Module):
         self.block = ResBlock(channels, channels, cond_channels=cond_channels, attention_heads=heads)
 
     def forward(self, x: Tensor, skip: Tensor | None, condition: Tensor, embedding: Tensor) -> Tensor:
-        x = x + self.cross(condition)
-        x = x / SQRT2 if skip is None else (x + skip) / SQRT3
-        return self.block(x, embedding)
+        if skip is None:
+            return self.block(combined(lambda x, c: (x + self.cross(c)) / SQRT2, x, condition), embedding)
+        return self.block(
+            combined(lambda x, s, c: (x + s + self.cross(c)) / SQRT3, x, skip, condition), embedding
+        )
+
+
+def combined(terms: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """`terms(*maps)` for maps of one size and an expression that mixes neither frames nor bins."""
+    if not tiled.worthwhile(maps[0]):
+        return terms(*maps)
+    return tiled.per_item(lambda *items: tiled.combine(terms, *items), *maps)
 
 
 class UNetLevel(nn.Module):
@@ -102,20 +115,29 @@ class UNet(nn.Module):
             x = self.scale_in(noise) * x
 
         skips: list[Tensor] = []
-        for level, condition in zip(self.levels, pyramid, strict=True):
+        levels = cast("list[UNetLevel]", list(self.levels))
+        for level, condition in zip(levels, pyramid, strict=True):
             for block in level.down_blocks:
                 x = block(x, None, condition, embedding)
                 skips.append(x)
             if level.down is not None:
                 x = level.down(x)
 
-        for level, condition in zip(reversed(self.levels), reversed(pyramid), strict=True):
+        for level, condition in zip(reversed(levels), reversed(pyramid), strict=True):
             if level.up is not None:
                 x = level.up(x)
             for block in level.up_blocks:
                 x = block(x, skips.pop(), condition, embedding)
 
-        x = F.silu(self.norm_out((x + self.cross_out(pyramid[0])) / SQRT2))
-        if self.scale_out is not None:
-            x = self.scale_out(noise) * x
-        return self.conv_out(x)
+        x = combined(lambda x, c: (x + self.cross_out(c)) / SQRT2, x, pyramid[0])
+        scale = x.new_ones(len(x), 1, 1, 1) if self.scale_out is None else self.scale_out(noise)
+        if tiled.worthwhile(x):
+            return tiled.per_item(self._output, x, scale)
+        return self.conv_out(scale * F.silu(self.norm_out(x)))
+
+    def _output(self, x: Tensor, scale: Tensor) -> Tensor:
+        prepare = tiled.moments_of(self.norm_out, x).normalise(activate=True)
+        scale = scale.transpose(2, 3)
+        return tiled.convolve(
+            self.conv_out, lambda a, b: scale * prepare(tiled.tile_of(x, a, b)), x.shape[3], x
+        )

@@ -1,0 +1,231 @@
+"""CPU inference in tiles of time: the same network, the same numbers, a fraction of the memory traffic.
+
+At the top of the UNet a feature map of ten seconds has 225 MB. Layer by layer in the ordinary way, each one is
+written to fresh memory and read back several times, and the machine spends as long on page faults and traffic as
+on arithmetic. Here a convolution runs together with what comes before it (normalise, SiLU, upsample, add the cross
+connection) on tiles of a few frames that stay in the processor's cache, and only its result goes to memory.
+GroupNorm's statistics span all of time, so they are gathered while its input is being written, by Chan's merge of
+the tiles' moments.
+
+Maps made here lie in memory frame by frame, (T, F, C), though their shape stays (1, C, F, T): so a stretch of
+frames is one block of memory, and no tile is ever gathered from scattered rows. Convolutions run on transposed
+tiles (1, C, t, F), which torch takes for channels-last images, with transposed kernels.
+
+The layers in `m2l.layers` and `m2l.unet` call these functions when `worthwhile` says so: no gradients, CPU, a map
+too large for the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from m2l.layers import FrequencyAttention, ResBlock
+
+#: Maps smaller than this are left to the ordinary path.
+WORTHWHILE_BYTES = 4 << 20
+#: Aimed-at size of a tile: with its normalised copy and the convolution's result it fits a core's share of cache.
+TILE_BYTES = 4 << 20
+
+Frames = Callable[[int, int], Tensor]
+
+
+def worthwhile(x: Tensor) -> bool:
+    """Whether the tiled path applies to feature maps (B, C, F, T) like `x`."""
+    return (
+        x.device.type == "cpu"
+        and x.dim() == 4
+        and x.numel() * x.element_size() > WORTHWHILE_BYTES
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def tile_of(x: Tensor, start: int, stop: int) -> Tensor:
+    """Frames of (1, C, F, T) as a channels-last tile (1, C, t, F); a view if `x` was made here."""
+    return x[..., start:stop].transpose(2, 3).contiguous(memory_format=torch.channels_last)
+
+
+def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised (1, C, F, T), frame by frame in memory.
+
+    numpy asks the kernel for huge pages where torch does not, which saves one page fault per 4 kB.
+    """
+    size = torch.empty(0, dtype=dtype).element_size()
+    memory = torch.from_numpy(np.empty(channels * bins * frames * size, np.uint8)).view(dtype)
+    return memory.view(1, frames, bins, channels).permute(0, 3, 2, 1)
+
+
+class Moments:
+    """Mean and variance per group over everything added, merged in float64."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        self.norm = norm
+        self.ones, self.zeros = torch.ones(norm.num_channels), torch.zeros(norm.num_channels)
+        self.count = 0
+        self.mean = self.m2 = torch.zeros(norm.num_groups, dtype=torch.float64)
+
+    def add(self, tile: Tensor) -> None:
+        """Take in a tile (1, C, t, F)."""
+        # torch's kernel for channels-last images sums x and x^2 in float32, which is 1e-3 off on a whole map.
+        # So each frame is an item of its own, and frames are merged here. The normalised frames that come with
+        # the statistics are thrown away: no other kernel is as fast. float32 parameters make it keep float32
+        # statistics of bfloat16 frames.
+        eps = 1e-12
+        groups = self.norm.num_groups
+        _, channels, count, bins = tile.shape
+        frames = (
+            tile.permute(0, 2, 3, 1).reshape(count, 1, bins, channels).permute(0, 3, 1, 2)
+        )  # (t, C, 1, F)
+        _, mean, rstd = torch.native_group_norm(
+            frames, self.ones, self.zeros, count, channels, bins, groups, eps
+        )
+        size = bins * channels // groups
+        frame_mean, frame_variance = mean.double(), rstd.double() ** -2 - eps
+        tile_mean = frame_mean.mean(0)
+        tile_m2 = size * (frame_variance + (frame_mean - tile_mean) ** 2).sum(0)
+        delta, total = tile_mean - self.mean, self.count + size * count
+        self.m2 = self.m2 + tile_m2 + delta**2 * (self.count * size * count / total)
+        self.mean = self.mean + delta * (size * count / total)
+        self.count = total
+
+    def normalise(self, activate: bool) -> Callable[[Tensor], Tensor]:
+        """The GroupNorm with these statistics, with SiLU behind it if asked: a function of a tile."""
+        norm = self.norm
+        repeats = norm.num_channels // norm.num_groups
+        mean = self.mean.float().repeat_interleave(repeats)
+        variance = (self.m2 / self.count).float().repeat_interleave(repeats)
+        weight, bias = norm.weight.float(), norm.bias.float()
+
+        def apply(tile: Tensor) -> Tensor:
+            tile = F.batch_norm(tile, mean, variance, weight, bias, False, 0.0, norm.eps)
+            return F.silu(tile, inplace=True) if activate else tile
+
+        return apply
+
+
+def moments_of(norm: nn.GroupNorm, x: Tensor) -> Moments:
+    """Statistics of a map that is already in memory."""
+    moments = Moments(norm)
+    for start, stop in _tiles(x.shape[3], x):
+        moments.add(tile_of(x, start, stop))
+    return moments
+
+
+def per_item(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """Call `function` on each item of a batch; statistics are per item."""
+    if len(maps[0]) == 1:
+        return function(*maps)
+    return torch.cat([function(*(x[index : index + 1] for x in maps)) for index in range(len(maps[0]))])
+
+
+def convolve(
+    conv: nn.Conv2d,
+    source: Frames,
+    frames: int,
+    like: Tensor,
+    *,
+    upsample: tuple[int, int] = (1, 1),
+    shift: Tensor | None = None,
+    finish: Callable[[Tensor, int, int], Tensor] | None = None,
+    moments: Moments | None = None,
+) -> Tensor:
+    """A convolution over a map that is made tile by tile and never stored.
+
+    Args:
+        conv: the convolution; stride and zero padding are its own.
+        source: `source(start, stop)` makes a tile of the input, (1, C, stop - start, F).
+        frames: how many frames the input has.
+        like: a map of the input's size, to choose the tiles by.
+        upsample: nearest-neighbour factors (frequency, time) between source and convolution.
+        shift: (1, C_out) added to the result.
+        finish: `finish(tile, start, stop)` makes the stored tile (1, C_out, t, F) of the convolution's.
+        moments: gathers the statistics of the result.
+
+    Returns:
+        (1, C_out, F_out, T_out).
+    """
+    kernel, stride, padding = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
+    length = (frames * upsample[1] + 2 * padding - kernel) // stride + 1
+    weight = conv.weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    bias = conv.bias if shift is None or conv.bias is None else conv.bias + shift[0]
+    out: Tensor | None = None
+    for start, stop in _tiles(length, like):
+        # Input of this tile with its halo, cut to what exists: beyond the ends there is zero padding. The left
+        # edge stays on the stride's grid, so that the tile's outputs are the whole map's.
+        left = max(0, start * stride - padding) // upsample[1] // stride * stride
+        right = min(frames, -(-((stop - 1) * stride + kernel - padding) // upsample[1]))
+        tile = source(left, right)
+        if upsample != (1, 1):
+            tile = F.interpolate(tile, scale_factor=upsample[::-1], mode="nearest")
+        made = F.conv2d(tile, weight, bias, conv.stride[::-1], (padding, int(conv.padding[0])))
+        first = start - left * upsample[1] // stride
+        made = made[:, :, first : first + stop - start]
+        if finish is not None:
+            made = finish(made, start, stop)
+        if moments is not None:
+            moments.add(made)
+        if out is None:
+            out = empty(made.shape[1], made.shape[3], length, made.dtype)
+        out[..., start:stop] = made.transpose(2, 3)
+    assert out is not None
+    return out
+
+
+def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:
+    """`ResBlock.forward` on (1, C, F, T)."""
+    frames = x.shape[3]
+    shift = None if block.condition is None or embedding is None else block.condition(embedding)
+    before = moments_of(block.norm1, x).normalise(activate=True)
+    inner = Moments(block.norm2)
+    hidden = convolve(
+        block.conv1,
+        lambda a, b: before(tile_of(x, a, b)),
+        frames,
+        x,
+        shift=shift,
+        moments=inner,
+    )
+    between = inner.normalise(activate=True)
+    out = convolve(
+        block.conv2,
+        lambda a, b: between(tile_of(hidden, a, b)),
+        frames,
+        hidden,
+        finish=lambda tile, a, b: tile.add_(block.residual(tile_of(x, a, b))),
+    )
+    return out if block.attention is None else attend(block.attention, out)
+
+
+def attend(attention: FrequencyAttention, x: Tensor) -> Tensor:
+    """`FrequencyAttention.forward` on (1, C, F, T), in place."""
+    normalise = moments_of(attention.norm, x).normalise(activate=False)
+    for start, stop in _tiles(x.shape[3], x):
+        x[..., start:stop] += attention.attend(normalise(tile_of(x, start, stop)).transpose(2, 3))
+    return x
+
+
+def combine(terms: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """`terms(*maps)` tile by tile, for maps of one size and an expression that mixes neither frames nor bins."""
+    like = maps[0]
+    _, channels, bins, frames = like.shape
+    out = empty(channels, bins, frames, like.dtype)
+    for start, stop in _tiles(frames, like):
+        out[..., start:stop] = terms(*(tile_of(x, start, stop) for x in maps)).transpose(2, 3)
+    return out
+
+
+def _tiles(frames: int, like: Tensor) -> Iterator[tuple[int, int]]:
+    """Cut `frames` output frames of a layer with maps like `like` into stretches of equal size."""
+    frame_bytes = max(1, like.shape[1] * like.shape[2] * like.element_size())
+    # A layer that changes the number of frames does so by a factor; its tiles may be that much off the mark.
+    count = max(1, round(like.shape[3] * frame_bytes / TILE_BYTES))
+    step = max(4, -(-frames // count))
+    for start in range(0, frames, step):
+        yield start, min(frames, start + step)

@@ -1,0 +1,57 @@
+"""Tiles of time give the numbers of the ordinary path, whatever their size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from m2l import Music2Latent, create_config, tiled
+
+
+def randomised(preset: str) -> Music2Latent:
+    # Fresh weights hold zeros that would hide errors behind them.
+    model = Music2Latent.from_config(create_config(preset)).to(memory_format=torch.contiguous_format)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def run(model: Music2Latent, frames: int, items: int = 2) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(2)
+    representation = 0.3 * torch.randn(items, 2, 1024, frames, generator=generator)
+    noise = torch.randn(items, 2, 1024, frames, generator=generator)
+    latents = model.encode_representation(representation)
+    return latents, model.features_representation(representation), model.decode_representation(latents, noise)
+
+
+@pytest.mark.parametrize("tile_bytes", [1, 300_000, 3_000_000])
+@pytest.mark.parametrize(("preset", "frames"), [("tiny", 8), ("tiny", 72), ("mini", 40)])
+def test_tiles_equal_the_whole(
+    preset: str, frames: int, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = randomised(preset)
+    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 1 << 60)
+    expected = run(model, frames)
+    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(tiled, "TILE_BYTES", tile_bytes)
+    for found, whole in zip(run(model, frames), expected, strict=True):
+        assert found.shape == whole.shape
+        assert float((found - whole).norm() / whole.norm()) < 1e-4
+
+
+def test_statistics_survive_a_large_offset() -> None:
+    norm = torch.nn.GroupNorm(4, 16)
+    x = torch.randn(1, 16, 64, 50, generator=torch.Generator().manual_seed(0)) + 30
+    with torch.no_grad():
+        found = tiled.moments_of(norm, x).normalise(activate=False)(tiled.tile_of(x, 0, 50)).transpose(2, 3)
+    expected = torch.nn.functional.group_norm(x.double(), 4).float()
+    assert float((found - expected).abs().max()) < 1e-4
+
+
+def test_gradients_keep_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
+    model = randomised("tiny")
+    model.encoder(torch.randn(1, 2, 1024, 8)).sum().backward()
+    assert model.encoder.conv_in.weight.grad is not None
