@@ -24,7 +24,7 @@ from benchmarks.datasets.open_notes import INSTRUMENTS, SOUNDFONT, VELOCITIES, N
 SAMPLE_RATE = 44100
 HOLD, SLOT = 2.0, 4.0  # seconds
 TICKS = 480  # per quarter note, at 60 quarter notes a minute: ticks per second
-GAIN = 0.5
+GAIN = 0.8  # the recipe does not state it; this one gives the levels of the copy the manifest describes
 _FLOOR = 1e-4  # -80 dBFS: where a fading note is taken to end
 _SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/usr/local/share/soundfonts")
 
