@@ -73,6 +73,10 @@ class Reference:
         """Seconds between frames: a quarter of the window, before the hop is rounded to samples."""
         return window_length(self.sample_rate) * HOP_FRACTION / self.sample_rate
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without what can be computed again: it is several times as large as the rest."""
+        return {**self.__dict__, "_spectra": {}, "_slice_decibels": {}}
+
     def lag_of(
         self, start: int, stop: int, preds: NDArray[np.float64], preds_start: int, preds_stop: int
     ) -> int:

@@ -215,6 +215,8 @@ class Correlator:
 
 
 _threads = threading.local()
+#: Larger buffers are not kept: 64 MiB is nearly three minutes of audio.
+_KEPT = 1 << 24
 
 
 def _workspace(name: str, *shape: int) -> Floats:
@@ -223,6 +225,8 @@ def _workspace(name: str, *shape: int) -> Floats:
     Fresh buffers of megabytes would cost more in page faults than the transforms do in arithmetic.
     """
     size = int(np.prod(shape))
+    if size > _KEPT:
+        return np.empty(shape, dtype=np.float32)
     buffers: dict[str, Floats] = _threads.__dict__
     if name not in buffers or buffers[name].size < size:
         buffers[name] = np.empty(size, dtype=np.float32)

@@ -183,7 +183,7 @@ class _Pair:
     preds: Tensor
     preds_db: Tensor
     match: Match
-    bands: Tensor
+    bands: NDArray[np.float64]
     times: NDArray[np.float64]
 
 
@@ -247,8 +247,7 @@ def _score_group(
                 results[i] = error
         _realign(list(matched.values()), filters)
         for i, pair in matched.items():
-            bands = pair.bands.cpu().numpy()
-            results[i] = summarise(pair.reference, pair.match, bands, pair.times, pair.lag, mapper)
+            results[i] = summarise(pair.reference, pair.match, pair.bands, pair.times, pair.lag, mapper)
     return [results[i] for i in range(len(pairs))]
 
 
@@ -273,8 +272,8 @@ def _match_pair(
     padded = torch.nn.functional.pad(d, (0, size))
     a = torch.stack([r[:, s : s + size] for s in match.starts])
     b = torch.stack([padded[:, o : o + size] for o in match.offsets])
-    bands = _similarity(a, b, _statistics(a), _statistics(b))
-    bands[torch.from_numpy(match.lost)] = 0.0
+    bands = _similarity(a, b, _statistics(a), _statistics(b)).cpu().numpy()
+    bands[match.lost] = 0.0
     return _Pair(reference, target, target_db, aligned, lag, tensor, preds_db, match, bands, np.empty((0, 4)))
 
 
@@ -303,10 +302,10 @@ def _realign(pairs: Sequence[_Pair], filters: _Filters) -> None:
         preds = frames.gather([(pairs[where[i][0]].preds, pairs[where[i][0]].preds_db,
                                 pieces[i].preds_start, pieces[i].preds_zeros) for i in rows], n)  # fmt: skip
         a, b = _floors(target, preds)
-        fine = _similarity(a, b, _statistics(a), _statistics(b))
+        fine = _similarity(a, b, _statistics(a), _statistics(b)).cpu().numpy()
         for bands, i in zip(fine, rows, strict=True):
             k, p = where[i]
-            if not bool(bands.mean() < pairs[k].bands[p].mean()):
+            if not bands.mean() < pairs[k].bands[p].mean():
                 pairs[k].bands[p] = bands
                 pairs[k].times[p] = pieces[i].times
 
