@@ -16,6 +16,7 @@ from benchmarks.cli import FAILED, MISSING, OK, UsageError, positive_shard, resu
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
+from benchmarks.measure import NOT_COMPUTED
 from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport, describe_pending
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables import FORMATS, TABLES, TableResult, write_if_changed
@@ -90,7 +91,8 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
             if found is not None:
                 made.append(found)
     if run.dry_run:
-        print("\n".join(describe_pending(report, store, getattr(executor, "workers", 1))))
+        lines = describe_pending(report, store, getattr(executor, "workers", 1))
+        print("\n".join([*lines, *_missing_lines(made)]))
         return OK
     status = _status(made, report, strict=options.strict)
     if write and not _write(made, suite, store, options):
@@ -98,6 +100,21 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
     if not write:
         print(f"{report.computed} units computed, {report.cached} were there, {len(report.failed)} failed")
     return status
+
+
+def _missing_lines(made: Sequence[TableResult | FigureResult]) -> list[str]:
+    """For a dry run: what no amount of computing gives, and what would."""
+    cells: dict[str, int] = {}
+    for item in made:
+        if isinstance(item, TableResult):
+            reasons = [cell.reason for row in item.rows for cell in row.cells.values()]
+        else:
+            points = [p for metrics in item.curves.values() for curve in metrics.values() for p in curve]
+            reasons = [point["reason"] for point in points]
+        for reason in reasons:
+            if reason and reason not in ("-", NOT_COMPUTED):
+                cells[f"{item.name}: {reason}"] = cells.get(f"{item.name}: {reason}", 0) + 1
+    return [f"  missing for {count} cells of {reason}" for reason, count in cells.items()]
 
 
 def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:

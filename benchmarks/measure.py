@@ -32,6 +32,10 @@ COST_COLUMNS = (
 )
 
 
+#: Reason of a cell whose units have not run.
+NOT_COMPUTED = "not computed yet"
+
+
 @dataclass
 class Measured:
     """Cells of a block of rows and columns, the scores of clips behind them, and how the run went."""
@@ -141,7 +145,7 @@ class _Reader:
         failed = self.report.failed.get(unit.key)
         if failed is not None:
             return Cell(reason=f"failed in {failed.stage} {failed.name}: {failed.error}")
-        return Cell(reason="not computed yet")
+        return Cell(reason=NOT_COMPUTED)
 
 
 def tidy(reason: str) -> str:

@@ -212,8 +212,9 @@ class Progress:
         done = self.all - self.left
         if self.count == self.total:
             return f"  done in {duration(now - self.start)}"
-        if done <= 0:
-            return ""
+        if done < 0.05 * self.all:
+            # Too early for the clock: workers are still starting. Rates of earlier runs may know.
+            return f"  about {duration(self.left / self.workers)} left" if self.known else ""
         # Weights are CPU seconds where rates are known, else equal shares; the clock scales both.
         return f"  about {duration((now - self.start) * self.left / done)} left"
 

@@ -69,10 +69,15 @@ def test_formats(
 
 
 def test_dry_run_computes_and_writes_nothing(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     assert tables(toml, tmp_path / "store", tmp_path / "results", "--dry-run") == 0
     assert "28 would run" in capsys.readouterr().out
+    mine = tmp_path / "tiny.toml"
+    mine.write_text(toml.read_text().replace('"si_sdr"', '"si_sdr", "fad:vggish"'))
+    assert tables(mine, tmp_path / "store", tmp_path / "results", "--dry-run") == 0
+    assert "missing for 3 cells of table2: weights 'vggish' not found" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "store").exists()
 
