@@ -335,9 +335,8 @@ def audio_writer(
                 f"{rate} Hz: {reason_of(error)}"
             ) from error
         with file:
-            writer = AudioWriter(
-                partial, file, rate, channels, frames, check_sample_rate(source_rate or rate)
-            )
+            blocks_rate = check_sample_rate(source_rate or rate)
+            writer = AudioWriter(partial, file, rate, channels, frames, blocks_rate, clip)
             yield writer
             writer._finish()
         # libsndfile says nothing when its last bytes did not fit on the disk.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -353,6 +354,20 @@ def test_decode_finds_a_checkpoint_by_its_path_from_anywhere(tmp_path, monkeypat
     assert run("decode", tmp_path / "z.safetensors", "-o", "out.wav") == 0
     with LatentsReader(tmp_path / "z.safetensors") as reader:
         assert reader.info.checkpoint == str(tmp_path / "model")
+
+
+def test_missing_weights_of_one_latents_file_do_not_stop_the_others(tmp_path, capsys) -> None:
+    for name, checkpoint in (("a", tmp_path / "model"), ("b", "random:tiny")):
+        Music2Latent.from_config("tiny").save_pretrained(tmp_path / "model")
+        tone(tmp_path / f"{name}.wav")
+        target = tmp_path / "z" / f"{name}.safetensors"
+        target.parent.mkdir(exist_ok=True)
+        assert run("encode", tmp_path / f"{name}.wav", "-o", target, "--checkpoint", checkpoint) == 0
+    shutil.rmtree(tmp_path / "model")
+    assert run("decode", tmp_path / "z", "-o", tmp_path / "out") == 1
+    assert str(tmp_path / "model") in capsys.readouterr().err
+    assert (tmp_path / "out" / "b.wav").exists()
+    assert run("decode", tmp_path / "z" / "a.safetensors", "-o", tmp_path / "a2.wav") == 3
 
 
 def test_help_does_not_load_torch() -> None:

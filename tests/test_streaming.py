@@ -112,19 +112,25 @@ def test_a_network_without_global_statistics_is_unaffected_by_windows(model) -> 
 
 
 def test_one_window_is_the_model_itself(model) -> None:
-    audio = chord(3.0, channels=2)
+    audio = chord(1.0, channels=2)
     streamed = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE))), -1)
     assert np.array_equal(streamed.numpy(), model.encode(audio, RATE))
+    pieces = streaming.decode_long(
+        model, lambda a, b: streamed[..., a:b], streamed.shape[-1], n_steps=2, seed=4
+    )
+    lead = model.config.n_fft - model.config.hop_length
+    decoded = torch.cat(list(pieces), -1)[:, lead : lead + audio.shape[1]]
+    assert np.array_equal(decoded.numpy(), model.decode(streamed.numpy(), audio.shape[1], n_steps=2, seed=4))
 
 
 def test_long_arrays_and_files_take_the_same_way(model, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Music2Latent, "WINDOW_LATENTS", SHORT)
-    audio = resample(chord(7.0, channels=2), RATE, 48_000)
+    audio = resample(chord(6.8), RATE, 48_000)
     write_audio(tmp_path / "a.wav", audio, 48_000)
     info = streaming.encode_file(model, tmp_path / "a.wav", tmp_path / "a.safetensors")
     latents, read_back = read_latents(tmp_path / "a.safetensors")
     assert read_back == info
-    assert (info.sample_rate, info.channels, info.samples) == (48_000, 2, audio.shape[1])
+    assert (info.sample_rate, info.channels, info.samples) == (48_000, 1, audio.shape[1])
     assert info.digest == model.digest()
     assert np.array_equal(latents, model.encode(audio, 48_000))
 
@@ -133,16 +139,16 @@ def test_long_arrays_and_files_take_the_same_way(model, tmp_path, monkeypatch) -
     assert rate == 48_000
     assert np.abs(decoded - model.decode(latents, audio.shape[1], sample_rate=48_000, seed=5)).max() < 1e-5
     shape = streaming.reconstruct_file(model, tmp_path / "a.wav", tmp_path / "c.wav", seed=5)
-    assert shape == (48_000, 2, audio.shape[1])
+    assert shape == (48_000, 1, audio.shape[1])
     assert np.array_equal(read_audio(tmp_path / "c.wav")[0], decoded)
 
 
 def test_windows_in_a_batch_give_what_they_give_alone(model, monkeypatch) -> None:
-    audio = chord(13.0)
+    audio = chord(10.0)
 
     def both() -> tuple[torch.Tensor, torch.Tensor]:
         latents = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE), window=SHORT)), -1)
-        pieces = streaming.decode_long(model, lambda a, b: latents[..., a:b], 80, window=SHORT, n_steps=2)
+        pieces = streaming.decode_long(model, lambda a, b: latents[..., a:b], 74, window=SHORT)
         return latents, torch.cat(list(pieces), -1)
 
     alone = both()
@@ -234,7 +240,7 @@ def test_windows_of_different_level_join_without_step_or_jump(model, monkeypatch
 
 def test_seams_of_the_model_are_no_worse_than_the_rest(model) -> None:
     """Held chord, decoded in windows and undivided: their levels part by no more at a seam than elsewhere."""
-    tensor = torch.from_numpy(model.encode(chord(22.0), RATE))
+    tensor = torch.from_numpy(model.encode(chord(16.0), RATE))
     total = tensor.shape[-1]
     whole = model.decode(tensor, seed=0)[0].numpy()
     lead = model.config.n_fft - model.config.hop_length
