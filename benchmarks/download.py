@@ -31,6 +31,10 @@ class FetchError(OSError):
     """A download that did not succeed; the message says why, and that what was received is kept."""
 
 
+class NoConnectionError(FetchError):
+    """The host could not be reached at all: other files of it will not fare better."""
+
+
 class ChecksumError(FetchError):
     """A complete download that is not the file it should be; it has been deleted."""
 
@@ -64,7 +68,7 @@ def download(
     *,
     progress: Callable[[int, int | None], None] | None = None,
     retries: int = 4,
-    timeout: float = 60.0,
+    timeout: float = 30.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Download a file.
@@ -83,7 +87,8 @@ def download(
 
     Raises:
         ChecksumError: The complete file has another size or digest, or `expected.check` refuses it.
-        FetchError: No connection, an HTTP error, no space left, offline, or another process is at it.
+        NoConnectionError: The host cannot be reached.
+        FetchError: A broken connection, an HTTP error, no space left, offline, or another process is at it.
     """
     expected = expected or Expected()
     if variable := offline():
@@ -95,31 +100,32 @@ def download(
             try:
                 _receive(url, part, expected, progress, timeout)
                 break
-            except urllib.error.HTTPError as error:
-                error.close()
-                if attempt == retries or not (error.code >= 500 or error.code == 429):
-                    raise FetchError(f"{url}: HTTP {error.code} {error.reason}") from error
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise FetchError(
-                        f"{dest}: {error.strerror} (what was received is kept in {part.name})"
-                    ) from error
-                if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
-                    raise FetchError(f"{part}: {error.strerror}") from error
-                if attempt == retries:
-                    kept = (
-                        f"; {part.stat().st_size} bytes are kept, run again to go on" if part.exists() else ""
-                    )
-                    reason = getattr(error, "reason", None) or error
-                    raise FetchError(f"{url}: {reason}{kept}") from error
-            except http.client.HTTPException as error:
-                if attempt == retries:
-                    raise FetchError(f"{url}: {error!r}; run again to go on") from error
+            except (OSError, http.client.HTTPException) as error:
+                if failure := _fatal(error, url, part, last=attempt == retries, again=attempt > 0):
+                    raise failure from error
             pause(min(2.0**attempt, 30.0))
         _verify(url, part, expected)
         os.replace(part, dest)
         _state_of(part).unlink(missing_ok=True)
     return dest
+
+
+def _fatal(error: Exception, url: str, part: Path, *, last: bool, again: bool) -> FetchError | None:
+    """What to raise for an error, or None if another attempt may help. `again`: not the first attempt."""
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        busy = error.code >= 500 or error.code == 429
+        return None if busy and not last else FetchError(f"{url}: HTTP {error.code} {error.reason}")
+    if isinstance(error, urllib.error.URLError):  # no response at all, as without a network
+        return NoConnectionError(f"{url}: {error.reason}; is there a network?") if again or last else None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FetchError(f"{part}: {error.strerror} (what was received is kept)")
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+        return FetchError(f"{part}: {error.strerror}")
+    if not last:
+        return None
+    kept = part.stat().st_size if part.exists() else 0
+    return FetchError(f"{url}: {error}; {kept} bytes are kept, run again to go on")
 
 
 @contextlib.contextmanager

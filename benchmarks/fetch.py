@@ -20,7 +20,15 @@ from tqdm import tqdm
 
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.locations import data_roots, fetched_root
-from benchmarks.download import ChecksumError, Expected, FetchError, download, mismatch, offline
+from benchmarks.download import (
+    ChecksumError,
+    Expected,
+    FetchError,
+    NoConnectionError,
+    download,
+    mismatch,
+    offline,
+)
 from benchmarks.fetch_sources import SOURCES, Item, Source, mirrored
 from benchmarks.registry import UnknownNameError
 from benchmarks.weight_table import WEIGHTS
@@ -199,8 +207,12 @@ def fetch_source(
             source.finish(root)
         except OSError as error:
             failed.append(str(error))
+    waiting = [message for message in failed if message.endswith(": not started")]
     for message in failed:
-        _say(f"  failed: {message}")
+        if message not in waiting:
+            _say(f"  failed: {message}")
+    if waiting:
+        _say(f"  {len(waiting)} more files were not started")
     done = len(todo) - len(failed)
     summary = f"{done} files fetched, {len(items) - len(todo)} already there"
     if failed:
@@ -208,38 +220,52 @@ def fetch_source(
     return _result(source.name, root, summary, failed, fetched=done, present=len(items) - len(todo))
 
 
+class _NotStarted(Exception):
+    """A file whose turn did not come."""
+
+
 def _fetch_items(name: str, items: Sequence[Item], root: Path, size: int | None, jobs: int) -> list[str]:
     """Fetch files in parallel; returns the messages of those that failed."""
     failed: list[str] = []
-    stop = threading.Event()
+    stop, interrupted = threading.Event(), threading.Event()
     with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr, disable=not items) as bar:
 
         def one(item: Item) -> None:
             if stop.is_set():
-                raise FetchError(f"{item.path}: not started")
-            fetch_item(item, root, _progress(bar))
+                raise _NotStarted
+            try:
+                fetch_item(item, root, _progress(bar, interrupted))
+            except NoConnectionError:
+                stop.set()  # the other files would only wait for the same time-out
+                raise
 
         with ThreadPoolExecutor(max_workers=jobs) as pool:
             futures = {pool.submit(one, item): item for item in items}
             try:
                 for future in as_completed(futures):
-                    if (error := future.exception()) is not None:
-                        if not isinstance(error, OSError | ValueError):
-                            raise error
+                    error = future.exception()
+                    if isinstance(error, _NotStarted):
+                        failed.append(f"{futures[future].path}: not started")
+                    elif isinstance(error, OSError | ValueError):
                         failed.append(f"{futures[future].path}: {error}")
+                    elif error is not None:
+                        raise error
             except BaseException:
                 stop.set()
+                interrupted.set()
                 raise
     return sorted(failed)
 
 
-def _progress(bar: Any) -> Any:
-    """A progress callback of one file that adds to a bar of all files."""
+def _progress(bar: Any, interrupted: threading.Event) -> Any:
+    """A progress callback of one file that adds to a bar of all files, and breaks off once interrupted."""
     seen = 0
     lock = bar.get_lock()
 
     def update(received: int, total: int | None) -> None:
         nonlocal seen
+        if interrupted.is_set():
+            raise _NotStarted
         with lock:
             bar.update(received - seen)
         seen = received

@@ -10,7 +10,8 @@ import shutil
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -400,6 +401,39 @@ def test_files_below_m2l_data_count_as_there(
     assert fetch.main(["small"]) == 0
     assert "0 files fetched, 3 already there" in capsys.readouterr().out
     assert server.requests == []
+
+
+def test_interrupting_the_command_breaks_off_running_downloads(
+    server: Server, small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, started = fetch.download, threading.Event()
+
+    def slow(
+        url: str, dest: Path, *rest: object, progress: Callable[[int, int | None], None], **more: object
+    ) -> Path:
+        if url.endswith("0.bin"):
+            started.wait(5)
+            raise KeyboardInterrupt
+        started.set()
+        for _ in range(500):  # would take 5 s if nothing broke it off
+            time.sleep(0.01)
+            progress(0, None)
+        return real(url, dest)
+
+    monkeypatch.setattr(fetch, "download", slow)
+    assert fetch.main(["small", "--dest", str(tmp_path), "--jobs", "2"]) == 130
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_without_a_network_the_first_failure_is_enough(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("M2L_FETCH_MIRROR", "http://127.0.0.1:1")
+    assert fetch.main(["small", "--dest", str(tmp_path), "--jobs", "1"]) == 3
+    err = capsys.readouterr().err
+    assert err.count("is there a network?") == 1
+    assert "2 more files were not started" in err
+    assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_dry_run_and_offline_transfer_nothing(
