@@ -124,6 +124,22 @@ class Store:
             path.unlink(missing_ok=True)
             raise CorruptEntryError(f"stored result {key} is damaged ({error}); removed") from None
 
+    def meta(self, key: str) -> dict[str, Any]:
+        """The `meta` of a result, without reading its arrays; the checksum is not verified.
+
+        Raises:
+            KeyError: there is no complete file.
+        """
+        if not self.has(key):
+            raise KeyError(f"no stored result {key}")
+        with open(self.path(key), "rb") as file:
+            file.readline()
+            length = int.from_bytes(file.read(8), "little")
+            try:
+                return dict(json.loads(file.read(length))["meta"])
+            except (ValueError, KeyError):
+                raise KeyError(f"stored result {key} is damaged") from None
+
     def delete(self, key: str) -> None:
         """Forget a result, if there is one."""
         self.path(key).unlink(missing_ok=True)

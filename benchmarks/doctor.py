@@ -68,35 +68,36 @@ def examine(suite_name: str) -> dict[str, Any]:
 
 
 def missing_cells(suite_name: str) -> dict[str, list[str]]:
-    """Reason -> cells ("table2: system x metric") that cannot be measured for it."""
-    from benchmarks.pipeline import RunOptions
-    from benchmarks.plan import Planner
+    """Reason -> cells ("table2: system x metric") that cannot be measured for it.
+
+    Every table is built as in a dry run; what is merely not computed yet is not missing.
+    """
+    from benchmarks.cli_tables import build_part
+    from benchmarks.executors import SerialExecutor
+    from benchmarks.measure import NOT_COMPUTED
+    from benchmarks.pipeline import RunOptions, RunReport
     from benchmarks.suite import load_suite
+    from benchmarks.tables import TableResult
 
     suite = load_suite(suite_name)
-    planner = Planner(suite, RunOptions())
-    blocks: list[tuple[str, Sequence[str], Sequence[str]]] = []
-    if suite.table2:
-        blocks.append(("table2", suite.table2.systems, suite.table2.metrics))
-    if suite.table3:
-        blocks.append(("table3", list(suite.table3.rows.values()), suite.table3.metrics))
-    if suite.figure2:
-        blocks.append(("figure2", suite.figure2.systems, suite.figure2.metrics))
+    options = RunOptions(dry_run=True, quiet=True)
     reasons: dict[str, list[str]] = {}
-    try:
-        planner.clips  # noqa: B018 - computed here, so that missing data is one reason and not a failure
-    except FileNotFoundError as error:
-        return {str(error): [f"{table}: every cell" for table, _, _ in blocks]}
-    for table, systems, metrics in blocks:
-        for system in systems:
-            row = planner.system(system)
-            if row.reason is not None:
-                reasons.setdefault(row.reason, []).append(f"{table}: {system}, every metric")
-                continue
-            for metric in metrics:
-                cell = planner.cell(row, metric)
-                if isinstance(cell, str):
-                    reasons.setdefault(cell, []).append(f"{table}: {system} x {metric}")
+    for name in suite.tables:
+        made = build_part(name, suite, Store(), SerialExecutor(), options, RunReport())
+        if isinstance(made, TableResult):
+            cells = [(row.name, key, cell.reason) for row in made.rows for key, cell in row.cells.items()]
+        elif made is not None:
+            cells = [
+                (f"{system} at {point['n_steps']} steps", key, point["reason"])
+                for system, metrics in made.curves.items()
+                for key, points in metrics.items()
+                for point in points
+            ]
+        else:
+            cells = []
+        for row, column, reason in cells:
+            if reason and reason not in ("-", NOT_COMPUTED):
+                reasons.setdefault(reason, []).append(f"{name}: {row} x {column}")
     return reasons
 
 

@@ -77,10 +77,7 @@ def measure(
     except (DataNotFoundError, FileNotFoundError) as error:
         return _without_data(planner, wanted, metrics, tidy(str(error)))
     given = system_options or {}
-    rows = [
-        planner.system(name, steps, **_with_device(name, dict(given.get(name, {})), options.device))
-        for name, steps in wanted
-    ]
+    rows = [planner.system(name, steps, **given.get(name, {})) for name, steps in wanted]
     plan: dict[tuple[str, str], Unit | str] = {
         (row.label, name): planner.cell(row, name) for row in rows for name in metrics
     }
@@ -271,12 +268,6 @@ def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
         "clips_sha256": measured.manifest,
         "libraries": library_versions(),
     }
-
-
-def _with_device(name: str, options: dict[str, Any], device: str) -> dict[str, Any]:
-    if name.startswith("music2latent") and device != "cpu":
-        options.setdefault("device", device)
-    return options
 
 
 def _without_data(

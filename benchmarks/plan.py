@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.datasets import Clip, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.pipeline import RunOptions
+from benchmarks.registry import load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite
 from benchmarks.units import Unit
@@ -113,6 +115,8 @@ class Planner:
             ValueError: a wrong option.
         """
         try:
+            if accepts_device(name):
+                system_options.setdefault("device", self.options.device)
             spec = create_autoencoder(name, **system_options).spec
         except (FileNotFoundError, ImportError) as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
@@ -129,7 +133,7 @@ class Planner:
             },
             "n_steps": steps,
             "seed": self.suite.seed,
-            "device": self.options.device if spec.n_parameters != 0 and spec.weights_digest else "cpu",
+            "device": system_options.get("device", "cpu"),
         }
         payload = (name, system_options, steps, self.suite.seed)
         units = tuple(
@@ -266,6 +270,15 @@ def _spec(stage: str) -> dict[str, Any]:
 def _expand(value: Any) -> Any:
     """Environment variables in strings: a suite can say `$M2L_DATA/musiccaps`."""
     return os.path.expandvars(value) if isinstance(value, str) else value
+
+
+def accepts_device(name: str) -> bool:
+    """Whether a system can be told where to run."""
+    head, colon, _ = name.partition(":")
+    target = name if colon else AUTOENCODERS.target(name)
+    if colon and head == "music2latent":
+        return True
+    return "device" in inspect.signature(load_target(target)).parameters
 
 
 def _module_of(name: str) -> str:

@@ -217,14 +217,22 @@ def aggregate_corpus(unit: Unit, store: Store) -> Result:
 
 def aggregate_facts(unit: Unit, store: Store) -> Result:
     """What only running a system tells: its number of parameters, and the bit rates it really used."""
-    parts = [fetch(item, store) for item in unit.inputs]
-    rates = [rate for part in parts for rate in part.meta["bitrates"].values()]
-    known = [part.meta["facts"]["n_parameters"] for part in parts if part.arrays]
+    parts = [_meta(item, store) for item in unit.inputs]
+    rates = [rate for part in parts for rate in part["bitrates"].values()]
+    known = [part["facts"]["n_parameters"] for part in parts if part["facts"]["n_parameters"] is not None]
     meta: dict[str, Any] = {"n_parameters": known[0] if known else None}
     if rates:
         meta["bitrate"] = float(np.median(rates))
         meta["bitrate_range"] = [float(min(rates)), float(max(rates))]
     return Result(meta)
+
+
+def _meta(unit: Unit, store: Store) -> dict[str, Any]:
+    """A unit's meta without its audio; computed when it is not there."""
+    try:
+        return store.meta(unit.key)
+    except KeyError:
+        return fetch(unit, store).meta
 
 
 def compare_pairs(
