@@ -30,18 +30,10 @@ from benchmarks.metrics.visqol_mapper import SupportVectorRegression, load_model
 from benchmarks.metrics.visqol_modes import CONFORMANCE_NUMBER, MODES
 from benchmarks.metrics.visqol_result import VisqolResult
 
-__all__ = ["MODULES", "SPEC", "PreparedReference", "ViSQOL", "VisqolResult", "higher_is_better", "visqol"]
+__all__ = ["SPEC", "PreparedReference", "ViSQOL", "VisqolResult", "higher_is_better", "visqol"]
 
 #: Raised when a change of this code can change a number; part of content keys.
 VERSION = 1
-#: The modules whose code decides a number.
-MODULES = tuple(
-    f"benchmarks.metrics.visqol{part}"
-    for part in (
-        "", "_align", "_audio", "_core", "_correlate", "_fft", "_gammatone", "_jit", "_mapper", "_modes",
-        "_nsim", "_patches", "_result", "_search", "_simd", "_torch",
-    )
-)  # fmt: skip
 SPEC: dict[str, Any] = {"metric": "visqol", "version": VERSION, "conformance": CONFORMANCE_NUMBER}
 higher_is_better = True
 
