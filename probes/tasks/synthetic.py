@@ -35,7 +35,7 @@ class SyntheticTags:
     The vocabulary is the data set's tags that occur, and are absent, in every part of the split.
     """
 
-    def __init__(self, size: int = 300, seconds: float = 3.0, **options: Any) -> None:
+    def __init__(self, size: int = 200, seconds: float = 2.5, **options: Any) -> None:
         self.dataset = create_dataset("synthetic-tags", size=size, seconds=seconds, **options)
         self._clips = self.dataset.clips()
         parts = [
@@ -67,7 +67,7 @@ class SyntheticKeys:
         options: further options of the data set `synthetic-keys`.
     """
 
-    def __init__(self, size: int = 240, seconds: float = 4.0, **options: Any) -> None:
+    def __init__(self, size: int = 192, seconds: float = 3.0, **options: Any) -> None:
         self.dataset = create_dataset("synthetic-keys", size=size, seconds=seconds, **options)
         self.info = _info("synthetic-keys", "Synthetic keys", "key", KEYS, "synthetic-keys", 16)
 
@@ -90,7 +90,7 @@ class _SyntheticNotes:
 
     info: TaskInfo
 
-    def __init__(self, seconds: float = 1.0, every: int = 1, **options: Any) -> None:
+    def __init__(self, seconds: float = 0.8, every: int = 2, **options: Any) -> None:
         self.dataset = create_dataset("synthetic-notes", seconds=seconds, **options)
         self.every = every
 
@@ -127,7 +127,7 @@ class SyntheticPitch(_SyntheticNotes):
 class SyntheticInstrument(_SyntheticNotes):
     """Instrument of single notes."""
 
-    def __init__(self, seconds: float = 1.0, every: int = 1, **options: Any) -> None:
+    def __init__(self, seconds: float = 0.8, every: int = 2, **options: Any) -> None:
         super().__init__(seconds, every, **options)
         instruments: tuple[str, ...] = self.dataset.instruments  # type: ignore[attr-defined]
         self.info = _info(
