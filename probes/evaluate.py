@@ -105,10 +105,13 @@ def evaluate(
     if shuffle_labels:
         problems = [_shuffled(problem) for problem in problems]
     used = np.unique(np.concatenate([np.concatenate(split) for p in problems for split in p.splits]))
-    bad = used[~np.isfinite(features[used]).all(axis=1)]
+    finite = np.isfinite(features).all(axis=1)
+    bad = used[~finite[used]]
     if bad.size:
         raise ValueError(f"features of {bad.size} items are not finite, the first is item {bad[0]}")
-    features = np.where(np.isfinite(features), features, 0.0).astype(np.float32)
+    features = features.astype(np.float32, copy=False)
+    if not finite.all():
+        features = np.where(finite[:, None], features, np.float32(0))
     tested = {"": features, **{f"/{name}": changed for name, changed in (variants or {}).items()}}
     found: dict[str, dict[str, Evaluation | str]] = {problem.name: {} for problem in problems}
     for probe in protocol.probes:
