@@ -55,6 +55,7 @@ def build(
         published_columns=published_columns(metrics),
         notes=notes(suite, measured),
         comparisons=measured.comparisons,
+        scores=measured.scores,
         provenance=provenance(suite, measured),
     )
     return table, measured.report

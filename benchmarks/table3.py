@@ -56,6 +56,7 @@ def build(
         published_columns=published_columns(columns),
         notes=notes(suite, measured),
         comparisons=measured.comparisons,
+        scores=measured.scores,
         provenance=provenance(suite, measured),
     )
     return table, measured.report

@@ -111,6 +111,7 @@ class TableResult:
         published_columns: columns of the published block; default the measured ones.
         notes: lines below the table.
         comparisons: pairwise comparisons on the same items (JSON only, and counted in the notes).
+        scores: metric -> row -> item -> score, for those who test differences themselves (JSON only).
         provenance: versions, digests, seeds. Nothing that changes between two runs of the same work.
     """
 
@@ -123,6 +124,7 @@ class TableResult:
     published_columns: Sequence[Column] | None = None
     notes: Sequence[str] = ()
     comparisons: Sequence[Mapping[str, Any]] = ()
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -153,6 +155,7 @@ class TableResult:
             "published_columns": [asdict(column) for column in self.published_columns or self.columns],
             "notes": list(self.notes),
             "comparisons": list(self.comparisons),
+            "scores": self.scores,
             "provenance": self.provenance,
         }
         return json.dumps(finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

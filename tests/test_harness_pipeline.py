@@ -56,6 +56,9 @@ def test_second_run_computes_nothing_and_gives_the_same_bytes(clips: Path, tmp_p
     assert cell.n == 6
     assert cell.low is not None
     assert cell.low <= cell.value <= (cell.high or 0)
+    scores = first.scores["si_sdr"]["noise-20db"]
+    assert len(scores) == 6
+    assert np.mean(list(scores.values())) == pytest.approx(cell.value)
     assert first.rows[2].cells["bitrate"].value == pytest.approx(16, rel=0.5)
 
 
