@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from m2l import tiled
 
-
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 

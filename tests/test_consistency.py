@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_sampling_starts_at_sigma_max_and_evaluates_n_times(n_steps: int) -> Non
     sigmas = C.sampling_sigmas(n_steps, CONFIG)
     assert len(sigmas) == n_steps
     assert sigmas[0] == pytest.approx(80.0)
-    assert all(a > b > CONFIG.sigma_min for a, b in zip(sigmas, sigmas[1:], strict=False))
+    assert all(a > b > CONFIG.sigma_min for a, b in itertools.pairwise(sigmas))
 
 
 def test_sampling_refuses_zero_steps() -> None:

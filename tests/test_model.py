@@ -253,7 +253,7 @@ def test_truncated_checkpoint_is_named(model: Music2Latent, tmp_path: Path) -> N
 
 def test_missing_weights_say_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
-    with pytest.raises(WeightsNotFoundError, match="hf download SonyCSLParis/music2latent music2latent.pt"):
+    with pytest.raises(WeightsNotFoundError, match=r"hf download SonyCSLParis/music2latent music2latent\.pt"):
         EncoderDecoder()
     with pytest.raises(WeightsNotFoundError, match="--revision abc"):
         Music2Latent.from_pretrained("SonyCSLParis/music2latent", revision="abc")
@@ -277,7 +277,7 @@ def test_encoder_decoder_crops_as_the_published_class(published: EncoderDecoder,
     length = ((samples - 1536) // 512) // 8
     assert tuple(latents.shape) == (2, 64, length)
     assert tuple(published.decode(latents).shape) == (2, 4096 * length + 1536)
-    assert tuple(published.encode(np.zeros(samples, np.float32), extract_features=True).shape)[0] == 1
+    assert published.encode(np.zeros(samples, np.float32), extract_features=True).shape[0] == 1
 
 
 def test_encoder_decoder_cuts_long_audio_into_pieces(published: EncoderDecoder) -> None:
