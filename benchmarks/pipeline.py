@@ -114,7 +114,7 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
                 continue
             cause = report.failed[broken.key]
             report.failed[unit.key] = replace(cause, key=unit.key, stage=unit.stage, name=unit.name)
-        for done in executor.run(ready, str(store.root)):
+        for done in executor.run(ready, str(store.root.absolute())):
             progress.step(done)
             if done.error is not None:
                 report.failed[done.key] = done
