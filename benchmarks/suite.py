@@ -86,10 +86,11 @@ class Figure2:
 
 @dataclass(frozen=True)
 class Table3:
-    """The ablation: row title -> system, in order."""
+    """The ablation: row title -> system, in order, on the first `clips` clips (0: all)."""
 
     rows: dict[str, str]
     metrics: list[str]
+    clips: int = 0
 
 
 @dataclass(frozen=True)

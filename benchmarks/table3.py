@@ -6,12 +6,12 @@ from benchmarks.cache import Store
 from benchmarks.executors import Executor
 from benchmarks.measure import (
     COST_COLUMNS,
+    PUBLISHED_COLUMNS,
     cost_cells,
     measure,
     metric_columns,
     notes,
     provenance,
-    published_columns,
     row_facts,
 )
 from benchmarks.pipeline import RunOptions, RunReport
@@ -33,9 +33,8 @@ def build(
     if section is None:
         raise SuiteError(f"suite {suite.name!r} has no [table3]")
     titles = {system: title for title, system in section.rows.items()}
-    measured = measure(
-        Planner(suite, options), store, executor, [(name, None) for name in titles], section.metrics
-    )
+    planner = Planner(suite, options, n_clips=section.clips)
+    measured = measure(planner, store, executor, [(name, None) for name in titles], section.metrics)
     columns = metric_columns(section.metrics)
     rows = []
     for row in measured.rows:
@@ -53,7 +52,7 @@ def build(
         columns=[*columns, COST_COLUMNS[0]],
         rows=rows,
         published=published_rows("table3"),
-        published_columns=published_columns(columns),
+        published_columns=PUBLISHED_COLUMNS["table3"],
         notes=notes(suite, measured),
         comparisons=measured.comparisons,
         scores=measured.scores,

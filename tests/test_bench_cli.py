@@ -195,6 +195,22 @@ def test_figure_2_is_drawn_and_only_selects(
     assert "Figure 2" in capsys.readouterr().out
 
 
+def test_table_3_evaluates_its_rows_and_names_missing_checkpoints(
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "tiny.toml"
+    section = "[table3]\nmetrics = ['si_sdr']\nclips = 4\n[table3.rows]\nBase = 'noise-20db'\n"
+    mine.write_text(toml.read_text() + section + "'+ Attention' = 'music2latent:not-there'\n")
+    assert tables(mine, store, tmp_path, "--quiet", "--only", "3") == 0
+    record = json.loads((tmp_path / "tiny" / "table3.json").read_text())
+    base, attention = record["rows"]
+    assert (base["title"], base["cells"]["si_sdr"]["n"]) == ("Base", 4)
+    assert "no checkpoint at 'not-there'" in attention["cells"]["si_sdr"]["reason"]
+    out = capsys.readouterr().out
+    assert "0.0537" in out  # the paper's FAD_clap, under its own heading, whatever is measured here
+    assert "1.665" in out
+
+
 def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "autoencoders"]) == 0
     assert "opus-96k" in capsys.readouterr().out.split()
