@@ -93,16 +93,19 @@ def f1_scores(
     """Micro and macro F1 of single-label classification; an absent class counts 0 in the macro mean.
 
     Equal to `sklearn.metrics.f1_score(…, labels=range(n_classes), zero_division=0)`, and to the "micro avg"
-    and "macro avg" of the `classification_report` mir_ref prints.
+    and "macro avg" of the `classification_report` mir_ref prints. A class that is lost only because all of
+    its items have weight 0 (in a resample) is left out of the macro mean.
     """
     target, guess = np.asarray(target), np.asarray(guess)
+    everywhere = np.bincount(target, minlength=n_classes) + np.bincount(guess, minlength=n_classes)
     weights = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float)
     hit = target == guess
     hits = np.bincount(target[hit], weights=weights[hit], minlength=n_classes)
     total = np.bincount(target, weights=weights, minlength=n_classes)
     total = total + np.bincount(guess, weights=weights, minlength=n_classes)
     f1 = np.divide(2 * hits, total, out=np.zeros(n_classes), where=total > 0)
-    return {"f1_micro": float(hits.sum() / weights.sum()), "f1_macro": float(f1.mean())}
+    n_counted = n_classes - np.count_nonzero((everywhere > 0) & (total == 0))
+    return {"f1_micro": float(hits.sum() / weights.sum()), "f1_macro": float(f1.sum() / n_counted)}
 
 
 class Ranking:

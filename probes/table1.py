@@ -163,7 +163,8 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         )
     n_seeds = len(request.seeds)
     notes = [
-        f"Percent. {_protocol_note(request)}; mean of {n_seeds} seeds, [95 % interval over test items]; "
+        f"Percent. {_protocol_note(request)}; mean of {n_seeds} seeds, "
+        "[95 % bootstrap interval over test items, shifted to the measured value]; "
         "standard deviations over seeds are in the JSON.",
         *(
             f"{info.title}: {_sizes(found, name)}; {info.licence}."

@@ -115,5 +115,13 @@ def test_scores_that_are_not_finite_are_named() -> None:
         Ranking(np.ones((3, 2)), scores)
 
 
+def test_class_lost_in_a_resample_is_left_out() -> None:
+    """Perfect predictions stay perfect when weights remove a class; a class never there still counts 0."""
+    target = np.array([0, 0, 1, 2])
+    weights = np.array([1.0, 2.0, 1.0, 0.0])
+    assert f1_scores(target, target, 3, weights)["f1_macro"] == 1.0
+    assert f1_scores(target, target, 4, weights)["f1_macro"] == pytest.approx(2 / 3)
+
+
 def test_mean_per_class_ignores_absent_classes() -> None:
     assert mean_per_class(np.array([0, 0, 3]), np.array([1.0, 0.0, 1.0])) == pytest.approx(0.75)

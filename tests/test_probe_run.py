@@ -23,7 +23,7 @@ from probes.mirref import MirRefError, export_experiments, read_experiments, req
 from probes.protocol import PROTOCOLS, get_protocol
 from probes.representations.base import RepresentationSpec
 from probes.results import write_results
-from probes.runner import ProbeRun, Request, is_contaminated, run
+from probes.runner import ProbeRun, Request, is_contaminated, run, shifted_interval
 from probes.tasks.base import TaskData, TaskInfo
 from probes.tasks.labelled import labelled_task
 
@@ -280,6 +280,14 @@ def test_chance_is_the_best_constant() -> None:
     counts = np.bincount(one.targets[:70])
     expected = (one.targets[90:] == counts.argmax()).mean()
     assert chance(one, 0).per_seed["f1_micro"] == [pytest.approx(expected)]
+
+
+def test_interval_is_centred_on_the_measured_value() -> None:
+    draws = np.random.default_rng(0).normal(0.7, 0.05, 4000)
+    low, high = shifted_interval(draws, 0.6, (0.025, 0.975))
+    assert low == pytest.approx(0.6 - 1.96 * 0.05, abs=0.01)
+    assert high == pytest.approx(0.6 + 1.96 * 0.05, abs=0.01)
+    assert np.isnan(shifted_interval(np.zeros(0), 0.6, (0.025, 0.975))).all()
 
 
 def test_one_class_and_missing_positives_are_errors() -> None:
