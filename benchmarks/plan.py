@@ -14,9 +14,9 @@ from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.datasets import Clip, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.pipeline import RunOptions
-from benchmarks.registry import load_target
+from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
-from benchmarks.suite import Suite
+from benchmarks.suite import Suite, SuiteError
 from benchmarks.units import Unit
 from benchmarks.weights import has_weight, weight_digest
 
@@ -53,6 +53,7 @@ class Planner:
 
     Raises:
         DataNotFoundError: the data set is not there (when `clips` is first used).
+        SuiteError: the data set refuses the suite's options or split.
     """
 
     def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
@@ -63,7 +64,12 @@ class Planner:
         """The clips of this plan, in the data set's order."""
         data = self.suite.data
         options = {name: _expand(value) for name, value in data.options.items()}
-        found = create_dataset(data.dataset, **options).clips(data.split or None)
+        try:
+            found = create_dataset(data.dataset, **options).clips(data.split or None)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UnknownNameError):
+                raise
+            raise SuiteError(f"[data]: {error}") from error
         limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
         return found[: min(limits)] if limits else found
 
@@ -120,6 +126,8 @@ class Planner:
             spec = create_autoencoder(name, **system_options).spec
         except (FileNotFoundError, ImportError) as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except TypeError as error:
+            raise SuiteError(f"options of system {name!r}: {error}") from error
         steps = None if spec.n_steps is None else (n_steps or spec.n_steps)
         row = SystemRow(name, spec, n_steps=steps)
         identity = {

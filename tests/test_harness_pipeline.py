@@ -241,6 +241,25 @@ def test_missing_data_is_the_reason_of_every_cell(tmp_path: Path) -> None:
     assert report.computed == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"options": {"pathh": "x"}}}, r"\[data\]: .*pathh"),
+        ({"data": {"split": "tset"}}, r"\[data\]: .*'tset'"),
+        ({"data": {"dataset": "foldre"}}, "unknown data set 'foldre'; did you mean 'folder'"),
+        ({"table2": {"systems": ["opus-95k"]}}, "unknown autoencoder 'opus-95k'"),
+        ({"table2": {"metrics": ["si_sdrr"]}}, "unknown metric 'si_sdrr'"),
+        ({"table2": {"system_options": {"identity": {"speed": 2}}}}, "options of system 'identity'"),
+    ],
+)
+def test_a_wrong_name_or_option_stops_before_anything_runs(
+    clips: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(tiny_suite(clips, **changes), Store(tmp_path))
+    assert list(Store(tmp_path).keys()) == []
+
+
 def test_layers_put_inputs_first() -> None:
     a = Unit("a", "a", "m:f", {})
     b = Unit("b", "b", "m:f", {}, inputs=(a,))
