@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -106,11 +107,12 @@ def encode_long(
         planned = plan_windows(timeline.known, window or model.WINDOW_LATENTS)
         for group in _groups(model, planned, reader.channels):
             audio = torch.cat([timeline.segment(one) for one in group])
-            made = [
-                run(waveform_to_representation(part.to(model.device), config)).cpu()
-                for part in audio.split(_batch_items(model))
-            ]
-            yield from zip(group, torch.cat(made).split(reader.channels), strict=True)
+
+            def encode(chosen: slice, audio: Tensor = audio) -> Tensor:
+                return run(waveform_to_representation(audio[chosen].to(model.device), config))
+
+            made = _in_batches(encode, len(audio), _batch_items(model))
+            yield from zip(group, made.split(reader.channels), strict=True)
 
     done = 0
     for piece in join_windows(parts()):
@@ -153,12 +155,9 @@ def decode_long(
         for group in _groups(model, planned, channels):
             latents = torch.cat([read(one.start, one.stop) for one in group]).float()
             places = [(one.start, item) for one in group for item in range(channels)]
-            size = _batch_items(model)
-            made = [
-                _decode_windows(model, latents[i : i + size], places[i : i + size], n_steps, seed).cpu()
-                for i in range(0, len(places), size)
-            ]
-            yield from zip(group, torch.cat(made).split(channels), strict=True)
+            decode = partial(_decode_windows, model, latents, places, n_steps, seed)
+            made = _in_batches(decode, len(places), _batch_items(model))
+            yield from zip(group, made.split(channels), strict=True)
 
     done = 0
     for piece in join_windows(parts(), unit=config.downsampling_ratio):
@@ -169,9 +168,15 @@ def decode_long(
 
 
 def _decode_windows(
-    model: Music2Latent, latents: Tensor, places: list[tuple[int, int]], n_steps: int, seed: int
+    model: Music2Latent,
+    all_latents: Tensor,
+    all_places: list[tuple[int, int]],
+    n_steps: int,
+    seed: int,
+    chosen: slice,
 ) -> Tensor:
-    """Decode (B, latent_dim, l), each from the noise of its place: (first latent, item)."""
+    """Decode the chosen of (B, latent_dim, l), each from the noise of its place: (first latent, item)."""
+    latents, places = all_latents[chosen], all_places[chosen]
 
     def noise(step: int) -> Tensor:
         drawn = [
@@ -200,6 +205,22 @@ def _groups(model: Music2Latent, windows: Iterator[Window], channels: int) -> It
     count = max(1, _batch_items(model) // channels)
     while group := list(islice(windows, count)):
         yield group
+
+
+def _in_batches(call: Callable[[slice], Tensor], count: int, size: int) -> Tensor:
+    """`call` on slices of `size` items, and on smaller ones once the device has no memory for that many."""
+    made: list[Tensor] = []
+    start = 0
+    while start < count:
+        try:
+            made.append(call(slice(start, start + size)).cpu())
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        start += size
+    return torch.cat(made)
 
 
 def _batch_items(model: Music2Latent) -> int:

@@ -158,6 +158,32 @@ def test_windows_in_a_batch_give_what_they_give_alone(model, monkeypatch) -> Non
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
 
 
+def test_batches_shrink_until_they_fit_the_device(model, monkeypatch) -> None:
+    sizes: list[int] = []
+
+    def cramped(representation: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(representation))
+        if len(representation) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return representation.mean((1, 2)).unflatten(-1, (-1, 8)).mean(-1)[:, None]
+
+    monkeypatch.setattr(streaming, "_batch_items", lambda model: 8)
+    audio = 0.1 * np.random.default_rng(0).standard_normal((6, RATE)).astype(np.float32)
+    roomy = torch.cat(
+        [cramped(waveform_to_representation(_padded(model, row), model.config)) for row in audio]
+    )
+    sizes.clear()
+    pieces = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE), network=cramped)), -1)
+    assert sizes == [6, 4, 2, 2, 2]
+    assert torch.allclose(pieces, roomy, atol=1e-6)
+
+
+def _padded(model: Music2Latent, row: np.ndarray) -> torch.Tensor:
+    lead = model.config.n_fft - model.config.hop_length
+    total = model.n_latents(len(row))
+    return torch.nn.functional.pad(torch.from_numpy(row), (lead, total * HOP - len(row)))[None]
+
+
 @pytest.mark.parametrize("rate", [8_000, 44_100, 96_000])
 @pytest.mark.parametrize("samples", [1, 400, 9_001])
 def test_reconstructed_files_have_the_exact_length(model, tmp_path, rate: int, samples: int) -> None:
