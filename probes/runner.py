@@ -149,7 +149,9 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
                 units.append(found)
             for task_name in group:
                 plan[name, task_name] = found
-    report = run_units(units, store, executor, options)
+    # a probe needs all features: shards compute those, a later run without shards the probes
+    wanted = units if options.shard is None else [item for unit in units for item in unit.inputs]
+    report = run_units(wanted, store, executor, options)
     cells = []
     for representation in request.representations:
         for name in request.tasks:

@@ -194,6 +194,20 @@ def test_missing_weights_and_data_are_cells_with_reasons(
     assert reasons["chroma", "users_module:ToneTask"] is None
 
 
+def test_shards_share_the_features_and_leave_the_probes(tmp_path: Path) -> None:
+    request = Request(("users_module:ToneTask",), ("chroma",), get_protocol("mir_ref-1"), seeds=(0,))
+    store, executor = Store(tmp_path / "store"), make_executor("serial")
+    counts = []
+    for index in range(2):
+        found = run(request, store, executor, RunOptions(quiet=True, shard=(index, 2)))
+        assert found.cells[0].reason == "not computed yet"
+        counts.append(found.report.computed)
+    assert sum(counts) == 8, "four loads and four feature units, each on one shard"
+    last = run(request, store, executor, RunOptions(quiet=True))
+    assert last.report.computed == 1
+    assert last.cells[0].scores["f1_micro"].mean == 1.0
+
+
 def test_deformed_tests_use_the_cleanly_trained_probe(tmp_path: Path) -> None:
     found = evaluate_tones(tmp_path, "chroma", deformations=("gain:-6", "noise:-30"))
     by_name = {cell.deformation: cell for cell in found.cells}

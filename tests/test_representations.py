@@ -274,6 +274,23 @@ def test_random_init_gives_features_and_latents_of_one_pass() -> None:
     assert found["latents"].shape[1] == 64
 
 
+def test_checkpoint_of_ones_own(tmp_path: Path) -> None:
+    from m2l import Music2Latent
+
+    Music2Latent.from_config("tiny", seed=5).save_pretrained(tmp_path)
+    representation = create_representation(f"music2latent:{tmp_path}")
+    audio = tone(220, 0.3, 44100)
+    expected = Music2Latent.from_config("tiny", seed=5).features(audio, 44100)[0].T
+    np.testing.assert_allclose(representation.extract(audio, 44100)[FEATURES], expected, atol=1e-5)
+    digest = representation.spec.weights
+    (tmp_path / "card.json").write_text('{"training_datasets": ["x"]}')
+    assert create_representation(f"music2latent:{tmp_path}").spec.weights == digest
+    Music2Latent.from_config("tiny", seed=6).save_pretrained(tmp_path)
+    assert create_representation(f"music2latent:{tmp_path}").spec.weights != digest
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        create_representation("music2latent:nowhere")
+
+
 # ---- the user's own --------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from m2l import Music2Latent
 
 SOURCE = "m2l"
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 #: What the published checkpoint was trained on (Sec. 5.1). DNS-4's clean speech holds VCTK and VocalSet.
 PUBLISHED_DATA = ("mtg-jamendo", "dns-challenge-4", "vctk", "vocalset")
 
@@ -80,8 +81,9 @@ def checkpoint(
     from m2l.loading import find_checkpoint
 
     found = Path(find_checkpoint(path))
-    files = sorted(found.iterdir()) if found.is_dir() else [found]
-    weights = digest({file.name: file_digest(file) for file in files if file.is_file()})
+    files = sorted(found.iterdir()) if found.is_dir() else [found, found.with_name("config.json")]
+    wanted = [f for f in files if f.is_file() and (f.suffix in _WEIGHTS or f.name == "config.json")]
+    weights = digest({file.name: file_digest(file) for file in wanted})
 
     def load() -> Music2Latent:
         from m2l import Music2Latent
@@ -111,13 +113,10 @@ def _card_data(name: str) -> tuple[str, ...]:
 
     from m2l.loading import find_checkpoint
 
-    found = Path(find_checkpoint(name))
-    folder = found if found.is_dir() else found.parent
-    for card in sorted(folder.glob("*.json")):
-        values = json.loads(card.read_text())
-        if isinstance(values, dict) and isinstance(values.get("training_datasets"), list):
-            return tuple(str(item) for item in values["training_datasets"])
-    return ()
+    card = Path(find_checkpoint(name)) / "card.json"
+    if not card.is_file():
+        return ()
+    return tuple(str(item) for item in json.loads(card.read_text()).get("training_datasets", ()))
 
 
 def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Music2LatentRepresentation:
