@@ -83,6 +83,11 @@ class Planner:
         return digest([[clip.id, clip.digest] for clip in self.clips])
 
     @cached_property
+    def seconds(self) -> float:
+        """Audio of all clips, in seconds (10 for a clip of unknown length)."""
+        return sum(clip.seconds or _UNKNOWN_SECONDS for clip in self.clips)
+
+    @cached_property
     def load_units(self) -> tuple[Unit, ...]:
         """One unit per group of clips."""
         data = self.suite.data
@@ -176,10 +181,11 @@ class Planner:
         """The unit that gathers what only running a system tells."""
         return Unit(
             "aggregate",
-            f"facts {row.label}",
+            "facts",
             "benchmarks.stages:aggregate_facts",
             _spec("aggregate"),
             row.units,
+            amount=self.seconds,
         )
 
     def comparison(self, metric_name: str, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
@@ -193,7 +199,8 @@ class Planner:
         else:
             target = "benchmarks.stages:compare_corpus_units"
             payload = (list(labels), statistics.level)
-        return Unit("aggregate", f"compare {metric_name}", target, spec, tuple(cells), payload)
+        name = f"compare {metric_name}"
+        return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
 
     def _pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
         spec = _spec("score") | {"metric": metric.name, "code": code_digest(*metric.modules)}
@@ -219,6 +226,7 @@ class Planner:
             _spec("aggregate") | self._statistics_spec(statistics.resamples),
             scores,
             (self.suite.seed, statistics.resamples, statistics.level, self.clip_ids),
+            amount=self.seconds,
         )
 
     def _corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
@@ -242,6 +250,7 @@ class Planner:
                 statistics.level,
                 self.clip_ids,
             ),
+            amount=self.seconds,
         )
 
     def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:

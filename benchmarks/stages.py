@@ -45,7 +45,7 @@ def load(unit: Unit, store: Store) -> Result:
             audio, rate = clip.load()
             reason = unusable(audio, rate, limits)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = f"unreadable: {_without_clip(_short(error), clip)}"
+            reason = _cut(f"unreadable: {_without_clip(_first_line(error), clip)}")
         if reason is not None:
             failures[clip.id] = reason
             continue
@@ -151,21 +151,37 @@ def embed(unit: Unit, store: Store) -> Result:
     output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
-    for clip_id, samples in output.arrays.items():
-        rate = source.meta["sample_rates"][clip_id]
-        try:
-            mono = resample(to_mono(samples), rate, embedder.sample_rate)[0]
-            vectors = np.asarray(embedder.embed(mono), dtype=np.float32)
-            if not np.isfinite(vectors).all():
-                raise ValueError("embeddings that are not finite")
-        except (ValueError, ArithmeticError) as error:
-            failures[clip_id] = _short(error)
-            continue
-        if len(vectors) == 0:
+    rates = source.meta["sample_rates"]
+    mono = {
+        clip_id: resample(to_mono(samples), rates[clip_id], embedder.sample_rate)[0]
+        for clip_id, samples in output.arrays.items()
+    }
+    for clip_id, vectors in _embed_all(embedder, mono, failures).items():
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if not np.isfinite(vectors).all():
+            failures[clip_id] = "embeddings that are not finite"
+        elif len(vectors) == 0:
             failures[clip_id] = f"too short for a window of {name}"
         else:
             arrays[clip_id] = vectors
     return Result({"failures": failures}, arrays)
+
+
+def _embed_all(
+    embedder: Any, mono: Mapping[str, np.ndarray], failures: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """All clips in one batch; if one is refused, one by one, so that only that one is lost."""
+    try:
+        return dict(zip(mono, embedder.embed_batch(list(mono.values())), strict=True))
+    except (ValueError, ArithmeticError):
+        pass
+    found = {}
+    for clip_id, samples in mono.items():
+        try:
+            found[clip_id] = embedder.embed(samples)
+        except (ValueError, ArithmeticError) as error:
+            failures[clip_id] = _short(error)
+    return found
 
 
 def aggregate_pairs(unit: Unit, store: Store) -> Result:
@@ -295,5 +311,12 @@ def _without_clip(message: str, clip: Any) -> str:
 
 
 def _short(error: BaseException) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if len(text) <= 200 else text[:197] + "..."
+    return _cut(_first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _cut(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

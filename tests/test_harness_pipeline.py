@@ -235,6 +235,51 @@ def test_missing_weights_are_the_reason_of_a_row(
     assert "<cache>" in table.to_json()
 
 
+class _Loudness:
+    """An embedder of two numbers a window; refuses clips under a second, as one of a whole batch."""
+
+    sample_rate = 8000
+
+    def embed(self, audio: np.ndarray) -> np.ndarray:
+        if len(audio) < self.sample_rate:
+            raise ValueError("under a second")
+        windows = audio[: len(audio) // 800 * 800].reshape(-1, 800)
+        return np.stack([windows.std(axis=1), np.abs(np.diff(windows)).mean(axis=1)], axis=1)
+
+    def embed_batch(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        return [self.embed(clip) for clip in clips]
+
+
+def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import benchmarks.embedders as embedders
+    from benchmarks import stages
+
+    monkeypatch.setattr(embedders, "create_embedder", lambda name, **_: _Loudness())
+    monkeypatch.setattr(embedders, "embedder_status", lambda name: embedders.EmbedderStatus(True, ""))
+    monkeypatch.setattr("benchmarks.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"})
+    monkeypatch.setattr(stages, "_slot", (None, None))
+    folder = tmp_path / "clips"
+    write_clips(folder, count=5)
+    tone = 0.1 * np.random.default_rng(0).standard_normal(RATE * 3 // 4)
+    sf.write(folder / "short.wav", tone, RATE)
+    suite = tiny_suite(folder, data={"min_seconds": 0.5}, table2={"metrics": ["fad:vggish", "kad:vggish"]})
+    table, report = build(suite, Store(tmp_path / "store"))
+    assert not report.failed
+    fad = {row.name: row.cells["fad:vggish"] for row in table.rows}
+    assert fad["identity"].value == 0
+    assert 0 < (fad["noise-20db"].value or 0) < (fad["opus-16k"].value or 0)
+    for cell in fad.values():
+        assert cell.n == 5
+        assert dict(cell.failures) == {"under a second": 1}
+        assert cell.details["n_windows"] == 5 * 12
+    compared = {(r["metric"], r["a"], r["b"]): r for r in table.comparisons}
+    assert compared["fad:vggish", "identity", "opus-16k"]["significant"]
+    assert len(compared) == 6
+    stages._slot = (None, None)
+
+
 def test_missing_data_is_the_reason_of_every_cell(tmp_path: Path) -> None:
     table, report = build(tiny_suite(tmp_path / "nowhere"), Store(tmp_path / "store"))
     assert all("no such folder" in (row.cells["si_sdr"].reason or "") for row in table.rows)
