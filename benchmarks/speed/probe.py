@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fit_ours(*small, 1, options.batch_size, precision)
     fit_sklearn(*small, 1, options.batch_size)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    scores, memory = {}, {}
+    scores: dict[str, float] = {}
+    memory: dict[str, float] = {}
     for _ in range(options.repeats):
         for name, fit in contestants.items():
             start = now()
