@@ -183,7 +183,9 @@ def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
             raise ConfigError(f"unknown config field {key!r}{hint}")
     try:
         return Music2LatentConfig(**values)
-    except (TypeError, AttributeError) as error:
+    except ConfigError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f"bad config value: {error}") from error
 
 

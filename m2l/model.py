@@ -186,7 +186,8 @@ class Music2Latent(nn.Module):
     def _analyse(self, audio: Any, sample_rate: int | None, network: Any) -> Any:
         array = as_channels_first(audio)
         leading = () if np.ndim(audio) == 1 else array.shape[:-1]
-        array = resample(array, sample_rate or self.config.sample_rate, self.config.sample_rate)
+        rate = self.config.sample_rate if sample_rate is None else sample_rate
+        array = resample(array, rate, self.config.sample_rate)
         items = torch.from_numpy(array.reshape(-1, array.shape[-1]))
         latents = self.n_latents(items.shape[-1])
         if latents > self.WINDOW_LATENTS:
@@ -244,7 +245,7 @@ class Music2Latent(nn.Module):
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise ValueError(f"latents must be finite floating point numbers ({tensor.dtype})")
         items = tensor.reshape(-1, *tensor.shape[-2:]).float()
-        rate = sample_rate or config.sample_rate
+        rate = config.sample_rate if sample_rate is None else sample_rate
         covered = tensor.shape[-1] * config.downsampling_ratio - self._lead
         if noise is None and generator is None and items.shape[-1] > self.WINDOW_LATENTS:
             from m2l.streaming import synthesise_long
