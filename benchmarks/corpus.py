@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
+from benchmarks.metrics.frechet import frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
-from benchmarks.metrics.moments import Moments
-from benchmarks.stats import resample_indices
+from benchmarks.stats import frechet_draws, resample_indices
 
 Clips = Sequence[np.ndarray]
 
@@ -49,8 +48,9 @@ def corpus_distance(
         high, low = 2 * value - np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         low, high = max(float(low), 0.0), max(float(high), 0.0)
     elif distance == "kad":
-        value = kernel_distance(all_reference, all_outputs)
-        draws = _kernel_draws(reference, outputs, indices)
+        paired = _are_paired(reference, outputs)
+        value = kernel_distance(all_reference, all_outputs, paired=paired)
+        draws = _kernel_draws(reference, outputs, indices, paired=paired)
         low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     else:
         raise ValueError(f"unknown distance {distance!r}")
@@ -80,19 +80,18 @@ def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> li
 
 
 def _frechet(reference: Clips, outputs: Clips, indices: np.ndarray) -> tuple[float, list[float]]:
-    """The distance, and one per row of `indices`."""
-
-    def distance(chosen: Sequence[int]) -> float:
-        sets = ([clips[i] for i in chosen] for clips in (reference, outputs))
-        a, b = (Moments.from_embeddings(np.concatenate(clips)) for clips in sets)
-        return frechet_distance(a, b)
-
+    """The distance, and one per row of `indices`; exactly 0 for a system that changes nothing."""
     if all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
         return 0.0, [0.0] * len(indices)
-    return distance(range(len(reference))), [distance(sorted(row)) for row in indices]
+    return frechet_draws(reference, outputs, indices)
 
 
-def _kernel_draws(reference: Clips, outputs: Clips, indices: np.ndarray) -> list[float]:
+def _are_paired(reference: Clips, outputs: Clips) -> bool:
+    """Whether window i of every output stands for window i of its original."""
+    return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
+
+
+def _kernel_draws(reference: Clips, outputs: Clips, indices: np.ndarray, *, paired: bool) -> list[float]:
     """Unbiased MMD² x scale for each draw of clips.
 
     Kernel sums between clips are taken once. A clip drawn w times counts w² times against others but w
@@ -102,7 +101,7 @@ def _kernel_draws(reference: Clips, outputs: Clips, indices: np.ndarray) -> list
     sums = {
         "xx": _clip_sums(reference, reference, sigma, within=True),
         "yy": _clip_sums(outputs, outputs, sigma, within=True),
-        "xy": _clip_sums(reference, outputs, sigma, within=False),
+        "xy": _clip_sums(reference, outputs, sigma, within=paired),
     }
     n = len(reference)
     draws = []
@@ -128,7 +127,7 @@ def _clip_sums(x: Clips, y: Clips, sigma: float, *, within: bool) -> tuple[np.nd
         a = clip.astype(np.float64)
         gaps = np.square(a).sum(axis=1)[:, None] + squares - 2 * a @ rows.T
         kernel = np.exp(np.maximum(gaps, 0.0) / (-2 * sigma**2))
-        if within:  # a window is not compared with itself
+        if within:  # a window is compared neither with itself nor with its own reconstruction
             kernel[np.arange(len(a)), ends[i] + np.arange(len(a))] = 0.0
         total[i] = np.add.reduceat(kernel, ends[:-1], axis=1).sum(axis=0)
     count = np.outer([len(clip) for clip in x], [len(clip) for clip in y]).astype(np.float64)

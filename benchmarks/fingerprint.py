@@ -25,7 +25,15 @@ _FIRST_PARTY = ("m2l", "benchmarks", "probes")
 
 #: Plumbing that finds or moves things and computes no number: a change here leaves results valid.
 _NEUTRAL = frozenset(
-    {"benchmarks.registry", "benchmarks.fingerprint", "benchmarks.cache", "benchmarks.units"}
+    {
+        "benchmarks.registry",
+        "benchmarks.fingerprint",
+        "benchmarks.cache",
+        "benchmarks.units",
+        # Which weights were used is in the key by their digest.
+        "benchmarks.weights",
+        "benchmarks.weight_table",
+    }
 )
 
 #: Libraries whose version can change a number.

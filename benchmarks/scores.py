@@ -44,10 +44,10 @@ class PairMetric:
 
 def si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
     """Zero-mean SI-SDR of the mono fold, in dB."""
-    from benchmarks.metrics.si_sdr import si_sdr as metric
+    from benchmarks.metrics.si_sdr import si_sdr_detailed
 
-    value = float(metric(preds, target, zero_mean=True, channels="mono"))
-    return value, "silent reference" if math.isnan(value) else None
+    found = si_sdr_detailed(preds, target, zero_mean=True, channels="mono")
+    return float(found.value), found.reason
 
 
 def visqol(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:

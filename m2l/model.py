@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m2l import consistency, loading
+from m2l import consistency, loading, tiled
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
 from m2l.decoder import Decoder
@@ -125,12 +125,14 @@ class Music2Latent(nn.Module):
     @torch.no_grad()
     def features_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> features (B, 8192, T / 8) float32."""
-        return self.encoder.features(representation.to(self.device, self.dtype)).float()
+        with tiled.POOL:
+            return self.encoder.features(representation.to(self.device, self.dtype)).float()
 
     @torch.no_grad()
     def encode_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> latents (B, 64, T / 8) float32, divided by `latent_scale`."""
-        return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
+        with tiled.POOL:
+            return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
 
     @torch.no_grad()
     def decode_representation(
@@ -147,10 +149,11 @@ class Music2Latent(nn.Module):
         Returns:
             (B, 2, n_bins, 8 L) float32.
         """
-        pyramid = self.decoder((latents.to(self.device) * self.config.latent_scale).to(self.dtype))
-        return consistency.sample(
-            self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
-        )
+        with tiled.POOL:
+            pyramid = self.decoder((latents.to(self.device) * self.config.latent_scale).to(self.dtype))
+            return consistency.sample(
+                self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
+            )
 
     # --- audio --------------------------------------------------------------------------------------------
 

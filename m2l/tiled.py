@@ -17,6 +17,8 @@ too large for the cache.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -52,13 +54,51 @@ def tile_of(x: Tensor, start: int, stop: int) -> Tensor:
     return x[..., start:stop].transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
-def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
-    """Uninitialised (1, C, F, T), frame by frame in memory.
+class Pool:
+    """Memory of maps that are done with, for the next ones of the same size.
 
-    numpy asks the kernel for huge pages where torch does not, which saves one page fault per 4 kB.
+    Memory fresh from the kernel is zeroed page by page first, which takes as long as writing the map. Inside `with
+    POOL:` it goes round instead, and back to the system at the end.
     """
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[np.ndarray]] = {}
+        self.lock = threading.Lock()
+        self.depth = 0
+
+    def take(self, size: int) -> np.ndarray:
+        """`size` bytes; they come back by themselves when the last tensor on them is gone."""
+        with self.lock:
+            waiting = self.free.get(size)
+            # numpy asks the kernel for huge pages where torch does not: a page fault per 2 MB, not per 4 kB.
+            memory = waiting.pop() if waiting else np.empty(size, np.uint8)
+        view = memory[:]
+        weakref.finalize(view, self._give_back, memory).atexit = False
+        return view
+
+    def _give_back(self, memory: np.ndarray) -> None:
+        with self.lock:
+            if self.depth:
+                self.free.setdefault(memory.nbytes, []).append(memory)
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.depth -= 1
+            if not self.depth:
+                self.free.clear()
+
+
+POOL = Pool()
+
+
+def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised (1, C, F, T), frame by frame in memory."""
     size = torch.empty(0, dtype=dtype).element_size()
-    memory = torch.from_numpy(np.empty(channels * bins * frames * size, np.uint8)).view(dtype)
+    memory = torch.from_numpy(POOL.take(channels * bins * frames * size)).view(dtype)
     return memory.view(1, frames, bins, channels).permute(0, 3, 2, 1)
 
 
@@ -73,26 +113,21 @@ class Moments:
 
     def add(self, tile: Tensor) -> None:
         """Take in a tile (1, C, t, F)."""
-        # torch's kernel for channels-last images sums x and x^2 in float32, which is 1e-3 off on a whole map.
-        # So each frame is an item of its own, and frames are merged here. The normalised frames that come with
-        # the statistics are thrown away: no other kernel is as fast. float32 parameters make it keep float32
-        # statistics of bfloat16 frames.
+        # The normalised tile that comes with the statistics is thrown away: no other kernel for them is as fast.
+        # float32 parameters make it keep float32 statistics of a bfloat16 tile. It sums x and x^2 in float32,
+        # which is 1e-3 off on a whole map but good enough on a tile; tiles are merged in float64.
         eps = 1e-12
+        _, channels, frames, bins = tile.shape
         groups = self.norm.num_groups
-        _, channels, count, bins = tile.shape
-        frames = (
-            tile.permute(0, 2, 3, 1).reshape(count, 1, bins, channels).permute(0, 3, 1, 2)
-        )  # (t, C, 1, F)
+        tile = tile.permute(0, 2, 3, 1).reshape(1, frames, bins, channels).permute(0, 3, 1, 2)
         _, mean, rstd = torch.native_group_norm(
-            frames, self.ones, self.zeros, count, channels, bins, groups, eps
+            tile, self.ones, self.zeros, 1, channels, frames * bins, groups, eps
         )
-        size = bins * channels // groups
-        frame_mean, frame_variance = mean.double(), rstd.double() ** -2 - eps
-        tile_mean = frame_mean.mean(0)
-        tile_m2 = size * (frame_variance + (frame_mean - tile_mean) ** 2).sum(0)
-        delta, total = tile_mean - self.mean, self.count + size * count
-        self.m2 = self.m2 + tile_m2 + delta**2 * (self.count * size * count / total)
-        self.mean = self.mean + delta * (size * count / total)
+        count = tile.numel() // groups
+        tile_mean, tile_m2 = mean[0].double(), count * (rstd[0].double() ** -2 - eps)
+        delta, total = tile_mean - self.mean, self.count + count
+        self.m2 = self.m2 + tile_m2 + delta**2 * (self.count * count / total)
+        self.mean = self.mean + delta * (count / total)
         self.count = total
 
     def normalise(self, activate: bool) -> Callable[[Tensor], Tensor]:

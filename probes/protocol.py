@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.registry import UnknownNameError
-from probes.training import ProbeConfig
+from probes.models import ProbeConfig
 
 
 @dataclass(frozen=True)

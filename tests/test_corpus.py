@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,9 @@ def corpus(n_clips: int = 12, dim: int = 6, shift: float = 0.0, scale: float = 1
     return clips
 
 
-@pytest.mark.parametrize(("distance", "function"), [("fad", frechet_distance), ("kad", kernel_distance)])
+@pytest.mark.parametrize(
+    ("distance", "function"), [("fad", frechet_distance), ("kad", partial(kernel_distance, paired=True))]
+)
 def test_the_value_is_the_distance_of_all_windows(distance: str, function: object) -> None:
     reference, outputs = corpus(), corpus(shift=0.7)
     found = corpus_distance(distance, reference, outputs, **OPTIONS)
