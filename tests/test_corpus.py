@@ -74,13 +74,14 @@ def test_systems_on_different_clips_are_not_compared() -> None:
     assert "significant" not in record
 
 
-def test_one_clip_drawn_twice_says_nothing_about_itself() -> None:
+@pytest.mark.parametrize("paired", [False, True])
+def test_one_clip_drawn_twice_says_nothing_about_itself(paired: bool) -> None:
     """The kernel draw with every clip once is the value itself."""
     from benchmarks.corpus import _kernel_draws
 
     reference, outputs = corpus(), corpus(shift=0.5)
-    (draw,) = _kernel_draws(reference, outputs, np.arange(12)[None])
-    expected = kernel_distance(np.concatenate(reference), np.concatenate(outputs))
+    (draw,) = _kernel_draws(reference, outputs, np.arange(12)[None], paired=paired)
+    expected = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
     assert draw == pytest.approx(expected, rel=1e-5)  # the metric's kernel values are float32
 
 
