@@ -136,8 +136,8 @@ class Mini(Checkpoint):
     def __init__(self, device: str = "cpu") -> None:
         if not (SHIPPED / "mini" / "model.safetensors").is_file():
             raise FileNotFoundError(
-                "checkpoint 'mini' is not in this installation (m2l/checkpoints/mini); train one with "
-                "`m2l train --preset mini` and evaluate it as music2latent:DIR"
+                "no trained checkpoint ships with this version (m2l/checkpoints/mini); evaluate one of your own "
+                "as music2latent:DIR"
             )
         super().__init__("mini", device, name="music2latent-mini")
 
