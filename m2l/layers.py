@@ -185,13 +185,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if tiled.worthwhile(x):
-            return tiled.per_item(self._tiled, x)
+            return tiled.per_item(lambda item: tiled.upsample_convolve(self.conv, item, self.factor), x)
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
-
-    def _tiled(self, x: Tensor) -> Tensor:
-        return tiled.convolve(
-            self.conv, lambda a, b: tiled.tile_of(x, a, b), x.shape[3], x, upsample=self.factor
-        )
 
 
 def resampling_kernel(factor: tuple[int, int]) -> tuple[int, int]:

@@ -58,10 +58,14 @@ class Pool:
     """Memory of maps that are done with, for the next ones of the same size.
 
     Memory fresh from the kernel is zeroed page by page first, which takes as long as writing the map. Inside `with
-    POOL:` it goes round instead, and back to the system at the end.
+    POOL:` it goes round instead. Up to `KEEP_BYTES` of what a call used stays for the next call, as clips tend to be of
+    one length; `release` gives it back to the system.
     """
 
+    KEEP_BYTES = 1 << 30
+
     def __init__(self) -> None:
+        self.used: set[int] = set()
         self.free: dict[int, list[np.ndarray]] = {}
         self.lock = threading.Lock()
         self.depth = 0
@@ -69,6 +73,7 @@ class Pool:
     def take(self, size: int) -> np.ndarray:
         """`size` bytes; they come back by themselves when the last tensor on them is gone."""
         with self.lock:
+            self.used.add(size)
             waiting = self.free.get(size)
             # numpy asks the kernel for huge pages where torch does not: a page fault per 2 MB, not per 4 kB.
             memory = waiting.pop() if waiting else np.empty(size, np.uint8)
@@ -88,8 +93,18 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.depth -= 1
-            if not self.depth:
-                self.free.clear()
+            if self.depth:
+                return
+            kept, room = {}, self.KEEP_BYTES
+            for size in self.used & self.free.keys():
+                kept[size] = self.free[size][: room // size]
+                room -= size * len(kept[size])
+            self.free, self.used = kept, set()
+
+    def release(self) -> None:
+        """Give all waiting memory back to the system."""
+        with self.lock:
+            self.free.clear()
 
 
 POOL = Pool()
@@ -166,7 +181,6 @@ def convolve(
     frames: int,
     like: Tensor,
     *,
-    upsample: tuple[int, int] = (1, 1),
     shift: Tensor | None = None,
     finish: Callable[[Tensor, int, int], Tensor] | None = None,
     moments: Moments | None = None,
@@ -178,7 +192,6 @@ def convolve(
         source: `source(start, stop)` makes a tile of the input, (1, C, stop - start, F).
         frames: how many frames the input has.
         like: a map of the input's size, to choose the tiles by.
-        upsample: nearest-neighbour factors (frequency, time) between source and convolution.
         shift: (1, C_out) added to the result.
         finish: `finish(tile, start, stop)` makes the stored tile (1, C_out, t, F) of the convolution's.
         moments: gathers the statistics of the result.
@@ -187,20 +200,18 @@ def convolve(
         (1, C_out, F_out, T_out).
     """
     kernel, stride, padding = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
-    length = (frames * upsample[1] + 2 * padding - kernel) // stride + 1
+    length = (frames + 2 * padding - kernel) // stride + 1
     weight = conv.weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
     bias = conv.bias if shift is None or conv.bias is None else conv.bias + shift[0]
     out: Tensor | None = None
     for start, stop in _tiles(length, like):
         # Input of this tile with its halo, cut to what exists: beyond the ends there is zero padding. The left
         # edge stays on the stride's grid, so that the tile's outputs are the whole map's.
-        left = max(0, start * stride - padding) // upsample[1] // stride * stride
-        right = min(frames, -(-((stop - 1) * stride + kernel - padding) // upsample[1]))
+        left = max(0, start * stride - padding) // stride * stride
+        right = min(frames, (stop - 1) * stride + kernel - padding)
         tile = source(left, right)
-        if upsample != (1, 1):
-            tile = F.interpolate(tile, scale_factor=upsample[::-1], mode="nearest")
         made = F.conv2d(tile, weight, bias, conv.stride[::-1], (padding, int(conv.padding[0])))
-        first = start - left * upsample[1] // stride
+        first = start - left // stride
         made = made[:, :, first : first + stop - start]
         if finish is not None:
             made = finish(made, start, stop)
@@ -211,6 +222,61 @@ def convolve(
         out[..., start:stop] = made.transpose(2, 3)
     assert out is not None
     return out
+
+
+def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """Nearest-neighbour upsampling and a convolution with kernel factor + 1, at the lower resolution.
+
+    Along an axis upsampled by u, output u i + p sees only inputs i - 1 and i, or i and i + 1: the taps that fall on the
+    same input are added up beforehand, and each phase p is a convolution with 2 taps where there were u + 1.
+
+    Args:
+        conv: stride 1, "same" padding; kernel 1 along an axis with factor 1.
+        x: (1, C, F, T).
+        factor: (frequency, time).
+
+    Returns:
+        (1, C_out, F * factor[0], T * factor[1]).
+    """
+    bins, frames = x.shape[2:]
+    phases = []
+    for time_phase in range(factor[1]):
+        by_time, time_start = _phase_kernel(conv.weight.float(), 3, factor[1], time_phase)
+        for bin_phase in range(factor[0]):
+            kernel, bin_start = _phase_kernel(by_time, 2, factor[0], bin_phase)
+            kernel = (
+                kernel.to(conv.weight.dtype).transpose(2, 3).contiguous(memory_format=torch.channels_last)
+            )
+            phases.append((kernel, time_phase, time_start, bin_phase, bin_start))
+    halo, margin = int(factor[1] > 1), int(factor[0] > 1)
+    out = empty(conv.out_channels, bins * factor[0], frames * factor[1], x.dtype)
+    for start, stop in _tiles(frames, x):
+        left, right = max(0, start - halo), min(frames, stop + halo)
+        edges = (margin, margin, halo - (start - left), halo - (right - stop))
+        tile = F.pad(tile_of(x, left, right), edges).contiguous(memory_format=torch.channels_last)
+        for kernel, time_phase, time_start, bin_phase, bin_start in phases:
+            made = F.conv2d(tile[:, :, time_start : time_start + stop - start + halo], kernel, conv.bias)
+            made = made[..., bin_start : bin_start + bins].transpose(2, 3)
+            place = slice(start * factor[1] + time_phase, stop * factor[1], factor[1])
+            out[:, :, bin_phase :: factor[0], place] = made
+    return out
+
+
+def _phase_kernel(weight: Tensor, axis: int, factor: int, phase: int) -> tuple[Tensor, int]:
+    """The kernel that one phase of an upsampled axis applies at the lower resolution, and where it starts.
+
+    Returns:
+        `weight` with 2 taps along `axis` (as it was if `factor` is 1), and the first tap's place in an input padded
+        by one.
+    """
+    if factor == 1:
+        return weight, 0
+    reach = weight.shape[axis] // 2
+    first = (phase - reach) // factor
+    taps = [torch.zeros_like(weight.select(axis, 0)) for _ in range(2)]
+    for offset in range(-reach, reach + 1):
+        taps[(phase + offset) // factor - first] += weight.select(axis, offset + reach)
+    return torch.stack(taps, axis), first + 1
 
 
 def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:

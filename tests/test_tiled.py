@@ -55,3 +55,23 @@ def test_gradients_keep_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) ->
     model = randomised("tiny")
     model.encoder(torch.randn(1, 2, 1024, 8)).sum().backward()
     assert model.encoder.conv_in.weight.grad is not None
+
+
+def test_memory_goes_round_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = tiled.Pool()
+    with pool:
+        first = pool.take(5000)
+        address = first.ctypes.data
+        del first
+        again = pool.take(5000)
+        assert again.ctypes.data == address
+        assert pool.take(5000).ctypes.data != address  # still in use
+        del again
+    assert sum(len(waiting) for waiting in pool.free.values()) == 2  # kept for the next call
+    with pool:
+        pool.take(7000)
+    assert set(pool.free) == {7000}  # what a call did not use is let go
+    monkeypatch.setattr(pool, "KEEP_BYTES", 100)
+    with pool:
+        pool.take(7000)
+    assert not any(pool.free.values())
