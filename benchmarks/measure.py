@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Measured:
     report: RunReport
     n_clips: int
     manifest: str
+    draws: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
 def measure(
@@ -94,6 +95,7 @@ def measure(
     reader = _Reader(store, executor, options, report)
     found: dict[tuple[str, str], Cell] = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
+    draws: dict[str, dict[str, dict[str, Any]]] = {}
     for (label, name), unit in plan.items():
         if isinstance(unit, str):
             found[label, name] = Cell(reason=tidy(unit))
@@ -102,6 +104,9 @@ def measure(
         found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
         if result is not None and isinstance(parse_metric(name), PairMetric):
             scores.setdefault(name, {})[label] = result.meta["values"]
+        elif result is not None and "draws" in result.meta:
+            kept = {key: result.meta[key] for key in ("value", "clips", "draws")}
+            draws.setdefault(name, {})[label] = kept
     read_facts = {label: reader.read(unit) for label, unit in facts.items()}
     compared = []
     for name, unit in comparisons.items():
@@ -117,6 +122,7 @@ def measure(
         report,
         n_clips,
         manifest,
+        draws,
     )
 
 

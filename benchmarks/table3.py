@@ -56,6 +56,7 @@ def build(
         notes=notes(suite, measured),
         comparisons=measured.comparisons,
         scores=measured.scores,
+        draws=measured.draws,
         provenance=provenance(suite, measured),
     )
     return table, measured.report

@@ -112,6 +112,7 @@ class TableResult:
         notes: lines below the table.
         comparisons: pairwise comparisons on the same items (JSON only, and counted in the notes).
         scores: metric -> row -> item -> score, for those who test differences themselves (JSON only).
+        draws: metric -> row -> bootstrap draws of a corpus distance, for the same (a file of their own).
         provenance: versions, digests, seeds. Nothing that changes between two runs of the same work.
     """
 
@@ -125,6 +126,7 @@ class TableResult:
     notes: Sequence[str] = ()
     comparisons: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    draws: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -271,12 +273,20 @@ class TableResult:
         ]()
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Write `<name>.json`, `.csv` and `.md`; a file whose bytes are the same is left alone."""
+        """Write `<name>.json`, `.csv`, `.md` and, where there are draws, `.draws.json`.
+
+        A file whose bytes are the same is left alone.
+        """
         paths = []
         for suffix in ("json", "csv", "md"):
             path = Path(folder) / f"{self.name}.{suffix}"
             write_if_changed(path, self.render(suffix))
             paths.append(path)
+        if self.draws:
+            from benchmarks.draws import draws_json, draws_path
+
+            paths.append(draws_path(folder, self.name))
+            write_if_changed(paths[-1], draws_json(self.draws))
         return paths
 
 
