@@ -135,7 +135,7 @@ class TableResult:
         keys = [column.key for column in self.columns if column.higher_is_better is not None]
         return any(row.cells[key].value is not None for row in self.rows for key in keys if key in row.cells)
 
-    def _common_failures(self) -> dict[str, int]:
+    def common_failures(self) -> dict[str, int]:
         """Reasons, with counts, that all cells measured on items share: clips no system was given."""
         cells = [cell for row in self.rows for cell in row.cells.values() if cell.n > 1 or cell.failures]
         shared = dict(cells[0].failures) if cells else {}
@@ -206,7 +206,7 @@ class TableResult:
         """The table people read: measured block, published block, notes."""
         lines = [f"### {self.title}", ""]
         footnotes: dict[str, int] = {}
-        everywhere = self._common_failures()
+        everywhere = self.common_failures()
         header = ["", *(column.heading for column in self.columns)]
         body = [
             [_markdown_name(row)]
