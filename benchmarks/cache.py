@@ -1,9 +1,9 @@
 """The content-addressed store: one file per work unit, named by the unit's content key.
 
-A file is written beside its place, synced and renamed: it is there complete, or not at all, whatever moment
-a run is killed at. Its first line is a JSON header with the size and sha256 of the rest, so that a damaged
-file is noticed when it is read, and computed again. Several runs on one file system may share a store:
-equal keys mean equal contents, and the last rename wins.
+A file is written beside its place, synced and renamed (an object store publishes it with one PUT): it is
+there complete, or not at all, whatever moment a run is killed at. Its first line is a JSON header with the
+size and sha256 of the rest, so that a damaged file is noticed when it is read, and computed again. Several
+runs and machines may share a store: equal keys mean equal contents, and the last one to publish wins.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 _FORMAT = 1
+_HEADER_BYTES = 512
+#: What `meta` reads at once: the meta of most units is smaller.
+_META_BYTES = 1 << 16
+#: Fewer keys than this are asked for one by one instead of listing a store.
+_FEW = 16
 
 
 class CorruptEntryError(RuntimeError):
@@ -74,37 +79,181 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+class Files(Protocol):
+    """Named byte strings below one place, each published whole or not at all.
+
+    Names are relative, with "/" between their parts. `FileNotFoundError` means that there is no such name.
+    """
+
+    location: str
+
+    def read(self, name: str) -> bytes:
+        """All bytes."""
+        ...
+
+    def head(self, name: str, length: int) -> tuple[bytes, int]:
+        """The first `length` bytes, and the size of the whole."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Publish `data` under `name`; what was there is replaced."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        ...
+
+    def names(self, folder: str) -> Iterator[str]:
+        """All published names below a folder, sorted."""
+        ...
+
+    def append(self, name: str, line: bytes) -> None:
+        """Add a line to a journal that several processes write."""
+        ...
+
+    def journal(self, name: str) -> bytes:
+        """All lines of a journal, in no particular order of writers; empty where there is none."""
+        ...
+
+    def flush(self) -> None:
+        """Publish lines that are still held back."""
+        ...
+
+    @property
+    def listing_tells_all(self) -> bool:
+        """Whether a listed name is known to be whole, so that asking for each of them can be saved."""
+        ...
+
+
+class LocalFiles:
+    """Files of a folder, on this machine or on a file system that several machines mount."""
+
+    #: A file system can cut a published file short (a full disk, a lost server); a header tells.
+    listing_tells_all = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def location(self) -> str:
+        return str(self.root.absolute())
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def head(self, name: str, length: int) -> tuple[bytes, int]:
+        with open(self.root / name, "rb", buffering=0) as file:
+            return file.read(length) or b"", os.fstat(file.fileno()).st_size
+
+    def write(self, name: str, data: bytes) -> None:
+        write_atomic(self.root / name, data)
+
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    def names(self, folder: str) -> Iterator[str]:
+        try:
+            entries = sorted(os.scandir(self.root / folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.is_dir():
+                yield from self.names(f"{folder}/{entry.name}")
+            elif not entry.name.startswith("."):
+                yield f"{folder}/{entry.name}"
+
+    def append(self, name: str, line: bytes) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.root / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line)  # one append: lines of several runs do not mix
+        finally:
+            os.close(handle)
+
+    def journal(self, name: str) -> bytes:
+        try:
+            return self.read(name)
+        except FileNotFoundError:
+            return b""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def open_files(root: str | Path) -> Files:
+    """The files at a folder or at a URL of an object store ("s3://bucket/prefix").
+
+    Raises:
+        ImportError: a URL, and fsspec (or its driver for that protocol) is not installed.
+    """
+    text = str(root)
+    if text.startswith("file://"):
+        return LocalFiles(Path(text.removeprefix("file://")))
+    if "://" not in text:
+        return LocalFiles(Path(root).expanduser())
+    from benchmarks.object_store import ObjectFiles
+
+    return ObjectFiles(text)
+
+
 class Store:
-    """Results by content key under one folder.
+    """Results by content key, in one folder or below one URL.
 
     Args:
-        root: the folder; default `cache_dir()/store`. It is made at the first write.
+        root: a folder, or a URL that fsspec opens ("s3://bucket/prefix"); default `cache_dir()/store`. A
+            folder is made at the first write.
+
+    Attributes:
+        location: absolute path or URL; `Store(location)` in another process opens the same store.
+
+    Raises:
+        ImportError: a URL, and the package that opens it is not installed.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root) if root is not None else cache_dir() / "store"
+        self.files = open_files(root if root is not None else cache_dir() / "store")
+        self.location = self.files.location
 
     def __repr__(self) -> str:
-        return f"Store({str(self.root)!r})"
+        return f"Store({self.location!r})"
+
+    @property
+    def root(self) -> Path:
+        """The folder.
+
+        Raises:
+            ValueError: the store is not a folder.
+        """
+        if not isinstance(self.files, LocalFiles):
+            raise ValueError(f"store {self.location!r} is not a folder")
+        return self.files.root
 
     def path(self, key: str) -> Path:
-        """Where the result of `key` is, or would be."""
-        return self.root / "objects" / key[:2] / key
+        """Where the result of `key` is, or would be, in a store that is a folder."""
+        return self.root / _name(key)
 
     def has(self, key: str) -> bool:
         """Whether a complete file is there. Its contents are verified when it is read."""
         try:
-            with open(self.path(key), "rb") as file:
-                header = _read_header(file.readline(4096))
-                return os.fstat(file.fileno()).st_size == header["offset"] + header["size"]
+            head, size = self.files.head(_name(key), _HEADER_BYTES)
+            header = _read_header(_first_line(head))
+            return size == header["offset"] + header["size"]
         except (FileNotFoundError, CorruptEntryError):
             return False
+
+    def has_many(self, keys: Collection[str]) -> set[str]:
+        """Those of `keys` that `has` would find, by listing: for thousands of keys, a few requests."""
+        wanted = set(keys)
+        if len(wanted) < _FEW:
+            return {key for key in wanted if self.has(key)}
+        there = wanted.intersection(self.keys())
+        return there if self.files.listing_tells_all else {key for key in there if self.has(key)}
 
     def put(self, key: str, result: Result) -> None:
         """Publish a result; an existing one is replaced."""
         body = _pack(result)
         head = {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
-        write_atomic(self.path(key), json.dumps(head, sort_keys=True).encode() + b"\n" + body)
+        self.files.write(_name(key), json.dumps(head, sort_keys=True).encode() + b"\n" + body)
 
     def get(self, key: str) -> Result:
         """Read and verify a result.
@@ -113,15 +262,14 @@ class Store:
             KeyError: there is none.
             CorruptEntryError: the file was damaged; it is removed, so that the unit runs again.
         """
-        path = self.path(key)
         try:
-            data = path.read_bytes()
+            data = self.files.read(_name(key))
         except FileNotFoundError:
             raise KeyError(f"no stored result {key}") from None
         try:
             return _unpack(data)
         except CorruptEntryError as error:
-            path.unlink(missing_ok=True)
+            self.delete(key)
             raise CorruptEntryError(f"stored result {key} is damaged ({error}); removed") from None
 
     def meta(self, key: str) -> dict[str, Any]:
@@ -130,54 +278,105 @@ class Store:
         Raises:
             KeyError: there is no complete file.
         """
-        if not self.has(key):
-            raise KeyError(f"no stored result {key}")
-        with open(self.path(key), "rb") as file:
-            file.readline()
-            length = int.from_bytes(file.read(8), "little")
-            try:
-                return dict(json.loads(file.read(length))["meta"])
-            except (ValueError, KeyError):
-                raise KeyError(f"stored result {key} is damaged") from None
+        try:
+            head, size = self.files.head(_name(key), _META_BYTES)
+            header = _read_header(_first_line(head))
+            if size != header["offset"] + header["size"]:
+                raise CorruptEntryError("cut short")
+            start = header["offset"] + 8
+            end = start + int.from_bytes(head[header["offset"] : start], "little")
+            if end > len(head):
+                head, _ = self.files.head(_name(key), end)
+            return dict(json.loads(head[start:end])["meta"])
+        except (FileNotFoundError, CorruptEntryError):
+            raise KeyError(f"no stored result {key}") from None
+        except (ValueError, KeyError):
+            raise KeyError(f"stored result {key} is damaged") from None
 
     def delete(self, key: str) -> None:
         """Forget a result, if there is one."""
-        self.path(key).unlink(missing_ok=True)
+        self.files.delete(_name(key))
 
     def keys(self) -> Iterator[str]:
         """All keys that have a file."""
-        for path in sorted((self.root / "objects").glob("??/*")):
-            if not path.name.startswith("."):
-                yield path.name
+        for name in self.files.names("objects"):
+            yield name.rpartition("/")[2]
+
+    # -- records of running jobs, for `m2l-bench status`: small JSON files that are replaced as jobs go on.
+
+    def put_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Publish a record; `name` is relative ("runs/paper/0-of-8.json")."""
+        self.files.write(name, json.dumps(record, sort_keys=True).encode())
+
+    def records(self, folder: str) -> dict[str, dict[str, Any]]:
+        """All records below a folder, by name; what is no JSON object is left out."""
+        found = {}
+        for name in self.files.names(folder):
+            try:
+                record = json.loads(self.files.read(name))
+            except (FileNotFoundError, ValueError):
+                continue
+            if isinstance(record, dict):
+                found[name] = record
+        return found
 
     # -- measured rates: how long work takes on this machine. They never enter a table file.
 
-    def add_rate(self, stage: str, name: str, amount: float, cpu_seconds: float) -> None:
-        """Record that `stage` of `name` took `cpu_seconds` for `amount` (seconds of audio)."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        record = {"stage": stage, "name": name, "amount": amount, "cpu_seconds": cpu_seconds}
-        line = (json.dumps(record, sort_keys=True) + "\n").encode()
-        handle = os.open(self.root / "rates.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line)  # one append: lines of several runs do not mix
-        finally:
-            os.close(handle)
+    def add_rate(
+        self,
+        stage: str,
+        name: str,
+        amount: float,
+        cpu_seconds: float,
+        *,
+        device: str = "cpu",
+        wall_seconds: float = 0.0,
+    ) -> None:
+        """Record what `stage` of `name` took for `amount` (seconds of audio).
 
-    def rates(self) -> dict[tuple[str, str], float]:
-        """CPU seconds per second of audio by (stage, name): the median of what was recorded."""
+        Args:
+            stage, name: of the unit.
+            amount: in seconds of audio.
+            cpu_seconds: CPU time of the process that ran it.
+            device: where its network ran.
+            wall_seconds: time by the clock, which is what counts on an accelerator.
+        """
+        record = {"stage": stage, "name": name, "amount": amount, "cpu_seconds": cpu_seconds}
+        if device != "cpu":
+            record |= {"device": device, "wall_seconds": wall_seconds}
+        self.files.append("rates.jsonl", (json.dumps(record, sort_keys=True) + "\n").encode())
+
+    def rates(self, device: str = "cpu") -> dict[tuple[str, str], float]:
+        """Seconds per second of audio by (stage, name): the median of what was recorded.
+
+        Args:
+            device: "cpu" gives CPU seconds; another one ("cuda" also stands for "cuda:1") seconds by the clock.
+        """
         seen: dict[tuple[str, str], list[float]] = {}
-        try:
-            lines = (self.root / "rates.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return {}
-        for line in lines:
+        seconds = "cpu_seconds" if device == "cpu" else "wall_seconds"
+        for line in self.files.journal("rates.jsonl").splitlines():
             try:
                 record = json.loads(line)
-                rate = float(record["cpu_seconds"]) / float(record["amount"])
-            except (ValueError, KeyError, ZeroDivisionError):
+                if str(record.get("device", "cpu")).partition(":")[0] != device.partition(":")[0]:
+                    continue
+                rate = float(record[seconds]) / float(record["amount"])
+                key = (str(record["stage"]), str(record["name"]))
+            except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
                 continue  # a line cut short by a kill
-            seen.setdefault((record["stage"], record["name"]), []).append(rate)
+            seen.setdefault(key, []).append(rate)
         return {name: float(np.median(values)) for name, values in seen.items()}
+
+    def flush(self) -> None:
+        """Publish rates that an object store holds back to save requests."""
+        self.files.flush()
+
+
+def _name(key: str) -> str:
+    return f"objects/{key[:2]}/{key}"
+
+
+def _first_line(data: bytes) -> bytes:
+    return data[: data.find(b"\n") + 1]
 
 
 def _pack(result: Result) -> bytes:
@@ -207,7 +406,7 @@ def _read_header(line: bytes) -> dict[str, Any]:
 
 
 def _unpack(data: bytes) -> Result:
-    header = _read_header(data[: data.find(b"\n") + 1])
+    header = _read_header(_first_line(data))
     body = memoryview(data)[header["offset"] :]
     if len(body) != header["size"]:
         raise CorruptEntryError(f"{len(body)} bytes instead of {header['size']}")

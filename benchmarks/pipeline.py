@@ -6,13 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
 from benchmarks.units import Done, Unit
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
+
+
+class Monitor(Protocol):
+    """Is told how a run goes, so that others can see it (`m2l-bench status`)."""
+
+    def begin(self, units: Sequence[Unit]) -> None:
+        """These units will run now, in some order."""
+        ...
+
+    def step(self, done: Done) -> None:
+        """One of them ended, or cannot run because one before it failed."""
+        ...
 
 
 @dataclass
@@ -27,6 +39,7 @@ class RunOptions:
         dry_run: compute nothing, count what would run.
         device: device for neural systems; results of devices differ in the last bits, so it is in the key.
         quiet: no progress on stderr.
+        monitor: is told how the run goes.
     """
 
     overwrite: str = "missing"
@@ -35,6 +48,7 @@ class RunOptions:
     dry_run: bool = False
     device: str = "cpu"
     quiet: bool = False
+    monitor: Monitor | None = None
 
     def __post_init__(self) -> None:
         if self.overwrite not in OVERWRITE:
@@ -104,7 +118,10 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
         index, count = options.shard
         todo = [[unit for unit in layer if unit.stage != "aggregate"] for layer in todo]
         todo = [[unit for unit in layer if unit.on_shard(index, count)] for layer in todo]
-    progress = Progress([unit for layer in todo for unit in layer], store, executor, quiet=options.quiet)
+    planned = [unit for layer in todo for unit in layer]
+    progress = Progress(planned, store, executor, quiet=options.quiet)
+    if options.monitor is not None:
+        options.monitor.begin(planned)
     for layer in todo:
         ready = []
         for unit in layer:
@@ -114,15 +131,27 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
                 continue
             cause = report.failed[broken.key]
             report.failed[unit.key] = replace(cause, key=unit.key, stage=unit.stage, name=unit.name)
-        for done in executor.run(ready, str(store.root.absolute())):
+            if options.monitor is not None:
+                options.monitor.step(report.failed[unit.key])
+        for done in executor.run(ready, store.location):
             progress.step(done)
+            if options.monitor is not None:
+                options.monitor.step(done)
             if done.error is not None:
                 report.failed[done.key] = done
                 continue
             report.computed += 1
             if done.amount > 0 and done.cpu_seconds > 0:
-                store.add_rate(done.stage, done.name, done.amount, done.cpu_seconds)
+                store.add_rate(
+                    done.stage,
+                    done.name,
+                    done.amount,
+                    done.cpu_seconds,
+                    device=done.device,
+                    wall_seconds=done.wall_seconds,
+                )
     progress.close()
+    store.flush()
     return report
 
 
@@ -135,7 +164,9 @@ def _missing(
     needed = set(targets)
     todo: list[list[Unit]] = []
     for layer in reversed(layers):
-        chosen = [unit for unit in layer if unit.key in needed and not store.has(unit.key)]
+        asked = [unit for unit in layer if unit.key in needed]
+        present = store.has_many([unit.key for unit in asked])
+        chosen = [unit for unit in asked if unit.key not in present]
         needed.update(item.key for unit in chosen for item in unit.inputs)
         todo.append(chosen)
     return todo[::-1]

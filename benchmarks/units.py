@@ -55,6 +55,11 @@ class Unit:
     amount: float = 0.0
     group: str = ""
 
+    @property
+    def device(self) -> str:
+        """Where its network runs ("cpu", "cuda", "cuda:1"); "cpu" for a unit without one."""
+        return str(self.spec.get("device") or "cpu")
+
     @cached_property
     def key(self) -> str:
         """Content key: sha256 over stage, target, spec, and the keys of the inputs."""
@@ -88,6 +93,8 @@ class Done:
     amount: float
     cpu_seconds: float = 0.0
     error: str | None = None
+    wall_seconds: float = 0.0
+    device: str = "cpu"
     details: str = field(default="", repr=False)
 
 
@@ -113,14 +120,23 @@ def execute(unit: Unit, root: str) -> Done:
 
     Only ``KeyboardInterrupt`` and ``SystemExit`` pass through.
     """
-    start = time.process_time()
+    start, clock = time.process_time(), time.perf_counter()
     try:
         with pinned_threads():
             compute(unit, Store(root))
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-        return Done(unit.key, unit.stage, unit.name, unit.amount, 0.0, message, traceback.format_exc())
-    return Done(unit.key, unit.stage, unit.name, unit.amount, time.process_time() - start)
+        details = traceback.format_exc()
+        return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details)
+    return Done(
+        unit.key,
+        unit.stage,
+        unit.name,
+        unit.amount,
+        cpu_seconds=time.process_time() - start,
+        wall_seconds=time.perf_counter() - clock,
+        device=unit.device,
+    )
 
 
 @contextmanager
