@@ -27,7 +27,12 @@ FORWARDED = {
         "what is installed, which weights and data are there, what is missing",
     ),
     "tables": ("benchmarks.cli_tables:tables_main", "measure what is missing and write tables and figures"),
+    "compare": ("benchmarks.cli_compare:main", "your autoencoder beside a suite's baselines"),
+    "export-clips": ("benchmarks.export_clips:main", "a suite's clips as WAV files, for systems that run elsewhere"),
+    "new-autoencoder": ("benchmarks.new_autoencoder:main", "write the template of an autoencoder and its test"),
     "run": ("benchmarks.cli_tables:run_main", "measure only (for shards of a cluster), write no tables"),
+    "gate": ("benchmarks.cli_gate:gate_main", "compare results with the pinned baseline, or pin them"),
+    "history": ("benchmarks.cli_history:history_main", "record results per commit and draw the trend"),
 }
 
 _KINDS = ("autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors")
@@ -123,7 +128,7 @@ def _guard(call: object) -> int:
     except ModuleNotFoundError as error:
         print(f"m2l-bench: {_missing_module(error)}", file=sys.stderr)
         return MISSING
-    except (FileNotFoundError, ImportError) as error:
+    except (FileNotFoundError, ImportError, ConnectionError) as error:
         print(f"m2l-bench: {error}", file=sys.stderr)
         return MISSING
 

@@ -1,0 +1,362 @@
+"""The gate: is a run worse than the pinned one, beyond tolerance and beyond chance?
+
+Every pinned cell (metric x system) is compared clip by clip with the same clips of the current run:
+
+  scores of pairs   paired bootstrap over clips of the mean difference
+  corpus distances  bootstrap draw k of both runs repeats the same clips, so their difference is a paired draw
+
+The standard error of the change comes from the bootstrap (x sqrt(n / (n - 1)), as it resamples the clips at
+hand), its one-sided p-value from Student's t with n - 1 degrees of freedom: Holm's correction needs p-values
+far below 1 / resamples. With equal runs the differences of clips are symmetric about 0, where the t test
+is exact or conservative. Holm's step-down correction over all cells bounds the probability of any false
+"worse" by `alpha`; the tolerance lowers it further.
+
+The numbers must come from the same clips: a cell, metric, system or clip that is gone is "missing", never
+"same". Nothing here loads a model or torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
+
+from benchmarks.gate_policy import ALPHA, POWER, Policy, policy_of
+from benchmarks.gate_record import CellRecord, Record
+from benchmarks.stats import N_RESAMPLES, resample_indices
+
+Values = npt.NDArray[np.float64]
+
+WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
+VERDICTS = (WORSE, MISSING, BETTER, SAME)
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one pinned cell.
+
+    Attributes:
+        metric, system: which cell.
+        title, digits: how the metric is shown.
+        higher_is_better: direction.
+        verdict: one of `VERDICTS`.
+        baseline, current: values as the tables give them.
+        n: clips compared.
+        change: current - baseline over the clips both have, on the metric's clamped scale.
+        low, high: its 95 % interval.
+        tolerance: what is let through.
+        detectable: smallest change that would be caught with probability `POWER`, given the spread of the
+            differences seen; NaN where nothing was compared.
+        p: one-sided p-value of the change in the bad direction after Holm's correction.
+        clips: (clip, its change, or its pull on a corpus distance), worst first.
+        collapsed: clips that lost more than the metric's limit for one clip.
+        reason: why it is missing, or what else to know.
+    """
+
+    metric: str
+    system: str
+    title: str
+    digits: int
+    higher_is_better: bool
+    verdict: str
+    baseline: float
+    current: float | None = None
+    n: int = 0
+    change: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    tolerance: float = math.nan
+    detectable: float = math.nan
+    p: float = math.nan
+    clips: tuple[tuple[str, float], ...] = ()
+    collapsed: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def harm(self) -> float:
+        """The change with its sign turned so that more is worse."""
+        return -self.change if self.higher_is_better else self.change
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Verdicts of all pinned cells, in the order of the table.
+
+    Attributes:
+        unpinned: (metric, system) measured now and not pinned.
+        notes: differences between the two runs that may explain a verdict.
+    """
+
+    suite: str
+    verdicts: tuple[Verdict, ...]
+    unpinned: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    alpha: float = ALPHA
+
+    def of(self, verdict: str) -> list[Verdict]:
+        """The cells with one verdict."""
+        return [item for item in self.verdicts if item.verdict == verdict]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cells by verdict."""
+        return {name: len(self.of(name)) for name in VERDICTS}
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """The change of a cell (`current - baseline`), its standard error, and the clips behind it."""
+
+    n: int
+    change: float
+    error: float
+    low: float
+    high: float
+    clips: tuple[tuple[str, float], ...] = ()
+
+
+def compare(
+    baseline: Record,
+    current: Record,
+    *,
+    tolerances: Mapping[str, float] | None = None,
+    alpha: float = ALPHA,
+    resamples: int = N_RESAMPLES,
+) -> GateReport:
+    """Judge every pinned cell.
+
+    Args:
+        baseline: what was pinned.
+        current: the run under test.
+        tolerances: absolute tolerances that replace those pinned with the baseline and the defaults.
+        alpha: bound on the probability of any false "worse".
+        resamples: bootstrap resamples for scores of pairs.
+
+    Raises:
+        ValueError: `alpha` is not between 0 and 0.5, or the baseline is of another suite.
+        PolicyError: a pinned metric is unknown.
+    """
+    if not 0.0 < alpha < 0.5:
+        raise ValueError(f"alpha={alpha}: must be between 0 and 0.5")
+    if baseline.suite != current.suite:
+        raise ValueError(f"the baseline is of suite {baseline.suite!r}, the results of {current.suite!r}")
+    limits = {**baseline.tolerances, **(tolerances or {})}
+    drafts: list[Verdict] = []
+    errors: list[float] = []
+    for metric, system in baseline.measured:
+        policy = policy_of(metric, limits)
+        pinned = baseline.cells[metric][system]
+        cell, problem = _find(baseline, current, metric, system)
+        evidence = None
+        if cell is not None:
+            evidence, gap = _evidence(pinned, cell, policy, (baseline, current), resamples)
+            problem = gap or problem
+        assert pinned.value is not None
+        facts = baseline.metrics[metric]
+        draft = Verdict(
+            metric,
+            system,
+            str(facts["title"]),
+            int(facts["digits"]),
+            policy.higher_is_better,
+            MISSING if problem else SAME,
+            pinned.value,
+            cell.value if cell else None,
+            tolerance=policy.tolerance(min(max(pinned.value, policy.floor), policy.ceiling)),
+            reason=problem,
+        )
+        if evidence is not None:
+            draft = _with_evidence(draft, evidence, policy)
+        drafts.append(draft)
+        errors.append(evidence.error if evidence else math.nan)
+    verdicts = _judge(drafts, errors, alpha)
+    pinned_cells = set(baseline.measured)
+    unpinned = tuple(item for item in current.measured if item not in pinned_cells)
+    return GateReport(current.suite, tuple(verdicts), unpinned, tuple(_notes(baseline, current)), alpha)
+
+
+def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[CellRecord | None, str]:
+    """The current cell, and what stands in the way of comparing it."""
+    if metric not in current.metrics:
+        return None, "the results have no such metric"
+    if system not in current.systems:
+        return None, "the results have no such system"
+    cell = current.cell(metric, system)
+    if cell is None or cell.value is None:
+        return None, f"not measured: {cell.reason or 'no value' if cell else 'no cell'}"
+    if baseline.clips_sha256 != current.clips_sha256:
+        return cell, "the audio of the suite is not the pinned one (other clips or other contents)"
+    return cell, ""
+
+
+def _evidence(
+    pinned: CellRecord,
+    cell: CellRecord,
+    policy: Policy,
+    records: tuple[Record, Record],
+    resamples: int,
+) -> tuple[_Evidence | None, str]:
+    """What the clips say, and why that is not the whole pinned set."""
+    gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
+    gap = ""
+    if gone:
+        why = next((cell.failures[clip] for clip in gone if clip in cell.failures), "")
+        shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
+        gap = f"{len(gone)} of {len(pinned.clip_ids)} clips are missing: {shown}{f' ({why})' if why else ''}"
+    if pinned.scores:
+        common = [clip for clip in pinned.scores if clip in cell.scores]
+        return (_pair_evidence(pinned, cell, common, policy, resamples) if common else None), gap
+    assert pinned.value is not None
+    assert cell.value is not None
+    if not pinned.draws:  # a distance without an interval: judged by its tolerance alone
+        change = cell.value - pinned.value
+        return _Evidence(len(pinned.clips), change, math.nan, math.nan, math.nan), gap
+    before, now = records
+    if not cell.draws:
+        return None, gap or f"no bootstrap draws for {cell.value:g} beside the table"
+    if cell.clips != pinned.clips:
+        return None, gap or f"measured on {len(cell.clips)} clips, {len(pinned.clips)} are pinned"
+    if (before.seed, len(pinned.draws)) != (now.seed, len(cell.draws)):
+        return None, (
+            f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
+            f"seed {before.seed}"
+        )
+    return _corpus_evidence(pinned, cell, now.seed), gap
+
+
+def _pair_evidence(
+    pinned: CellRecord, cell: CellRecord, common: Sequence[str], policy: Policy, resamples: int
+) -> _Evidence:
+    """Mean difference over the common clips, on the clamped scale."""
+    pair = (np.array([scores[clip] for clip in common]) for scores in (pinned.scores, cell.scores))
+    before, now = (np.clip(values, policy.floor, policy.ceiling) for values in pair)
+    shifts = now - before
+    order = np.argsort(shifts if policy.higher_is_better else -shifts, kind="stable")
+    clips = tuple((common[i], float(shifts[i])) for i in order)
+    n, change = len(shifts), float(shifts.mean())
+    if n < 2:
+        return _Evidence(n, change, math.nan, math.nan, math.nan, clips)
+    means = _bootstrap_weights(n, resamples) @ shifts
+    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return _Evidence(n, change, _spread(means, n), float(low), float(high), clips)
+
+
+def _corpus_evidence(pinned: CellRecord, cell: CellRecord, seed: int) -> _Evidence:
+    """Change of a distance, draw by draw; a clip's pull is its covariance with the change over the draws.
+
+    That covariance is the infinitesimal jackknife's estimate of a clip's influence (Efron 2014).
+    """
+    assert pinned.value is not None
+    assert cell.value is not None
+    n, change = len(pinned.clips), cell.value - pinned.value
+    shifts = np.array(cell.draws) - np.array(pinned.draws)
+    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
+    high, low = 2 * change - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    counts = _counts(resample_indices(n, len(shifts), seed), n)
+    pull = (counts - 1.0).T @ (shifts - shifts.mean()) / len(shifts)
+    clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
+    return _Evidence(n, change, _spread(shifts, n), float(low), float(high), clips)
+
+
+def _spread(draws: Values, n: int) -> float:
+    """Standard error from bootstrap draws over n clips; rounding of equal draws counts as none."""
+    error = float(np.std(draws, ddof=1)) * math.sqrt(n / (n - 1))
+    return error if error > 1e-12 * float(np.abs(draws).max(initial=0.0)) else 0.0
+
+
+@lru_cache(maxsize=4)
+def _bootstrap_weights(n: int, resamples: int) -> Values:
+    """(resamples, n) shares of the clips in each resample; rows sum to 1."""
+    return _counts(resample_indices(n, resamples, 0), n) / n
+
+
+def _counts(indices: npt.NDArray[np.int64], n: int) -> Values:
+    counts = np.zeros((len(indices), n))
+    np.add.at(counts, (np.arange(len(indices))[:, None], indices), 1.0)
+    return counts
+
+
+def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdict:
+    sign = -1.0 if policy.higher_is_better else 1.0
+    collapsed: tuple[str, ...] = ()
+    if policy.collapse is not None:
+        collapsed = tuple(clip for clip, shift in evidence.clips if sign * shift > policy.collapse)
+    return replace(
+        draft,
+        n=evidence.n,
+        change=evidence.change,
+        low=evidence.low,
+        high=evidence.high,
+        clips=evidence.clips,
+        collapsed=collapsed,
+    )
+
+
+def _judge(drafts: Sequence[Verdict], errors: Sequence[float], alpha: float) -> list[Verdict]:
+    """Holm's correction over all cells that could be compared, then a verdict for each."""
+    tested = [i for i, draft in enumerate(drafts) if not math.isnan(draft.change)]
+    worse = holm([_p_value(drafts[i].harm, errors[i], drafts[i].n) for i in tested])
+    better = holm([_p_value(-drafts[i].harm, errors[i], drafts[i].n) for i in tested])
+    verdicts = list(drafts)
+    for position, i in enumerate(tested):
+        draft = replace(drafts[i], p=worse[position])
+        detectable = minimum_detectable(errors[i], draft.n, draft.tolerance, len(tested), alpha)
+        draft = replace(draft, detectable=detectable)
+        if (draft.p < alpha and draft.harm > draft.tolerance) or draft.collapsed:
+            draft = replace(draft, verdict=WORSE)
+        elif draft.verdict == SAME and better[position] < alpha and -draft.harm > draft.tolerance:
+            draft = replace(draft, verdict=BETTER)
+        elif draft.verdict == SAME and draft.harm > draft.tolerance:
+            draft = replace(draft, reason="beyond the tolerance, but within chance")
+        verdicts[i] = draft
+    return verdicts
+
+
+def _p_value(harm: float, error: float, n: int) -> float:
+    """P(a change this bad or worse | no change); without an error, the change itself decides."""
+    if math.isnan(error) or error == 0.0 or n < 2:
+        return 0.0 if harm > 0.0 else 1.0
+    return float(stdtr(n - 1, -harm / error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979): family-wise error without assumptions."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return [float(value) for value in adjusted]
+
+
+def minimum_detectable(error: float, n: int, tolerance: float, cells: int, alpha: float) -> float:
+    """The smallest true change that gets the verdict "worse" with probability `POWER`.
+
+    It has to pass both hurdles: the tolerance, and the strictest step of Holm's correction.
+    """
+    if math.isnan(error) or n < 2:
+        return tolerance
+    critical = -float(stdtrit(n - 1, alpha / max(cells, 1)))
+    power = float(stdtrit(n - 1, POWER))
+    return max(tolerance, critical * error) + power * error
+
+
+def _notes(baseline: Record, current: Record) -> list[str]:
+    """What differs between the runs and may explain a verdict."""
+    found = []
+    for name, facts in baseline.systems.items():
+        before, now = facts.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
+        if now and before != now:
+            found.append(f"{name}: weights {str(before or 'none')[:12]} -> {str(now)[:12]}")
+    before_libraries = dict(baseline.about.get("libraries", {}))
+    for name, version in dict(current.about.get("libraries", {})).items():
+        if before_libraries.get(name) != version:
+            found.append(f"{name} {before_libraries.get(name, 'absent')} -> {version}")
+    return found

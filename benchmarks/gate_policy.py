@@ -1,0 +1,102 @@
+"""What the gate takes for a real change, metric by metric: direction, tolerance, limits.
+
+A tolerance has two jobs. It absorbs what another machine, thread count or library version does to the last
+bits of a neural system (a re-run on the same machine gives the same bits), and it says what is too small to
+matter. A change counts only when it is both beyond the tolerance and not explained by chance.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+#: Probability, over all cells together, of calling a run worse that is not (Holm).
+ALPHA = 0.005
+#: Probability of catching a change of the stated minimum detectable effect.
+POWER = 0.95
+
+
+class PolicyError(ValueError):
+    """A tolerance that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How one metric is judged.
+
+    Attributes:
+        higher_is_better: direction.
+        absolute: changes of the mean (or corpus value) up to this size never count, in the metric's unit.
+        relative: the same as a share of the baseline's value; the larger of the two holds.
+        floor, ceiling: scores of clips are clamped to this range before they are compared.
+        collapse: a single clip that loses more than this is a regression whatever the mean says.
+    """
+
+    higher_is_better: bool
+    absolute: float
+    relative: float = 0.0
+    floor: float = float("-inf")
+    ceiling: float = float("inf")
+    collapse: float | None = None
+
+    def tolerance(self, baseline: float) -> float:
+        """The change of the mean that is let through, for a baseline value."""
+        return max(self.absolute, self.relative * abs(baseline))
+
+
+#: By metric, or by a corpus distance's name before the colon.
+#: SI-SDR: unrelated audio of some seconds scores about -40 dB by chance, where a last bit moves the score
+#: by whole decibels; and float32 audio cannot be told from its original above 100 dB (identity has +inf).
+#: Distances: 0.001 is the last digit that tables show.
+POLICIES: dict[str, Policy] = {
+    "si_sdr": Policy(True, absolute=0.1, floor=-40.0, ceiling=100.0, collapse=10.0),
+    "visqol": Policy(True, absolute=0.02, floor=1.0, ceiling=5.0, collapse=1.0),
+    "fad": Policy(False, absolute=1e-3, relative=0.02),
+    "fad_inf": Policy(False, absolute=1e-3, relative=0.05),
+    "kad": Policy(False, absolute=1e-3, relative=0.02),
+}
+
+
+def policy_of(metric: str, tolerances: Mapping[str, float] | None = None) -> Policy:
+    """The policy of a metric, with the user's absolute tolerance where one is given.
+
+    Args:
+        metric: "si_sdr", "visqol", "fad:vggish", ...
+        tolerances: absolute tolerances that replace absolute and relative ones, by metric or by the part
+            before the colon; the exact name wins.
+
+    Raises:
+        PolicyError: the metric is unknown.
+    """
+    family = metric.partition(":")[0]
+    if family not in POLICIES:
+        raise PolicyError(f"no policy for metric {metric!r}; known: {', '.join(POLICIES)}")
+    policy = POLICIES[family]
+    for name in (metric, family):
+        if tolerances and name in tolerances:
+            return replace(policy, absolute=tolerances[name], relative=0.0)
+    return policy
+
+
+def parse_tolerance(text: str) -> tuple[str, float]:
+    """Parse `METRIC=VALUE`.
+
+    Raises:
+        PolicyError: not of that form, an unknown metric, or a value that is negative or not finite.
+    """
+    name, equals, number = text.rpartition("=")
+    family = name.partition(":")[0]
+    if not equals:
+        raise PolicyError(f"tolerance {text!r} is not METRIC=VALUE")
+    if family not in POLICIES:
+        near = difflib.get_close_matches(family, POLICIES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(POLICIES)}"
+        raise PolicyError(f"tolerance {text!r}: no metric {name!r}; {hint}")
+    try:
+        value = float(number)
+    except ValueError:
+        raise PolicyError(f"tolerance {text!r}: {number!r} is not a number") from None
+    if not 0.0 <= value < float("inf"):
+        raise PolicyError(f"tolerance {text!r}: must be finite and at least 0")
+    return name, value
