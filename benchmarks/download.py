@@ -3,10 +3,16 @@
 A download is written to NAME.part beside its destination, with NAME.part.json saying what it is a part
 of. Interrupted, it goes on from there on the next call, if the server can and the file is still the same
 one (strong ETag); otherwise it starts again. Only a complete file with the right checksum gets its name.
+
+Where no checksum is known beforehand, one that the server states (`Content-MD5`, as blob stores do) is held
+to. A server that trickles is dropped and asked for the rest again; one that is busy is given the time it asks
+for (`Retry-After`).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import email.message
 import errno
@@ -24,6 +30,8 @@ from pathlib import Path
 from typing import IO, Any
 
 _BLOCK = 1 << 18
+_LONGEST_PAUSE = 300.0
+_PROGRESS = 1 << 20
 _OFFLINE = ("M2L_OFFLINE", "HF_HUB_OFFLINE")
 
 
@@ -54,6 +62,19 @@ class Expected:
     check: Callable[[Path], None] | None = None
 
 
+@dataclass(frozen=True)
+class Patience:
+    """When a connection that does send something is given up as too slow, and asked for the rest again.
+
+    Attributes:
+        seconds: Length of the window that is looked at.
+        bytes_per_second: What has to arrive in it on average.
+    """
+
+    seconds: float = 60.0
+    bytes_per_second: float = 1000.0
+
+
 def offline() -> str | None:
     """Name of the environment variable that forbids downloads, if one is set."""
     return next(
@@ -70,6 +91,7 @@ def download(
     retries: int = 4,
     timeout: float = 30.0,
     pause: Callable[[float], None] = time.sleep,
+    patience: Patience | None = None,
 ) -> Path:
     """Download a file.
 
@@ -78,9 +100,10 @@ def download(
         dest: Where it goes; its folder is made.
         expected: Size and digest to hold it to.
         progress: Called with the bytes received so far and the total (None: unknown).
-        retries: How often a broken connection or a busy server (5xx, 429) is tried again.
+        retries: How often in a row a broken connection or a busy server (5xx, 429) is tried again.
         timeout: Of the connection, in seconds.
         pause: Waits between attempts.
+        patience: What counts as too slow; None for the default.
 
     Returns:
         `dest`.
@@ -96,18 +119,55 @@ def download(
     dest.parent.mkdir(parents=True, exist_ok=True)
     part = dest.with_name(f"{dest.name}.part")
     with _only_one(part):
-        for attempt in range(retries + 1):
-            try:
-                _receive(url, part, expected, progress, timeout)
-                break
-            except (OSError, http.client.HTTPException) as error:
-                if failure := _fatal(error, url, part, last=attempt == retries, again=attempt > 0):
-                    raise failure from error
-            pause(min(2.0**attempt, 30.0))
-        _verify(url, part, expected)
+        stitched = _all_of_it(url, part, expected, progress, retries, timeout, pause, patience or Patience())
+        try:
+            _verify(url, part, expected)
+        except ChecksumError:
+            if not stitched:
+                raise
+            # What was kept from before may have been damaged on this disk: once more, from the start.
+            _all_of_it(url, part, expected, progress, retries, timeout, pause, patience or Patience())
+            _verify(url, part, expected)
         os.replace(part, dest)
         _state_of(part).unlink(missing_ok=True)
     return dest
+
+
+def _all_of_it(
+    url: str,
+    part: Path,
+    expected: Expected,
+    progress: Callable[[int, int | None], None] | None,
+    retries: int,
+    timeout: float,
+    pause: Callable[[float], None],
+    patience: Patience,
+) -> bool:
+    """Receive until the partial file is complete; returns whether some of it was there before."""
+    had_some = _size(part) > 0
+    attempt = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(url, part, expected, progress, timeout, patience)
+            return had_some
+        except (OSError, http.client.HTTPException) as error:
+            asked = _retry_after(error)
+            if failure := _fatal(error, url, part, last=attempt >= retries, again=attempt > 0):
+                raise failure from error
+        pause(min(max(2.0**attempt, asked), _LONGEST_PAUSE) if asked else min(2.0**attempt, 30.0))
+        # A transfer of hundreds of GB breaks more often than `retries`: only failures in a row count.
+        attempt = 0 if _size(part) >= before + _PROGRESS else attempt + 1
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _retry_after(error: Exception) -> float:
+    """Seconds that a busy server asks to wait; 0 where it says nothing, or a date."""
+    value = error.headers.get("Retry-After") if isinstance(error, urllib.error.HTTPError) else None
+    return float(value) if value and value.strip().isdigit() else 0.0
 
 
 def _fatal(error: Exception, url: str, part: Path, *, last: bool, again: bool) -> FetchError | None:
@@ -124,8 +184,7 @@ def _fatal(error: Exception, url: str, part: Path, *, last: bool, again: bool) -
         return FetchError(f"{part}: {error.strerror}")
     if not last:
         return None
-    kept = part.stat().st_size if part.exists() else 0
-    return FetchError(f"{url}: {error}; {kept} bytes are kept, run again to go on")
+    return FetchError(f"{url}: {error}; {_size(part)} bytes are kept, run again to go on")
 
 
 @contextlib.contextmanager
@@ -178,6 +237,7 @@ def _receive(
     expected: Expected,
     progress: Callable[[int, int | None], None] | None,
     timeout: float,
+    patience: Patience,
 ) -> None:
     """Append what is missing to the partial file; raises OSError if the connection ends early."""
     have, etag = _resume_point(url, part, expected)
@@ -208,14 +268,33 @@ def _receive(
         total = have + int(length) if length and length.isdigit() else None
         _check_room(part, total, have)
         tag = response.headers.get("ETag", "")
-        state = {"url": url, "digest": expected.digest, "etag": tag if tag.startswith('"') else None}
+        state = {
+            "url": url,
+            "digest": expected.digest,
+            "etag": tag if tag.startswith('"') else None,
+            "stated": _stated_digest(response.headers, whole=not resumed),
+        }
         if not resumed:
             part.unlink(missing_ok=True)  # never a new state beside an old part
         _state_of(part).write_text(json.dumps(state), encoding="utf-8")
         with open(part, "ab") as file:
-            have = _copy(response, file, have, total, progress)
+            have = _copy(response, file, have, total, progress, patience)
     if total is not None and have < total:
         raise ConnectionError(f"connection closed after {have} of {total} bytes")
+
+
+def _stated_digest(headers: email.message.Message, *, whole: bool) -> str | None:
+    """Digest of the whole file as the server states it, if it does.
+
+    `Content-MD5` (RFC 1864) is that of the body sent, so it counts for a whole file only; Azure's blob
+    store repeats that of the whole file in a header of its own with every part.
+    """
+    value = headers.get("x-ms-blob-content-md5") or (headers.get("Content-MD5") if whole else None)
+    try:
+        digest = base64.b64decode(value or "", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return f"md5:{digest.hex()}" if len(digest) == 16 else None
 
 
 def _range_start(headers: email.message.Message) -> int:
@@ -236,14 +315,22 @@ def _copy(
     have: int,
     total: int | None,
     progress: Callable[[int, int | None], None] | None,
+    patience: Patience,
 ) -> int:
     if progress:
         progress(have, total)
-    while block := source.read(_BLOCK):
+    since, at_start = time.monotonic(), have
+    # `read1` returns what has arrived: `read` would wait for a whole block from a server that trickles.
+    while block := source.read1(_BLOCK):
         file.write(block)
         have += len(block)
         if progress:
             progress(have, total)
+        if (elapsed := time.monotonic() - since) >= patience.seconds:
+            if have - at_start < patience.bytes_per_second * elapsed:
+                file.flush()
+                raise ConnectionError(f"only {have - at_start} bytes in {elapsed:.0f} s")
+            since, at_start = time.monotonic(), have
     file.flush()
     os.fsync(file.fileno())
     return have
@@ -279,7 +366,19 @@ def mismatch(path: Path, expected: Expected) -> str | None:
 def _verify(url: str, part: Path, expected: Expected) -> None:
     if not part.exists():  # an empty file on the server
         part.touch()
-    if reason := mismatch(part, expected):
+    reason = mismatch(part, expected)
+    if reason is None and expected.digest is None and (stated := _stated_before(part)):
+        reason = mismatch(part, Expected(digest=stated))
+    if reason:
         part.unlink()
         _state_of(part).unlink(missing_ok=True)
         raise ChecksumError(f"{url}: {reason}; the download was deleted")
+
+
+def _stated_before(part: Path) -> str | None:
+    """Digest that the server stated with the file, from the state beside the partial file."""
+    try:
+        value = json.loads(_state_of(part).read_text(encoding="utf-8")).get("stated")
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, str) else None
