@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
 from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label, system_code
 from benchmarks.datasets import Clip, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.pipeline import RunOptions
@@ -18,7 +19,7 @@ from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.units import Unit
-from benchmarks.weights import has_weight, weight_digest
+from benchmarks.weights import WeightsCorruptError, has_weight, weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
 STAGE_VERSIONS = {"load": 1, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
@@ -38,9 +39,10 @@ class SystemRow:
 
     @property
     def label(self) -> str:
-        """Name with the number of steps, where that is not the system's default."""
+        """Label (or name) with the number of steps, where that is not the system's default."""
         default = self.spec.n_steps if self.spec else None
-        return self.name if self.n_steps in (None, default) else f"{self.name}@{self.n_steps}"
+        label = label_of(self.name)
+        return label if self.n_steps in (None, default) else f"{label}@{self.n_steps}"
 
 
 class Planner:
@@ -123,16 +125,23 @@ class Planner:
 
         Raises:
             UnknownNameError: no such system.
-            ValueError: a wrong option.
+            SuiteError: a wrong option, or a class that is no autoencoder.
         """
         try:
             if accepts_device(name):
                 system_options.setdefault("device", self.options.device)
-            spec = create_autoencoder(name, **system_options).spec
+            system = create_autoencoder(name, **system_options)
+            spec = system.spec
         except (FileNotFoundError, ImportError) as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except WeightsCorruptError as error:
+            return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except UnknownNameError:
+            raise
         except TypeError as error:
             raise SuiteError(f"options of system {name!r}: {error}") from error
+        except ValueError as error:
+            raise SuiteError(f"system {label_of(name)!r}: {error}") from error
         steps = None if spec.n_steps is None else (n_steps or spec.n_steps)
         row = SystemRow(name, spec, n_steps=steps)
         identity = {
@@ -142,7 +151,7 @@ class Planner:
                 "version": spec.version,
                 "options": spec.options,
                 "weights": spec.weights_digest,
-                "code": code_digest(_module_of(name)),
+                "code": _system_code(name),
             },
             "n_steps": steps,
             "seed": self.suite.seed,
@@ -162,7 +171,12 @@ class Planner:
             )
             for load in self.load_units
         )
-        return SystemRow(name, spec, n_steps=steps, units=units)
+        row = SystemRow(name, spec, n_steps=steps, units=units)
+        if split_label(name)[1].startswith("external:"):
+            from benchmarks.external_units import with_files
+
+            return with_files(row, system)  # type: ignore[arg-type]
+        return row
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
         """The unit of one cell, or the reason why it cannot be measured."""
@@ -291,19 +305,19 @@ def _expand(value: Any) -> Any:
 
 def accepts_device(name: str) -> bool:
     """Whether a system can be told where to run."""
-    head, colon, _ = name.partition(":")
-    target = name if colon else AUTOENCODERS.target(name)
-    if colon and head == "music2latent":
-        return True
-    return "device" in inspect.signature(load_target(target)).parameters
+    _, target = split_label(name)
+    kind, colon, _ = target.partition(":")
+    if colon and kind in KINDS:
+        factory = load_target(KINDS[kind][0])
+    else:
+        factory = import_own(target) if colon else AUTOENCODERS.load(target)
+    return "device" in inspect.signature(factory).parameters
 
 
-def _module_of(name: str) -> str:
-    """The module that implements a system."""
-    head, colon, _ = name.partition(":")
-    if not colon:
-        return AUTOENCODERS.target(name).partition(":")[0]
-    return "benchmarks.autoencoders.music2latent" if head == "music2latent" else head
+def _system_code(name: str) -> str:
+    """Digest of the code that implements a system."""
+    target = split_label(name)[1]
+    return system_code(name, None if ":" in target else AUTOENCODERS.target(target))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
+from benchmarks.autoencoders.names import KINDS, import_own, split_label
 from benchmarks.registry import Registry, load_target
 
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]
@@ -28,20 +29,27 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
     """The system called `name`.
 
     Args:
-        name: a registered name, `music2latent:PATH` for a checkpoint of your own, or `module:Class`.
+        name: a registered name, `music2latent:PATH` for a checkpoint of your own, `external:DIR` for a folder of
+            reconstructions, `external-command:TEMPLATE` for a program, `module:Class` or `FILE.py:Class` for a
+            class of your own; each may have `LABEL=` in front.
         **options: passed to the adapter.
 
     Raises:
         UnknownNameError: no such name; the message gives the nearest.
         FileNotFoundError: its weights are not there; the message gives the command that gets them.
         ImportError: an optional package is missing.
+        AutoencoderError: a class of your own lacks something.
     """
-    head, colon, argument = name.partition(":")
-    if not colon:
-        return AUTOENCODERS.create(name, **options)
-    if head == "music2latent":
-        return load_target("benchmarks.autoencoders.music2latent:Checkpoint")(path=argument, **options)
-    return load_target(name)(**options)
+    label, target = split_label(name)
+    kind, colon, argument = target.partition(":")
+    if colon and kind in KINDS:
+        factory, parameter = KINDS[kind]
+        named = {} if label is None else {"name": label}
+        return load_target(factory)(**{parameter: argument}, **named, **options)  # type: ignore[no-any-return]
+    from benchmarks.autoencoders.adapted import complete
+
+    factory = import_own(target) if colon else AUTOENCODERS.load(target)
+    return complete(factory(**options), target, label)
 
 
 def list_autoencoders() -> list[str]:

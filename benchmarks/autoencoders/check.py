@@ -1,0 +1,103 @@
+"""The contract of an autoencoder as one function, for the tests of anyone's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.autoencoders.base import Autoencoder
+from m2l.audio import as_channels_first
+
+
+class ContractError(AssertionError):
+    """What a system does that the benchmark cannot use; the message says what and for which input."""
+
+
+def check_autoencoder(
+    system: str | Autoencoder, *, seconds: float = 1.5, max_delay: float | None = 0.001, **options: Any
+) -> dict[str, Any]:
+    """Run a system on mono and stereo clips at several rates and hold it to the protocol.
+
+    Checked: exactly the input's shape, float samples that are finite, the input unchanged, the same output for the same
+    seed, and (for systems that keep the waveform's phase) no delay.
+
+    Args:
+        system: a system, or its name as `create_autoencoder` takes it.
+        seconds: length of the clips.
+        max_delay: seconds by which the output may be shifted; None does not look. It is looked at only where output
+            and input correlate, so a system that makes up its own phase passes.
+        **options: of the adapter, when `system` is a name.
+
+    Returns:
+        What was found: `delay` in seconds (None: not measurable), `correlation`, `si_sdr` of the mono clip.
+
+    Raises:
+        ContractError: the first broken promise.
+    """
+    if isinstance(system, str):
+        from benchmarks.autoencoders import create_autoencoder
+
+        system = create_autoencoder(system, **options)
+    rates = dict.fromkeys((system.spec.sample_rate or 44_100, 44_100, 48_000, 22_050))
+    for rate in rates:
+        for channels in (1, 2):
+            _check_clip(system, _notes(channels, seconds, rate), rate)
+    rate = system.spec.sample_rate or 44_100
+    clip = _notes(1, seconds, rate)
+    output = system.reconstruct(clip, rate, seed=0)
+    delay, correlation = _delay(output[0], clip[0], rate)
+    if max_delay is not None and delay is not None and abs(delay) > max_delay:
+        raise ContractError(
+            f"the output comes {delay * rate:.0f} samples {'late' if delay > 0 else 'early'} (at {rate} Hz): "
+            "cut the delay in decode, or SI-SDR measures nothing else"
+        )
+    return {"delay": delay, "correlation": correlation, "si_sdr": _si_sdr(output[0], clip[0])}
+
+
+def _check_clip(system: Autoencoder, clip: np.ndarray, rate: int) -> None:
+    what = f"for {clip.shape[0]} channels of {clip.shape[1]} samples at {rate} Hz"
+    given = clip.copy()
+    output = system.reconstruct(given, rate, seed=1)
+    if np.shape(output) != clip.shape:
+        raise ContractError(f"output has shape {np.shape(output)} {what}")
+    if not np.isfinite(np.asarray(output)).all():
+        raise ContractError(f"output is not finite {what}")
+    as_channels_first(output)  # refuses what is no audio, such as samples of unknown scale
+    if not np.array_equal(given, clip):
+        raise ContractError(f"the input was changed {what}: work on a copy")
+    if not np.array_equal(output, system.reconstruct(clip.copy(), rate, seed=1)):
+        raise ContractError(f"two runs with one seed differ {what}: draw all noise from `seed`")
+
+
+def _notes(channels: int, seconds: float, rate: int) -> np.ndarray:
+    """Decaying harmonic notes over a little noise, with an odd number of samples."""
+    rng = np.random.default_rng(0)
+    samples = round(seconds * rate) | 1
+    time = np.arange(samples) / rate
+    out = 0.002 * rng.standard_normal((channels, samples))
+    for start in np.arange(0.05, seconds, 0.2):
+        pitch = 110 * 2 ** (int(rng.integers(0, 24)) / 12)
+        age = np.clip(time - start, 0, None)
+        note = sum(np.sin(2 * np.pi * pitch * k * age) / k for k in range(1, 6)) * np.exp(-8 * age)
+        out += 0.1 * rng.uniform(0.5, 1, (channels, 1)) * note
+    return out.astype(np.float32)
+
+
+def _delay(output: np.ndarray, clip: np.ndarray, rate: int) -> tuple[float | None, float]:
+    """Delay of the output in seconds, by the peak of the cross-correlation; None where that is below 0.5."""
+    n = 2 * len(clip)
+    x, y = clip.astype(np.float64), output.astype(np.float64)
+    energy = float(np.sqrt((x @ x) * (y @ y)))
+    if energy == 0:
+        return None, 0.0
+    correlation = np.fft.irfft(np.fft.rfft(y, n) * np.conj(np.fft.rfft(x, n)), n) / energy
+    peak = int(np.argmax(correlation))
+    height = float(correlation[peak])
+    return ((peak if peak < n // 2 else peak - n) / rate if height > 0.5 else None), height
+
+
+def _si_sdr(output: np.ndarray, clip: np.ndarray) -> float:
+    from benchmarks.metrics.si_sdr import si_sdr_detailed
+
+    return float(si_sdr_detailed(output[None], clip[None]).value)
