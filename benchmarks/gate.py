@@ -3,7 +3,9 @@
 Every pinned cell (metric x system) is compared clip by clip with the same clips of the current run:
 
   scores of pairs   paired bootstrap over clips of the mean difference
-  corpus distances  bootstrap draw k of both runs repeats the same clips, so their difference is a paired draw
+  corpus distances  bootstrap draw k of both runs repeats the same clips, so their difference is a paired
+                    draw; taken of log(distance + tolerance), since a distance is a sum of squares: a fault in
+                    half of the clips makes it many times larger and as much more uncertain
 
 The standard error of the change comes from the bootstrap (x sqrt(n / (n - 1)), as it resamples the clips at
 hand), its one-sided p-value from Student's t with n - 1 degrees of freedom: Holm's correction needs p-values
@@ -111,14 +113,31 @@ class GateReport:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """The change of a cell (`current - baseline`), its standard error, and the clips behind it."""
+    """The change of a cell (`current - baseline`) with its 95 % interval, and the clips behind it.
+
+    `effect` and `error` are the change and its standard error on the scale of the test: the metric's own, or,
+    with an `offset`, log(value + offset), where `start` is the baseline's value.
+    """
 
     n: int
     change: float
+    effect: float
     error: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
     clips: tuple[tuple[str, float], ...] = ()
+    start: float = 0.0
+    offset: float | None = None
+
+    def on_scale(self, change: float) -> float:
+        """A change of the metric as an effect on the scale of the test."""
+        if self.offset is None:
+            return change
+        return math.log((self.start + change + self.offset) / (self.start + self.offset))
+
+    def from_scale(self, effect: float) -> float:
+        """The inverse of `on_scale`."""
+        return effect if self.offset is None else (self.start + self.offset) * math.expm1(effect)
 
 
 def compare(
@@ -148,7 +167,7 @@ def compare(
         raise ValueError(f"the baseline is of suite {baseline.suite!r}, the results of {current.suite!r}")
     limits = {**baseline.tolerances, **(tolerances or {})}
     drafts: list[Verdict] = []
-    errors: list[float] = []
+    found: list[_Evidence | None] = []
     for metric, system in baseline.measured:
         policy = policy_of(metric, limits)
         pinned = baseline.cells[metric][system]
@@ -174,8 +193,8 @@ def compare(
         if evidence is not None:
             draft = _with_evidence(draft, evidence, policy)
         drafts.append(draft)
-        errors.append(evidence.error if evidence else math.nan)
-    verdicts = _judge(drafts, errors, alpha)
+        found.append(evidence)
+    verdicts = _judge(drafts, found, alpha)
     pinned_cells = set(baseline.measured)
     unpinned = tuple(item for item in current.measured if item not in pinned_cells)
     return GateReport(current.suite, tuple(verdicts), unpinned, tuple(_notes(baseline, current)), alpha)
@@ -203,6 +222,8 @@ def _evidence(
     resamples: int,
 ) -> tuple[_Evidence | None, str]:
     """What the clips say, and why that is not the whole pinned set."""
+    if pinned.draws and not cell.draws:
+        return None, "no bootstrap draws: table2.draws.json is not there, or of another run"
     gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
     gap = ""
     if gone:
@@ -216,10 +237,8 @@ def _evidence(
     assert cell.value is not None
     if not pinned.draws:  # a distance without an interval: judged by its tolerance alone
         change = cell.value - pinned.value
-        return _Evidence(len(pinned.clips), change, math.nan, math.nan, math.nan), gap
+        return _Evidence(len(pinned.clips), change, change, math.nan), gap
     before, now = records
-    if not cell.draws:
-        return None, gap or f"no bootstrap draws for {cell.value:g} beside the table"
     if cell.clips != pinned.clips:
         return None, gap or f"measured on {len(cell.clips)} clips, {len(pinned.clips)} are pinned"
     if (before.seed, len(pinned.draws)) != (now.seed, len(cell.draws)):
@@ -227,7 +246,7 @@ def _evidence(
             f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
             f"seed {before.seed}"
         )
-    return _corpus_evidence(pinned, cell, now.seed), gap
+    return _corpus_evidence(pinned, cell, policy.tolerance(pinned.value), now.seed), gap
 
 
 def _pair_evidence(
@@ -241,27 +260,33 @@ def _pair_evidence(
     clips = tuple((common[i], float(shifts[i])) for i in order)
     n, change = len(shifts), float(shifts.mean())
     if n < 2:
-        return _Evidence(n, change, math.nan, math.nan, math.nan, clips)
+        return _Evidence(n, change, change, math.nan, clips=clips)
     means = _bootstrap_weights(n, resamples) @ shifts
     low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return _Evidence(n, change, _spread(means, n), float(low), float(high), clips)
+    return _Evidence(n, change, change, _spread(means, n), float(low), float(high), clips)
 
 
-def _corpus_evidence(pinned: CellRecord, cell: CellRecord, seed: int) -> _Evidence:
+def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
     """Change of a distance, draw by draw; a clip's pull is its covariance with the change over the draws.
 
     That covariance is the infinitesimal jackknife's estimate of a clip's influence (Efron 2014).
     """
     assert pinned.value is not None
     assert cell.value is not None
-    n, change = len(pinned.clips), cell.value - pinned.value
-    shifts = np.array(cell.draws) - np.array(pinned.draws)
-    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
-    high, low = 2 * change - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    n = len(pinned.clips)
+    # Unbiased distances (KAD) may be slightly negative, which means 0.
+    before, now = (np.maximum([item.value, *item.draws], 0.0) for item in (pinned, cell))
+    effects = np.log(now + offset) - np.log(before + offset)
+    effect, shifts = float(effects[0]), effects[1:]
     counts = _counts(resample_indices(n, len(shifts), seed), n)
     pull = (counts - 1.0).T @ (shifts - shifts.mean()) / len(shifts)
     clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
-    return _Evidence(n, change, _spread(shifts, n), float(low), float(high), clips)
+    found = _Evidence(
+        n, cell.value - pinned.value, effect, _spread(shifts, n), clips=clips, start=before[0], offset=offset
+    )
+    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
+    high, low = 2 * effect - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return replace(found, low=found.from_scale(float(low)), high=found.from_scale(float(high)))
 
 
 def _spread(draws: Values, n: int) -> float:
@@ -298,16 +323,20 @@ def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdi
     )
 
 
-def _judge(drafts: Sequence[Verdict], errors: Sequence[float], alpha: float) -> list[Verdict]:
+def _judge(drafts: Sequence[Verdict], evidence: Sequence[_Evidence | None], alpha: float) -> list[Verdict]:
     """Holm's correction over all cells that could be compared, then a verdict for each."""
-    tested = [i for i, draft in enumerate(drafts) if not math.isnan(draft.change)]
-    worse = holm([_p_value(drafts[i].harm, errors[i], drafts[i].n) for i in tested])
-    better = holm([_p_value(-drafts[i].harm, errors[i], drafts[i].n) for i in tested])
+    tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
+    signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]
+    harms = [sign * item.effect for sign, (_, item) in zip(signs, tested, strict=True)]
+    worse = holm([_p_value(harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
+    better = holm(
+        [_p_value(-harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)]
+    )
     verdicts = list(drafts)
-    for position, i in enumerate(tested):
-        draft = replace(drafts[i], p=worse[position])
-        detectable = minimum_detectable(errors[i], draft.n, draft.tolerance, len(tested), alpha)
-        draft = replace(draft, detectable=detectable)
+    for position, (i, item) in enumerate(tested):
+        limit = item.on_scale(drafts[i].tolerance)
+        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, len(tested), alpha))
+        draft = replace(drafts[i], p=worse[position], detectable=detectable)
         if (draft.p < alpha and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
         elif draft.verdict == SAME and better[position] < alpha and -draft.harm > draft.tolerance:

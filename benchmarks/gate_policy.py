@@ -11,8 +11,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-#: Probability, over all cells together, of calling a run worse that is not (Holm).
-ALPHA = 0.005
+#: Bound on the probability, over all cells together, of calling a run worse that is not (Holm).
+ALPHA = 0.002
 #: Probability of catching a change of the stated minimum detectable effect.
 POWER = 0.95
 

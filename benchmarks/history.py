@@ -119,7 +119,7 @@ def merged(entries: Iterable[Entry], new: Iterable[Entry], *, replace: bool = Tr
 
 def write_history(path: str | Path, entries: Sequence[Entry]) -> None:
     """Write all entries, beside and renamed."""
-    lines = [json.dumps(finite(asdict(entry)), sort_keys=True, ensure_ascii=False) for entry in entries]
+    lines = [json.dumps(finite(asdict(entry)), ensure_ascii=False) for entry in entries]  # keys: table order
     write_atomic(path, "".join(line + "\n" for line in lines))
 
 
@@ -243,8 +243,11 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
                 axis.axvline(start - 0.5, color="0.6", linestyle="--", linewidth=0.8)
             better = POLICIES[metric.partition(":")[0]].higher_is_better
             axis.set_title(f"{titles[metric]} ({'higher' if better else 'lower'} is better)", fontsize=9)
-            if values and max(map(abs, values)) > 100 * max(sorted(map(abs, values))[len(values) // 2], 1e-3):
-                axis.set_yscale("symlog", linthresh=1.0)  # codecs and floors differ by orders of magnitude
+            sizes = [abs(value) for value in values if abs(value) > 1e-3]
+            if not better and sizes and max(sizes) > 30 * min(sizes):
+                axis.set_yscale(
+                    "symlog", linthresh=min(sizes)
+                )  # codecs and floors differ by orders of magnitude
             ticks = range(0, len(entries), max(1, -(-len(entries) // 20)))
             axis.set_xticks(list(ticks), [entries[i].label for i in ticks], rotation=60, fontsize=7)
             axis.set_xlim(-0.5, len(entries) - 0.5)

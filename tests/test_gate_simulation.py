@@ -1,0 +1,134 @@
+"""How often the gate is wrong, by simulation: false alarms, and real drops that it lets through.
+
+The default run uses fewer trials than the `slow` one; bounds are those of the requirement in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from gate_helpers import corpus, pairs, record, si_sdr_record
+
+from benchmarks.gate import compare
+from benchmarks.gate_record import CellRecord, Record
+
+FEW, MANY = 200, 1000
+TRIALS = [pytest.param(FEW, id="few"), pytest.param(MANY, id="1000", marks=pytest.mark.slow)]
+
+Noise = Callable[[np.random.Generator, int], np.ndarray]
+
+#: What a second run adds to the score of a clip, in dB. "kernels": other kernels and threads. "decoder": a
+#: decoder that draws fresh noise. "heavy": the same with the tails of Student's t with 5 degrees of freedom.
+NOISE: dict[str, Noise] = {
+    "kernels": lambda rng, n: rng.normal(0, 1e-3, n),
+    "decoder": lambda rng, n: rng.normal(0, 0.3, n),
+    "heavy": lambda rng, n: 0.3 * rng.standard_t(5, n),
+}
+
+
+def suite_run(
+    rng: np.random.Generator, truth: np.ndarray, noise: Noise, drop: np.ndarray | float = 0.0
+) -> Record:
+    """Scores of eight systems on two metrics; `drop` hits the first system's SI-SDR."""
+    n = truth.shape[1]
+    si_sdr = {f"system{i}": pairs(clips + noise(rng, n)) for i, clips in enumerate(truth)}
+    si_sdr["system0"] = pairs(truth[0] + noise(rng, n) - drop)
+    visqol = {f"system{i}": pairs(3.5 + clips / 20 + noise(rng, n) / 10) for i, clips in enumerate(truth)}
+    return record({"si_sdr": si_sdr, "visqol": visqol})
+
+
+@pytest.mark.parametrize("trials", TRIALS)
+@pytest.mark.parametrize("n_clips", [20, 48])
+@pytest.mark.parametrize("noise", NOISE)
+def test_no_change_gives_at_most_one_percent_of_false_alarms(trials: int, n_clips: int, noise: str) -> None:
+    rng = np.random.default_rng([n_clips, list(NOISE).index(noise)])
+    alarms = 0
+    for _ in range(trials):
+        truth = rng.normal(0, 6, (8, n_clips))
+        before, now = (suite_run(rng, truth, NOISE[noise]) for _ in range(2))
+        alarms += bool(compare(before, now).of("worse"))
+    assert alarms <= 0.01 * trials
+
+
+@pytest.mark.parametrize("trials", TRIALS)
+def test_half_a_decibel_on_48_clips_is_caught(trials: int) -> None:
+    """Beside 15 cells that did not change; the drop differs from clip to clip, and both runs are noisy."""
+    rng = np.random.default_rng(1)
+    caught = 0
+    for _ in range(trials):
+        truth = rng.normal(0, 6, (8, 48))
+        drop = rng.normal(0.5, 0.3, 48)
+        before = suite_run(rng, truth, NOISE["decoder"])
+        report = compare(before, suite_run(rng, truth, NOISE["decoder"], drop))
+        caught += any((item.metric, item.system) == ("si_sdr", "system0") for item in report.of("worse"))
+    assert caught >= 0.95 * trials
+
+
+def test_the_stated_minimum_is_what_is_caught() -> None:
+    """A drop of the stated size is caught about as often as is said; half of it is not."""
+    rng = np.random.default_rng(2)
+    caught = {1.0: 0, 0.5: 0}
+    for _ in range(FEW):
+        truth = rng.normal(0, 6, 48)
+        shifts = rng.normal(0, 0.6, 48)
+        (found,) = compare(si_sdr_record(truth), si_sdr_record(truth + shifts)).verdicts
+        for share in caught:
+            now = truth + rng.normal(0, 0.6, 48) - share * found.detectable
+            caught[share] += bool(compare(si_sdr_record(truth), si_sdr_record(now)).of("worse"))
+    assert caught[1.0] >= 0.90 * FEW
+    assert caught[0.5] <= 0.60 * FEW
+
+
+# ---------------------------------------------------------------- distances
+
+
+def embeddings(
+    rng: np.random.Generator,
+    reference: list[np.ndarray],
+    noise: float,
+    shift: float = 0.0,
+    share: float = 1.0,
+) -> CellRecord:
+    """A system that adds noise to embeddings; the regression shifts those of a share of the clips."""
+    outputs = [x + noise * rng.standard_normal(x.shape) for x in reference]
+    hit = round(share * len(outputs))
+    return corpus(reference, [x + shift if i < hit else x for i, x in enumerate(outputs)])
+
+
+def clips_of(rng: np.random.Generator, n: int, windows: int, dim: int) -> list[np.ndarray]:
+    """Clips that differ: every clip has a centre of its own."""
+    return [rng.standard_normal(dim) + 0.5 * rng.standard_normal((windows, dim)) for _ in range(n)]
+
+
+DISTANCE_TRIALS = [
+    pytest.param(15, 20, 3, 6, id="few"),
+    pytest.param(1000, 20, 3, 6, id="1000", marks=pytest.mark.slow),
+    pytest.param(100, 20, 3, 100, id="fewer windows than dimensions", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("trials", "n", "windows", "dim"), DISTANCE_TRIALS)
+def test_a_distance_that_did_not_change_gives_no_alarm(trials: int, n: int, windows: int, dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    alarms = 0
+    for _ in range(trials):
+        reference = clips_of(rng, n, windows, dim)
+        before, now = (record({"fad:vggish": {"codec": embeddings(rng, reference, 0.2)}}) for _ in range(2))
+        alarms += bool(compare(before, now).of("worse"))
+    assert alarms <= 0.01 * trials
+
+
+@pytest.mark.parametrize(("trials", "n", "windows", "dim"), DISTANCE_TRIALS)
+def test_a_planted_regression_of_a_distance_is_caught(trials: int, n: int, windows: int, dim: int) -> None:
+    """A shift of half a standard deviation in half of the clips."""
+    rng = np.random.default_rng(dim)
+    caught = 0
+    trials = max(trials // 5, 15)
+    for _ in range(trials):
+        reference = clips_of(rng, n, windows, dim)
+        before = record({"fad:vggish": {"codec": embeddings(rng, reference, 0.2)}})
+        now = record({"fad:vggish": {"codec": embeddings(rng, reference, 0.2, shift=0.5, share=0.5)}})
+        caught += bool(compare(before, now).of("worse"))
+    assert caught >= 0.95 * trials
