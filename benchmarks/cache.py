@@ -85,7 +85,10 @@ class Files(Protocol):
     Names are relative, with "/" between their parts. `FileNotFoundError` means that there is no such name.
     """
 
-    location: str
+    @property
+    def location(self) -> str:
+        """Absolute path or URL: `open_files(location)` elsewhere opens the same files."""
+        ...
 
     def read(self, name: str) -> bytes:
         """All bytes."""

@@ -30,6 +30,7 @@ FORWARDED = {
     "compare": ("benchmarks.cli_compare:main", "your autoencoder beside a suite's baselines"),
     "export-clips": ("benchmarks.export_clips:main", "a suite's clips as WAV files, for systems that run elsewhere"),
     "new-autoencoder": ("benchmarks.new_autoencoder:main", "write the template of an autoencoder and its test"),
+    "status": ("benchmarks.status:main", "progress of a suite over all jobs that share a store"),
     "run": ("benchmarks.cli_tables:run_main", "measure only (for shards of a cluster), write no tables"),
     "gate": ("benchmarks.cli_gate:gate_main", "compare results with the pinned baseline, or pin them"),
     "history": ("benchmarks.cli_history:history_main", "record results per commit and draw the trend"),

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from benchmarks.cli import FAILED, MISSING, OK, UsageError, positive_shard, resu
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
-from benchmarks.measure import NOT_COMPUTED
-from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport, describe_pending
+from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport
+from benchmarks.status import Beat
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables import FORMATS, TABLES, TableResult, write_if_changed
 
@@ -54,7 +55,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--overwrite", default="missing", choices=OVERWRITE, help="what to compute again (missing)")
     add("--limit", type=int, default=0, metavar="N", help="use only the first N clips")
     add("--device", default="cpu", help="device of neural systems and embedders (cpu)")
-    add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
+    add(
+        "--store",
+        metavar="DIR|URL",
+        help="where results of work units are kept: a folder or s3://… (default: in the cache folder)",
+    )
     add("--dry-run", action="store_true", help="say what would run and how long, and stop")
     add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
     add("--quiet", action="store_true", help="no progress on stderr")
@@ -83,17 +88,19 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     store = Store(options.store)
+    if run.dry_run:
+        return _dry_run(suite, wanted, store, run, options, getattr(executor, "workers", 1))
     report = RunReport()
     made: list[TableResult | FigureResult] = []
-    with executor:
+    beat = Beat(
+        store, suite.name, run.shard or (0, 1), {"executor": options.executor, "device": options.device}
+    )
+    run.monitor = beat if run.overwrite != "cache-only" else None
+    with beat if run.monitor else nullcontext(), executor:
         for name in wanted:
             found = build_part(name, suite, store, executor, run, report)
             if found is not None:
                 made.append(found)
-    if run.dry_run:
-        lines = describe_pending(report, store, getattr(executor, "workers", 1))
-        print("\n".join([*lines, *_missing_lines(made)]))
-        return OK
     status = _status(made, report, strict=options.strict, partial=run.shard is not None)
     if write and not _write(made, suite, store, options):
         status = status or FAILED
@@ -102,19 +109,21 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
     return status
 
 
-def _missing_lines(made: Sequence[TableResult | FigureResult]) -> list[str]:
-    """For a dry run: what no amount of computing gives, and what would."""
-    cells: dict[str, int] = {}
-    for item in made:
-        if isinstance(item, TableResult):
-            reasons = [cell.reason for row in item.rows for cell in row.cells.values()]
-        else:
-            points = [p for metrics in item.curves.values() for curve in metrics.values() for p in curve]
-            reasons = [point["reason"] for point in points]
-        for reason in reasons:
-            if reason and reason not in ("-", NOT_COMPUTED):
-                cells[f"{item.name}: {reason}"] = cells.get(f"{item.name}: {reason}", 0) + 1
-    return [f"  missing for {count} cells of {reason}" for reason, count in cells.items()]
+def _dry_run(
+    suite: Suite,
+    wanted: Sequence[str],
+    store: Store,
+    run: RunOptions,
+    options: argparse.Namespace,
+    workers: int,
+) -> int:
+    """Say what would run, what is missing, and how long it takes."""
+    from benchmarks.dry_run import describe, dry_run
+
+    found = dry_run(suite, run, wanted, store, getattr(options, "results", "results"))
+    as_json = getattr(options, "format", "md") == "json"
+    print(json.dumps(found.to_dict(), indent=2, sort_keys=True) if as_json else describe(found, workers))
+    return OK
 
 
 def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:
@@ -224,8 +233,13 @@ def cost_record(store: Store, made: Sequence[TableResult | FigureResult]) -> dic
         for name in dict.fromkeys(names)
         if rates.get(("reconstruct", name), 0) > 0
     }
+    stages: dict[str, dict[str, float]] = {}
+    for (stage, name), rate in sorted(rates.items()):
+        if rate > 0:
+            stages.setdefault(stage, {})[name] = float(f"{rate:.3g}")
     return {
         "systems": systems,
+        "stages": stages,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, one thread per clip",
     }
 

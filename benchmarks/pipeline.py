@@ -109,7 +109,7 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     go on.
     """
     layers = waves_of(units)
-    todo = _missing(layers, {unit.key for unit in units}, store, options.overwrite)
+    todo = missing_units(layers, {unit.key for unit in units}, store, options.overwrite)
     report = RunReport(cached=sum(len(layer) for layer in layers) - sum(len(layer) for layer in todo))
     if options.overwrite == "cache-only" or options.dry_run:
         report.pending = [unit for layer in todo for unit in layer]
@@ -155,7 +155,7 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     return report
 
 
-def _missing(
+def missing_units(
     layers: Sequence[Sequence[Unit]], targets: set[str], store: Store, overwrite: str
 ) -> list[list[Unit]]:
     """The units that have to run: those asked for that are missing, and what they need that is missing."""

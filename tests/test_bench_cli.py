@@ -77,7 +77,7 @@ def test_dry_run_computes_and_writes_nothing(
     mine = tmp_path / "tiny.toml"
     mine.write_text(toml.read_text().replace('"si_sdr"', '"si_sdr", "fad:vggish"'))
     assert tables(mine, tmp_path / "store", tmp_path / "results", "--dry-run") == 0
-    assert "missing for 3 cells of table2: weights 'vggish' not found" in capsys.readouterr().out
+    assert "vggish: weights 'vggish' not found" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "store").exists()
 
