@@ -16,10 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-
-from benchmarks.autoencoders.external import export_stems
+from benchmarks.autoencoders.external import export_stems, wav_bytes
 from benchmarks.cache import CorruptEntryError, Store, write_atomic
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import RunOptions, run_units
@@ -104,10 +101,3 @@ def export(planner: Planner, store: Store, folder: Path) -> dict[str, Any]:
     writer.writerows(lines)
     write_atomic(folder / "clips.csv", table.getvalue())
     return {"written": written, "kept": kept, "left_out": count_reasons(failures), "folder": str(folder)}
-
-
-def wav_bytes(audio: np.ndarray, sample_rate: int) -> bytes:
-    """A WAV file of float32 samples, bit for bit those of `(channels, samples)`."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio.T, sample_rate, format="WAV", subtype="FLOAT")
-    return buffer.getvalue()

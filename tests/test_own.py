@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from harness_helpers import tiny_suite, write_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from benchmarks.pipeline import RunOptions
 from benchmarks.plan import Planner
 from benchmarks.registry import UnknownNameError
 from benchmarks.suite import SuiteError
-from harness_helpers import tiny_suite, write_clips
 
 
 class Frames:
@@ -85,7 +85,7 @@ def test_resampling_is_what_the_suite_uses() -> None:
 class Takes:
     """Declares what it wants to be given."""
 
-    spec = {"sample_rate": 16_000, "channels": "mono", "n_steps": 3}
+    spec: ClassVar = {"sample_rate": 16_000, "channels": "mono", "n_steps": 3}
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         return audio
@@ -107,7 +107,7 @@ def test_methods_are_given_what_they_declare() -> None:
 class Noisy:
     """Draws from the global generators and has steps of its own."""
 
-    spec = {"sample_rate": None, "channels": "per_channel"}
+    spec: ClassVar = {"sample_rate": None, "channels": "per_channel"}
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         audio += 0.5  # works in place
@@ -142,7 +142,7 @@ def test_global_generators_are_seeded_and_given_back() -> None:
 
 
 class Bytes:
-    spec = {"sample_rate": 8_000, "channels": "mono", "bitrate": 64_000.0}
+    spec: ClassVar = {"sample_rate": 8_000, "channels": "mono", "bitrate": 64_000.0}
 
     def encode(self, audio: np.ndarray) -> bytes:
         return np.round(audio * 127).astype(np.int8).tobytes()

@@ -7,6 +7,7 @@ delay is not undone: SI-SDR is defined sample by sample, so a decoder that shift
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -47,16 +48,23 @@ def export_stems(clip_ids: Iterable[str]) -> dict[str, str]:
     """
     ids = list(clip_ids)
     short = {clip_id: file_stem(_short(clip_id)) for clip_id in ids}
-    counts: dict[str, int] = {}
-    for stem in short.values():
-        counts[stem.lower()] = counts.get(stem.lower(), 0) + 1
-    stems = {i: stem if counts[stem.lower()] == 1 else file_stem(i) for i, stem in short.items()}
-    seen: dict[str, str] = {}
+    full = {clip_id: file_stem(clip_id) for clip_id in ids}
+    shared = set(_clashes(short))
+    mixed = {clip_id: (full if stem.lower() in shared else short)[clip_id] for clip_id, stem in short.items()}
+    if not _clashes(mixed):
+        return mixed
+    for clashing in _clashes(full).values():
+        first, second = clashing[:2]
+        raise ValueError(f"clips {first!r} and {second!r} would have one file name, {full[first]!r}")
+    return full
+
+
+def _clashes(stems: Mapping[str, str]) -> dict[str, list[str]]:
+    """File names, in small letters as some file systems see them, that several ids have."""
+    found: dict[str, list[str]] = {}
     for clip_id, stem in stems.items():
-        other = seen.setdefault(stem.lower(), clip_id)
-        if other != clip_id:
-            raise ValueError(f"clips {other!r} and {clip_id!r} would have one file name, {stem!r}")
-    return stems
+        found.setdefault(stem.lower(), []).append(clip_id)
+    return {stem: ids for stem, ids in found.items() if len(ids) > 1}
 
 
 class External:
@@ -196,3 +204,15 @@ def fitted(
         raise ValueError(f"{what} than the clip by more than {tolerance:g} s")
     output = with_channels(resample(output, rate, sample_rate), audio.shape[0])
     return np.ascontiguousarray(fit_length(output, audio.shape[1]), dtype=np.float32)
+
+
+def wav_bytes(audio: np.ndarray, sample_rate: int) -> bytes:
+    """A WAV file of float32 samples, bit for bit those of `(channels, samples)`; the same bytes every time.
+
+    libsndfile would put the time of day into it (PEAK chunk).
+    """
+    from scipy.io import wavfile
+
+    buffer = io.BytesIO()
+    wavfile.write(buffer, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
+    return buffer.getvalue()

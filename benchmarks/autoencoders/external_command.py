@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.adapted import with_channels
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.autoencoders.external import wav_bytes
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.fingerprint import digest
 from benchmarks.weights import file_sha256
@@ -138,7 +138,7 @@ class ExternalCommand:
         rate = self.spec.sample_rate or sample_rate
         with tempfile.TemporaryDirectory(prefix="m2l-command-") as folder:
             places = {name: Path(folder) / file for name, file in _FILES.items()}
-            soundfile.write(places["input"], resample(audio, sample_rate, rate).T, rate, subtype="FLOAT")
+            places["input"].write_bytes(wav_bytes(resample(audio, sample_rate, rate), rate))
             values = {name: str(path) for name, path in places.items()} | {"seed": str(seed % 2**31)}
             run_command([_filled(word, values) for word in self.words], self.timeout)
             if not places["output"].is_file():
