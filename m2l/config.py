@@ -212,15 +212,41 @@ _TABLE3_SCALING = _PAPER.replace(name="table3-scaling")
 
 _SMALL = {"cond_channels": 128, "bottleneck_channels": 256, "unet_blocks": (1, 1, 2, 2, 2)}
 
+# Models that two CPU cores can train. The top level (1024 bins) holds next to no weights, but its maps are most of
+# a step's memory traffic: so it is narrow, and only the UNet has blocks there. Attention costs more than it holds
+# at 128 bins, and stays at the two deepest levels.
+_MINI = _PAPER.replace(
+    name="mini",
+    base_channels=12,
+    channel_mults=(1, 2, 4, 8, 8),
+    unet_blocks=(1, 1, 1, 1, 1),
+    autoencoder_blocks=(0, 1, 1, 1, 1),
+    attention=(False, False, False, True, True),
+    cond_channels=64,
+    bottleneck_channels=192,
+    bottleneck_blocks=2,
+)
+# Table 3's three rows at two thirds of that width; the base model's last multiplier makes up, as in the paper, for
+# the parameters of the attention it lacks.
+_TABLE3_MINI = _MINI.replace(name="table3-mini-scaling", base_channels=8, bottleneck_channels=128)
+
 _PRESETS: dict[str, Music2LatentConfig] = {
     "paper": _PAPER,
     "table3-base": _TABLE3_BASE,
     "table3-attention": _TABLE3_ATTENTION,
     "table3-scaling": _TABLE3_SCALING,
-    # The paper's layout at a quarter and an eighth of its width. The top level (1024 bins) holds few weights
-    # but most of the activations, so it gets one block where the paper has two.
+    # The paper's layout at half its width. The top level (1024 bins) holds few weights but most of the
+    # activations, so it gets one block where the paper has two.
     "small": _PAPER.replace(name="small", base_channels=32, **_SMALL),
-    "mini": _PAPER.replace(name="mini", base_channels=16, **_SMALL),
+    "mini": _MINI,
+    "table3-mini-base": _TABLE3_MINI.replace(
+        name="table3-mini-base",
+        channel_mults=(1, 2, 4, 8, 9),
+        attention=(False,) * 5,
+        frequency_scaling=False,
+    ),
+    "table3-mini-attention": _TABLE3_MINI.replace(name="table3-mini-attention", frequency_scaling=False),
+    "table3-mini-scaling": _TABLE3_MINI,
     # For tests and smoke runs: every kind of layer, almost no weights.
     "tiny": _PAPER.replace(
         name="tiny",

@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,21 @@ def worthwhile(x: Tensor) -> bool:
         and x.numel() * x.element_size() > WORTHWHILE_BYTES
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not _ordinary
     )
+
+
+_ordinary: list[bool] = []
+
+
+@contextmanager
+def ordinary() -> Iterator[None]:
+    """No tiles in this block: a training step's teacher sees short crops, but whole batches of them."""
+    _ordinary.append(True)
+    try:
+        yield
+    finally:
+        _ordinary.pop()
 
 
 def tile_of(x: Tensor, start: int, stop: int) -> Tensor:

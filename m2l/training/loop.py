@@ -1,0 +1,355 @@
+"""The training loop: one optimiser step after the other, until the run is complete or told to stop.
+
+Running the same command again resumes: on one device the weights, the average, the optimiser and the order of data
+are bit for bit those of a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from m2l import tiled
+from m2l.consistency import consistency_loss, step_size
+from m2l.files import write_bytes
+from m2l.model import Music2Latent
+from m2l.representation import waveform_to_representation
+from m2l.training import checkpoint as checkpoints
+from m2l.training.data import Corpus, Crops, StepOrder, collate, crop_samples, open_corpus, times_of, worker_threads
+from m2l.training.distributed import World
+from m2l.training.ema import Ema
+from m2l.training.log import RunLog
+from m2l.training.schedule import ema_decay, learning_rate
+from m2l.training.settings import SettingsError, TrainingSettings, from_dict
+
+SETTINGS_FILE = "training.json"
+#: Losses that the explosion test needs before it judges, and looks back on.
+MEMORY = 100
+
+
+class TrainingStopped(RuntimeError):
+    """Training that must not go on: a loss that is not finite or explodes. Names step, loss and batch."""
+
+
+class StepLoss(nn.Module):
+    """Mean consistency loss of a batch: the one call that DDP and torch.compile wrap."""
+
+    def __init__(self, model: Music2Latent) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, representation: Tensor, t: Tensor, delta_t: float, noise: Tensor) -> Tensor:
+        return consistency_loss(self.model, representation, t, delta_t, noise).mean()
+
+
+class Trainer:
+    """A run: settings, model, data, optimiser, and the folder it lives in.
+
+    Args:
+        settings: what to train. A run that exists must have been started with the same.
+        run: its folder; a complete checkpoint in it is resumed from.
+        device: where to compute; the process's GPU if there is one, else the CPU.
+        world: this process's place among those of the run.
+        workers: processes that read audio; 0 reads in this one. The crops are the same.
+
+    Raises:
+        SettingsError: for settings that make no sense, unusable data, or a run started with other settings.
+        CheckpointError, WeightsNotFoundError: for weights to start from that are damaged or not there.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        run: str | Path,
+        *,
+        device: str | None = None,
+        world: World | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.run = Path(run)
+        self.world = world or World()
+        self.device = self.world.device(device)
+        self.workers = workers
+        settings.shares(self.world.size)  # fails early
+        if settings.precision == "float16" and self.device.type != "cuda":
+            raise SettingsError(f"precision float16 needs a CUDA device, not {self.device}: use bfloat16")
+        check_same_run(self.run, settings)
+
+        model = initial_model(settings)
+        self.corpora = [
+            open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
+        ]
+        freeze_unused(model)
+        model.to(self.device).train()
+        optimiser = torch.optim.RAdam(
+            checkpoints.trained_parameters(model), lr=settings.learning_rate, betas=(0.9, 0.999)
+        )
+        scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
+        self.ema = Ema(model)
+        self.state = checkpoints.TrainingState(model, self.ema.model, optimiser, scaler)
+        for path in reversed(checkpoints.list_checkpoints(self.run)):
+            checkpoints.load_checkpoint(path, self.state)
+            break
+        self._loss = self._wrapped(model)
+        self._recent: deque[float] = deque(maxlen=MEMORY)
+        self.stop_requested = False
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters."""
+        return sum(p.numel() for p in checkpoints.trained_parameters(self.state.model))
+
+    def _wrapped(self, model: Music2Latent) -> nn.Module:
+        loss: Any = StepLoss(model)
+        if self.settings.compile:
+            loss = torch.compile(loss, dynamic=False)
+        if self.world.size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            loss = DistributedDataParallel(loss, device_ids=ids)
+        return loss
+
+    def train(
+        self,
+        *,
+        until: int | None = None,
+        checkpoint_every: int = 10_000,
+        keep: int = 3,
+        milestone: int | None = None,
+        log_every: int = 10,
+        validate_every: int | None = None,
+        validate: Callable[[Music2Latent, int], dict[str, float]] | None = None,
+        quiet: bool = False,
+    ) -> int:
+        """Go on to the last step, or to `until`; returns the step reached.
+
+        Args:
+            until: a step to stop at before the last, with the schedule of the whole run.
+            checkpoint_every: steps between checkpoints; one more is written at the end and on a request to stop.
+            keep: checkpoints kept.
+            milestone: checkpoints at multiples of this are kept for good.
+            log_every: steps between lines of `log.jsonl`.
+            validate_every: steps between calls of `validate`.
+            validate: called in the main process with the averaged model and the step; its numbers are logged.
+            quiet: no progress bar.
+
+        Raises:
+            TrainingStopped: for a loss that is not finite or explodes; the last checkpoint stays.
+        """
+        state, settings = self.state, self.settings
+        last = settings.steps if until is None else min(until, settings.steps)
+        if self.world.is_main:
+            self.run.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.run / SETTINGS_FILE, (json.dumps(settings.to_dict(), indent=2) + "\n").encode())
+        log = RunLog(self.run if self.world.is_main else None, state.step)
+        bar = tqdm(
+            total=settings.steps, initial=state.step, unit="step", file=sys.stderr,
+            disable=quiet or not self.world.is_main, dynamic_ncols=True,
+        )  # fmt: skip
+        saved = state.step
+        with log, bar:
+            batches = self._batches()
+            while state.step < last and not self.world.any(self.stop_requested):
+                facts = self._step(batches)
+                bar.update()
+                bar.set_postfix(loss=f"{facts['loss']:.1f}", refresh=False)
+                log.step(state.step, facts, settings.batch_size, write=state.step % log_every == 0)
+                if state.step % checkpoint_every == 0:
+                    saved = self._save(keep, milestone)
+                if validate is not None and validate_every and state.step % validate_every == 0:
+                    if self.world.is_main:
+                        log.write({"step": state.step, **validate(self.state.ema, state.step)})
+                    self.world.barrier()
+            if state.step != saved:
+                self._save(keep, milestone)
+        return state.step
+
+    def _save(self, keep: int, milestone: int | None) -> int:
+        if self.world.is_main:
+            checkpoints.save_checkpoint(self.run, self.state)
+            checkpoints.prune(self.run, keep, milestone)
+        self.world.barrier()
+        return self.state.step
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        order = StepOrder(self.settings, self.state.step, self.world.rank, self.world.size)
+        loader = DataLoader(
+            Crops(self.corpora, self.settings, self.state.model.config),
+            batch_sampler=order,
+            num_workers=self.workers,
+            collate_fn=collate,
+            worker_init_fn=worker_threads,
+            pin_memory=self.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
+        """One optimiser step; returns what the log records of it."""
+        state, settings = self.state, self.settings
+        rate = learning_rate(state.step, settings)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        delta_t = step_size(state.step, settings.steps, settings.initial_delta_t, settings.final_exponent)
+        share, part = settings.shares(self.world.size)
+        times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]
+        state.optimiser.zero_grad(set_to_none=True)
+        total, origins = 0.0, []
+        for index in range(settings.accumulate):
+            batch = next(batches)
+            origins += batch["origin"]
+            t = times[index * part : (index + 1) * part].to(self.device)
+            with self._no_sync(index):
+                loss = self.loss(batch, t, delta_t) / settings.accumulate
+                state.scaler.scale(loss).backward()
+            total += float(loss.detach())
+        mean = self.world.mean(total)
+        self._check(mean, origins)
+        state.scaler.unscale_(state.optimiser)
+        norm = self._gradient_norm()
+        # A float16 run skips the step and lowers its scale; in the other precisions nothing may overflow.
+        if not state.scaler.is_enabled() and not math.isfinite(norm):
+            self._fail("the gradient is not finite", mean, origins)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        self.ema.update(state.model, ema_decay(state.step, settings))
+        state.step += 1
+        return {"loss": mean, "learning_rate": rate, "delta_t": delta_t, "gradient_norm": norm}
+
+    def loss(self, batch: dict[str, Any], t: Tensor, delta_t: float) -> Tensor:
+        """Mean loss of one accumulated part, in the run's precision."""
+        waveform = batch["waveform"].to(self.device, non_blocking=True)
+        noise = batch["noise"].to(self.device, non_blocking=True)
+        representation = waveform_to_representation(waveform, self.state.model.config)
+        precision = self.settings.precision
+        autocast = torch.autocast(
+            self.device.type, getattr(torch, precision), enabled=precision != "float32"
+        )
+        # Tiles pay for long inputs; a crop's maps are few and the teacher runs a whole batch of them.
+        with autocast, tiled.ordinary():
+            return self._loss(
+                representation.contiguous(memory_format=torch.channels_last), t, delta_t,
+                noise.contiguous(memory_format=torch.channels_last),
+            )  # fmt: skip
+
+    def _no_sync(self, index: int) -> AbstractContextManager[Any]:
+        if isinstance(self._loss, DistributedDataParallel) and index < self.settings.accumulate - 1:
+            return self._loss.no_sync()
+        return nullcontext()
+
+    def _gradient_norm(self) -> float:
+        gradients = [p.grad for p in checkpoints.trained_parameters(self.state.model) if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _check(self, loss: float, origins: list[str]) -> None:
+        if not math.isfinite(loss):
+            self._fail("the loss is not finite", loss, origins)
+        if len(self._recent) == MEMORY:
+            median = statistics.median(self._recent)
+            if loss > self.settings.explosion * median:
+                self._fail(f"the loss is over {self.settings.explosion:g} x the last median {median:.4g}", loss, origins)
+        self._recent.append(loss)
+
+    def _fail(self, what: str, loss: float, origins: list[str]) -> None:
+        kept = checkpoints.list_checkpoints(self.run)
+        report = {"step": self.state.step, "what": what, "loss": str(loss), "batch": origins,
+                  "rank": self.world.rank, "checkpoint": kept[-1].name if kept else None}  # fmt: skip
+        if self.run.is_dir():
+            name = "failure.json" if self.world.is_main else f"failure-{self.world.rank}.json"
+            write_bytes(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
+        raise TrainingStopped(
+            f"step {self.state.step}: {what} ({loss:g}); the last checkpoint is "
+            f"{kept[-1] if kept else 'none'}; batch: {'; '.join(origins)}"
+        )
+
+    def rehearse(self, steps: int = 2) -> dict[str, float]:
+        """Loss and gradient of a few real batches, no weight changed: seconds per step, and peak memory in bytes."""
+        batches = self._batches()
+        times, share = [], self.settings.shares(self.world.size)[1]
+        for _ in range(steps):
+            started = time.perf_counter()
+            for _ in range(self.settings.accumulate):
+                t = torch.full((share,), 0.5, device=self.device)
+                self.state.scaler.scale(self.loss(next(batches), t, self.settings.initial_delta_t)).backward()
+            times.append(time.perf_counter() - started)
+        self.state.optimiser.zero_grad(set_to_none=True)
+        return {"seconds_per_step": min(times), "peak_bytes": peak_memory(self.device)}
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved run: settings, model configuration, parameters, corpora."""
+        return {
+            "settings": self.settings.to_dict(),
+            "model": self.state.model.config.to_dict(),
+            "parameters": self.parameters,
+            "step": self.state.step,
+            "device": str(self.device),
+            "processes": self.world.size,
+            "corpora": [describe_corpus(corpus) for corpus in self.corpora],
+        }
+
+
+def initial_model(settings: TrainingSettings) -> Music2Latent:
+    """Random weights of the preset, from the seed, or the checkpoint to fine-tune, in float32.
+
+    Raises:
+        CheckpointError, WeightsNotFoundError: for a checkpoint that is damaged or not there.
+        ConfigError: for an unknown preset.
+    """
+    if settings.init is None:
+        return Music2Latent.from_config(settings.preset, settings.seed)
+    return Music2Latent.from_pretrained(settings.init, device="cpu")
+
+
+def freeze_unused(model: Music2Latent) -> None:
+    """Exclude the noise projections of the decoder's bottleneck, which nothing feeds (see `m2l.decoder`)."""
+    for name, parameter in model.decoder.bottleneck.named_parameters():
+        if ".condition." in name:
+            parameter.requires_grad_(False)
+
+
+def check_same_run(run: Path, settings: TrainingSettings) -> None:
+    """Raise `SettingsError` naming what differs if `run` was started with other settings."""
+    path = run / SETTINGS_FILE
+    if not path.is_file():
+        return
+    then, now = from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict(), settings.to_dict()
+    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now if now[name] != then[name]]
+    if differing:
+        raise SettingsError(
+            f"{run} was started with other settings ({'; '.join(differing)}); "
+            "resume with the same, or give another --run"
+        )
+
+
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    """Name, weight, files, hours and rates of a corpus."""
+    return {
+        "name": corpus.name,
+        "weight": corpus.weight,
+        "files": len({part.path for part in corpus.stretches}),
+        "hours": round(corpus.seconds / 3600, 3),
+        "sample_rates": sorted({part.sample_rate for part in corpus.stretches}),
+    }
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak bytes: of the GPU's allocator, or resident in this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,0 +1,124 @@
+"""What a training run is: one frozen dataclass, saved beside its checkpoints as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+DENSITIES = ("grid", "lognormal")
+
+
+class SettingsError(ValueError):
+    """A setting that makes no sense; the message names it and its value."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that decides the weights a run ends with. The defaults are the reference training's.
+
+    The paper (Sec. 5.1) gives RAdam, batch 16, 800k steps, learning rate 1e-4 to 1e-6 by a cosine, EMA 0.9999 and
+    crops of 34,304 samples. Both warm-ups, the silence gate and fp16 stand only in its code.
+    """
+
+    preset: str = "paper"
+    #: Folders, audio files or manifests, each with an optional `=weight` (see `m2l.training.data.open_corpus`).
+    data: tuple[str, ...] = ()
+    #: Rows used of manifests that have a `split` column.
+    split: str = "train"
+    #: Checkpoint to start from, instead of random weights (fine-tuning).
+    init: str | None = None
+
+    steps: int = 800_000
+    #: Crops per optimiser step over all processes and accumulated parts.
+    batch_size: int = 16
+    #: Parts a process's share of the batch is computed in: as many times less memory.
+    accumulate: int = 1
+    seed: int = 42
+    crop_frames: int = 64
+    #: Crops with a lower RMS are drawn again.
+    silence_rms: float = 0.001
+
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 10_000
+    ema_decay: float = 0.9999
+
+    #: Eq. 13: Delta t at step k of K is initial^(1 + (exponent - 1) k / K).
+    initial_delta_t: float = 0.1
+    final_exponent: float = 3.0
+    density: str = "grid"
+
+    precision: str = "float16"
+    compile: bool = False
+
+    #: The run stops when a batch's loss is not finite or this many times the median of the last 100.
+    explosion: float = 50.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", tuple(self.data))
+        for name in ("steps", "batch_size", "accumulate", "crop_frames"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "initial_delta_t", "explosion"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise SettingsError(f"{name} must be positive, not {value}")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise SettingsError(
+                f"final_learning_rate must lie in 0 … learning_rate ({self.learning_rate}), "
+                f"not {self.final_learning_rate}"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise SettingsError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
+        if self.initial_delta_t >= 1:
+            raise SettingsError(f"initial_delta_t must be below 1, not {self.initial_delta_t}")
+        if self.warmup_steps < 0 or self.silence_rms < 0:
+            raise SettingsError(
+                f"warmup_steps and silence_rms must not be negative: {self.warmup_steps}, {self.silence_rms}"
+            )
+        if self.precision not in PRECISIONS:
+            raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.density not in DENSITIES:
+            raise SettingsError(f"density must be one of {', '.join(DENSITIES)}, not {self.density!r}")
+
+    def shares(self, world_size: int) -> tuple[int, int]:
+        """Crops of one process, and of one accumulated part of them.
+
+        Raises:
+            SettingsError: if the batch does not divide evenly: then the mean over parts would not be the mean.
+        """
+        parts = world_size * self.accumulate
+        if self.batch_size % parts:
+            raise SettingsError(
+                f"batch_size {self.batch_size} does not divide into {world_size} processes x "
+                f"{self.accumulate} accumulated parts"
+            )
+        return self.batch_size // world_size, self.batch_size // parts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in the form JSON gives back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def from_dict(values: dict[str, Any]) -> TrainingSettings:
+    """Inverse of `TrainingSettings.to_dict`.
+
+    Raises:
+        SettingsError: for a field that does not exist (the nearest name is given) or a value that fits none.
+    """
+    known = {field.name for field in dataclasses.fields(TrainingSettings)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise SettingsError(
+                f"unknown training setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    try:
+        return TrainingSettings(**values)
+    except TypeError as error:
+        raise SettingsError(f"bad training setting: {error}") from error
