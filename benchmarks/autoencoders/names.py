@@ -119,10 +119,17 @@ def system_code(name: str, registered: str | None = None) -> str:
     kind, _, _ = target.partition(":")
     if registered is None and kind in KINDS:
         return code_digest(KINDS[kind][0].partition(":")[0])
-    module = registered.partition(":")[0] if registered else own_module(target)[0]
-    if module.partition(".")[0] in _FIRST_PARTY:
-        return code_digest(module)
-    return digest([own_digest(module), code_digest("benchmarks.autoencoders.adapted")])
+    if registered is not None:
+        module, attribute = registered.partition(":")[0], None
+    else:
+        module, attribute = own_module(target)
+    code = (
+        code_digest(module)
+        if module.partition(".")[0] in _FIRST_PARTY
+        else digest([own_digest(module), code_digest("benchmarks.autoencoders.adapted")])
+    )
+    # Two classes of one module may have equal specs and give different audio.
+    return code if attribute is None else digest([code, attribute])
 
 
 def own_digest(module: str) -> str:
