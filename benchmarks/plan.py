@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -151,7 +151,7 @@ class Planner:
                 "version": spec.version,
                 "options": spec.options,
                 "weights": spec.weights_digest,
-                "code": _system_code(name),
+                "code": _system_code(name, system_options),
             },
             "n_steps": steps,
             "seed": self.suite.seed,
@@ -314,10 +314,10 @@ def accepts_device(name: str) -> bool:
     return "device" in inspect.signature(factory).parameters
 
 
-def _system_code(name: str) -> str:
+def _system_code(name: str, options: Mapping[str, Any]) -> str:
     """Digest of the code that implements a system."""
     target = split_label(name)[1]
-    return system_code(name, None if ":" in target else AUTOENCODERS.target(target))
+    return system_code(name, None if ":" in target else AUTOENCODERS.target(target), options)
 
 
 @cache

@@ -12,7 +12,7 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -108,12 +108,16 @@ def _make_importable(folder: Path) -> None:
         importlib.invalidate_caches()
 
 
-def system_code(name: str, registered: str | None = None) -> str:
+def system_code(name: str, registered: str | None = None, options: Mapping[str, Any] | None = None) -> str:
     """Digest of the code behind a system, for content keys.
+
+    Our own adapters tell two systems of one module apart in their specs; a stranger's class need not, so its
+    name and the options it is given count as well.
 
     Args:
         name: the system's full name.
         registered: the `"module:attr"` that a registered name stands for.
+        options: what the class is called with.
     """
     _, target = split_label(name)
     kind, _, _ = target.partition(":")

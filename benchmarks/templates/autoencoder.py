@@ -26,7 +26,8 @@ class MyCodec:
 
     def __init__(self, keep: int = KEEP) -> None:
         self.keep = keep
-        # Everything that changes the output has to be in `spec` (or in the code): results are kept under it.
+        # Results are kept under the code, the options of `__init__` and this spec: when any of them changes, the
+        # system is measured anew.
         self.spec = {
             # Hz. Your `encode` is given audio at this rate. None: it takes any rate.
             "sample_rate": 44_100,
@@ -37,7 +38,7 @@ class MyCodec:
             "latent_rate": 44_100 / (FRAME // 2),
             "latent_dim": 2 * keep,
             "compression_ratio": (FRAME // 2) / (2 * keep),
-            # Anything else that changes the output.
+            # Anything else that changes the output, for the record.
             "options": {"keep": keep},
             # A file of weights, or a list of them: their sha256 is recorded, and new weights are measured anew.
             # "weights": "my_codec.safetensors",
