@@ -27,6 +27,7 @@ FORWARDED = {
         "what is installed, which weights and data are there, what is missing",
     ),
     "tables": ("benchmarks.cli_tables:tables_main", "measure what is missing and write tables and figures"),
+    "report": ("benchmarks.cli_report:main", "the results as a folder of HTML to look at and listen to"),
     "compare": ("benchmarks.cli_compare:main", "your autoencoder beside a suite's baselines"),
     "export-clips": ("benchmarks.export_clips:main", "a suite's clips as WAV files, for systems that run elsewhere"),
     "new-autoencoder": ("benchmarks.new_autoencoder:main", "write the template of an autoencoder and its test"),

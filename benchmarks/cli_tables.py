@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -210,6 +211,10 @@ def _write(
         if options.format == "md":
             shown.append(_cost_lines(costs))
     print("\n".join(shown))  # after writing: a reader that closes the pipe early loses no file
+    if any(item.measured for item in made) and not options.quiet:
+        elsewhere = "" if options.results == "results" else f" --results {shlex.quote(options.results)}"
+        command = f"m2l-bench report --suite {shlex.quote(options.suite)}{elsewhere}"
+        print(f"to look and listen: {command}", file=sys.stderr)
     return fine
 
 

@@ -1,0 +1,164 @@
+"""Reads `results/<suite>/`: the only source of every number in the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
+
+TABLE_NAMES = ("table1", "table2", "table3")
+#: Files of a results folder that the report offers for download, where they exist.
+DOWNLOADS = (
+    *[f"{name}.{kind}" for name in TABLE_NAMES for kind in ("json", "csv", "md")],
+    "figure2.json",
+    "cost.json",
+    "baseline.json",
+)
+
+
+class AggregateError(ValueError):
+    """A result file that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """What a results folder holds.
+
+    Attributes:
+        suite: name of the suite.
+        title: its one-line description.
+        folder: where the files are.
+        tables: "table1", "table2", "table3": those that have been written.
+        figure2: the JSON of Figure 2, if written.
+        cost: the JSON of `cost.json`, if written.
+        files: name -> sha256 of each file that can be downloaded.
+    """
+
+    suite: str
+    title: str
+    folder: Path
+    tables: dict[str, TableResult]
+    figure2: dict[str, Any] | None
+    cost: dict[str, Any] | None
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def suite_record(self) -> dict[str, Any]:
+        """The suite as it was when the tables were made, from their provenance; {} if none recorded it."""
+        for name in ("table2", "table3"):
+            if name in self.tables:
+                return dict(self.tables[name].provenance.get("suite", {}))
+        return dict((self.figure2 or {}).get("provenance", {}).get("suite", {}))
+
+
+def read_aggregates(folder: str | Path) -> Aggregates:
+    """Read all result files of a suite.
+
+    Raises:
+        FileNotFoundError: the folder holds no table and no figure.
+        AggregateError: a file is not what `m2l-bench tables` writes.
+    """
+    folder = Path(folder)
+    tables = {name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, name)}
+    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2") else None
+    if not tables and figure2 is None:
+        raise FileNotFoundError(
+            f"no results in {folder}: make them with  m2l-bench tables --suite {folder.name}"
+        )
+    if figure2 is not None:
+        for key in ("columns", "curves", "steps"):
+            if key not in figure2:
+                raise AggregateError(f"{folder / 'figure2.json'}: key {key!r} is missing")
+    cost = _record(folder / "cost.json") if _is_file(folder, "cost") else None
+    files = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in DOWNLOADS
+        if (folder / name).is_file()
+    }
+    found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files)
+    title = found.suite_record.get("title") or _title_in_brackets(found) or folder.name
+    return Aggregates(folder.name, title, folder, tables, figure2, cost, files)
+
+
+def number(value: Any) -> float | None:
+    """A number as the result files spell it: null is None, "inf" and "-inf" are the infinities."""
+    if value in ("inf", "-inf"):
+        return math.inf if value == "inf" else -math.inf
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
+        return float(value)
+    return None
+
+
+def table_from(record: Mapping[str, Any]) -> TableResult:
+    """The table that `TableResult.to_json` wrote.
+
+    Raises:
+        KeyError, TypeError: the record lacks a key, or has one that a table does not have.
+    """
+    rows = []
+    for row in record["rows"]:
+        cells = {
+            key: Cell(**{**cell, **{name: number(cell[name]) for name in ("value", "median", "low", "high")}})
+            for key, cell in row["cells"].items()
+        }
+        rows.append(Row(**{**row, "cells": cells}))
+    return TableResult(
+        name=record["name"],
+        title=record["title"],
+        suite=record["suite"],
+        columns=[Column(**column) for column in record["columns"]],
+        rows=rows,
+        published=[PublishedRow(**row) for row in record["published"]],
+        published_columns=[Column(**column) for column in record["published_columns"]],
+        notes=record["notes"],
+        comparisons=[
+            {**pair, **{name: number(pair.get(name)) for name in ("difference", "low", "high")}}
+            for pair in record["comparisons"]
+        ],
+        scores={
+            metric: {
+                row: {clip: found for clip, value in values.items() if (found := number(value)) is not None}
+                for row, values in rows.items()
+            }
+            for metric, rows in record["scores"].items()
+        },
+        provenance=record["provenance"],
+    )
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.json").is_file()
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise AggregateError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise AggregateError(f"{path}: expected an object, got {type(record).__name__}")
+    return record
+
+
+def _table(path: Path) -> TableResult:
+    try:
+        return table_from(_record(path))
+    except KeyError as error:
+        raise AggregateError(f"{path}: key {error} is missing") from None
+    except (TypeError, AttributeError) as error:
+        raise AggregateError(f"{path}: not a table of this version: {error}") from None
+
+
+def _title_in_brackets(found: Aggregates) -> str:
+    """The suite's title from a table's ("Table 1. ... (title)"): Table 1 does not record the suite."""
+    for table in found.tables.values():
+        _, bracket, rest = table.title.rpartition("(")
+        if bracket:
+            return rest.rstrip(")")
+    return ""

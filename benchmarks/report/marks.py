@@ -1,0 +1,131 @@
+"""Which differences count: the best of a column, what cannot be told from it, and every row against another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.tables import Column, Row, TableResult
+
+#: `mark` of a cell.
+BEST, TIED = "best", "tied"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a - b on the items both have, with its interval; in the unit of the column."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    significant: bool
+
+    @property
+    def reversed(self) -> Difference:
+        """b - a."""
+        low, high = self.low, self.high
+        return Difference(
+            None if self.value is None else -self.value,
+            None if high is None else -high,
+            None if low is None else -low,
+            self.n,
+            self.significant,
+        )
+
+
+class Comparisons:
+    """The paired comparisons of a table, by column key and two row names.
+
+    Table 1 compares on a task's first metric only and in fractions; its cells are percent.
+    """
+
+    def __init__(self, table: TableResult) -> None:
+        self._found: dict[tuple[str, str, str], Difference] = {}
+        for record in table.comparisons:
+            if "significant" not in record:
+                continue  # measured on different clips: no comparison
+            key, scale = _column_and_scale(record)
+            bounds = [_scaled(record.get(name), scale) for name in ("difference", "low", "high")]
+            found = Difference(*bounds, int(record["n"]), bool(record["significant"]))
+            self._found[key, record["a"], record["b"]] = found
+            self._found[key, record["b"], record["a"]] = found.reversed
+
+    def get(self, key: str, a: str, b: str) -> Difference | None:
+        """a against b in a column; None when they were not compared."""
+        return self._found.get((key, a, b))
+
+    @property
+    def columns(self) -> set[str]:
+        """Keys of the columns with any comparison."""
+        return {key for key, _, _ in self._found}
+
+    def __len__(self) -> int:
+        return len(self._found) // 2
+
+    def against_all(self, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
+        """`{reference row: {row: {column key: [verdict, text parts]}}}` for the page's own script.
+
+        A verdict is +1 (better than the reference), -1 (worse) or 0 (no clear difference).
+        """
+        made: dict[str, Any] = {}
+        for column in columns:
+            if column.higher_is_better is None:
+                continue
+            for a in rows:
+                for b in rows:
+                    found = self.get(column.key, a.name, b.name)
+                    if found is None:
+                        continue
+                    made.setdefault(b.name, {}).setdefault(a.name, {})[column.key] = verdict(found, column)
+        return made
+
+
+def verdict(found: Difference, column: Column) -> int:
+    """+1 if a is better than b, -1 if worse, 0 if their interval holds 0."""
+    if not found.significant or found.value is None:
+        return 0
+    return 1 if (found.value > 0) == bool(column.higher_is_better) else -1
+
+
+def marks(
+    table: TableResult, comparisons: Comparisons, competing: Iterable[str]
+) -> dict[tuple[str, str], str]:
+    """(row, column key) -> BEST, or TIED for what does not differ from the best by the paired interval.
+
+    Only rows in `competing` take part: controls that hand back their input would always win. A column with
+    fewer than two finite values has no best.
+    """
+    names = set(competing)
+    found: dict[tuple[str, str], str] = {}
+    for column in table.columns:
+        if column.higher_is_better is None:
+            continue
+        values = {row.name: _finite(row, column.key) for row in table.rows if row.name in names}
+        measured = {name: value for name, value in values.items() if value is not None}
+        if len(measured) < 2:
+            continue
+        best = (max if column.higher_is_better else min)(measured, key=lambda name: measured[name])
+        found[best, column.key] = BEST
+        for name in measured:
+            difference = comparisons.get(column.key, name, best)
+            if name != best and difference is not None and not difference.significant:
+                found[name, column.key] = TIED
+    return found
+
+
+def _finite(row: Row, key: str) -> float | None:
+    cell = row.cells.get(key)
+    return None if cell is None or cell.value is None or not math.isfinite(cell.value) else cell.value
+
+
+def _column_and_scale(record: Mapping[str, Any]) -> tuple[str, float]:
+    if "task" in record:
+        return f"{record['task']}/{record['metric']}", 100.0
+    return str(record["metric"]), 1.0
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale

@@ -1,0 +1,278 @@
+"""Renders the templates and writes the folder: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import m2l
+from benchmarks.report.aggregates import TABLE_NAMES, Aggregates
+from benchmarks.report.charts import Chart, compression_charts, figure2_charts, speed_charts
+from benchmarks.report.listening import Listening, systems_heard
+from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
+from benchmarks.report.systems import SystemPage, page_addresses, pages_for_table1, system_pages
+from benchmarks.report.tables import PublishedView, TableView, published_view, slug, table_view
+from benchmarks.report.wording import clock, count, size
+from benchmarks.tables import TableResult
+
+FOLDER = Path(__file__).resolve().parent
+#: A file that says a folder is a report, and may be replaced by one.
+MARKER = "report.json"
+
+#: Short titles of the tables on the page; the whole title stands below.
+_TITLES = {
+    "table1": ("Table 1", "Probing of representations"),
+    "table2": ("Table 2", "Reconstruction quality"),
+    "table3": ("Table 3", "Ablation"),
+}
+
+
+@dataclass
+class Section:
+    """A table's place on the page, filled or not."""
+
+    id: str
+    number: str
+    title: str
+    view: TableView | None
+    published: PublishedView | None
+    command: str
+
+
+@dataclass
+class Site:
+    """All pages, and what they need.
+
+    Attributes:
+        files: relative path -> contents.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def pages(self) -> list[str]:
+        """Relative paths of the HTML pages, the first page first."""
+        return sorted(
+            (name for name in self.files if name.endswith(".html")), key=lambda n: (n != "index.html", n)
+        )
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the folder."""
+        return sum(len(content) for content in self.files.values())
+
+
+def render(found: Aggregates, listening: Listening, commands: list[str]) -> Site:
+    """Make all files of a report; the same results give the same bytes.
+
+    Args:
+        found: the results.
+        listening: what can be heard.
+        commands: the command lines that make the results and the report.
+    """
+    pages = page_addresses(found)
+    addresses = {name: f"systems/{href}" for name, href in pages.items()}
+    table1_pages = {name: f"systems/{href}" for name, href in pages_for_table1(found, pages).items()}
+    views = {
+        name: table_view(table, table1_pages if name == "table1" else addresses)
+        for name, table in found.tables.items()
+    }
+    heard = {clip.name: clip.id for clip in listening.clips}
+    systems = system_pages(found, views, pages, heard)
+    environment = _environment()
+    shared = {
+        "suite": found.suite,
+        "suite_title": found.title,
+        "version": m2l.__version__,
+        "systems": systems,
+        "has_audio": bool(listening.clips),
+    }
+    site = Site()
+
+    def page(path: str, template: str, **values: Any) -> None:
+        root = "../" * path.count("/")
+        text = environment.get_template(template).render(root=root, here=path, **shared, **values)
+        site.files[path] = text.encode()
+
+    page("index.html", "index.html", **_overview(found, views, systems), listening=listening)
+    page(
+        "listen.html",
+        "listen.html",
+        listening=listening,
+        heard=systems_heard(listening.clips),
+        low_hz=LOW_HZ,
+        high_hz=HIGH_HZ,
+        range_db=RANGE_DB,
+    )
+    page("provenance.html", "provenance.html", **_provenance(found, listening, commands))
+    for system in systems:
+        page(f"systems/{system.href}", "system.html", system=system)
+    for path in sorted((FOLDER / "static").iterdir()):
+        if path.suffix in (".css", ".js", ".svg"):
+            site.files[f"static/{path.name}"] = path.read_bytes()
+    for name in found.files:
+        site.files[f"data/{name}"] = (found.folder / name).read_bytes()
+    site.files |= listening.files
+    record = {"suite": found.suite, "made_by": f"m2l {m2l.__version__}", "results": found.files}
+    site.files[MARKER] = (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+    return site
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"clock": clock, "size": size, "count": count, "slug": slug}
+    # In a script element "</" would end it; the rest of JSON is safe there.
+    environment.filters["script_json"] = lambda value: _markup(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c")
+    )
+    environment.filters["svg"] = _markup
+    return environment
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _overview(found: Aggregates, views: Mapping[str, TableView], systems: list[SystemPage]) -> dict[str, Any]:
+    from benchmarks.measure import PUBLISHED_COLUMNS
+    from benchmarks.reference import published_rows
+
+    sections = []
+    for name in TABLE_NAMES:
+        number, title = _TITLES[name]
+        view = views.get(name)
+        published = view.published if view else None
+        if view is None and name in PUBLISHED_COLUMNS:
+            empty = TableResult(name, "", "", PUBLISHED_COLUMNS[name], [], published_rows(name))
+            published = published_view(empty)
+        command = f"m2l-bench tables --suite {found.suite} --only {name[-1]}"
+        sections.append(Section(name, number, title, view, published, command))
+    table2 = found.tables.get("table2")
+    figure2 = figure2_charts(found.figure2)
+    return {
+        "sections": {section.id: section for section in sections},
+        "compression": compression_charts(table2) if table2 else [],
+        "speed": speed_charts(table2, found.cost) if table2 else [],
+        "speed_machine": (found.cost or {}).get("machine", ""),
+        "figure2": figure2,
+        "figure2_left_out": _left_out(figure2),
+        "figure2_title": (found.figure2 or {}).get("title", ""),
+        "summary": _summary(found, views),
+        "unmeasured": [system for system in systems if not system.available],
+    }
+
+
+def _left_out(charts: list[Chart]) -> list[str]:
+    """What no chart of Figure 2 shows, each reason once."""
+    lines: dict[str, None] = {}
+    for chart in charts:
+        for text in chart.left_out:
+            lines[text if chart.svg else f"{chart.title.partition(' against ')[0]}: {text}"] = None
+    return list(lines)
+
+
+def _summary(found: Aggregates, views: Mapping[str, TableView]) -> list[tuple[str, str]]:
+    """A few figures at the top of the first page: (number, what it counts)."""
+    figures: list[tuple[str, str]] = []
+    if "table2" in views:
+        view, table = views["table2"], found.tables["table2"]
+        n = int(table.provenance.get("n_clips", 0))
+        figures.append((str(n), "clip" if n == 1 else "clips"))
+        figures.append((f"{view.measured} of {len(view.rows)}", "systems measured"))
+    if "table1" in views:
+        view = views["table1"]
+        figures.append((f"{view.measured} of {len(view.rows)}", "representations probed"))
+    missing = sum(cell.kind == "missing" for v in views.values() for row in v.rows for cell in row.cells)
+    figures.append((str(missing), "cells without a value, each with its reason"))
+    return figures
+
+
+def _provenance(found: Aggregates, listening: Listening, commands: list[str]) -> dict[str, Any]:
+    libraries: dict[str, str] = {}
+    for table in found.tables.values():
+        libraries |= table.provenance.get("libraries", {})
+    table1 = found.tables.get("table1")
+    any_table = next(iter(found.tables.values()), None)
+    record = found.suite_record
+    weights = [
+        (row.title or row.name, digest, str(row.facts.get("source", "")), str(row.facts.get("licence", "")))
+        for name in ("table2", "table3")
+        if name in found.tables
+        for row in found.tables[name].rows
+        if (digest := row.facts.get("weights_sha256"))
+    ]
+    clips = next(
+        (t.provenance["clips_sha256"] for t in found.tables.values() if t.provenance.get("clips_sha256")), ""
+    )
+    return {
+        "commands": commands,
+        "libraries": libraries,
+        "measured_version": any_table.provenance.get("m2l", "") if any_table else "",
+        "machine": (found.cost or {}).get("machine", ""),
+        "clips_sha256": clips,
+        "weights": list(dict.fromkeys(weights)),
+        "files": [
+            (name, digest, (found.folder / name).stat().st_size) for name, digest in found.files.items()
+        ],
+        "suite_json": json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) if record else "",
+        "statistics": record.get("statistics", {}),
+        "seed": record.get("seed"),
+        "protocol": table1.provenance.get("protocol", {}) if table1 else {},
+        "probe_seeds": table1.provenance.get("seeds", []) if table1 else [],
+        "tasks": table1.provenance.get("tasks", {}) if table1 else {},
+        "listening": listening,
+    }
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to write over anything that is not a report.
+
+    Raises:
+        FileExistsError: the folder holds other things.
+        NotADirectoryError: the target is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; a report is a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise FileExistsError(f"{folder} is not empty and not a report: choose another folder with -o")
+
+
+def write(site: Site, folder: Path) -> None:
+    """Write beside `folder` and rename, so that a reader sees the old report or the new one.
+
+    Raises:
+        FileExistsError, NotADirectoryError: as `check_target`.
+    """
+    check_target(folder)
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".part"))
+    try:
+        made.chmod(0o755)
+        for name, content in site.files.items():
+            path = made / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        old = made.with_suffix(".old")
+        if folder.exists():
+            folder.rename(old)
+        made.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
