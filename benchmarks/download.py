@@ -39,6 +39,10 @@ class FetchError(OSError):
     """A download that did not succeed; the message says why, and that what was received is kept."""
 
 
+class LocalError(FetchError):
+    """Something on this machine is in the way (space, permission, another process): no mirror helps."""
+
+
 class NoConnectionError(FetchError):
     """The host could not be reached at all: other files of it will not fare better."""
 
@@ -115,7 +119,7 @@ def download(
     """
     expected = expected or Expected()
     if variable := offline():
-        raise FetchError(f"{url}: downloads are switched off ({variable} is set)")
+        raise LocalError(f"{url}: downloads are switched off ({variable} is set)")
     dest.parent.mkdir(parents=True, exist_ok=True)
     part = dest.with_name(f"{dest.name}.part")
     with _only_one(part):
@@ -179,9 +183,9 @@ def _fatal(error: Exception, url: str, part: Path, *, last: bool, again: bool) -
     if isinstance(error, urllib.error.URLError):  # no response at all, as without a network
         return NoConnectionError(f"{url}: {error.reason}; is there a network?") if again or last else None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return FetchError(f"{part}: {error.strerror} (what was received is kept)")
+        return LocalError(f"{part}: {error.strerror} (what was received is kept)")
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
-        return FetchError(f"{part}: {error.strerror}")
+        return LocalError(f"{part}: {error.strerror}")
     if not last:
         return None
     return FetchError(f"{url}: {error}; {_size(part)} bytes are kept, run again to go on")
@@ -199,7 +203,7 @@ def _only_one(part: Path) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise FetchError(f"{path}: {error.strerror}") from error
+        raise LocalError(f"{path}: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever held it before may have removed the file between our open and our lock.
@@ -207,7 +211,7 @@ def _only_one(part: Path) -> Iterator[None]:
             raise BlockingIOError
     except OSError as error:
         os.close(handle)
-        raise FetchError(f"{part}: another process is downloading it") from error
+        raise LocalError(f"{part}: another process is downloading it") from error
     try:
         yield
     finally:
@@ -226,9 +230,12 @@ def _resume_point(url: str, part: Path, expected: Expected) -> tuple[int, str | 
         size = part.stat().st_size
     except (OSError, ValueError):
         return 0, None
-    same = state.get("url") == url and state.get("digest") == expected.digest
-    # Without an ETag or a digest nothing would notice that the two halves are of different files.
-    return (size, state.get("etag")) if same and (state.get("etag") or expected.digest) else (0, None)
+    if state.get("digest") != expected.digest:
+        return 0, None
+    if state.get("url") == url:
+        # Without an ETag or a digest nothing would notice that the two halves are of different files.
+        return (size, state.get("etag")) if state.get("etag") or expected.digest else (0, None)
+    return (size if expected.digest else 0), None  # a mirror of the same file; its digest will tell
 
 
 def _receive(

@@ -1,8 +1,9 @@
 """`m2l-bench fetch NAME …`: the only place where this package downloads anything.
 
-Names are data sets (`benchmarks.fetch_sources`), `open-notes`, which is rendered here, and the weights of
-`benchmarks.weight_table`. Licence and size are shown before anything is transferred; what is already there
-and right is left alone; an interrupted fetch goes on where it stopped when it is run again.
+Names are data sets (`benchmarks.fetch_sources`; those of the paper: `benchmarks.fetching`, all of them with
+`all`), `open-notes`, which is rendered here, and the weights of `benchmarks.weight_table`. Licence, size and
+time are shown before anything is transferred; what is already there and right is left alone; an interrupted
+fetch goes on where it stopped when it is run again. `verify NAME …` reads the paper's data again.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.locations import data_roots, fetched_root
 from benchmarks.download import (
-    ChecksumError,
-    Expected,
-    FetchError,
-    NoConnectionError,
-    download,
-    mismatch,
     offline,
 )
-from benchmarks.fetch_sources import SOURCES, Item, Source, mirrored
+from benchmarks.fetch_sources import SOURCES, Source
+from benchmarks.fetching.command import (
+    PAPER_DATA,
+    add_arguments,
+    expand,
+    fetch_named,
+    listing,
+    verify_named,
+)
 from benchmarks.registry import UnknownNameError
+from benchmarks.transfer import human, missing_items, say, transfer
 from benchmarks.weight_table import WEIGHTS
 
 OK, USAGE, MISSING, INTERRUPTED = 0, 2, 3, 130
@@ -43,7 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="what to fetch; without names, list what there is"
     )
-    parser.add_argument("--dest", type=Path, help="root of the data (default: the cache; data sets only)")
+    parser.add_argument(
+        "--data",
+        "--dest",
+        dest="dest",
+        type=Path,
+        help="root of the data (default: the cache; data sets only)",
+    )
+    add_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be transferred")
     parser.add_argument("--force", action="store_true", help="fetch even what is already there")
     parser.add_argument("--jobs", type=int, default=4, help="files at the same time (default 4)")
@@ -52,14 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.jobs < 1:
         parser.error(f"--jobs is {options.jobs}, expected at least 1")
-    known = {*SOURCES, NOTES, *WEIGHTS}
+    verifying = options.names[:1] == ["verify"]
+    options.names = expand(options.names[1:] if verifying else options.names, everything=verifying)
+    known = set(PAPER_DATA) if verifying else {*SOURCES, *PAPER_DATA, NOTES, *WEIGHTS}
     try:
         if not options.names:
             return _print_list(options.json)
         for name in options.names:
             if name not in known:
                 raise UnknownNameError("name to fetch", name, known)
-        results = [_fetch(name, options) for name in dict.fromkeys(options.names)]
+        work = verify_named if verifying else _fetch
+        results = [work(name, options) for name in dict.fromkeys(options.names)]
     except UnknownNameError as error:
         print(f"m2l-bench fetch: {error}", file=sys.stderr)
         return USAGE
@@ -74,26 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return MISSING if any(result["failed"] for result in results) else OK
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def human(size: int | None) -> str:
-    """Bytes in words: "75.3 MB"."""
-    if size is None:
-        return "size not known beforehand"
-    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
 def available() -> list[dict[str, Any]]:
     """Everything that can be fetched: name, kind, what it is, licence, size in bytes or None."""
     rows: list[dict[str, Any]] = [
         {"name": s.name, "kind": "data", "what": s.title, "licence": s.licence, "bytes": s.size}
         for s in SOURCES.values()
     ]
+    rows += listing()
     rows.append(
         {
             "name": NOTES,
@@ -130,6 +127,8 @@ def _print_list(as_json: bool) -> int:
 
 
 def _fetch(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    if name in PAPER_DATA:
+        return fetch_named(name, options)
     if name == NOTES:
         return _render(options)
     if name in SOURCES:
@@ -153,15 +152,6 @@ def _result(
         "failed": list(failed),
         **counts,
     }
-
-
-def missing_items(items: Sequence[Item], roots: Sequence[Path]) -> list[Item]:
-    """The files that are in none of the roots, or are there but not as they should be."""
-    return [item for item in items if not any(_is_right(root / item.path, item.expected) for root in roots)]
-
-
-def _is_right(path: Path, expected: Expected) -> bool:
-    return path.is_file() and mismatch(path, expected) is None
 
 
 def fetch_source(
@@ -192,17 +182,17 @@ def fetch_source(
     todo = list(items) if force else missing_items(items, roots)
     sizes = [item.expected.size for item in todo]
     size = sum(s for s in sizes if s) if all(s is not None for s in sizes) else None
-    _say(f"{source.name}: {source.title}. Licence: {source.licence}.")
-    _say(f"  {len(todo)} of {len(items)} files to fetch ({human(size)}) into {root}")
+    say(f"{source.name}: {source.title}. Licence: {source.licence}.")
+    say(f"  {len(todo)} of {len(items)} files to fetch ({human(size)}) into {root}")
     if dry_run:
         return _result(source.name, root, f"would fetch {len(todo)} files ({human(size)})", fetched=0)
     if todo and (variable := offline()):
         return _result(
             source.name, root, "not fetched", [f"downloads are switched off ({variable} is set)"], fetched=0
         )
-    failed = _fetch_items(source.name, todo, root, size, jobs)
+    failed = transfer(source.name, todo, root, size, jobs)
     if not failed and source.finish is not None:
-        _say("  unpacking …")
+        say("  unpacking …")
         try:
             source.finish(root)
         except OSError as error:
@@ -210,9 +200,9 @@ def fetch_source(
     waiting = [message for message in failed if message.endswith(": not started")]
     for message in failed:
         if message not in waiting:
-            _say(f"  failed: {message}")
+            say(f"  failed: {message}")
     if waiting:
-        _say(f"  {len(waiting)} more files were not started")
+        say(f"  {len(waiting)} more files were not started")
     done = len(todo) - len(failed)
     summary = f"{done} files fetched, {len(items) - len(todo)} already there"
     if failed:
@@ -220,93 +210,22 @@ def fetch_source(
     return _result(source.name, root, summary, failed, fetched=done, present=len(items) - len(todo))
 
 
-class _NotStarted(Exception):
-    """A file whose turn did not come."""
-
-
-def _fetch_items(name: str, items: Sequence[Item], root: Path, size: int | None, jobs: int) -> list[str]:
-    """Fetch files in parallel; returns the messages of those that failed."""
-    failed: list[str] = []
-    stop, interrupted = threading.Event(), threading.Event()
-    with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr, disable=not items) as bar:
-
-        def one(item: Item) -> None:
-            if stop.is_set():
-                raise _NotStarted
-            try:
-                fetch_item(item, root, _progress(bar, interrupted))
-            except NoConnectionError:
-                stop.set()  # the other files would only wait for the same time-out
-                raise
-
-        with ThreadPoolExecutor(max_workers=jobs) as pool:
-            futures = {pool.submit(one, item): item for item in items}
-            try:
-                for future in as_completed(futures):
-                    error = future.exception()
-                    if isinstance(error, _NotStarted):
-                        failed.append(f"{futures[future].path}: not started")
-                    elif isinstance(error, OSError | ValueError):
-                        failed.append(f"{futures[future].path}: {error}")
-                    elif error is not None:
-                        raise error
-            except BaseException:
-                stop.set()
-                interrupted.set()
-                raise
-    return sorted(failed)
-
-
-def _progress(bar: Any, interrupted: threading.Event) -> Any:
-    """A progress callback of one file that adds to a bar of all files, and breaks off once interrupted."""
-    seen = 0
-    lock = bar.get_lock()
-
-    def update(received: int, total: int | None) -> None:
-        nonlocal seen
-        if interrupted.is_set():
-            raise _NotStarted
-        with lock:
-            bar.update(received - seen)
-        seen = received
-
-    return update
-
-
-def fetch_item(item: Item, root: Path, progress: Any = None, **options: Any) -> Path:
-    """Fetch one file from the first of its addresses that has the right one.
-
-    Raises:
-        FetchError: None has; the message is the first address's.
-    """
-    first: FetchError | None = None
-    for url in item.urls:
-        try:
-            return download(mirrored(url), root / item.path, item.expected, progress=progress, **options)
-        except FetchError as error:
-            first = first or error
-            # Another address helps against the wrong file (a large-file pointer) or none, not against a full disk.
-            if not isinstance(error, ChecksumError) and "HTTP 404" not in str(error):
-                raise
-    raise first if first else FetchError(f"{item.path}: no address is known")
-
-
 def _render(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.datasets.render_notes import render_notes
 
     root = options.dest or fetched_root()
-    _say(
+    say(
         f"{NOTES}: 1,743 notes, rendered by fluidsynth from FluidR3 (not recorded). Licence: MIT. Into {root}"
     )
     if options.dry_run:
         return _result(NOTES, root, "would render what is missing", fetched=0)
     try:
-        done, complaints = render_notes(root, options.soundfont, progress=lambda text: _say(f"  {text}"))
+        done, complaints = render_notes(root, options.soundfont, progress=lambda text: say(f"  {text}"))
     except (DataNotFoundError, RuntimeError, OSError) as error:
-        _say(f"  failed: {error}")
+        say(f"  failed: {error}")
         return _result(NOTES, root, "not rendered", [str(error)], fetched=0)
     for text in complaints:
-        _say(f"  {text}")
+        say(f"  {text}")
     return _result(NOTES, root, f"{done} notes rendered, {len(complaints)} silent", complaints, fetched=done)
 
 
@@ -316,9 +235,7 @@ def _fetch_weights(name: str, options: argparse.Namespace) -> dict[str, Any]:
     source = WEIGHTS[name]
     sizes = [file.size for file in source.files]
     size = sum(s for s in sizes if s) if all(sizes) else None
-    _say(
-        f"{name}: weights, {source.used_for}. Licence: {source.licence}. {human(size)}, from {source.origin}"
-    )
+    say(f"{name}: weights, {source.used_for}. Licence: {source.licence}. {human(size)}, from {source.origin}")
     there, reason = weights.has_weight(name)
     if there and not options.force:
         return _result(name, weights.find_weight(name), "already there", fetched=0)
@@ -331,6 +248,6 @@ def _fetch_weights(name: str, options: argparse.Namespace) -> dict[str, Any]:
     try:
         path = weights.fetch(name, overwrite=options.force)
     except (OSError, ValueError, RuntimeError) as error:
-        _say(f"  failed: {error}")
+        say(f"  failed: {error}")
         return _result(name, None, "not fetched", [str(error)], fetched=0)
     return _result(name, path, "fetched", fetched=len(source.files))

@@ -1,10 +1,11 @@
-"""What `m2l-bench fetch` can get: files with their addresses, checksums and licences."""
+"""Files with their addresses, checksums and licences; and the data sets of single files among them.
+
+Data sets that come in archives are in `benchmarks.fetching.catalogue`.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from benchmarks.datasets.audio_files import audio_info
 from benchmarks.datasets.locations import manifest
-from benchmarks.download import Expected, FetchError
+from benchmarks.download import Expected
 from benchmarks.registry import UnknownNameError
 
 
@@ -113,83 +114,6 @@ def published_bytes(name: str) -> int | None:
     return sum(int(row["bytes"]) for row in rows) if all(row["published"] == "yes" for row in rows) else None
 
 
-TINYSOL_NOTES = 2913
-_TINYSOL = "https://zenodo.org/records/3685367/files"
-
-
-def _tinysol_items() -> list[Item]:
-    return [
-        Item(
-            "tinysol/annotation/TinySOL_metadata.csv",
-            (f"{_TINYSOL}/TinySOL_metadata.csv?download=1",),
-            Expected(317576, "md5:a86c9bb115f69e61f2f25872e397fc4a"),
-        ),
-        Item(
-            "tinysol/TinySOL.tar.gz",
-            (f"{_TINYSOL}/TinySOL.tar.gz?download=1",),
-            Expected(None, "md5:36030a7fe389da86c3419e5ee48e3b7f"),
-        ),
-    ]
-
-
-def _tinysol_ready(root: Path) -> bool:
-    audio = root / "tinysol" / "audio"
-    return (root / "tinysol" / "annotation" / "TinySOL_metadata.csv").is_file() and audio.is_dir() and (
-        sum(1 for _ in audio.rglob("*.wav")) == TINYSOL_NOTES
-    )  # fmt: skip
-
-
-def _tinysol_finish(root: Path) -> None:
-    """Unpack into the layout that mirdata's index names: audio/FAMILY/INSTRUMENT/ordinario/NOTE.wav."""
-    archive = root / "tinysol" / "TinySOL.tar.gz"
-    unpack(archive, root / "tinysol" / "audio", lambda folder: _family_folder(folder))
-    archive.unlink()
-
-
-def _family_folder(unpacked: Path) -> Path:
-    """The folder with the four families, wherever in the archive it is; all notes must be in it."""
-    found = next((path.parent for path in sorted(unpacked.rglob("Brass")) if path.is_dir()), None)
-    count = sum(1 for _ in found.rglob("*.wav")) if found else 0
-    if found is None or count != TINYSOL_NOTES:
-        raise FetchError(f"TinySOL.tar.gz has {count} notes where {TINYSOL_NOTES} are expected")
-    return found
-
-
-def unpack(archive: Path, dest: Path, choose: Callable[[Path], Path] = lambda folder: folder) -> None:
-    """Unpack a tar archive beside `dest` and rename: `dest` is complete or not there.
-
-    Args:
-        archive: Any compression that tarfile reads.
-        dest: The folder to make; an existing one is replaced.
-        choose: Picks the folder to keep out of what was unpacked.
-
-    Raises:
-        FetchError: The archive is damaged, or has members that would land outside of it.
-    """
-    part = dest.with_name(f"{dest.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise FetchError(
-                        f"{archive}: refusing member {member.name!r} (not a plain file inside the archive)"
-                    )
-                if hasattr(tarfile, "data_filter"):
-                    tar.extract(member, part, filter="data")
-                else:
-                    tar.extract(member, part)
-        kept = choose(part)
-        shutil.rmtree(dest, ignore_errors=True)
-        os.replace(kept, dest)
-    except (tarfile.TarError, EOFError) as error:
-        raise FetchError(f"{archive}: cannot be unpacked ({error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
@@ -206,15 +130,6 @@ SOURCES: dict[str, Source] = {
             "CC0-1.0",
             published_bytes("open_speech.csv"),
             lambda: manifest_items("open_speech.csv"),
-        ),
-        Source(
-            "tinysol",
-            "TinySOL: 2,913 recorded notes of 14 instruments",
-            "CC-BY-4.0",
-            None,
-            _tinysol_items,
-            _tinysol_finish,
-            _tinysol_ready,
         ),
     )
 }

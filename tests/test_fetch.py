@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import stat
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +20,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import fetch, fetch_sources
+from benchmarks import fetch, fetch_sources, transfer
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.open_notes import NoteRow
 from benchmarks.datasets.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
 from benchmarks.download import ChecksumError, Expected, FetchError, download
-from benchmarks.fetch_sources import Item, Source, github_urls, manifest_items, unpack
+from benchmarks.fetch_sources import Item, Source, github_urls, manifest_items
 
 
 @dataclass
@@ -329,10 +328,10 @@ def test_files_without_a_digest_are_checked_by_what_they_decode_to(
 def test_large_file_pointers_send_us_to_the_second_address(server: Server, tmp_path: Path) -> None:
     server.files["/raw"], server.files["/large"] = b"version https://git-lfs.github.com/spec/v1", BODY
     item = Item("m/a.bin", (f"{server.url}/raw", f"{server.url}/large"), Expected(len(BODY), DIGEST))
-    assert fetch.fetch_item(item, tmp_path).read_bytes() == BODY
+    assert transfer.fetch_item(item, tmp_path).read_bytes() == BODY
     del server.files["/large"]
     with pytest.raises(ChecksumError, match="/raw"):  # the first address is the one to complain about
-        fetch.fetch_item(item, tmp_path / "other")
+        transfer.fetch_item(item, tmp_path / "other")
 
 
 @pytest.fixture
@@ -406,7 +405,7 @@ def test_files_below_m2l_data_count_as_there(
 def test_interrupting_the_command_breaks_off_running_downloads(
     server: Server, small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, started = fetch.download, threading.Event()
+    real, started = transfer.download, threading.Event()
 
     def slow(
         url: str, dest: Path, *rest: object, progress: Callable[[int, int | None], None], **more: object
@@ -420,7 +419,7 @@ def test_interrupting_the_command_breaks_off_running_downloads(
             progress(0, None)
         return real(url, dest)
 
-    monkeypatch.setattr(fetch, "download", slow)
+    monkeypatch.setattr(transfer, "download", slow)
     assert fetch.main(["small", "--dest", str(tmp_path), "--jobs", "2"]) == 130
     assert not list(tmp_path.rglob("*.bin"))
 
@@ -464,57 +463,6 @@ def test_the_listing_names_every_licence(capsys: pytest.CaptureFixture[str]) -> 
 def test_unknown_names_are_usage_errors_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch.main(["tinysoul"]) == 2
     assert "tinysol" in capsys.readouterr().err
-
-
-def tar_of(members: dict[str, bytes], link: str | None = None) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-        if link:
-            info = tarfile.TarInfo(link)
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            tar.addfile(info)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize(
-    "bad", [tar_of({"../evil": b"x"}), tar_of({"/evil": b"x"}), tar_of({}, "a/link"), b"no tar"]
-)
-def test_unpacking_refuses_what_would_leave_the_folder(tmp_path: Path, bad: bytes) -> None:
-    archive, dest = tmp_path / "a.tar.gz", tmp_path / "in" / "dest"
-    archive.write_bytes(bad)
-    with pytest.raises(FetchError):
-        unpack(archive, dest)
-    assert not dest.exists()
-    assert not (tmp_path / "evil").exists()
-
-
-def test_tinysol_is_unpacked_into_the_layout_of_its_index(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = {f"TinySOL/{family}/{i}.wav": b"RIFF" for family in ("Brass", "Winds") for i in range(2)}
-    archive, table = tar_of(members), b"Path,Fold\n"
-    host = "/zenodo.org/records/3685367/files"
-    server.files[f"{host}/TinySOL.tar.gz"], server.files[f"{host}/TinySOL_metadata.csv"] = archive, table
-    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
-    monkeypatch.setattr(fetch_sources, "TINYSOL_NOTES", 4)
-    real = fetch_sources._tinysol_items()
-    digests = [f"md5:{hashlib.md5(data).hexdigest()}" for data in (table, archive)]
-    items = [Item(i.path, i.urls, Expected(None, d)) for i, d in zip(real, digests, strict=True)]
-    source = fetch_sources.SOURCES["tinysol"]
-    fake = Source("tinysol", source.title, source.licence, None, lambda: items, source.finish, source.ready)
-    result = fetch.fetch_source(fake, tmp_path)
-    assert result["failed"] == []
-    assert (tmp_path / "tinysol" / "audio" / "Brass" / "1.wav").read_bytes() == b"RIFF"
-    assert only(tmp_path / "tinysol") == {"annotation", "audio"}
-    server.requests.clear()
-    assert fetch.fetch_source(fake, tmp_path)["summary"] == "already there"
-    assert server.requests == []
-    monkeypatch.setattr(fetch_sources, "TINYSOL_NOTES", 5)
-    assert "4 notes where 5" in fetch.fetch_source(fake, tmp_path)["failed"][0]
 
 
 FAKE_SYNTH = """#!/bin/sh

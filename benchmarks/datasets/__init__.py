@@ -26,6 +26,9 @@ DATASETS.register("synthetic-notes", "benchmarks.datasets.synthetic_notes:Synthe
 DATASETS.register("open", "benchmarks.datasets.open_data:OpenMusic")
 DATASETS.register("open-speech", "benchmarks.datasets.open_data:OpenSpeech")
 DATASETS.register("open-notes", "benchmarks.datasets.open_notes:OpenNotes")
+DATASETS.register("musiccaps", "benchmarks.datasets.musiccaps:MusicCaps")
+DATASETS.register("mtg-jamendo", "benchmarks.datasets.training_corpora:MTGJamendo")
+DATASETS.register("dns4", "benchmarks.datasets.training_corpora:DNS4Clean")
 DATASETS.register("folder", "benchmarks.datasets.folder:FolderDataset")
 
 
