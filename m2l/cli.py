@@ -1,8 +1,8 @@
-"""`m2l encode | decode | reconstruct | info`: arguments, exit codes, and nothing else.
+"""`m2l encode | decode | reconstruct | info | train | export`: arguments, exit codes, and nothing else.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 some file failed, 2 usage, 3 data or
-weights missing or unreadable, 130 interrupted. The work is in `m2l.cli_run` and `m2l.cli_info`, imported when a
-command runs, so that `m2l --help` does not load torch.
+weights missing or unreadable, 130 interrupted. The work is in `m2l.cli_run`, `m2l.cli_info` and `m2l.cli_train`,
+imported when a command runs, so that `m2l --help` does not load torch.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ def _run(args: argparse.Namespace) -> int:
         from m2l.cli_info import run_info
 
         return run_info(args)
+    if args.command in ("train", "export"):
+        from m2l import cli_train
+
+        return cli_train.run_train(args) if args.command == "train" else cli_train.run_export(args)
     from m2l.cli_run import run_files
 
     return run_files(args)
@@ -115,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what a checkpoint, latents file or audio file is")
     info.add_argument("targets", nargs="+", metavar="CHECKPOINT|FILE", help=_CHECKPOINT_HELP)
     info.add_argument("--json", action="store_true", help="print one JSON object")
+
+    from m2l.cli_train import add_export, add_train
+
+    add_train(commands)
+    add_export(commands)
     return parser
 
 

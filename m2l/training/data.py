@@ -26,7 +26,20 @@ from m2l.config import Music2LatentConfig
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".w64", ".rf64", ".au")
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aiff",
+    ".aif",
+    ".caf",
+    ".w64",
+    ".rf64",
+    ".au",
+)
 #: Sample rates of training audio: others would need resampling, or would shift all pitches.
 NATIVE_RATES = (44_100, 48_000)
 #: Draws of one crop before its corpus is called silent.
@@ -167,9 +180,7 @@ class Crops(Dataset[dict[str, Any]]):
         config: of the model.
     """
 
-    def __init__(
-        self, corpora: list[Corpus], settings: TrainingSettings, config: Music2LatentConfig
-    ) -> None:
+    def __init__(self, corpora: list[Corpus], settings: TrainingSettings, config: Music2LatentConfig) -> None:
         self.corpora = corpora
         self.settings = settings
         self.config = config
@@ -214,7 +225,9 @@ class StepOrder(Sampler[list[int]]):
     Part `a` of rank `r` takes every item of the batch once over all (r, a), whatever their numbers.
     """
 
-    def __init__(self, settings: TrainingSettings, first_step: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, settings: TrainingSettings, first_step: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.settings, self.first_step, self.rank, self.world_size = settings, first_step, rank, world_size
 
     def __iter__(self) -> Iterator[list[int]]:

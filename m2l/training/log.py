@@ -29,7 +29,9 @@ class RunLog:
             return
         path = run / "log.jsonl"
         if path.is_file():
-            write_bytes(path, b"".join(line for line in path.read_bytes().splitlines(True) if _earlier(line, step)))
+            write_bytes(
+                path, b"".join(line for line in path.read_bytes().splitlines(True) if _earlier(line, step))
+            )
         self._file = path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -45,7 +47,14 @@ class RunLog:
         now = time.perf_counter()
         rate = self._crops / max(now - self._since, 1e-9)
         self._crops, self._since = 0, now
-        self.write({"step": step, **facts, "crops_per_second": round(rate, 3), "seconds": round(now - self._start, 2)})
+        self.write(
+            {
+                "step": step,
+                **facts,
+                "crops_per_second": round(rate, 3),
+                "seconds": round(now - self._start, 2),
+            }
+        )
 
     def write(self, facts: dict[str, Any]) -> None:
         """Append one line."""

@@ -29,7 +29,16 @@ from m2l.files import write_bytes
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
-from m2l.training.data import Corpus, Crops, StepOrder, collate, crop_samples, open_corpus, times_of, worker_threads
+from m2l.training.data import (
+    Corpus,
+    Crops,
+    StepOrder,
+    collate,
+    crop_samples,
+    open_corpus,
+    times_of,
+    worker_threads,
+)
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
 from m2l.training.log import RunLog
@@ -235,9 +244,7 @@ class Trainer:
         noise = batch["noise"].to(self.device, non_blocking=True)
         representation = waveform_to_representation(waveform, self.state.model.config)
         precision = self.settings.precision
-        autocast = torch.autocast(
-            self.device.type, getattr(torch, precision), enabled=precision != "float32"
-        )
+        autocast = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
         # Tiles pay for long inputs; a crop's maps are few and the teacher runs a whole batch of them.
         with autocast, tiled.ordinary():
             return self._loss(
@@ -260,7 +267,11 @@ class Trainer:
         if len(self._recent) == MEMORY:
             median = statistics.median(self._recent)
             if loss > self.settings.explosion * median:
-                self._fail(f"the loss is over {self.settings.explosion:g} x the last median {median:.4g}", loss, origins)
+                self._fail(
+                    f"the loss is over {self.settings.explosion:g} x the last median {median:.4g}",
+                    loss,
+                    origins,
+                )
         self._recent.append(loss)
 
     def _fail(self, what: str, loss: float, origins: list[str]) -> None:

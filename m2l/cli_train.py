@@ -1,0 +1,303 @@
+"""`m2l train`: train, resume or fine-tune; `m2l export`: a run's checkpoint as files to ship."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2l.cli import FAILED, FINE, INTERRUPTED, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from m2l.training import Trainer, TrainingSettings
+
+#: Preset -> settings that differ from the reference training's, which `paper` and the full-size rows use.
+_SMALL_RUN = {
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "warmup_steps": 100,
+    "final_exponent": 2.0,
+    "precision": "bfloat16",
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    # Table 3 was trained for 200k steps (Sec. 5.4).
+    "table3-base": {"steps": 200_000},
+    "table3-attention": {"steps": 200_000},
+    "table3-scaling": {"steps": 200_000},
+    # What ships: an hour of one CPU core, so a higher rate, a smaller batch, and Delta t only down to 0.01.
+    "mini": {**_SMALL_RUN, "steps": 2800},
+    "table3-mini-base": {**_SMALL_RUN, "steps": 1000},
+    "table3-mini-attention": {**_SMALL_RUN, "steps": 1000},
+    "table3-mini-scaling": {**_SMALL_RUN, "steps": 1000},
+}
+
+
+def add_train(commands: Any) -> None:
+    """Add the sub-command `train` to the parser of `m2l`."""
+    train = commands.add_parser(
+        "train",
+        help="train a model; the same command again goes on where it stopped",
+        description="Train a consistency autoencoder. Run under `torchrun --nproc-per-node=N -m m2l.cli train ...` "
+        "for several processes. Defaults are the preset's recipe; settings are kept in RUN and must not change.",
+    )
+    add = train.add_argument
+    add("--preset", default="mini", metavar="NAME", help="architecture and recipe (default: mini)")
+    add("--data", action="append", default=[], metavar="PATH[=WEIGHT]",
+        help="folder, audio file or manifest (CSV or JSON lines with a column `path`); may be repeated, weights "
+        "default to 1: equal probability")  # fmt: skip
+    add("--split", default="train", help="rows used of manifests with a column `split` (default: train)")
+    add("--run", required=True, metavar="DIR", help="folder of the run: checkpoints, log.jsonl, settings")
+    add(
+        "--init",
+        metavar="NAME",
+        help="fine-tune this checkpoint: a shipped one, a path, or the published one",
+    )
+    for name, kind, text in (
+        ("steps", int, "optimiser steps"),
+        ("batch-size", int, "crops per step, over all processes"),
+        ("accumulate", int, "parts a batch is computed in, to save memory"),
+        ("seed", int, "of initial weights, data and noise"),
+        ("learning-rate", float, "after warm-up"),
+        ("final-learning-rate", float, "at the end of the cosine"),
+        ("warmup-steps", int, "steps of linear warm-up"),
+        ("ema-decay", float, "of the averaged weights"),
+        ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
+        ("final-exponent", float, "Delta t ends at initial^this"),
+        ("silence-rms", float, "quieter crops are drawn again"),
+        ("explosion", float, "stop when a loss is this many times the median of the last 100"),
+    ):
+        add(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
+    add(
+        "--density",
+        choices=("grid", "lognormal"),
+        help="of training times: the published code's, or lognormal sigma",
+    )
+    add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network while training")
+    add("--compile", action="store_true", default=None, help="torch.compile the step (minutes at the start)")
+    add("--device", help="cpu, cuda, cuda:1; default: the process's GPU if there is one")
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that read audio (default: 0, none of their own)",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's choice)")
+    add("--until", type=int, metavar="N", help="stop at this step, with the schedule of the whole run")
+    add(
+        "--checkpoint-every",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="steps between checkpoints (default: 1000)",
+    )
+    add("--keep", type=int, default=3, metavar="N", help="last checkpoints kept (default: 3)")
+    add("--milestone", type=int, metavar="N", help="keep those of every N-th step for good")
+    add(
+        "--log-every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="steps between lines of log.jsonl (default: 10)",
+    )
+    add("--validation", metavar="PATH", help="folder or manifest to reconstruct from time to time")
+    add(
+        "--validation-split",
+        default="validation",
+        help="its rows, if it has a column `split` (default: validation)",
+    )
+    add(
+        "--validate-every",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="steps between validations (default: 1000)",
+    )
+    add("--validation-clips", type=int, default=8, metavar="N", help="clips of up to 10 s each (default: 8)")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved run, its memory and time, and train nothing",
+    )
+    add("--json", action="store_true", help="print the result as one JSON object")
+    add("--quiet", action="store_true", help="no progress on stderr")
+
+
+def add_export(commands: Any) -> None:
+    """Add the sub-command `export` to the parser of `m2l`."""
+    export = commands.add_parser(
+        "export",
+        help="a run's averaged weights as float16 safetensors, with config and model card",
+        description="Write config.json, model.safetensors and card.json, a folder that every command takes for "
+        "--checkpoint. latent_scale becomes the standard deviation of the latents of crops of the run's data.",
+    )
+    add = export.add_argument
+    add("source", metavar="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")
+    add("-o", "--output", required=True, metavar="DIR", help="folder to write")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float16", help="of the weights")
+    add("--licence", default="", metavar="TEXT", help="licence of the weights, for the card")
+    add(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME=LICENCE",
+        help="data set trained on, for the card; may be repeated",
+    )
+    add("--note", action="append", default=[], metavar="TEXT", help="a line for the card; may be repeated")
+    add(
+        "--crops",
+        type=int,
+        default=64,
+        metavar="N",
+        help="crops that latent_scale is measured on (default: 64)",
+    )
+
+
+def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
+    """The settings that the options, the preset's recipe and the defaults make, in this order.
+
+    Raises:
+        UsageError: for values that make no sense.
+    """
+    from m2l.training import SettingsError, TrainingSettings
+
+    given = {
+        field.name: getattr(args, field.name)
+        for field in dataclasses.fields(TrainingSettings)
+        if getattr(args, field.name, None) not in (None, [])
+    }
+    if args.init is not None:
+        given["preset"] = args.preset
+    try:
+        return TrainingSettings(**{**RECIPES.get(args.preset, {}), **given})
+    except SettingsError as error:
+        raise UsageError(error) from error
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train as the options say; returns the exit code."""
+    import torch
+
+    from m2l.config import ConfigError
+    from m2l.loading import WeightsNotFoundError
+    from m2l.published import CheckpointError
+    from m2l.training import SettingsError, Trainer, TrainingStopped
+    from m2l.training.data import DataError
+    from m2l.training.distributed import world
+    from m2l.training.validation import Validation
+
+    settings = resolved_settings(args)
+    if not settings.data:
+        raise UsageError("--data is needed: a folder, audio file or manifest")
+    for name in ("checkpoint_every", "keep", "log_every", "validate_every", "validation_clips"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        with world(args.device) as here:
+            trainer = Trainer(settings, args.run, device=args.device, world=here, workers=args.workers)
+            if args.dry_run:
+                _print_rehearsal(trainer, args)
+                return FINE
+            validation = None
+            if args.validation:
+                validation = Validation(
+                    args.validation,
+                    Path(args.run) / "validation",
+                    args.validation_split,
+                    args.validation_clips,
+                )
+            with _stopping(trainer) as stopped:
+                step = trainer.train(
+                    until=args.until, checkpoint_every=args.checkpoint_every, keep=args.keep,
+                    milestone=args.milestone, log_every=args.log_every, validate_every=args.validate_every,
+                    validate=validation, quiet=args.quiet,
+                )  # fmt: skip
+    except DataError as error:
+        raise MissingError(error) from error
+    except (SettingsError, ConfigError) as error:
+        raise UsageError(error) from error
+    except (WeightsNotFoundError, CheckpointError) as error:
+        raise MissingError(error) from error
+    except TrainingStopped as error:
+        print(f"m2l: stopped at {error}", file=sys.stderr)
+        return FAILED
+    if here.is_main:
+        result = {
+            "run": str(args.run),
+            "step": step,
+            "steps": settings.steps,
+            "complete": step == settings.steps,
+        }
+        print(json.dumps(result) if args.json else f"{args.run}: step {step} of {settings.steps}")
+    if stopped:
+        print("m2l: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return FINE
+
+
+@contextmanager
+def _stopping(trainer: Trainer) -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C end the run after the step in flight, with a checkpoint; a second Ctrl-C ends it at once."""
+    received: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        trainer.stop_requested = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
+    """What `--dry-run` shows: everything resolved, and two steps' worth of time and memory."""
+    facts = trainer.describe()
+    measured = trainer.rehearse()
+    left = trainer.settings.steps - trainer.state.step
+    facts["seconds_per_step"] = round(measured["seconds_per_step"], 4)
+    facts["hours_to_go"] = round(left * measured["seconds_per_step"] / 3600, 2)
+    facts["peak_memory_gb"] = round(measured["peak_bytes"] / 1e9, 2)
+    facts["checkpoint_mb"] = round(trainer.parameters * 16 / 1e6, 1)
+    if not trainer.world.is_main:
+        return
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return
+    for group in ("settings", "model"):
+        print(f"{group}:")
+        for name, value in facts.pop(group).items():
+            print(f"  {name} = {json.dumps(value)}")
+    for corpus in facts.pop("corpora"):
+        print(f"corpus: {', '.join(f'{name} {value}' for name, value in corpus.items())}")
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Export as the options say; returns the exit code."""
+    from m2l.published import CheckpointError
+    from m2l.training.export import export
+    from m2l.training.settings import SettingsError
+
+    try:
+        card = export(
+            Path(args.source), Path(args.output), dtype=args.dtype, licence=args.licence, notes=args.note,
+            datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
+        )  # fmt: skip
+    except (CheckpointError, SettingsError, FileNotFoundError) as error:
+        raise MissingError(error) from error
+    print(json.dumps(card, indent=2))
+    return FINE

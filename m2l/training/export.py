@@ -1,0 +1,145 @@
+"""From a run to a checkpoint that ships: rounded averaged weights, measured latent scale, model card."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from m2l.files import write_bytes
+from m2l.loading import CheckpointError, write_checkpoint
+from m2l.model import Music2Latent, torch_dtype
+from m2l.representation import waveform_to_representation
+from m2l.training import checkpoint as checkpoints
+from m2l.training.data import Crops, crop_samples, open_corpus
+from m2l.training.loop import SETTINGS_FILE, describe_corpus
+from m2l.training.settings import TrainingSettings, from_dict
+
+CARD_FILE = "card.json"
+
+
+def export(
+    source: Path,
+    output: Path,
+    *,
+    dtype: str = "float16",
+    licence: str = "",
+    datasets: dict[str, str] | None = None,
+    notes: list[str] | None = None,
+    crops: int = 64,
+) -> dict[str, Any]:
+    """Write `config.json`, `model.safetensors` and `card.json` into `output`; returns the card.
+
+    Args:
+        source: a run, of which the last checkpoint is taken, or one checkpoint of it.
+        output: the folder to write.
+        dtype: of the weights.
+        licence: of the weights.
+        datasets: name -> licence of the data sets that were trained on, for the card; if None, the names of the
+            run's files and folders.
+        notes: lines for the card.
+        crops: crops of the run's data that the standard deviation of the latents is measured on; it becomes
+            `latent_scale`, so that latents come out with about unit variance.
+
+    Raises:
+        CheckpointError: if there is no complete checkpoint, or it cannot be read.
+        SettingsError: if the run's data are no longer there.
+    """
+    folder = _checkpoint_folder(source)
+    run = folder.parent
+    try:
+        settings = from_dict(json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{run} is no run of m2l train: {error}") from error
+    step = checkpoints.step_of(folder)
+    model = Music2Latent.from_pretrained(folder, device="cpu")
+    corpora = [
+        open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
+    ]
+    scale = latent_deviation(model, Crops(corpora, settings, model.config), crops)
+    config = model.config.replace(latent_scale=scale)
+    target = torch_dtype(dtype)
+    weights = {name: tensor.to(target) for name, tensor in model.state_dict().items()}
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise CheckpointError(f"{folder} holds weights beyond the range of {dtype}")
+    write_checkpoint(output, config, weights)
+    card = {
+        "name": output.name,
+        "architecture": config.name,
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+        "dtype": dtype,
+        "licence": licence,
+        "training_datasets": list(datasets or (_short(corpus.name) for corpus in corpora)),
+        "dataset_licences": datasets or {},
+        "corpora": [_portable_corpus(describe_corpus(corpus)) for corpus in corpora],
+        "steps": step,
+        "steps_planned": settings.steps,
+        "batch_size": settings.batch_size,
+        "crop_seconds": round(crop_samples(settings, config) / config.sample_rate, 4),
+        "seed": settings.seed,
+        "settings": _portable(settings),
+        "hardware": hardware(),
+        "hours": round(training_seconds(run, step) / 3600, 3),
+        "latent_scale": scale,
+        "notes": notes or [],
+    }
+    write_bytes(output / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+    return card
+
+
+def _checkpoint_folder(source: Path) -> Path:
+    if source.name.startswith("step-"):
+        return source
+    found = checkpoints.list_checkpoints(source)
+    if not found:
+        raise CheckpointError(f"{source} holds no complete checkpoint (step-…)")
+    return found[-1]
+
+
+@torch.no_grad()
+def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
+    """Standard deviation of the tanh latents over some crops and all dimensions, to 4 digits."""
+    latents = [
+        model.encoder(waveform_to_representation(data[index]["waveform"][None], model.config))
+        for index in range(crops)
+    ]
+    return float(f"{float(torch.cat(latents).std()):.4g}")
+
+
+def training_seconds(run: Path, step: int) -> float:
+    """Seconds spent up to `step`, summed over interruptions, from the run's log."""
+    total, previous = 0.0, 0.0
+    path = run / "log.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        entry = json.loads(line)
+        if "seconds" not in entry or entry["step"] > step:
+            continue
+        # The clock starts anew at every resumption.
+        total += entry["seconds"] - (previous if entry["seconds"] >= previous else 0.0)
+        previous = entry["seconds"]
+    return total
+
+
+def hardware() -> dict[str, Any]:
+    """Processor and threads, and the GPU if there is one."""
+    facts: dict[str, Any] = {"machine": platform.machine(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _portable_corpus(facts: dict[str, Any]) -> dict[str, Any]:
+    # A card travels: the path on the machine that trained means nothing elsewhere.
+    return {**facts, "name": _short(facts["name"])}
+
+
+def _portable(settings: TrainingSettings) -> dict[str, Any]:
+    return {**settings.to_dict(), "data": [_short(spec) for spec in settings.data]}
+
+
+def _short(spec: str) -> str:
+    path = Path(spec)
+    return "/".join(path.parts[-2:])

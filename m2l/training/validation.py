@@ -1,0 +1,82 @@
+"""What the averaged model does to held-out audio, while it trains: files to listen to, and numbers for the log."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from m2l.audio import read_audio, write_audio
+from m2l.config import create_config
+from m2l.model import Music2Latent
+from m2l.training.data import Stretch, open_corpus
+
+SECONDS = 10.0
+#: "module:function" of (originals, reconstructions, sample_rate) -> {name: value}; left out where not installed.
+#: The benchmark builds on this package, so it is named here and not imported.
+METRICS = ("benchmarks.validation:frechet_distances",)
+
+
+class Validation:
+    """Reconstructs the middle of a few files, mono, in one step, and writes them beside the originals.
+
+    Args:
+        source: as `open_corpus` takes it.
+        folder: where `original/` and `step-…/` go.
+        split: rows used of a manifest with a column `split`.
+        clips: files used, evenly spread over the corpus.
+
+    Raises:
+        DataError: if there is no usable audio at `source`.
+    """
+
+    def __init__(self, source: str, folder: Path, split: str = "validation", clips: int = 8) -> None:
+        corpus = open_corpus(source, create_config("paper").downsampling_ratio, split)
+        chosen = np.unique(np.linspace(0, len(corpus.stretches) - 1, clips).round().astype(int))
+        self.stretches: list[Stretch] = [corpus.stretches[index] for index in chosen]
+        self.folder = folder
+
+    def __call__(self, model: Music2Latent, step: int) -> dict[str, float]:
+        """Mean SI-SDR in dB over the clips, and what `METRICS` can say, under `validation_…` names."""
+        (self.folder / "original").mkdir(parents=True, exist_ok=True)
+        (self.folder / f"step-{step:08d}").mkdir(exist_ok=True)
+        originals, results, rates, scores = [], [], set(), []
+        for index, part in enumerate(self.stretches):
+            length = min(part.stop - part.start, round(SECONDS * part.sample_rate))
+            audio, rate = read_audio(part.path, (part.start + part.stop - length) // 2, length)
+            mono = audio.mean(0)
+            reconstructed = model.reconstruct(mono, rate, seed=index)
+            name = f"{index:02d}-{Path(part.path).stem}.wav"
+            for kind, samples in (("original", mono), (f"step-{step:08d}", reconstructed)):
+                write_audio(self.folder / kind / name, samples[None], rate, subtype="PCM_16")
+            originals.append(mono)
+            results.append(reconstructed)
+            rates.add(rate)
+            scores.append(si_sdr(reconstructed, mono))
+        facts = {"validation_si_sdr": float(np.mean(scores))}
+        if len(rates) == 1:
+            for name, value in _more(originals, results, rates.pop()).items():
+                facts[f"validation_{name}"] = value
+        return facts
+
+
+def si_sdr(preds: np.ndarray, target: np.ndarray) -> float:
+    """Scale-invariant SDR in dB of (samples,), means removed; for the log (the benchmark has the full metric)."""
+    preds, target = preds.astype(np.float64) - preds.mean(), target.astype(np.float64) - target.mean()
+    tiny = np.finfo(np.float64).eps
+    projection = (preds @ target + tiny) / (target @ target + tiny) * target
+    error = preds - projection
+    return float(10 * np.log10((projection @ projection + tiny) / (error @ error + tiny)))
+
+
+def _more(originals: list[np.ndarray], results: list[np.ndarray], sample_rate: int) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    for target in METRICS:
+        module, _, name = target.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError:
+            continue
+        facts.update(function(originals, results, sample_rate))
+    return facts
