@@ -203,8 +203,12 @@ def examine(
     estimate = Estimate(store)
     for count in counts:
         shares = [ShardStatus(index, count) for index in range(count)]
+        owner: dict[str, ShardStatus] = {}
         for unit in work:
-            share = next(s for s in shares if unit.on_shard(s.index, count)) if count > 1 else shares[0]
+            group = unit.group or unit.key
+            if group not in owner:
+                owner[group] = next(share for share in shares if unit.on_shard(share.index, count))
+            share = owner[group]
             share.total += 1
             if unit.key in left:
                 share.left += 1
@@ -219,7 +223,7 @@ def examine(
     return SuiteStatus(suite.name, store.location, stages, found, merging, reasons)
 
 
-def _stands_in(unit: Unit, seen: dict[str, bool] | None = None) -> bool:
+def _stands_in(unit: Unit) -> bool:
     return "stand-in" in unit.spec or any(_stands_in(item) for item in unit.inputs)
 
 
