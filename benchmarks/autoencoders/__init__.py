@@ -23,6 +23,18 @@ AUTOENCODERS.register("mel-griffinlim", "benchmarks.autoencoders.griffinlim:MelG
 AUTOENCODERS.register("music2latent", "benchmarks.autoencoders.music2latent:Published")
 AUTOENCODERS.register("music2latent-mini", "benchmarks.autoencoders.music2latent:Mini")
 AUTOENCODERS.register("music2latent-random", "benchmarks.autoencoders.music2latent:RandomInit")
+AUTOENCODERS.register("musika", "benchmarks.autoencoders.musika:Musika")
+AUTOENCODERS.register("latmusic", "benchmarks.autoencoders.latmusic:latmusic")
+AUTOENCODERS.register("mousai-v2", "benchmarks.autoencoders.mousai:MousaiV2")
+AUTOENCODERS.register("mousai-v3", "benchmarks.autoencoders.mousai:MousaiV3")
+AUTOENCODERS.register("dac-44khz", "benchmarks.autoencoders.dac:Dac")
+AUTOENCODERS.register("codicodec", "benchmarks.autoencoders.codicodec:CoDiCodec")
+AUTOENCODERS.register("stable-audio-vae", "benchmarks.autoencoders.stable_audio:StableAudioVae")
+AUTOENCODERS.register("same-s", "benchmarks.autoencoders.same:SameS")
+AUTOENCODERS.register("same-l", "benchmarks.autoencoders.same:SameL")
+AUTOENCODERS.register("kvae-audio", "benchmarks.autoencoders.kvae:KvaeAudio")
+AUTOENCODERS.register("encodec-48khz", "benchmarks.autoencoders.encodec:Encodec")
+AUTOENCODERS.register("mimi", "benchmarks.autoencoders.mimi:Mimi")
 
 
 def create_autoencoder(name: str, **options: Any) -> Autoencoder:

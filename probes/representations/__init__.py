@@ -26,6 +26,18 @@ REPRESENTATIONS.register("vggish", "probes.representations.embedder:vggish")
 REPRESENTATIONS.register("clmr", "probes.representations.clmr:CLMR")
 REPRESENTATIONS.register("mert-v1-95m", "probes.representations.mert:MERT")
 REPRESENTATIONS.register("handcrafted", "probes.representations.handcrafted:Handcrafted")
+REPRESENTATIONS.register("musika", "probes.representations.autoencoders:musika")
+REPRESENTATIONS.register("mousai-v2", "probes.representations.autoencoders:mousai_v2")
+REPRESENTATIONS.register("mousai-v3", "probes.representations.autoencoders:mousai_v3")
+REPRESENTATIONS.register("dac-44khz", "probes.representations.autoencoders:dac_44khz")
+REPRESENTATIONS.register("codicodec", "probes.representations.autoencoders:codicodec")
+REPRESENTATIONS.register("stable-audio-vae", "probes.representations.autoencoders:stable_audio_vae")
+REPRESENTATIONS.register("same-s", "probes.representations.autoencoders:same_s")
+REPRESENTATIONS.register("same-l", "probes.representations.autoencoders:same_l")
+REPRESENTATIONS.register("kvae-audio", "probes.representations.autoencoders:kvae_audio")
+REPRESENTATIONS.register("encodec-48khz", "probes.representations.autoencoders:encodec_48khz")
+REPRESENTATIONS.register("mimi", "probes.representations.autoencoders:mimi")
+REPRESENTATIONS.register("latmusic", "benchmarks.autoencoders.latmusic:latmusic")
 
 #: Rows of Table 1 that are one output of a representation with several.
 ALIASES = {

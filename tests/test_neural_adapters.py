@@ -1,0 +1,374 @@
+"""Neural systems under test: one contract for every registered one, published layouts, seeds and windows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.autoencoders import AUTOENCODERS, Autoencoder, create_autoencoder, list_autoencoders
+from benchmarks.autoencoders.latmusic import PublishedOnlyError
+from benchmarks.autoencoders.neural import NeuralAutoencoder, in_windows, require
+from benchmarks.weight_table import WEIGHTS
+from benchmarks.weights import WeightsNotFoundError, has_weight
+from probes.representations import create_representation, list_representations
+
+#: Every adapter built on `NeuralAutoencoder`.
+NEURAL = [
+    "codicodec",
+    "dac-44khz",
+    "encodec-48khz",
+    "kvae-audio",
+    "mimi",
+    "mousai-v2",
+    "mousai-v3",
+    "musika",
+    "same-l",
+    "same-s",
+    "stable-audio-vae",
+]
+OURS = [name for name in list_autoencoders() if AUTOENCODERS.target(name).startswith("benchmarks.")]
+
+
+def adapter(name: str) -> type[NeuralAutoencoder]:
+    """The class behind a name; skips where its library is not installed."""
+    cls = AUTOENCODERS.load(name)
+    if cls.library is not None:
+        try:
+            require(*cls.library, for_name=name)
+        except ImportError as error:
+            pytest.skip(str(error))
+    return cls  # type: ignore[no-any-return]
+
+
+def runnable(name: str) -> Any:
+    """Any registered system without its weights: with random ones where it has weights at all."""
+    if name == "music2latent-random":
+        return create_autoencoder(name, preset="tiny")
+    if name in NEURAL:
+        return adapter(name)(random_seed=0, tiny=True)
+    try:
+        return create_autoencoder(name)
+    except FileNotFoundError as error:
+        pytest.skip(f"no weights: {error}")
+
+
+def clip(channels: int, samples: int, rate: int, seed: int = 0) -> np.ndarray:
+    """A chord and a little noise, different per channel."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(samples) / rate
+    tones = [sum(np.sin(2 * np.pi * f * (c + 1) * time) for f in (110, 275, 440)) for c in range(channels)]
+    return (0.1 * np.array(tones) + 0.01 * rng.standard_normal((channels, samples))).astype(np.float32)
+
+
+# ---- the contract, for every registered system ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "rate", "seconds"), [(1, 44100, 0.7), (2, 32000, 0.5)])
+@pytest.mark.parametrize("name", OURS)
+def test_every_registered_system_keeps_the_contract(
+    name: str, channels: int, rate: int, seconds: float
+) -> None:
+    system = runnable(name)
+    assert isinstance(system, Autoencoder)
+    assert system.spec.sample_rate is None or system.spec.sample_rate > 0
+    audio = clip(channels, int(seconds * rate) + 13, rate)
+    before = audio.copy()
+    steps = {"n_steps": 2} if system.spec.n_steps else {}
+    output = system.reconstruct(audio, rate, seed=3, **steps)
+    assert output.shape == audio.shape
+    assert output.dtype == np.float32
+    assert np.isfinite(output).all()
+    np.testing.assert_array_equal(audio, before)
+    np.testing.assert_array_equal(output, system.reconstruct(audio, rate, seed=3, **steps))
+
+
+def test_every_adapter_is_tested_here() -> None:
+    classes = {name: AUTOENCODERS.load(name) for name in OURS}
+    neural = {
+        name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, NeuralAutoencoder)
+    }
+    assert neural == set(NEURAL)
+
+
+def test_constructing_and_listing_imports_no_library() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from benchmarks.autoencoders import create_autoencoder, list_autoencoders\n"
+        f"for name in {['latmusic', *NEURAL]!r}:\n"
+        "    assert name in list_autoencoders()\n"
+        "    for options in ({}, {'random_seed': 0} if name != 'latmusic' else {}):\n"
+        "        try:\n"
+        "            create_autoencoder(name, **options)\n"
+        "        except (FileNotFoundError, ImportError):\n"
+        "            pass\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'h5py', 'codicodec', 'librosa'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- missing weights, missing libraries ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_missing_weights_name_the_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    monkeypatch.setattr("benchmarks.weights._hub_folder", lambda source: None)
+    with pytest.raises(WeightsNotFoundError, match=f"m2l-bench fetch {name}"):
+        create_autoencoder(name)
+    with pytest.raises(WeightsNotFoundError, match="given explicitly"):
+        create_autoencoder(name, path=str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsNotFoundError, match=f"m2l-bench fetch {name}"):
+        create_representation(name)
+
+
+def test_latmusic_says_that_there_is_nothing_to_run() -> None:
+    for create in (create_autoencoder, create_representation):
+        with pytest.raises(PublishedOnlyError, match="never released"):
+            create("latmusic")
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = AUTOENCODERS.load("mimi")
+    monkeypatch.setattr(cls, "library", ("no-such-library", "1.0", "m2l[nothing]"))
+    with pytest.raises(ImportError, match=r"mimi needs no-such-library >= 1.0.*pip install 'm2l\[nothing\]'"):
+        cls(random_seed=0)
+    monkeypatch.setattr(cls, "library", ("numpy", "99.0", "numpy"))
+    with pytest.raises(ImportError, match=r"numpy >= 99.0, found"):
+        cls(random_seed=0)
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match="tiny=True is for random weights"):
+        create_autoencoder("dac-44khz", tiny=True)
+    with pytest.raises(ValueError, match=r"bandwidth .* got 7"):
+        create_autoencoder("encodec-48khz", random_seed=0, bandwidth=7)
+    with pytest.raises(ValueError, match=r"n_codebooks .* got 33"):
+        create_autoencoder("mimi", random_seed=0, n_codebooks=33)
+    with pytest.raises(ValueError, match=r"feature_point .* got 'dec'"):
+        create_autoencoder("musika", random_seed=0, feature_point="dec")
+
+
+# ---- the published networks ----------------------------------------------------------------------------
+
+#: Parameters, entries of the state dict, and the first 16 digits of the sha256 of its listing ("name (shape)"
+#: lines) as read from the original packages; None where no listing is on record.
+PUBLISHED: dict[str, tuple[int, int, str | None]] = {
+    "dac-44khz": (76_620_777, 223, None),
+    "encodec-48khz": (14_856_294, 224, "8860d0993ab8cc38"),
+    "mimi": (79_308_609, 350, None),
+    "musika": (4_790_336 + 3_984_960 + 6_639_303 + 12_673_291, 82, None),
+    "mousai-v3": (86_270_688, 383 + 2, None),
+    "mousai-v2": (185_107_872, 430, None),
+    "stable-audio-vae": (156_112_514, 365, "0ed1a2627ec0d238"),
+    "same-l": (852_127_072, 447, "741722f7ed2620ee"),
+    "same-s": (108_244_528, 231, None),
+    "kvae-audio": (166_871_218, 308, None),
+}
+
+
+def listing(model: torch.nn.Module) -> str:
+    lines = [f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.filterwarnings("ignore")
+def test_full_network_has_the_published_parameters(name: str) -> None:
+    cls = adapter(name)
+    with torch.device("meta"):
+        model = cls.build(cls.config())
+    n_parameters, entries, digest = PUBLISHED[name]
+    assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters == cls.n_parameters
+    assert len(model.state_dict()) == entries
+    assert digest is None or listing(model) == digest
+
+
+@pytest.mark.slow
+def test_codicodec_has_the_published_listing() -> None:
+    cls = adapter("codicodec")
+    model = cls.build(cls.config())  # its quantiser computes with values, so not on the meta device
+    assert sum(parameter.numel() for parameter in model.parameters()) == 148_533_388 == cls.n_parameters
+    assert len(model.state_dict()) == 546
+    assert listing(model) == "5e3ce717dc982046"
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "ratio"),
+    [
+        ("musika", 44100 / 4096, 64),
+        ("mousai-v3", 93.75, 32),
+        ("mousai-v2", 46.875, 64),
+        ("codicodec", 48000 / 4096, 128),
+        ("stable-audio-vae", 44100 / 2048, 64),
+        ("same-s", 44100 / 4096, 32),
+        ("same-l", 44100 / 4096, 32),
+        ("kvae-audio", 50, 15),
+    ],
+)
+def test_ratio_is_numbers_in_per_number_out(name: str, rate: float, ratio: float) -> None:
+    cls = AUTOENCODERS.load(name)
+    waveforms = 2 if cls.channels == "stereo" else 1
+    assert cls.latent_rate == pytest.approx(rate)
+    assert cls.sample_rate * waveforms / (cls.latent_rate * cls.latent_dim) == pytest.approx(ratio)
+    assert cls.compression_ratio == ratio
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_every_system_has_weights_on_record(name: str) -> None:
+    source = WEIGHTS[name]
+    assert source.licence
+    assert source.files
+    assert name in list_representations()
+
+
+# ---- behaviour with tiny networks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_latents_features_and_parameters(name: str) -> None:
+    system = adapter(name)(random_seed=0, tiny=True)
+    rate = system.sample_rate
+    audio = clip(1, 2 * rate, rate)
+    latents = system.encode(audio, rate)
+    assert latents.channels == 1
+    assert latents.seconds == pytest.approx(2)
+    features = system.features(audio, rate)
+    assert features.dtype == np.float32
+    assert features.ndim == 2
+    assert np.isfinite(features).all()
+    assert not np.array_equal(features, system.features(0.5 * clip(1, 2 * rate, rate, seed=9), rate))
+    if system.spec.bitrate is not None:
+        assert latents.bitrate
+    else:
+        assert latents.bitrate is None
+
+
+@pytest.mark.parametrize("name", [name for name in NEURAL if AUTOENCODERS.load(name).channels == "stereo"])
+def test_stereo_systems_get_a_mono_clip_twice_and_refuse_more_than_two(name: str) -> None:
+    system = adapter(name)(random_seed=0, tiny=True)
+    rate = system.sample_rate
+    mono = clip(1, rate // 2, rate)
+    twice = np.repeat(mono, 2, axis=0)
+    one = system.reconstruct(mono, rate, seed=2, **_few(system))
+    two = system.reconstruct(twice, rate, seed=2, **_few(system))
+    np.testing.assert_allclose(one[0], two.mean(axis=0), atol=1e-6)
+    with pytest.raises(ValueError, match="3 channels"):
+        system.encode(clip(3, rate // 2, rate), rate)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NEURAL if AUTOENCODERS.load(name).channels == "per_channel"]
+)
+def test_other_systems_code_channels_one_by_one(name: str) -> None:
+    system = adapter(name)(random_seed=0, tiny=True)
+    rate = system.sample_rate
+    stereo = clip(2, rate // 2, rate)
+    both = system.reconstruct(stereo, rate, seed=2)
+    np.testing.assert_array_equal(both[:1], system.reconstruct(stereo[:1], rate, seed=2))
+    assert len(system.encode(clip(3, rate // 2, rate), rate).items) == 3
+
+
+def _few(system: Any) -> dict[str, int]:
+    return {"n_steps": 2} if system.spec.n_steps else {}
+
+
+@pytest.mark.parametrize("name", ["codicodec", "mousai-v2", "mousai-v3", "musika"])
+def test_decoding_noise_follows_the_seed(name: str) -> None:
+    system = adapter(name)(random_seed=0, tiny=True)
+    if name == "musika":  # its noise layers start at a strength of 0
+        for key, parameter in system.model.named_parameters():
+            if key.endswith("noise_weight"):
+                parameter.fill_(0.1)
+    audio = clip(1, 20000, system.sample_rate)
+    latents = system.encode(audio, system.sample_rate)
+
+    def decode(seed: int) -> np.ndarray:
+        return system.decode(latents, length=20000, sample_rate=system.sample_rate, seed=seed, **_few(system))
+
+    state = torch.random.get_rng_state()
+    np.testing.assert_array_equal(decode(1), decode(1))
+    assert not np.array_equal(decode(1), decode(2))
+    assert torch.equal(state, torch.random.get_rng_state())  # nobody else's noise was used
+
+
+@pytest.mark.parametrize("name", ["codicodec", "mousai-v3"])
+def test_steps_change_the_output(name: str) -> None:
+    system = adapter(name)(random_seed=0, tiny=True)
+    audio = clip(2, 20000, system.sample_rate)
+    one, two = (system.reconstruct(audio, system.sample_rate, seed=0, n_steps=n) for n in (1, 2))
+    assert not np.array_equal(one, two)
+    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+        system.reconstruct(audio, system.sample_rate, n_steps=0)
+
+
+def test_random_weights_follow_their_seed() -> None:
+    one, two = (create_autoencoder("dac-44khz", random_seed=seed, tiny=True) for seed in (0, 1))
+    assert one.spec.weights_digest != two.spec.weights_digest
+    audio = clip(1, 9000, 44100)
+    assert not np.array_equal(one.features(audio, 44100), two.features(audio, 44100))
+    again = create_autoencoder("dac-44khz", random_seed=0, tiny=True)
+    assert again.spec == one.spec
+    np.testing.assert_array_equal(one.features(audio, 44100), again.features(audio, 44100))
+
+
+def test_long_clips_run_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = create_autoencoder("dac-44khz", random_seed=0, tiny=True)
+    audio = clip(2, 70000, 8000)
+    whole = system.features(audio, 8000)
+    monkeypatch.setattr(type(system), "window_seconds", 3.0)
+    output = system.reconstruct(audio, 8000, seed=1)
+    assert output.shape == audio.shape
+    assert np.isfinite(output).all()
+    windowed = system.features(audio, 8000)
+    assert windowed.shape[0] == whole.shape[0]
+    assert windowed.shape[1] == pytest.approx(whole.shape[1], abs=3)
+
+
+@given(
+    samples=st.integers(1, 400),
+    window=st.integers(21, 120),
+    overlap=st.integers(1, 10),
+    channels=st.integers(1, 2),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_of_an_identity_are_the_identity(
+    samples: int, window: int, overlap: int, channels: int
+) -> None:
+    audio = clip(channels, samples, 8000)
+    seeds = []
+
+    def process(piece: np.ndarray, seed: int) -> np.ndarray:
+        seeds.append(seed)
+        assert piece.shape[1] <= window
+        return piece
+
+    np.testing.assert_allclose(in_windows(audio, window, overlap, process, 7), audio, atol=1e-6)
+    assert len(set(seeds)) == len(seeds)
+    assert seeds[0] == 7
+
+
+# ---- with the published weights, where they are --------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEURAL)
+def test_published_weights_load(name: str) -> None:
+    available, reason = has_weight(name)
+    if not available:
+        pytest.skip(reason)
+    system = adapter(name)()
+    audio = clip(1, 3 * system.sample_rate, system.sample_rate)
+    output = system.reconstruct(audio, system.sample_rate, seed=0, **_few(system))
+    assert np.isfinite(output).all()

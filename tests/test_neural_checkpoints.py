@@ -1,0 +1,337 @@
+"""Published weight files of the neural systems: written here in the upstream formats, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_neural_adapters import adapter, clip
+
+from benchmarks.autoencoders import create_autoencoder
+from benchmarks.autoencoders.mousai_net import published_names
+from benchmarks.autoencoders.musika_net import keras_layers
+from benchmarks.embedders.checkpoints import CheckpointError
+
+State = dict[str, torch.Tensor]
+
+
+def trained(cls: Any, seed: int = 3) -> Any:
+    """A tiny network whose every parameter is random, so that a tensor left out or swapped shows."""
+    torch.manual_seed(seed)
+    model = cls.build(cls.config(True)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+# ---- writers of upstream formats: (model, folder, changes) -> path ---------------------------------------
+
+
+def write_snapshot(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
+    state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
+    change(state)
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "Something", "extra": 1}))
+    return folder
+
+
+def write_mousai(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
+    own = model.state_dict()
+    state = {name: own[key].clone() for key, names in published_names(model).items() for name in names}
+    change(state)
+    folder.mkdir(exist_ok=True)
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+def write_codicodec(
+    model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]
+) -> Path:
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    change(state)
+    folder.mkdir(exist_ok=True)
+    # training statistics are numpy scalars in the published file of its predecessor
+    torch.save({"gen_state_dict": state, "it": np.float64(7.0)}, folder / "codicodec.pt")
+    return folder / "codicodec.pt"
+
+
+_SAME_NAMES = [
+    ("encoder.blocks.0.", "encoder.layers.0."),
+    ("encoder.proj.", "encoder.layers.2."),
+    ("decoder.proj.", "decoder.layers.1."),
+    ("decoder.blocks.0.", "decoder.layers.3."),
+    ("bottleneck.scale", "bottleneck.scaling_factor"),
+    (".norm_attn.", ".pre_norm."),
+    (".norm_ff.", ".ff_norm."),
+    (".attn.", ".self_attn."),
+    (".ff.proj_in.", ".ff.ff.0.proj."),
+    (".ff.proj_out.", ".ff.ff.2."),
+]
+
+
+def write_same(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
+    state: State = {"bottleneck.noise_scaling_factor": torch.ones(1, 0, 1)}
+    for key, value in model.state_dict().items():
+        for ours, theirs in _SAME_NAMES:
+            key = key.replace(ours, theirs)
+        if key.endswith("to_qkv.weight"):
+            q, q2, k, k2, v = value.chunk(5)
+            value = torch.cat([q, k, v, q2, k2])
+        state[key] = value.clone().contiguous()
+    for name, buffer in model.named_buffers():
+        if name.endswith("rope.inv_freq"):
+            name = name.replace("encoder.blocks.0.", "encoder.layers.0.")
+            name = name.replace("decoder.blocks.0.", "decoder.layers.3.").replace(".attn.rope", ".rope")
+            state[name] = buffer.clone()
+    change(state)
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "model.safetensors")
+    window = None if config["chunk_latents"] else [1, 1]
+    side = {"strides": [16], "sliding_window": window}
+    decoder = side | {"sinusoidal_blocks": config["decoder_sinusoidal_blocks"]}
+    record = {"model": {"encoder": {"config": side}, "decoder": {"config": decoder}}}
+    (folder / "model_config.json").write_text(json.dumps(record))
+    return folder
+
+
+WRITERS: dict[str, Callable[..., Path]] = {
+    "dac-44khz": write_snapshot,
+    "encodec-48khz": write_snapshot,
+    "mimi": write_snapshot,
+    "stable-audio-vae": write_snapshot,
+    "kvae-audio": write_snapshot,
+    "mousai-v2": write_mousai,
+    "mousai-v3": write_mousai,
+    "same-s": write_same,
+    "same-l": write_same,
+    "codicodec": write_codicodec,
+}
+
+
+def nothing(state: State) -> None:
+    """No change."""
+
+
+def some_matrix(state: State) -> str:
+    """A name whose tensor is not one of several of a kind."""
+    return next(key for key, value in state.items() if value.ndim > 1 and "qkv" not in key and value.numel())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_in_the_published_format_loads_exactly(name: str, tmp_path: Path) -> None:
+    cls = adapter(name)
+    model, config = trained(cls), cls.config(True)
+    loaded = cls.load(WRITERS[name](model, tmp_path / "weights", config, nothing), config)
+    expected = model.state_dict()
+    found = loaded.state_dict()
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore")
+def test_what_differs_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cls = adapter(name)
+    model, config, write = trained(cls), cls.config(True), WRITERS[name]
+    names: dict[str, str] = {}
+
+    def without(state: State) -> None:
+        names["missing"] = some_matrix(state)
+        del state[names["missing"]]
+
+    def renamed(state: State) -> None:
+        names["unknown"] = "something.that.is.not.there"
+        state["something.that.is.not.there"] = state[some_matrix(state)].clone()
+
+    def reshaped(state: State) -> None:
+        names["shape"] = some_matrix(state)
+        state[names["shape"]] = torch.zeros(3, *state[names["shape"]].shape[1:])
+
+    def retyped(state: State) -> None:
+        names["type"] = some_matrix(state)
+        for key, value in state.items():
+            if value.is_floating_point():
+                state[key] = value.half()
+
+    last = re.compile(r"[^.]+\.[^.]+$")
+    for change, said in ((without, "missing"), (renamed, "unknown"), (reshaped, "shape"), (retyped, "type")):
+        path = write(model, tmp_path / said, config, change)
+        with pytest.raises(
+            CheckpointError, match=said if said != "type" else "types differ|float16|rotary"
+        ) as caught:
+            cls.load(path, config)
+        if said in ("missing", "unknown", "shape") and "same" not in name:
+            assert names[said] in str(caught.value)
+        elif said in ("missing", "unknown", "shape"):  # named as diffusers names it
+            assert last.search(names[said])[0].split(".")[-1] in str(caught.value)  # type: ignore[index]
+    if name.startswith("mousai"):  # the whole difference is printed, one line per name
+        printed = capsys.readouterr().err
+        assert "lacks it" in printed
+        assert "something.that.is.not.there" in printed
+
+
+def test_a_pickled_object_is_refused_unread(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"model.net.blocks.0.weight": Evil()}, tmp_path / "pytorch_model.bin")
+    cls = adapter("mousai-v3")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        cls.load(tmp_path / "pytorch_model.bin", cls.config(True))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_config_of_another_model_is_refused(tmp_path: Path) -> None:
+    cls = adapter("encodec-48khz")
+    config = cls.config(True)
+    path = write_snapshot(trained(cls), tmp_path / "weights", config | {"normalize": False}, nothing)
+    with pytest.raises(CheckpointError, match="normalize is False, expected True"):
+        cls.load(path, config)
+    cut = path / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"cannot be read as safetensors"):
+        cls.load(path, config)
+
+
+def test_a_snapshot_is_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = adapter("dac-44khz")
+    model, config = trained(cls), cls.config(True)
+    path = write_snapshot(model, tmp_path / "weights", config, nothing)
+    monkeypatch.setattr(cls, "config", classmethod(lambda _, tiny=False: config))
+    system = create_autoencoder("dac-44khz", path=str(path))
+    assert system.spec.licence == "MIT"
+    assert system.spec.source == "hub:descript/dac_44khz@main"
+    audio = clip(1, 5120, 44100)
+    with torch.inference_mode():
+        codes = model.encode(torch.from_numpy(audio)[None]).audio_codes
+        expected = model.decode(audio_codes=codes).audio_values
+    np.testing.assert_array_equal(system.encode(audio, 44100).items[0]["codes"], codes)
+    output = system.reconstruct(audio, 44100)
+    np.testing.assert_allclose(output[:, : expected.shape[1]], expected, atol=1e-6)
+    before = system.spec.weights_digest
+    write_snapshot(trained(cls, seed=4), path, config, nothing)
+    assert create_autoencoder("dac-44khz", path=str(path)).spec.weights_digest != before
+
+
+def test_two_names_of_one_tensor_have_to_agree(tmp_path: Path) -> None:
+    cls = adapter("mousai-v3")
+
+    def apart(state: State) -> None:
+        key = next(key for key in state if key.startswith("model.sampler.net."))
+        state[key] = state[key] + 1
+
+    path = write_mousai(trained(cls), tmp_path / "weights", {}, apart)
+    with pytest.raises(CheckpointError, match=r"model\.net\.\S+ and model\.sampler\.net\.\S+ are one tensor"):
+        cls.load(path, cls.config(True))
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "digest"),
+    [
+        ("mousai-v3", 937, "307a5af953a435ec"),  # as archinet's own packages build it
+        (
+            "mousai-v2",
+            1070,
+            "188cd99d04f15bb5",
+        ),  # the same packages, with our hypothesis of its configuration
+    ],
+)
+def test_mousais_published_names(name: str, entries: int, digest: str) -> None:
+    cls = adapter(name)
+    with torch.device("meta"):
+        model: Any = cls.build(cls.config())
+    own = model.state_dict()
+    shapes = {
+        theirs: tuple(own[key].shape) for key, names in published_names(model).items() for theirs in names
+    }
+    assert len(shapes) == entries
+    lines = [f"{key} {shape}" for key, shape in sorted(shapes.items())]
+    found = hashlib.sha256("\n".join(f"{line}" for line in lines).encode()).hexdigest()
+    assert found[:16] == digest
+
+
+# ---- Musika's Keras files ------------------------------------------------------------------------------
+
+
+def write_h5(network: Any, path: Path, first: int = 5, **changes: Any) -> None:
+    """A `save_weights` file: layers numbered over a session, with gaps, in another order than they were made."""
+    h5py = pytest.importorskip("h5py")
+    groups: list[tuple[str, dict[str, np.ndarray]]] = []
+    for kind, layers in keras_layers(network).items():
+        for index, layer in enumerate(layers):
+            name = f"{kind}_{first + index + (index > 2)}" if first + index else kind
+            if kind == "add_noise":
+                groups.append((name, {"noise_weight:0": layer.noise_weight.detach().numpy()}))
+                continue
+            kernel = layer.conv.weight.detach().numpy().transpose(2, 1, 0)[None]
+            groups.append((name, {"kernel:0": kernel, "bias:0": layer.conv.bias.detach().numpy()}))
+    if changes.get("named"):  # the last convolution has a name of its own in ENC2 and DEC2
+        last = max(i for i, (name, _) in enumerate(groups) if re.fullmatch(r"conv2d_\d+", name))
+        groups[last] = (changes["named"], groups[last][1])
+    groups = [(name, weights) for name, weights in groups if name != changes.get("drop")]
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"input_1", *(name.encode() for name, _ in reversed(groups))]
+        file.create_group("input_1").attrs["weight_names"] = []
+        for name, weights in groups:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{key}".encode() for key in weights]
+            for key, value in weights.items():
+                group.create_dataset(f"{name}/{key}", data=changes.get("change", lambda x: x)(value))
+
+
+def write_musika(model: Any, folder: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    write_h5(model.enc, folder / "enc.h5", first=0)
+    write_h5(model.enc2, folder / "enc2.h5", named="cbottle")
+    write_h5(model.dec2, folder / "dec2.h5", first=9, named="cout")
+    write_h5(model.dec, folder / "dec.h5", **changes)
+    return folder
+
+
+def test_musikas_h5_files_load_exactly(tmp_path: Path) -> None:
+    cls = adapter("musika")
+    model = trained(cls)
+    loaded = cls.load(write_musika(model, tmp_path / "weights"), cls.config(True))
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"drop": "conv2d_6"}, r"dec\.h5 .*5 layers of class conv2d, expected 6"),
+        ({"drop": "add_noise_5"}, r"8 layers of class add_noise, expected 9"),
+        ({"named": "head"}, r"unknown layer head"),
+        ({"change": lambda x: x.astype(np.float16)}, r"conv2d_5: float16, expected float32"),
+        ({"change": lambda x: x[..., :-1] if x.ndim > 1 else x}, r"conv2d_5: shape .*, expected"),
+    ],
+)
+def test_what_differs_in_musikas_files_is_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    cls = adapter("musika")
+    path = write_musika(trained(cls), tmp_path / "weights", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        cls.load(path, cls.config(True))
+
+
+def test_a_file_that_is_no_h5_is_refused(tmp_path: Path) -> None:
+    cls = adapter("musika")
+    path = write_musika(trained(cls), tmp_path / "weights")
+    (path / "enc2.h5").write_bytes(b"not h5")
+    with pytest.raises(CheckpointError, match=r"enc2\.h5 cannot be read as h5"):
+        cls.load(path, cls.config(True))
