@@ -1,0 +1,164 @@
+"""Real regressions, planted in a copy of this project: the gate turns red and says what, how much and where.
+
+The copy shares one store between all runs, as a CI cache does: a stale result would hide the regression.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "m2l" / "checkpoints" / "mini" / "model.safetensors"
+
+SUITE = """
+name = "planted"
+[data]
+dataset = "synthetic"
+options = {{ size = 8, seconds = 3.0 }}
+unit_clips = 4
+[table2]
+systems = [{systems}]
+metrics = ["si_sdr", "fad:musicnn-msd@3s"]
+[statistics]
+corpus_resamples = 100
+"""
+
+
+class Project:
+    """A copy of the source tree, a suite, and the two commands."""
+
+    def __init__(self, folder: Path, systems: list[str]) -> None:
+        self.folder = folder
+        for name in ("m2l", "benchmarks", "probes"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "tests" / "planted_codec.py", folder)
+        self.suite = folder / "planted.toml"
+        self.suite.write_text(SUITE.format(systems=", ".join(f'"{name}"' for name in systems)))
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        self.environment["PLANTED_WEIGHTS"] = str(folder / "weights.npy")
+        self.python("import planted_codec as p; p.fit_weights(p.weights_path())")
+
+    def python(self, code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], cwd=self.folder, env=self.environment, check=True)
+
+    def bench(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "benchmarks.cli", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def measure(self) -> str:
+        done = self.bench(
+            "tables", "--suite", str(self.suite), "--store", "store", "--executor", "serial", "--only", "2"
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def gate(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.bench("gate", "--suite", str(self.suite), *options)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert text.count(old) == 1, f"{path} has {text.count(old)} x {old!r}"
+        file.write_text(text.replace(old, new))
+
+
+def perturb_basis(project: Project) -> None:
+    path = project.folder / "weights.npy"
+    basis = np.load(path)
+    np.save(
+        path, basis + np.float32(0.03) * np.random.default_rng(0).standard_normal(basis.shape, np.float32)
+    )
+
+
+def perturb_checkpoint(project: Project) -> None:
+    project.python(
+        "import torch; from safetensors.torch import load_file, save_file; from safetensors import safe_open\n"
+        "path = 'm2l/checkpoints/mini/model.safetensors'\n"
+        "with safe_open(path, 'pt') as file: metadata = file.metadata()\n"
+        "torch.manual_seed(0)\n"
+        "weights = {k: v + 0.2 * v.float().std(correction=0).to(v.dtype) * torch.randn_like(v.float()).to(v.dtype)\n"
+        "           if v.is_floating_point() else v for k, v in load_file(path).items()}\n"
+        "save_file(weights, path, metadata)\n"
+    )
+
+
+def decode_bug(project: Project) -> None:
+    """The decoder's output comes one sample late."""
+    project.replace(
+        "benchmarks/autoencoders/codecs.py",
+        'audio, rate = sf.read(io.BytesIO(latents.data), dtype="float32", always_2d=True)\n',
+        'audio, rate = sf.read(io.BytesIO(latents.data), dtype="float32", always_2d=True)\n'
+        "        audio = np.roll(audio, 1, axis=0)\n",
+    )
+
+
+def resampling_bug(project: Project) -> None:
+    """Nearest neighbours instead of a filter: images and aliases."""
+    project.replace(
+        "benchmarks/audio.py",
+        '    return np.ascontiguousarray(soxr.resample(audio.T, source_rate, target_rate, quality="HQ").T)\n',
+        "    count = round(audio.shape[1] * target_rate / source_rate)\n"
+        "    nearest = np.arange(count) * source_rate // target_rate\n"
+        "    return np.ascontiguousarray(audio[:, nearest])\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def pinned(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    systems = ["opus-16k", "planted_codec:LinearCodec"]
+    if SHIPPED.is_file():
+        systems.append("music2latent-mini")
+    project = Project(tmp_path_factory.mktemp("planted"), systems)
+    project.measure()
+    assert project.gate("--update").returncode == 0
+    return project
+
+
+#: What is planted -> the system, metric and least size that the message has to name.
+CASES: dict[str, tuple[Callable[[Project], None], str, str]] = {
+    "weights perturbed": (perturb_basis, "planted_codec:LinearCodec", "SI-SDR"),
+    "decode bug": (decode_bug, "opus-16k", "SI-SDR"),
+    "resampling bug": (resampling_bug, "planted_codec:LinearCodec", "SI-SDR"),
+}
+if SHIPPED.is_file():
+    CASES["checkpoint perturbed"] = (perturb_checkpoint, "music2latent-mini", "FAD_musicnn")
+
+TOUCHED = (
+    "weights.npy",
+    "benchmarks/autoencoders/codecs.py",
+    "benchmarks/audio.py",
+    "m2l/checkpoints/mini/model.safetensors",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_a_planted_regression_is_red_and_reverting_it_green(pinned: Project, case: str) -> None:
+    plant, system, title = CASES[case]
+    kept = {name: (pinned.folder / name).read_bytes() for name in TOUCHED if (pinned.folder / name).is_file()}
+    try:
+        plant(pinned)
+        pinned.measure()
+        red = pinned.gate()
+    finally:
+        for name, data in kept.items():
+            (pinned.folder / name).write_bytes(data)
+    assert red.returncode == 1, red.stdout
+    (line,) = [text for text in red.stderr.splitlines() if f"worse: {system}: {title} changed by " in text]
+    assert " on 8 clips" in line  # how much, and where
+    assert "synthetic-0000" in line
+    done = pinned.measure()
+    assert "[" not in done.split("written:")[0], "a revert computes nothing again"
+    green = pinned.gate()
+    assert green.returncode == 0, green.stdout
+    assert "same)" in green.stdout
