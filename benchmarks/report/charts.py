@@ -8,19 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.report import svg
 from benchmarks.report.aggregates import number
 from benchmarks.report.tables import contests, slug, tag_of
-from benchmarks.report.wording import count, show
+from benchmarks.report.wording import count, interval, show
 from benchmarks.tables import Column, Row, TableResult
 
 #: Bits a second of what a codec compresses: 16-bit mono at 44.1 kHz.
 PCM_KBITS = 705.6
 
-_WIDTH, _HEIGHT = 460, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 446, 30, 290
+_WIDTH, _HEIGHT = 400, 316
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 388, 30, 266
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class _Point:
     low: float | None
     high: float | None
     shape: str
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A point of Figure 2; `n` denoising steps."""
+
+    n: int
+    value: float
+    low: float | None
+    high: float | None
 
 
 def compression_charts(table: TableResult) -> list[Chart]:
@@ -121,7 +132,7 @@ def _scatter(table: TableResult, column: Column, kind: str, x_title: str, x_of: 
     title = f"{column.title} against {what}"
     header = ["", x_short, column.title, "interval"]
     rows = [
-        [p.label, f"{p.x:.3g}", show(p.y, column.digits), _bounds(p.low, p.high, column.digits)]
+        [p.label, f"{p.x:.3g}", show(p.y, column.digits), interval(p.low, p.high, column.digits)]
         for p in points
     ]
     drawn = _draw_scatter(points, column, x_title, title, id) if points else ""
@@ -181,56 +192,72 @@ def _steps_chart(
     column: Column, curves: Mapping[str, Sequence[Mapping[str, Any]]], steps: Sequence[int]
 ) -> Chart:
     id, title = f"steps-{slug(column.key)}", f"{column.title} against denoising steps"
-    measured: dict[str, list[tuple[int, float, float | None, float | None]]] = {}
+    measured: dict[str, list[_Step]] = {}
     left_out: list[str] = []
     rows = []
     for system, points in curves.items():
-        for p in points:
-            value, low, high = (number(p.get(name)) for name in ("value", "low", "high"))
-            if value is not None and math.isfinite(value):
-                measured.setdefault(system, []).append((p["n_steps"], value, low, high))
-                bounds = _bounds(low, high, column.digits)
-                items = count(p["n"], "clip")
-                rows.append([system, str(p["n_steps"]), show(value, column.digits), bounds, items])
-            elif (line := f"{system}: {p.get('reason') or 'not measured'}") not in left_out:
-                left_out.append(line)
+        for record in points:
+            value, low, high = (number(record.get(name)) for name in ("value", "low", "high"))
+            if value is None or not math.isfinite(value):
+                line = f"{system}: {record.get('reason') or 'not measured'}"
+                left_out += [line] if line not in left_out else []
+                continue
+            measured.setdefault(system, []).append(_Step(record["n_steps"], value, low, high))
+            bounds = interval(low, high, column.digits)
+            shown = show(value, column.digits)
+            rows.append([system, str(record["n_steps"]), shown, bounds, count(record["n"], "clip")])
     header = ["", "steps", column.title, "interval", "n"]
-    if not measured:
-        return Chart(id, title, column.key, "", header, rows, left_out)
+    drawn = _draw_steps(measured, column, steps, title, id) if measured else ""
+    return Chart(id, title, column.key, drawn, header, rows, left_out)
+
+
+def _draw_steps(
+    measured: Mapping[str, Sequence[_Step]], column: Column, steps: Sequence[int], title: str, id: str
+) -> str:
     width, height, left, right, top, bottom = 380, 280, 46, 366, 30, 232
     x = svg.Scale(min(steps) - 0.2, max(steps) + 0.2, left, right)
-    values = [v for points in measured.values() for p in points for v in p[1:] if v is not None]
-    y = _quality_scale(values, column, top, bottom)
+    values = [v for curve in measured.values() for p in curve for v in (p.value, p.low, p.high)]
+    y = _quality_scale([v for v in values if v is not None], column, top, bottom)
     body = [svg.frame(x, y, "denoising steps", _quality_title(column), x_ticks=[float(s) for s in steps])]
-    for index, points in enumerate(measured.values()):
+    lines, bands = [], []
+    for index, curve in enumerate(measured.values()):
         css = f"series-{index % 6 + 1}"
-        if all(p[2] is not None and p[3] is not None and math.isfinite(p[2] + p[3]) for p in points):
-            floor = min(y.low, y.high)
-            upper = [(x(p[0]), y(max(p[3] or floor, floor))) for p in points]
-            lower = [(x(p[0]), y(max(p[2] or floor, floor))) for p in reversed(points)]
-            body.append(svg.path([*upper, *lower], f"band {css}", closed=True))
-    for index, (_, points) in enumerate(measured.items()):
-        css = f"series-{index % 6 + 1}"
-        body.append(svg.path([(x(p[0]), y(p[1])) for p in points], f"curve {css}"))
-        body += [svg.symbol(x(p[0]), y(p[1]), "circle", f"dot {css}", 3.4) for p in points]
-    if len(measured) > 1:
-        for index, (name, points) in enumerate(measured.items()):
-            end = points[-1]
-            css = f"label series-{index % 6 + 1}-text"
-            body.append(svg.text(x(end[0]), y(end[1]) - 8, name, css, "end"))
+        # An interval may start at 0, which a logarithmic axis does not have.
+        lower = [(x(p.n), y(max(p.low, y.low))) for p in curve if p.low is not None]
+        upper = [(x(p.n), y(max(p.high, y.low))) for p in curve if p.high is not None]
+        if len(lower) == len(upper) == len(curve):
+            bands.append(svg.path([*upper, *reversed(lower)], f"band {css}", closed=True))
+        lines.append(svg.path([(x(p.n), y(p.value)) for p in curve], f"curve {css}"))
+        lines += [svg.symbol(x(p.n), y(p.value), "circle", f"dot {css}", 3.4) for p in curve]
+    body += [*bands, *lines, *_curve_names(measured, x, y, (left, top - 6, right + 4, bottom))]
     described = "; ".join(
-        f"{name}: " + ", ".join(f"{p[0]} {show(p[1], column.digits)}" for p in points)
-        for name, points in measured.items()
+        f"{name}: " + ", ".join(f"{p.n} {show(p.value, column.digits)}" for p in curve)
+        for name, curve in measured.items()
     )
-    return Chart(
-        id,
-        title,
-        column.key,
-        svg.drawing(width, height, "".join(body), title, f"Value by number of steps. {described}.", id),
-        header,
-        rows,
-        left_out,
-    )
+    return svg.drawing(width, height, "".join(body), title, f"Value by number of steps. {described}.", id)
+
+
+def _curve_names(
+    measured: Mapping[str, Sequence[_Step]],
+    x: svg.Scale,
+    y: svg.Scale,
+    bounds: tuple[float, float, float, float],
+) -> list[str]:
+    """Each curve's name near its last point, clear of all curves."""
+    ends, others = [], []
+    for name, curve in measured.items():
+        at = [(x(p.n), y(p.value)) for p in curve]
+        ends.append((*at[-1], name))
+        others += [(*point, "") for point in at[:-1]]
+        for share in (0.25, 0.5, 0.75):
+            others += [
+                (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), "") for a, b in pairwise(at)
+            ]
+    placed = svg.place_labels([*ends, *others], bounds)
+    return [
+        svg.text(label_x, label_y, end[2], f"label series-{index % 6 + 1}-text", anchor)
+        for index, (end, (label_x, label_y, anchor)) in enumerate(zip(ends, placed, strict=False))
+    ]
 
 
 def strip_chart(values: Mapping[str, float], column: Column, id: str) -> str:
@@ -238,7 +265,7 @@ def strip_chart(values: Mapping[str, float], column: Column, id: str) -> str:
     finite = {clip: value for clip, value in values.items() if math.isfinite(value)}
     if len(finite) < 2:
         return ""
-    width, left, right, middle = 460, 14, 446, 34
+    width, left, right, middle = 400, 14, 386, 34
     x = svg.scale_for(list(finite.values()), left, right)
     mean = sum(finite.values()) / len(finite)
     body = [svg.line(left, middle + 18, right, middle + 18, "axis")]
@@ -259,7 +286,3 @@ def strip_chart(values: Mapping[str, float], column: Column, id: str) -> str:
     title = f"{column.title} of each clip"
     text = f"{count(len(finite), 'clip')} from {show(low, column.digits)} to {show(high, column.digits)}"
     return svg.drawing(width, 76, "".join(body), title, f"{text}, mean {show(mean, column.digits)}.", id)
-
-
-def _bounds(low: float | None, high: float | None, digits: int) -> str:
-    return "" if low is None or high is None else f"[{show(low, digits)}, {show(high, digits)}]"

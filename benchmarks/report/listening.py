@@ -21,7 +21,7 @@ from benchmarks.report.media import FORMATS
 from benchmarks.report.selection import Choice, choose
 from benchmarks.report.systems import page_addresses
 from benchmarks.report.tables import contests, tag_of
-from benchmarks.report.wording import count, show
+from benchmarks.report.wording import clock, count, show
 from benchmarks.suite import Suite, SuiteError, parse_suite
 from benchmarks.tables import Column, TableResult
 from benchmarks.units import Unit
@@ -254,8 +254,7 @@ def _clip_view(
 ) -> ClipView:
     """One clip; its audio and pictures go to `made.files`."""
     id = f"clip-{index:02d}"
-    labels = clip.labels
-    title = str(labels.get("title") or clip.id)
+    title = _title(clip)
     tracks, sounds = [], {}
     turned = [result.meta["gain_db"] for result in results.values() if "gain_db" in result.meta]
     common = max(min(turned, default=0.0), -MOST_DOWN_DB)
@@ -307,7 +306,7 @@ def _clip_view(
         id=id,
         name=clip.id,
         title=title,
-        by=str(labels.get("artist", "")),
+        by=str(clip.labels.get("artist", "")),
         licence=clip.licence or "",
         source=clip.source,
         seconds=max((result.meta.get("seconds", 0.0) for result in results.values()), default=0.0),
@@ -322,6 +321,15 @@ def _clip_view(
             if clip.id in values and math.isfinite(values[clip.id])
         },
     )
+
+
+def _title(clip: Clip) -> str:
+    """The clip's title; excerpts of one track, whose ids end in "@SECONDS", are told apart."""
+    title = str(clip.labels.get("title") or clip.id)
+    _, at, start = clip.id.rpartition("@")
+    if at and start.replace(".", "", 1).isdigit() and "@" not in title:
+        return f"{title}, from {clock(float(start))}"
+    return title
 
 
 def _scores(table: TableResult, name: str, clip_id: str) -> list[tuple[str, str, str]]:

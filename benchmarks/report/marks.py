@@ -48,8 +48,8 @@ class Comparisons:
             if "significant" not in record:
                 continue  # measured on different clips: no comparison
             key, scale = _column_and_scale(record)
-            bounds = [_scaled(record.get(name), scale) for name in ("difference", "low", "high")]
-            found = Difference(*bounds, int(record["n"]), bool(record["significant"]))
+            value, low, high = (_scaled(record.get(name), scale) for name in ("difference", "low", "high"))
+            found = Difference(value, low, high, int(record["n"]), bool(record["significant"]))
             self._found[key, record["a"], record["b"]] = found
             self._found[key, record["b"], record["a"]] = found.reversed
 

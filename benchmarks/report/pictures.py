@@ -14,6 +14,8 @@ RANGE_DB = 75.0
 LOW_HZ, HIGH_HZ = 40.0, 16000.0
 
 _COLOURS = 64
+#: Above 1: quiet parts darker, so that what stands out does.
+_GAMMA = 1.35
 #: Anchors of the palette, dark to bright; lightness rises steadily, so that it reads in grey as well.
 _ANCHORS = (
     (9, 12, 24),
@@ -50,7 +52,8 @@ def mel_spectrogram_db(audio: npt.NDArray[np.float32], sample_rate: int) -> Floa
 def _mel_bank(size: int, sample_rate: int) -> FloatArray:
     """Triangles of equal width in mel `(BANDS, bins)`; one too narrow to hold a bin takes the nearest."""
     bins = np.fft.rfftfreq(size, 1 / sample_rate)
-    edges = np.linspace(*(2595 * np.log10(1 + np.array([LOW_HZ, HIGH_HZ]) / 700)), BANDS + 2)
+    low_mel, high_mel = (2595 * np.log10(1 + hertz / 700) for hertz in (LOW_HZ, HIGH_HZ))
+    edges = np.linspace(low_mel, high_mel, BANDS + 2)
     hertz = 700 * (10 ** (edges / 2595) - 1)
     low, centre, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
     bank = np.maximum(0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
@@ -63,7 +66,8 @@ def _mel_bank(size: int, sample_rate: int) -> FloatArray:
 def picture(levels_db: FloatArray, top_db: float) -> bytes:
     """A PNG of `(bands, frames)` levels; `top_db` is white, `RANGE_DB` below it and less is black."""
     scaled = (levels_db - top_db + RANGE_DB) / RANGE_DB
-    indices = np.clip(np.rint(scaled * (_COLOURS - 1)), 0, _COLOURS - 1).astype(np.uint8)
+    shade = np.clip(scaled, 0.0, 1.0) ** _GAMMA
+    indices = np.rint(shade * (_COLOURS - 1)).astype(np.uint8)
     return indexed_png(indices[::-1], palette())
 
 

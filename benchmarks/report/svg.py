@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 #: Width of an average character of the labels, in units of the drawing.
-_CHARACTER = 6.1
+_CHARACTER = 6.4
 _LINE = 13.0
 
 

@@ -13,6 +13,8 @@ from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.wording import NOT_APPLICABLE, count, interval, show
 from benchmarks.tables import Cell, Column, Row, TableResult
 
+UNKNOWN = "not known"
+
 
 @dataclass
 class CellView:
@@ -27,6 +29,7 @@ class CellView:
         mark: "best", "tied" or "".
         title: everything in one line, for a tooltip.
         key: the column's key.
+        contest: whether the column is a metric and not a cost.
     """
 
     kind: str
@@ -38,6 +41,7 @@ class CellView:
     notes: list[int] = field(default_factory=list)
     mark: str = ""
     title: str = ""
+    contest: bool = True
 
 
 @dataclass
@@ -91,6 +95,11 @@ class TableView:
     n_compared: int
     has_marks: bool
     item: str
+
+    @property
+    def unknown(self) -> bool:
+        """Whether some cost is not known because its system has not run."""
+        return any(cell.text == UNKNOWN for row in self.rows for cell in row.cells)
 
     @property
     def measured(self) -> int:
@@ -149,7 +158,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
             made = cell_view(cell, column, footnotes, everywhere, usual[column.key])
             if made.kind == "none" and row.facts.get("available") is False:
                 # Nobody asked the system: it may well have latents and parameters.
-                made.text, made.title = "not known", f"{column.title}: not known, {row.facts.get('reason')}"
+                made.text, made.title = UNKNOWN, f"{column.title}: not known, {row.facts.get('reason')}"
             made.mark = found.get((row.name, column.key), "")
             cells.append(made)
         href = (pages or {}).get(row.name, "")
@@ -206,6 +215,7 @@ def cell_view(
         sort=cell.value,
         notes=numbers,
         title=", ".join(parts),
+        contest=contest,
     )
 
 
