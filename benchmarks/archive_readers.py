@@ -27,13 +27,13 @@ from benchmarks.download import FetchError
 #: Header blocks (long names, PAX records) are read in one piece; none that means well is larger.
 LARGEST_READ = 4 << 20
 
-TAR_ERRORS: tuple[type[BaseException], ...] = (
+TAR_ERRORS: tuple[type[Exception], ...] = (
     tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error, ValueError,
-    OverflowError, RecursionError,
+    OverflowError, RecursionError, OSError,
 )  # fmt: skip
-ZIP_ERRORS: tuple[type[BaseException], ...] = (
+ZIP_ERRORS: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError,
-    NotImplementedError, RuntimeError,
+    NotImplementedError, RuntimeError, OSError,
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class Entry:
     kind: str
     size: int
     open: Callable[[], IO[bytes]]
-    errors: tuple[type[BaseException], ...]
+    errors: tuple[type[Exception], ...]
     parts: tuple[Path, ...]
 
 
@@ -168,7 +168,7 @@ def entries_of(parts: Sequence[Path]) -> Iterator[Entry]:
             return
         opened: IO[bytes] = stream
         if start[:2] == b"\x1f\x8b":
-            opened = stack.enter_context(gzip.GzipFile(fileobj=stream))  # type: ignore[assignment]
+            opened = stack.enter_context(gzip.open(stream))  # type: ignore[arg-type]
         elif start[:3] == b"BZh":
             opened = stack.enter_context(bz2.BZ2File(stream))
         elif start == b"\xfd7zXZ\x00":
@@ -181,13 +181,13 @@ def _tar_entries(stream: IO[bytes], name: str, parts: tuple[Path, ...]) -> Itera
     try:
         with tarfile.TarFile(fileobj=bounded, mode="r") as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
-                tar.members = []  # a list of all members would grow with a bomb of members
+                tar.members = []  # type: ignore[attr-defined]  # a list of all members would grow with a bomb of members
                 yield Entry(
                     member.name,
                     _tar_kind(member),
                     member.size,
                     lambda member=member: _content(tar, member),  # type: ignore[misc]
-                    (*TAR_ERRORS, OSError),
+                    TAR_ERRORS,
                     parts,
                 )
             if not bounded.at_marker:  # `tarfile` takes a damaged header for the end
@@ -196,7 +196,7 @@ def _tar_entries(stream: IO[bytes], name: str, parts: tuple[Path, ...]) -> Itera
             pass
     except ArchiveError:
         raise
-    except (*TAR_ERRORS, OSError) as error:
+    except TAR_ERRORS as error:
         raise ArchiveError(f"{name}: cannot be read ({error})", damaged=parts) from error
 
 
@@ -227,7 +227,7 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
     try:
         archive = zipfile.ZipFile(stream)
         members = archive.infolist()
-    except (*ZIP_ERRORS, OSError) as error:
+    except ZIP_ERRORS as error:
         raise ArchiveError(f"{name}: cannot be read ({error})", damaged=joined.paths) from error
     with archive:
         _refuse_overlaps(members, name)
@@ -238,7 +238,7 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
                 _zip_kind(info),
                 info.file_size,
                 lambda info=info: _opened(archive, info, name, joined),  # type: ignore[misc]
-                (*ZIP_ERRORS, OSError),
+                ZIP_ERRORS,
                 joined.holding(first, first + info.compress_size + 30),
             )
 
@@ -246,7 +246,7 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
 def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, joined: Joined) -> IO[bytes]:
     try:
         return archive.open(info)
-    except (*ZIP_ERRORS, OSError) as error:
+    except ZIP_ERRORS as error:
         first = info.header_offset
         parts = joined.holding(first, first + info.compress_size + 30)
         raise ArchiveError(f"{name}: member {info.filename!r} is damaged ({error})", damaged=parts) from error

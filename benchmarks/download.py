@@ -223,12 +223,24 @@ def _state_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _resume_point(url: str, part: Path, expected: Expected) -> tuple[int, str | None]:
-    """How much of the part can be kept, and the ETag it belongs to."""
+def begun_from(dest: Path) -> str | None:
+    """Address of a download to `dest` that was begun and not finished."""
+    state = _state(dest.with_name(f"{dest.name}.part"))
+    return state.get("url") if state else None
+
+
+def _state(part: Path) -> dict[str, Any] | None:
     try:
         state = json.loads(_state_of(part).read_text(encoding="utf-8"))
-        size = part.stat().st_size
     except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _resume_point(url: str, part: Path, expected: Expected) -> tuple[int, str | None]:
+    """How much of the part can be kept, and the ETag it belongs to."""
+    state, size = _state(part), _size(part)
+    if state is None:
         return 0, None
     if state.get("digest") != expected.digest:
         return 0, None
@@ -384,8 +396,5 @@ def _verify(url: str, part: Path, expected: Expected) -> None:
 
 def _stated_before(part: Path) -> str | None:
     """Digest that the server stated with the file, from the state beside the partial file."""
-    try:
-        value = json.loads(_state_of(part).read_text(encoding="utf-8")).get("stated")
-    except (OSError, ValueError):
-        return None
+    value = (_state(part) or {}).get("stated")
     return value if isinstance(value, str) else None

@@ -11,7 +11,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.download import Expected, FetchError, LocalError, NoConnectionError, download, mismatch
+from benchmarks.download import (
+    Expected,
+    FetchError,
+    LocalError,
+    NoConnectionError,
+    begun_from,
+    download,
+    mismatch,
+)
 from benchmarks.fetch_sources import Item, mirrored
 
 #: Does its part and reports (bytes so far, bytes in all or None).
@@ -133,9 +141,12 @@ def fetch_item(item: Item, root: Path, progress: Progress | None = None, **optio
         FetchError: None has; the message is the first address's. A full disk is not tried twice.
     """
     first: FetchError | None = None
-    for url in item.urls:
+    dest = root / item.path
+    begun = begun_from(dest)
+    # What was begun at one mirror goes on there: without a checksum, another's copy may be another file.
+    for url in sorted((mirrored(url) for url in item.urls), key=lambda url: url != begun):
         try:
-            return download(mirrored(url), root / item.path, item.expected, progress=progress, **options)
+            return download(url, dest, item.expected, progress=progress, **options)
         except FetchError as error:
             first = first or error
             if isinstance(error, LocalError):

@@ -102,6 +102,7 @@ def adopt(
                 f"  {archive.name}: {len(wanted) - len(there)} of its {len(wanted)} files are not in the copy"
             )
             continue
+        there += [path for path in damaged if archive.holds(path) and path in found]
         members, wrong = _check(there, found, published)
         if wrong:
             tell(f"  {archive.name}: not adopted, {len(wrong)} files are others, the first is {wrong[0]}")

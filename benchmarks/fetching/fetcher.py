@@ -113,12 +113,12 @@ def fetch_corpus(corpus: Corpus, options: Options) -> dict[str, Any]:
     failed = _obtain_all(corpus, todo, offered, folder, options) if todo else []
     if not failed:
         failed = incomplete(corpus, archives, published, folder)
-    _clean(folder)
+    _clean(folder, [] if options.keep_archives else archives)
     return _finish(corpus, folder, failed, len(todo), len(archives) - len(todo))
 
 
 def _chosen(archive: Archive, only: Sequence[str]) -> bool:
-    return not only or any(fnmatch.fnmatch(archive.name, p) or p in archive.name for p in only)
+    return not only or any(fnmatch.fnmatch(archive.name, f"*{part}*") for part in only)
 
 
 def _obtain_all(
@@ -259,8 +259,12 @@ def _dry_summary(corpus: Corpus, folder: Path, options: Options) -> str:
     return f"would fetch {len(archives)} archives ({human(size)})" if archives else "already there"
 
 
-def _clean(folder: Path) -> None:
-    """Remove working folders that are empty."""
+def _clean(folder: Path, archives: Sequence[Archive]) -> None:
+    """Remove what is left of finished archives (of a run that was killed, too), and empty working folders."""
+    for archive in archives:
+        if read_record(folder, archive.name) is not None:
+            for part in archive.parts:
+                (folder / HIDDEN / "archives" / part.path).unlink(missing_ok=True)
     for name in ("archives", "unpacking"):
         path = folder / HIDDEN / name
         if path.is_dir() and not any(path.iterdir()):

@@ -243,12 +243,12 @@ def _get_all(
         futures = {pool.submit(one, segment): segment for segment in todo}
         try:
             for number, future in enumerate(as_completed(futures), start=1):
-                error = future.exception()
-                if isinstance(error, BusyError | ToolError | OSError):
+                reason = future.exception()
+                if isinstance(reason, BusyError | ToolError | OSError):
                     stop.set()
-                    problem = problem or _why(error)
-                elif error is not None:
-                    raise error
+                    problem = problem or _why(reason)
+                elif reason is not None:
+                    raise reason
                 elif (found := future.result()) is not None:
                     statuses[found.ytid] = found
                 bar.update()

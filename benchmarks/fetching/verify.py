@@ -48,10 +48,13 @@ def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, A
             problems.append(f"{archive.name}: not fetched")
         problems += [f"{path}: {_unrecorded(folder / path)}" for path in wanted]
     members = list(records.values())
+
+    def check(member: Member) -> str | None:
+        audible = member.path not in damaged
+        return _problem(corpus, folder, member, published.get(member.path), audible)
+
     with ThreadPoolExecutor(jobs) as pool:
-        checks = pool.map(
-            lambda member: _problem(corpus, folder, member, published.get(member.path)), members
-        )
+        checks = pool.map(check, members)
         found = list(tqdm(checks, total=len(members), desc=f"verify {corpus.name}", unit="file"))
     problems += [problem for problem in found if problem]
     return _report(corpus, folder, problems, len(members), len(present), len(archives))

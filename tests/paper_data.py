@@ -1,0 +1,369 @@
+"""Miniatures of the paper's data sets as they are published, and a server that has them and misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import csv
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks.download import Expected
+from benchmarks.fetch_sources import Item
+from benchmarks.fetching import catalogue
+from benchmarks.fetching.corpus import Archive, Corpus
+from probes.tasks import magnatagatune
+
+
+@cache
+def sound(number: int, rate: int, form: str, channels: int = 1) -> bytes:
+    """A tenth of a second of a tone, another one for every number."""
+    time_axis = np.arange(rate // 10) / rate
+    tone = 0.3 * np.sin(2 * np.pi * (200 + 10 * number) * time_axis)
+    out = io.BytesIO()
+    soundfile.write(out, np.stack([tone] * channels, axis=1), rate, format=form)
+    return out.getvalue()
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Mini:
+    """A miniature.
+
+    Attributes:
+        corpus: The catalogue's entry, with the checksums and counts of the miniature.
+        served: Path on the server (host and path) -> bytes.
+        files: What has to be in the data set's folder afterwards.
+        archives: Paths of `served` that are (parts of) archives.
+        victim: Those of them that are one and the same file, on all its mirrors.
+    """
+
+    corpus: Corpus
+    served: dict[str, bytes]
+    files: dict[str, bytes]
+    archives: list[str] = field(default_factory=list)
+
+    @property
+    def victim(self) -> list[str]:
+        return [path for path in self.archives if self.served[path] == self.served[self.archives[0]]]
+
+
+def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes], count: int | None) -> Mini:
+    """Serve `bodies` (by file name) under all addresses that the catalogue gives for them."""
+    served: dict[str, bytes] = {}
+    archives: list[str] = []
+
+    def place(item: Item) -> Item:
+        name = item.path.rpartition("/")[2]
+        body = bodies[name]
+        for url in item.urls:
+            parts = urlsplit(url)
+            served[f"/{parts.netloc}{unquote(parts.path)}"] = body
+        algorithm = (item.expected.digest or "").partition(":")[0]
+        digest = {"md5": f"md5:{md5(body)}", "sha256": f"sha256:{sha256(body)}", "": None}[algorithm]
+        size = len(body) if item.expected.size is not None else None
+        return replace(item, expected=Expected(size, digest, item.expected.check))
+
+    def listed(folder: Path, published: Any) -> list[Archive]:
+        archives_of = corpus.archives(folder, published)
+        return [
+            replace(a, parts=tuple(map(place, a.parts)), transfer_bytes=None, unpacked_bytes=None)
+            for a in archives_of
+        ]
+
+    items = tuple(place(item) for item in corpus.items)
+    mini = replace(
+        corpus, items=items, archives=listed, count=count, transfer_bytes=None, unpacked_bytes=None
+    )
+    plain = set(served)
+    lists = {item.path.rpartition("/")[2]: item.path for item in items}
+    with _written({path: bodies[name] for name, path in lists.items()}) as folder:
+        mini.archives(folder, mini.published(folder))
+    archives = sorted(set(served) - plain)
+    return Mini(mini, served, {path: bodies[name] for name, path in lists.items()} | files, archives)
+
+
+@contextmanager
+def _written(files: dict[str, bytes]) -> Iterator[Path]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for path, data in files.items():
+            (Path(temporary) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(temporary) / path).write_bytes(data)
+        yield Path(temporary)
+
+
+def tinysol() -> Mini:
+    files, rows = {}, []
+    for number in range(10):
+        instrument, pitch = ("Cello", "Violin")[number % 2], ("C#3", "D4")[number % 2]
+        path = f"Strings/{instrument}/ordinario/{instrument[:2]}-ord-{pitch}-mf-{number}c-N.wav"
+        files[f"audio/{path}"] = sound(number, 44100, "WAV")
+        rows.append({"Path": path, "Fold": number % 5, "Instrument (in full)": instrument, "Pitch": pitch})
+    index = {Path(path).stem: {"audio": [path, md5(data)]} for path, data in files.items()}
+    bodies = {
+        "TinySOL_metadata.csv": _table(rows, ","),
+        catalogue.TINYSOL_INDEX: json.dumps({"version": "6.0", "tracks": index}).encode(),
+        "TinySOL.tar.gz": gzip.compress(
+            tar_of({path.replace("audio/", "TinySOL/"): data for path, data in files.items()}), mtime=0
+        ),
+    }
+    return _miniature(catalogue.TINYSOL, bodies, files, 10)
+
+
+def beatport() -> Mini:
+    names = ["100 A - x (Original Mix)", "101 Bé - y ‘97 (Mix)", "102 A, C - z (Mix)", "103 Nu:D - q (Mix)"]
+    texts = ["C minor", "Eb major", "A minor | C major", "G minor"]
+    files: dict[str, bytes] = {}
+    index: dict[str, Any] = {}
+    for number, (name, text) in enumerate(zip(names, texts, strict=True), start=1):
+        files[f"audio/{name}.mp3"] = sound(number, 44100, "MP3", 2)
+        files[f"keys/{name}.txt"] = text.encode()
+        pairs = {kind: f"{kind}/{name}.{ext}" for kind, ext in (("audio", "mp3"), ("keys", "txt"))}
+        index[str(number)] = {
+            "audio": [pairs["audio"], md5(files[pairs["audio"]])],
+            "key": [pairs["keys"], md5(files[pairs["keys"]])],
+            "meta": [None, None],
+        }
+    files["meta/100 A - x (Original Mix).json"] = b'{"bpm": nan}'
+    index["1"]["meta"] = ["meta/100 A - x (Original Mix).json", md5(b'{"bpm": null}')]
+    bodies = {
+        name: zip_of(
+            {path: data for path, data in files.items() if path.startswith(below)}
+            | {f"__MACOSX/{below}/._junk.mp3": b"junk"}
+        )
+        for name, below in (("audio.zip", "audio"), ("keys.zip", "keys"), ("original_metadata.zip", "meta"))
+    }
+    bodies[catalogue.BEATPORT_INDEX] = json.dumps({"version": "1.0.0", "tracks": index}).encode()
+    return _miniature(catalogue.BEATPORT, bodies, files, 9)
+
+
+def magnatagatune_mini(monkeypatch: pytest.MonkeyPatch) -> Mini:
+    """Nine clips: folders of all three parts, one without tags, and the three whose audio is damaged."""
+    tags = magnatagatune.stored()["tags"]
+    clips = [
+        (1, "0/artist_a-album-01-song-0-29.mp3", tags[:2]),
+        (2, "0/artist_a-album-01-song-29-58.mp3", []),
+        (3, "b/artist_b-album-02-song-0-29.mp3", tags[2:3]),
+        (4, "c/artist_c-album-03-song-0-29.mp3", tags[:1]),
+        (5, "d/artist_a-other-04-song-0-29.mp3", tags[4:5]),
+        (6, "f/artist_d-album-05-song-0-29.mp3", tags[5:6]),
+        (35644, "6/artist_e-album-08-song-117-146.mp3", []),
+        (55753, "8/artist_f-album-19-song-204-233.mp3", tags[:1]),
+        (57881, "9/artist_g-album-25-song-88-117.mp3", tags[:1]),
+    ]
+    rows = [
+        {"clip_id": number}
+        | {tag: int(tag in chosen) for tag in [*tags, *(f"other {i}" for i in range(138))]}
+        | {"mp3_path": path}
+        for number, path, chosen in clips
+    ]
+    files = {f"mp3/{path}": sound(number, 16000, "MP3") for number, path, _ in clips}
+    files[f"mp3/{clips[6][1]}"] = b""
+    files[f"mp3/{clips[7][1]}"] = files[f"mp3/{clips[8][1]}"] = b"not an mp3"
+    packed = zip_of({path.removeprefix("mp3/"): data for path, data in files.items()})
+    step = -(-len(packed) // 3)
+    bodies = {f"mp3.zip.{i + 1:03d}": packed[i * step : (i + 1) * step] for i in range(3)}
+    bodies["annotations_final.csv"] = _table(rows, "\t")
+    monkeypatch.setattr(catalogue, "MTT_CLIPS", len(clips))
+    return _miniature(catalogue.MAGNATAGATUNE, bodies, files, len(clips))
+
+
+def jamendo(monkeypatch: pytest.MonkeyPatch) -> Mini:
+    paths = ["00/7000.mp3", "00/1009600.mp3", "01/7001.mp3"]
+    files = {f"audio/{path}": sound(i, (44100, 48000)[i % 2], "MP3", 2) for i, path in enumerate(paths)}
+    tars = {
+        f"raw_30s_audio-{n}.tar": tar_of(
+            {path.removeprefix("audio/"): data for path, data in files.items() if f"/{n}/" in path}
+        )
+        for n in ("00", "01")
+    }
+    tsv = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n" + "".join(
+        f"track_{i}\tartist_{i % 2}\talbum_{i}\t{path}\t{40 + i}.5\tgenre---rock\tinstrument---piano\n"
+        for i, path in enumerate(paths)
+    )
+    bodies = tars | {
+        "raw_30s_audio_sha256_tars.txt": _sums(tars),
+        "raw_30s_audio_sha256_tracks.txt": _sums({p.removeprefix("audio/"): d for p, d in files.items()}),
+        "raw_30s.tsv": tsv.encode(),
+    }
+    monkeypatch.setattr(catalogue, "JAMENDO_TARS", 2)
+    monkeypatch.setattr(catalogue, "JAMENDO_TRACKS", 3)
+    return _miniature(catalogue.MTG_JAMENDO, bodies, files, 3)
+
+
+def dns4(monkeypatch: pytest.MonkeyPatch) -> Mini:
+    groups = {"VocalSet_48kHz_mono": (1e-6, 1, ""), "read_speech": (1e-6, 2, "0.00 3.75")}
+    monkeypatch.setattr(catalogue, "DNS_GROUPS", groups)
+    inner = {
+        "VocalSet_48kHz_mono_000_NA_NA": ["VocalSet_48kHz_mono/female1/f1_scales.wav"],
+        "read_speech_000_0.00_3.75": ["read_speech/book_1.wav", "read_speech/book_2.wav"],
+        "read_speech_001_3.75_NA": ["read_speech/book_3.wav"],
+    }
+    files, bodies = {}, {}
+    for number, (name, paths) in enumerate(inner.items()):
+        members = {
+            f"datasets_fullband/clean_fullband/{path}": sound(10 * number + i, 48000, "WAV")
+            for i, path in enumerate(paths)
+        }
+        files |= {path.removeprefix("datasets_fullband/"): data for path, data in members.items()}
+        packed = tar_of(members | {"datasets_fullband/clean_fullband/README.txt": b"about"})
+        bodies[f"datasets_fullband.clean_fullband.{name}.tar.bz2"] = bz2.compress(packed)
+    return _miniature(catalogue.DNS4, bodies, files, None)
+
+
+def miniature(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
+    """One of the five, put into the catalogue in place of the real one."""
+    mini = {
+        "tinysol": lambda: tinysol(),
+        "beatport": lambda: beatport(),
+        "magnatagatune": lambda: magnatagatune_mini(monkeypatch),
+        "mtg-jamendo": lambda: jamendo(monkeypatch),
+        "dns4": lambda: dns4(monkeypatch),
+    }[name]()
+    monkeypatch.setitem(catalogue.CORPORA, name, mini.corpus)
+    return mini
+
+
+def _table(rows: list[dict[str, Any]], delimiter: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _sums(files: dict[str, bytes]) -> bytes:
+    return "".join(f"{sha256(data)} {name}\n" for name, data in files.items()).encode()
+
+
+@dataclass
+class Server:
+    """What the server has, and how it misbehaves (each fault as often as it says, on the paths it names)."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    faulty: set[str] = field(default_factory=set)
+    cuts: int = 0  # responses that break off in the middle
+    busy: int = 0  # 429s
+    trickles: int = 0  # responses that send a little and then next to nothing
+    states_md5: bool = False
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server on this machine, with range requests and ETags."""
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer(head=True)
+
+        def do_GET(self) -> None:
+            self.answer(head=False)
+
+        def answer(self, head: bool) -> None:
+            path, wanted = unquote(urlsplit(self.path).path), self.headers.get("Range")
+            state.requests.append((self.command, path, wanted))
+            faulty = path in state.faulty and not head
+            if faulty and state.busy > 0:
+                state.busy -= 1
+                self.send_response(429)
+                self.send_header("Retry-After", "7")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            if path not in state.files:
+                return self.send_error(404)
+            body = state.files[path]
+            tag = f'"{md5(body)}"'
+            first = 0
+            if wanted and self.headers.get("If-Range", tag) == tag:
+                first = int(wanted.removeprefix("bytes=").rstrip("-"))
+                if first >= len(body):
+                    return self.send_error(416)
+            self.send_response(206 if first else 200)
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+            self.send_header("ETag", tag)
+            if state.states_md5:
+                digest = hashlib.md5(body, usedforsecurity=False).digest()
+                self.send_header("x-ms-blob-content-md5", base64.b64encode(digest).decode())
+            self.send_header("Content-Length", str(len(body) - first))
+            self.end_headers()
+            if head:
+                return
+            rest = body[first:]
+            if faulty and state.cuts > 0:
+                state.cuts -= 1
+                rest = rest[: len(rest) // 2]
+            elif faulty and state.trickles > 0:
+                state.trickles -= 1
+                self.wfile.write(rest[: len(rest) // 2])
+                for byte in rest[len(rest) // 2 :][:40]:
+                    time.sleep(0.02)
+                    try:
+                        self.wfile.write(bytes([byte]))
+                    except OSError:
+                        break
+                self.close_connection = True
+                return
+            self.wfile.write(rest)
+            self.close_connection = True
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    try:
+        yield state
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
