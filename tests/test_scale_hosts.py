@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from test_scale import write_suite
 ROOT = Path(__file__).resolve().parent.parent
 HEAD, OTHER = "10.77.0.1", "10.77.0.2"
 FILES = ("table2.json", "table2.csv", "table2.md")
+#: Short, because it holds sockets.
+RAY_FOLDER = f"/tmp/m2l-ray-{os.getpid()}"
+#: What lets hosts and driver into one ray cluster; newer versions ask for it.
+RAY_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2}
 
 
 def why_not() -> str | None:
@@ -78,6 +83,7 @@ class Hosts:
             "PYTHONDONTWRITEBYTECODE": "1",
             "SCALE_HOST": host,
             "SCALE_SIGNS": str(self.signs),
+            "SCALE_SECONDS": "0.5",
             "OMP_NUM_THREADS": "1",
             **more,
         }
@@ -105,6 +111,7 @@ class Hosts:
             process.wait()
         for name in self.names.values():
             subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(RAY_FOLDER, ignore_errors=True)
 
 
 def ip(*arguments: str) -> None:
@@ -145,10 +152,11 @@ def start_ray(hosts: Hosts) -> str:
         "RAY_health_check_timeout_ms": "3000",
         "RAY_health_check_failure_threshold": "3",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **RAY_TOKEN,
     }
     ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block",
            "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]  # fmt: skip
-    folder = f"/tmp/m2l-ray-{os.getpid()}"  # sockets have short paths
+    folder = RAY_FOLDER
     Path(folder).mkdir(exist_ok=True)
     head = [*ray, "--head", f"--node-ip-address={HEAD}", "--port=6379", "--include-dashboard=false"]
     hosts.start("a", [*head, f"--temp-dir={folder}"], **quick)
@@ -191,7 +199,7 @@ def test_a_host_cut_off_in_the_middle_changes_no_byte(hosts: Hosts, tmp_path: Pa
     )
     address = start_dask(hosts) if name == "dask" else start_ray(hosts)
     together = [*command, "--executor", name, "--address", address, "--store", str(tmp_path / "shared")]
-    driver = hosts.start("a", [*together, "--results", str(tmp_path / "found")], SCALE_SECONDS="0.5")
+    driver = hosts.start("a", [*together, "--results", str(tmp_path / "found")], **RAY_TOKEN)
     wait_for(lambda: hosts.done_by("b") >= 3 or driver.poll() is not None, 300, hosts)
     before = hosts.done_by("a") + hosts.done_by("b")
     assert driver.poll() is None, hosts.logs()
