@@ -195,6 +195,37 @@ def test_full_network_has_the_published_parameters(name: str) -> None:
     assert digest is None or listing(model) == digest
 
 
+@pytest.mark.parametrize(
+    ("name", "latents", "features"),
+    [
+        ("musika", (1, 64), 768),
+        ("mousai-v3", (1, 32), 512),
+        ("mousai-v2", (1, 32), 512),
+        ("dac-44khz", (1, 9), 1024),
+        ("stable-audio-vae", (1, 64), 2048),
+        ("same-s", (1, 256), 768),
+        ("same-l", (1, 256), 1536),
+        ("kvae-audio", (1, 64), 2048),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_full_network_gives_the_published_latents_and_features(
+    name: str, latents: tuple[int, int], features: int
+) -> None:
+    cls = adapter(name)
+    system = cls(random_seed=0)
+    with torch.device("meta"):
+        system.__dict__["model"] = cls.build(cls.config()).eval()
+    samples = 1 << 18 if name.startswith("mousai") else 24 * cls.multiple * (1 if cls.multiple > 1 else 4096)
+    audio = torch.empty(1, 2 if cls.channels == "stereo" else 1, samples, device="meta")
+    found = next(iter(system._encode(audio).values()))
+    assert tuple(found.shape[:2]) == latents
+    frames = samples / cls.sample_rate * cls.latent_rate
+    # Musika's clip begins with three hops of silence and is coded in blocks of four latents.
+    assert found.shape[2] == frames + (4 if name == "musika" else 0)
+    assert tuple(system._features(audio).shape[:2]) == (1, features)
+
+
 @pytest.mark.slow
 def test_codicodec_has_the_published_listing() -> None:
     cls = adapter("codicodec")
@@ -357,6 +388,28 @@ def test_windows_of_an_identity_are_the_identity(
     np.testing.assert_allclose(in_windows(audio, window, overlap, process, 7), audio, atol=1e-6)
     assert len(set(seeds)) == len(seeds)
     assert seeds[0] == 7
+
+
+@pytest.mark.parametrize("name", ["dac-44khz", "musika", "mousai-v3"])
+def test_every_autoencoder_can_be_a_row_of_table_1(name: str) -> None:
+    adapter(name)
+    row: Any = create_representation(name, random_seed=0, tiny=True)
+    rate = row.system.sample_rate
+    audio = clip(2, rate // 2, rate)
+    vectors = row.extract(audio, rate)["features"]
+    mono = audio.mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(vectors.T, row.system.features(mono, rate), atol=1e-6)
+    assert row.spec.name == name
+    assert len(row.spec.options["code"]) == 64
+
+
+def test_musika_can_be_probed_at_its_first_encoder() -> None:
+    cls = adapter("musika")
+    wide = cls(random_seed=0, tiny=True, feature_point="enc")
+    audio = clip(1, 44100, 44100)
+    first, second = wide.features(audio, 44100), cls(random_seed=0, tiny=True).features(audio, 44100)
+    assert first.shape[0] * 3 == second.shape[0] * 4  # 1,024 and 768 of the published one
+    assert first.shape[1] == 16 * second.shape[1]
 
 
 # ---- with the published weights, where they are --------------------------------------------------------
