@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.autoencoders.names import label_of, split_label
 from benchmarks.cache import CorruptEntryError, Store
-from benchmarks.comparison import Best, Comparison
+from benchmarks.comparison import NO_VALUE, Best, Comparison
 from benchmarks.executors import Executor
 from benchmarks.measure import (
     COST_COLUMNS,
@@ -83,12 +83,16 @@ def compare(
         for key in keys
         if measured.cells[name, key].value is not None
     }
+    rows = _rows(measured, keys, own)
     table = TableResult(
         name="compare",
         title=f"{', '.join(own)} beside {planner.suite.title or planner.suite.name}, {measured.n_clips} clips",
         suite=planner.suite.name,
-        columns=[*columns, *COST_COLUMNS],
-        rows=_rows(measured, keys, own),
+        columns=[
+            *columns,
+            *(c for c in COST_COLUMNS if any(row.cells[c.key].value is not None for row in rows)),
+        ],
+        rows=rows,
         notes=notes(planner.suite, measured)[:1],
         scores=measured.scores,
         provenance=provenance(planner.suite, measured),
@@ -121,7 +125,7 @@ class _Differences:
         own = self.meta(name, metric)
         metas = {other: self.meta(other, metric) for other in others}
         there = {other: meta for other, meta in metas.items() if meta is not None}
-        absent = {other: Compared(other, reason="has no value") for other in others if other not in there}
+        absent = {other: Compared(other, reason=NO_VALUE) for other in others if other not in there}
         if own is None:
             return [Compared(other, reason=f"{name} has no value") for other in others]
         if isinstance(parse_metric(metric), PairMetric):

