@@ -229,6 +229,9 @@ def run_train(args: argparse.Namespace) -> int:
     except TrainingStopped as error:
         print(f"m2l: stopped at {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:  # a full disk, a folder that cannot be written to
+        print(f"m2l: {error}; the last checkpoint in {args.run} is whole", file=sys.stderr)
+        return FAILED
     if here.is_main:
         result = {
             "run": str(args.run),
@@ -297,7 +300,7 @@ def run_export(args: argparse.Namespace) -> int:
             Path(args.source), Path(args.output), dtype=args.dtype, licence=args.licence, notes=args.note,
             datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
         )  # fmt: skip
-    except (CheckpointError, SettingsError, FileNotFoundError) as error:
+    except (CheckpointError, SettingsError, OSError) as error:
         raise MissingError(error) from error
     print(json.dumps(card, indent=2))
     return FINE

@@ -3,7 +3,7 @@
 A folder is written under another name and renamed when it is complete, so what bears the name is whole:
 
 * `config.json`, `model.safetensors`: the EMA weights, as `Music2Latent.from_pretrained` reads them;
-* `training.safetensors`, `training.json`: raw weights, optimiser state, step. No pickles.
+* `training.safetensors`, `training.json`: raw weights, optimiser state, step, the last losses. No pickles.
 
 All randomness of training comes from (seed, step, item), so there are no generators to save.
 """
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class TrainingState:
     ema: Music2Latent
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    #: Losses that the next ones are compared with.
+    recent: deque[float]
     step: int = 0
 
 
@@ -59,14 +62,19 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
     """Write the checkpoint of `state.step`; returns its folder."""
     target = run / f"step-{state.step:08d}"
     partial = run / f".{target.name}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    write_checkpoint(partial, state.ema.config, state.ema.state_dict())
-    tensors, plain = _flatten(state)
-    write_bytes(partial / STATE_FILE, save(tensors))
-    write_bytes(partial / STEP_FILE, json.dumps(plain, indent=2).encode() + b"\n")
-    if target.exists():  # the same step of a run that went back: same content
-        shutil.rmtree(target)
-    os.replace(partial, target)
+    for leftover in run.glob(".step-*.part"):  # of a killed run
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        write_checkpoint(partial, state.ema.config, state.ema.state_dict())
+        tensors, plain = _flatten(state)
+        write_bytes(partial / STATE_FILE, save(tensors))
+        write_bytes(partial / STEP_FILE, json.dumps(plain, indent=2).encode() + b"\n")
+        if target.exists():  # the same step of a run that went back: same content
+            shutil.rmtree(target)
+        os.replace(partial, target)
+    except BaseException:  # a full disk stays full with half a checkpoint on it
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return target
 
 
@@ -90,7 +98,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         state.model.load_state_dict(_part(tensors, "model."))
         state.ema.load_state_dict(average)
         state.optimiser.load_state_dict(_optimiser_state(tensors, state.optimiser))
+        _match_memory_format(state.optimiser)
         state.scaler.load_state_dict(plain["scaler"])
+        state.recent.extend(plain.get("recent_losses", ()))
         state.step = int(plain["step"])
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"cannot resume from {path}: {error}") from error
@@ -101,7 +111,7 @@ def _flatten(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for index, values in state.optimiser.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
-    plain = {"step": state.step, "scaler": state.scaler.state_dict()}
+    plain = {"step": state.step, "scaler": state.scaler.state_dict(), "recent_losses": list(state.recent)}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, plain
 
 
@@ -111,6 +121,17 @@ def _optimiser_state(tensors: dict[str, Tensor], optimiser: torch.optim.Optimize
         index, _, field = name.partition(".")
         values.setdefault(int(index), {})[field] = tensor
     return {"state": values, "param_groups": optimiser.state_dict()["param_groups"]}
+
+
+def _match_memory_format(optimiser: torch.optim.Optimizer) -> None:
+    """Lay moments out like their parameters (channels-last), as the optimiser itself does when it starts.
+
+    Files hold them contiguous; across two layouts torch computes by another path, which may round differently.
+    """
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from m2l.audio import AudioError, open_sound, read_audio
+from m2l.audio import AudioError, audio_info, read_audio
 from m2l.config import Music2LatentConfig
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
@@ -80,8 +82,8 @@ def open_corpus(spec: str, crop_samples: int, split: str = "train") -> Corpus:
 
     Args:
         spec: a folder (all audio below it), an audio file, or a manifest: CSV with a header, or JSON lines, with a
-            column `path` and optionally `split`, and `start` and `seconds` of the part to use. Paths in it are
-            relative to the manifest's folder or to the one above.
+            column `path` and optionally `split`, and `start` with or without `seconds` for the part to use. Paths
+            in it are relative to the manifest's folder or to the one above.
         crop_samples: files shorter than this are left out, as are rates other than 44.1 and 48 kHz.
         split: rows used, where the manifest has a column `split`.
 
@@ -132,14 +134,18 @@ def _path_and_weight(spec: str) -> tuple[Path, float]:
 
 
 def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() in (".jsonl", ".json"):
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             rows = list(csv.DictReader(text.splitlines()))
-        if not rows or any("path" not in row for row in rows):
-            raise ValueError("it needs a column 'path'")
+        if not rows:
+            raise ValueError("it has no rows")
+        if not all(
+            isinstance(row, dict) and row.get("path") and isinstance(row["path"], str) for row in rows
+        ):
+            raise ValueError("it needs a 'path' in every row")
     except (ValueError, TypeError) as error:
         raise DataError(f"{str(path)!r} is no manifest: {error}") from error
     if any("split" in row for row in rows):
@@ -158,17 +164,33 @@ def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
 def _stretch(row: dict[str, Any], crop_samples: int) -> Stretch | str:
     """The usable stretch, or the reason why there is none."""
     try:
-        with open_sound(row["path"]) as file:
-            rate, channels, frames = file.samplerate, file.channels, file.frames
+        info = audio_info(row["path"])
     except (AudioError, OSError):
         return "unreadable"
+    rate, frames = info.sample_rate, info.frames
     if rate not in NATIVE_RATES:
         return f"at {rate} Hz (used are 44.1 and 48 kHz)"
-    start = round(float(row.get("start") or 0) * rate)
-    stop = min(frames, start + round(float(row["seconds"]) * rate)) if row.get("start") else frames
+    if frames is None:
+        return "of unknown length"
+    start, stop = 0, frames
+    # Without `start`, `seconds` only describes the file, and rounds its length.
+    if row.get("start") not in (None, ""):
+        start = round(_seconds(row, "start") * rate)
+        if row.get("seconds") not in (None, ""):
+            stop = min(frames, start + round(_seconds(row, "seconds") * rate))
     if stop - start < crop_samples:
         return "shorter than a crop"
-    return Stretch(str(row["path"]), rate, channels, start, stop)
+    return Stretch(str(row["path"]), rate, info.channels, start, stop)
+
+
+def _seconds(row: dict[str, Any], column: str) -> float:
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"{column} of {str(row['path'])!r} must be seconds, not {row[column]!r}")
+    return value
 
 
 class Crops(Dataset[dict[str, Any]]):
@@ -205,7 +227,10 @@ class Crops(Dataset[dict[str, Any]]):
             part = corpus.stretches[int(random.integers(len(corpus.stretches)))]
             start = part.start + int(random.integers(part.stop - part.start - self.samples + 1))
             channel = int(random.integers(min(part.channels, 2)))
-            audio, _ = read_audio(part.path, start, self.samples)
+            try:
+                audio, _ = read_audio(part.path, start, self.samples)
+            except (AudioError, OSError) as error:
+                raise DataError(f"no crop at {start / part.sample_rate:.3f} s: {error}") from error
             crop = np.ascontiguousarray(audio[channel])
             if len(crop) == self.samples and float(np.sqrt(np.mean(crop**2))) >= self.settings.silence_rms:
                 return crop, f"{part.path} @{start / part.sample_rate:.3f}s channel {channel}"
@@ -250,10 +275,16 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def worker_threads(_: int) -> None:
-    """Decoding needs one thread; more would take the trainer's."""
+def start_worker(_: int) -> None:
+    """Set up a process that reads audio: one thread, since more would take the trainer's, and no death of its own.
+
+    Ctrl-C and job schedulers signal all processes of a run. The trainer must finish its step and ends its workers
+    itself, so they let the first signal pass; the second is the trainer's, at its own exit.
+    """
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def times_of(step: int, settings: TrainingSettings, config: Music2LatentConfig) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def export(
         "hardware": hardware(),
         "hours": round(training_seconds(run, step) / 3600, 3),
         "latent_scale": scale,
+        "metrics": last_validation(run, step),
         "notes": notes or [],
     }
     write_bytes(output / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
@@ -112,15 +114,26 @@ def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
 def training_seconds(run: Path, step: int) -> float:
     """Seconds spent up to `step`, summed over interruptions, from the run's log."""
     total, previous = 0.0, 0.0
+    for entry in _log(run, step):
+        if "seconds" in entry:
+            # Logs of the first version start anew at every resumption.
+            total += entry["seconds"] - (previous if entry["seconds"] >= previous else 0.0)
+            previous = entry["seconds"]
+    return total
+
+
+def last_validation(run: Path, step: int) -> dict[str, float]:
+    """Numbers of the last validation up to `step` from the run's log, with its step; empty without one."""
+    entries = [entry for entry in _log(run, step) if any(name.startswith("validation_") for name in entry)]
+    return entries[-1] if entries else {}
+
+
+def _log(run: Path, step: int) -> Iterator[dict[str, Any]]:
     path = run / "log.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         entry = json.loads(line)
-        if "seconds" not in entry or entry["step"] > step:
-            continue
-        # The clock starts anew at every resumption.
-        total += entry["seconds"] - (previous if entry["seconds"] >= previous else 0.0)
-        previous = entry["seconds"]
-    return total
+        if entry["step"] <= step:
+            yield entry
 
 
 def hardware() -> dict[str, Any]:

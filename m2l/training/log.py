@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,8 @@ from m2l.files import write_bytes
 
 class RunLog:
     """Appends to `run/log.jsonl`. Lines of steps after `step` are dropped first: they are about to come again.
+
+    `seconds` counts on over interruptions.
 
     Args:
         run: the run's folder; None writes nothing.
@@ -29,9 +32,11 @@ class RunLog:
             return
         path = run / "log.jsonl"
         if path.is_file():
-            write_bytes(
-                path, b"".join(line for line in path.read_bytes().splitlines(True) if _earlier(line, step))
-            )
+            kept = [line for line in path.read_bytes().splitlines(True) if _earlier(line, step)]
+            write_bytes(path, b"".join(kept))
+            spent = [json.loads(line)["seconds"] for line in kept if b'"seconds"' in line]
+            self._start -= spent[-1] if spent else 0.0
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -60,8 +65,11 @@ class RunLog:
         """Append one line."""
         if self._file is None:
             return
-        self._file.write(json.dumps(facts) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(facts) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise type(error)(error.errno, f"cannot write {self._path}: {error.strerror}") from error
         if self._board is not None:
             for name, value in facts.items():
                 if name != "step" and isinstance(value, (int, float)):
@@ -73,10 +81,11 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with suppress(OSError) if error is not None else nullcontext():  # a full disk fails the closing, too
+            if self._file is not None:
+                self._file.close()
+            if self._board is not None:
+                self._board.close()
 
 
 def _earlier(line: bytes, step: int) -> bool:

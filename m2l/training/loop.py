@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +32,17 @@ from m2l.training import checkpoint as checkpoints
 from m2l.training.data import (
     Corpus,
     Crops,
+    DataError,
     StepOrder,
     collate,
     crop_samples,
     open_corpus,
+    start_worker,
     times_of,
-    worker_threads,
 )
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
+from m2l.training.initialise import scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SettingsError, TrainingSettings, from_dict
@@ -48,10 +50,15 @@ from m2l.training.settings import SettingsError, TrainingSettings, from_dict
 SETTINGS_FILE = "training.json"
 #: Losses that the explosion test needs before it judges, and looks back on.
 MEMORY = 100
+#: Crops the data-dependent initialisation looks at.
+LSUV_CROPS = 8
 
 
 class TrainingStopped(RuntimeError):
-    """Training that must not go on: a loss that is not finite or explodes. Names step, loss and batch."""
+    """Training that must not go on: a loss that is not finite or explodes, audio that cannot be read.
+
+    Names step, loss and batch.
+    """
 
 
 class StepLoss(nn.Module):
@@ -100,22 +107,30 @@ class Trainer:
         check_same_run(self.run, settings)
 
         model = initial_model(settings)
+        if settings.crop_frames % model.config.time_downsampling:
+            raise SettingsError(
+                f"crop_frames must be a multiple of {model.config.time_downsampling}, not {settings.crop_frames}"
+            )
         self.corpora = [
             open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
         ]
         freeze_unused(model)
+        if settings.lsuv and settings.init is None and not checkpoints.list_checkpoints(self.run):
+            crops = Crops(self.corpora, settings, model.config)
+            batch = collate([crops[index] for index in range(LSUV_CROPS)])
+            scale_latent_path(model, waveform_to_representation(batch["waveform"], model.config))
         model.to(self.device).train()
         optimiser = torch.optim.RAdam(
             checkpoints.trained_parameters(model), lr=settings.learning_rate, betas=(0.9, 0.999)
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
-        self.state = checkpoints.TrainingState(model, self.ema.model, optimiser, scaler)
+        recent: deque[float] = deque(maxlen=MEMORY)
+        self.state = checkpoints.TrainingState(model, self.ema.model, optimiser, scaler, recent)
         for path in reversed(checkpoints.list_checkpoints(self.run)):
             checkpoints.load_checkpoint(path, self.state)
             break
         self._loss = self._wrapped(model)
-        self._recent: deque[float] = deque(maxlen=MEMORY)
         self.stop_requested = False
 
     @property
@@ -157,7 +172,9 @@ class Trainer:
             quiet: no progress bar.
 
         Raises:
-            TrainingStopped: for a loss that is not finite or explodes; the last checkpoint stays.
+            TrainingStopped: for a loss that is not finite or explodes, or audio that cannot be read; the last
+                checkpoint stays.
+            OSError: if the run's folder cannot be written to; likewise.
         """
         state, settings = self.state, self.settings
         last = settings.steps if until is None else min(until, settings.steps)
@@ -201,7 +218,7 @@ class Trainer:
             batch_sampler=order,
             num_workers=self.workers,
             collate_fn=collate,
-            worker_init_fn=worker_threads,
+            worker_init_fn=start_worker,
             pin_memory=self.device.type == "cuda",
         )
         return iter(loader)
@@ -216,9 +233,13 @@ class Trainer:
         share, part = settings.shares(self.world.size)
         times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]
         state.optimiser.zero_grad(set_to_none=True)
-        total, origins = 0.0, []
+        origins: list[str] = []
+        total = 0.0
         for index in range(settings.accumulate):
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except DataError as error:  # of a worker, it comes with a traceback in its text
+                self._fail(str(error).strip().splitlines()[-1], origins)
             origins += batch["origin"]
             t = times[index * part : (index + 1) * part].to(self.device)
             with self._no_sync(index):
@@ -231,7 +252,7 @@ class Trainer:
         norm = self._gradient_norm()
         # A float16 run skips the step and lowers its scale; in the other precisions nothing may overflow.
         if not state.scaler.is_enabled() and not math.isfinite(norm):
-            self._fail("the gradient is not finite", mean, origins)
+            self._fail("the gradient is not finite", origins, mean)
         state.scaler.step(state.optimiser)
         state.scaler.update()
         self.ema.update(state.model, ema_decay(state.step, settings))
@@ -262,27 +283,28 @@ class Trainer:
         return float(torch.nn.utils.get_total_norm(gradients))
 
     def _check(self, loss: float, origins: list[str]) -> None:
+        recent = self.state.recent
         if not math.isfinite(loss):
-            self._fail("the loss is not finite", loss, origins)
-        if len(self._recent) == MEMORY:
-            median = statistics.median(self._recent)
+            self._fail("the loss is not finite", origins, loss)
+        if len(recent) == recent.maxlen:
+            median = statistics.median(recent)
             if loss > self.settings.explosion * median:
                 self._fail(
                     f"the loss is over {self.settings.explosion:g} x the last median {median:.4g}",
-                    loss,
                     origins,
+                    loss,
                 )
-        self._recent.append(loss)
+        recent.append(loss)
 
-    def _fail(self, what: str, loss: float, origins: list[str]) -> None:
+    def _fail(self, what: str, origins: list[str], loss: float | None = None) -> NoReturn:
         kept = checkpoints.list_checkpoints(self.run)
-        report = {"step": self.state.step, "what": what, "loss": str(loss), "batch": origins,
+        report = {"step": self.state.step, "what": what, "loss": None if loss is None else str(loss), "batch": origins,
                   "rank": self.world.rank, "checkpoint": kept[-1].name if kept else None}  # fmt: skip
         if self.run.is_dir():
             name = "failure.json" if self.world.is_main else f"failure-{self.world.rank}.json"
             write_bytes(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
         raise TrainingStopped(
-            f"step {self.state.step}: {what} ({loss:g}); the last checkpoint is "
+            f"step {self.state.step}: {what}{'' if loss is None else f' ({loss:g})'}; the last checkpoint is "
             f"{kept[-1] if kept else 'none'}; batch: {'; '.join(origins)}"
         )
 
@@ -332,12 +354,16 @@ def freeze_unused(model: Music2Latent) -> None:
 
 
 def check_same_run(run: Path, settings: TrainingSettings) -> None:
-    """Raise `SettingsError` naming what differs if `run` was started with other settings."""
+    """Raise `SettingsError` naming what differs if `run` was started with other settings.
+
+    `explosion` may differ: it decides when a run gives up, and not what comes of it.
+    """
     path = run / SETTINGS_FILE
     if not path.is_file():
         return
     then, now = from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict(), settings.to_dict()
-    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now if now[name] != then[name]]
+    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
+                 if now[name] != then[name] and name != "explosion"]  # fmt: skip
     if differing:
         raise SettingsError(
             f"{run} was started with other settings ({'; '.join(differing)}); "

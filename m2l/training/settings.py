@@ -33,6 +33,9 @@ class TrainingSettings:
     #: Checkpoint to start from, instead of random weights (fine-tuning).
     init: str | None = None
 
+    #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialise`).
+    lsuv: bool = False
+
     steps: int = 800_000
     #: Crops per optimiser step over all processes and accumulated parts.
     batch_size: int = 16
@@ -56,7 +59,8 @@ class TrainingSettings:
     precision: str = "float16"
     compile: bool = False
 
-    #: The run stops when a batch's loss is not finite or this many times the median of the last 100.
+    #: The run stops when a batch's loss is not finite or this many times the median of the last 100. A run that
+    #: exists may be given another value.
     explosion: float = 50.0
 
     def __post_init__(self) -> None:
@@ -64,10 +68,14 @@ class TrainingSettings:
         for name in ("steps", "batch_size", "accumulate", "crop_frames"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "initial_delta_t", "explosion"):
+        for name in ("learning_rate", "initial_delta_t", "final_exponent", "explosion"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name} must be positive, not {value}")
+        for name in ("seed", "warmup_steps", "silence_rms"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsError(f"{name} must not be negative, is {value}")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise SettingsError(
                 f"final_learning_rate must lie in 0 … learning_rate ({self.learning_rate}), "
@@ -77,10 +85,6 @@ class TrainingSettings:
             raise SettingsError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
         if self.initial_delta_t >= 1:
             raise SettingsError(f"initial_delta_t must be below 1, not {self.initial_delta_t}")
-        if self.warmup_steps < 0 or self.silence_rms < 0:
-            raise SettingsError(
-                f"warmup_steps and silence_rms must not be negative: {self.warmup_steps}, {self.silence_rms}"
-            )
         if self.precision not in PRECISIONS:
             raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.density not in DENSITIES:

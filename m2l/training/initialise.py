@@ -1,0 +1,59 @@
+"""Data-dependent initialisation (LSUV [Mishkin and Matas, ICLR 2016, arXiv 1511.06422]) of the latents' way.
+
+torch's default draws convolution weights with a third of the variance that keeps a signal's: after the seven
+convolutions between latents and UNet two hundredths are left of it, and a short run passes before the UNet has
+noticed that there are latents. Here each of these convolutions is scaled to unit variance on real crops.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from m2l import tiled
+from m2l.decoder import DecoderLevel
+from m2l.model import Music2Latent
+from m2l.unet import CrossBlock
+
+
+def latent_path(model: Music2Latent) -> list[nn.Module]:
+    """Convolutions from the encoder's last to the UNet's cross connections, in the order the signal meets them."""
+    decoder = model.decoder
+    path: list[nn.Module] = [model.encoder.to_bottleneck, model.encoder.conv_out, decoder.conv_in, decoder.from_bottleneck]
+    for level in reversed(cast("list[DecoderLevel]", list(decoder.levels))):
+        if level.up is not None:
+            path.append(level.up.conv)
+    path += [block.cross for block in model.unet.modules() if isinstance(block, CrossBlock)]
+    return [*path, model.unet.cross_out]
+
+
+@torch.no_grad()
+def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
+    """Give the outputs of `latent_path` zero mean and unit variance over a batch, by changing weights and biases.
+
+    Args:
+        model: freshly initialised; changed in place.
+        representation: (B, 2, n_bins, T) of real crops. Mean and variance are of each channel over items, bins and
+            frames for the mean, of all channels together for the variance.
+    """
+    sigma = torch.full((len(representation),), model.config.sigma_data, device=representation.device)
+    for module in latent_path(model):
+        caught: list[Tensor] = []
+        handle = cast(Any, module).register_forward_hook(lambda _m, _i, out, caught=caught: caught.append(out))
+        try:
+            with tiled.ordinary():  # tiles bypass the modules, and their hooks
+                pyramid = model.decoder(model.encoder(representation))
+                if not caught:
+                    model.unet(representation, sigma, pyramid)
+        finally:
+            handle.remove()
+        out = caught[0].float()
+        axes = [axis for axis in range(out.dim()) if axis != 1]
+        mean = out.mean(axes)
+        spread = (out - mean.reshape(1, -1, *[1] * (out.dim() - 2))).std().clamp_min(1e-6)
+        conv = cast(nn.Conv2d, module)
+        conv.weight.div_(spread)
+        assert conv.bias is not None
+        conv.bias.sub_(mean).div_(spread)
