@@ -177,7 +177,10 @@ def describe(found: DryRun, workers: int = 1) -> str:
                 texts = [n.name + (f" ({n.text})" if n.text else "") for n in chosen if n.kind == kind]
                 lines.append(f"  {kind:14} {', '.join(texts)}")
         else:
-            lines += [f"  {need.kind:14} {need.name}: {need.text}" for need in chosen]
+            kinds: dict[tuple[str, str], list[str]] = {}
+            for need in chosen:
+                kinds.setdefault((need.name, need.text), []).append(need.kind)
+            lines += [f"  {', '.join(k)} {name}: {text}" for (name, text), k in kinds.items()]
     lines += ["", *_stage_lines(found, workers)]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.autoencoders import AUTOENCODERS
 from benchmarks.cache import Result, Store
 from benchmarks.datasets import Clip, DataNotFoundError
 from benchmarks.executors import SerialExecutor
@@ -201,7 +202,7 @@ class _Planner(Planner):
     def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
         row = super().system(name, n_steps, **system_options)
         self.plan.need("system", name, row.reason)
-        if row.reason is None:
+        if row.reason is None or _published_only(name):
             return row
         # Which number of steps is its default is unknown without it; it is one for all that take one.
         n_steps = None if n_steps == 1 else n_steps
@@ -214,6 +215,8 @@ class _Planner(Planner):
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
         metric = parse_metric(metric_name)
+        if row.reason is not None:
+            return row.reason
         if isinstance(metric, PairMetric):
             reason, stage, name = metric_status(metric), "score", metric.name
         else:
@@ -235,6 +238,20 @@ class _Planner(Planner):
                 for load in self.load_units
             ]
         return Unit("aggregate", metric_name, "", _phantom(metric_name), tuple(made), amount=self.seconds)
+
+
+def _published_only(name: str) -> bool:
+    """Whether nobody can run a system, whatever is downloaded."""
+    from benchmarks.autoencoders import create_autoencoder
+    from benchmarks.autoencoders.latmusic import PublishedOnlyError
+
+    try:
+        create_autoencoder(name)
+    except PublishedOnlyError:
+        return True
+    except Exception:  # any other reason is one that can be helped
+        return False
+    return False
 
 
 def _phantom(*parts: Any) -> dict[str, Any]:
@@ -260,7 +277,7 @@ def _add(
         plan.units += units.values()
         if compare and len(units) > 1:
             plan.units.append(planner.comparison(metric, list(units), list(units.values())))
-    plan.units += [planner.facts(row) for row in rows]
+    plan.units += [planner.facts(row) for row in rows if row.reason is None]
 
 
 class _EmptyStore(Store):
@@ -296,13 +313,16 @@ def _add_table1(plan: WhatIfPlan, suite: Suite, options: RunOptions) -> None:
             reason = f"{reason}. Planned with its published size ({size.source}). To get it: {size.command}"
         plan.need("data", size.data if size else task, reason)
     plan.units += report.pending
-    names = [name for name in section["representations"] if name != CHANCE]
+    rows = [
+        name for name in section["representations"] if not (name in AUTOENCODERS and _published_only(name))
+    ]
+    names = [name for name in rows if name != CHANCE]
     for name in names:
         reason = next((r for t, r in reasons.get(name, {}).items() if t not in missing and r), None)
         if reason is None and len(missing) == len(section["tasks"]):
             reason = _representation_reason(name)
         plan.need("representation", name.partition("@")[0], reason)
-    _add_stand_in_features(plan, report, names, missing, section["representations"])
+    _add_stand_in_features(plan, report, names, missing, rows)
 
 
 def _add_stand_in_features(
