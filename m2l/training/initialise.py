@@ -21,7 +21,12 @@ from m2l.unet import CrossBlock
 def latent_path(model: Music2Latent) -> list[nn.Module]:
     """Convolutions from the encoder's last to the UNet's cross connections, in the order the signal meets them."""
     decoder = model.decoder
-    path: list[nn.Module] = [model.encoder.to_bottleneck, model.encoder.conv_out, decoder.conv_in, decoder.from_bottleneck]
+    path: list[nn.Module] = [
+        model.encoder.to_bottleneck,
+        model.encoder.conv_out,
+        decoder.conv_in,
+        decoder.from_bottleneck,
+    ]
     for level in reversed(cast("list[DecoderLevel]", list(decoder.levels))):
         if level.up is not None:
             path.append(level.up.conv)
@@ -41,7 +46,9 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
     sigma = torch.full((len(representation),), model.config.sigma_data, device=representation.device)
     for module in latent_path(model):
         caught: list[Tensor] = []
-        handle = cast(Any, module).register_forward_hook(lambda _m, _i, out, caught=caught: caught.append(out))
+        handle = cast(Any, module).register_forward_hook(
+            lambda _m, _i, out, caught=caught: caught.append(out)
+        )
         try:
             with tiled.ordinary():  # tiles bypass the modules, and their hooks
                 pyramid = model.decoder(model.encoder(representation))
