@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.identity import Identity
+from benchmarks.cache import Result, Store
 from benchmarks.datasets.base import Clip
+from benchmarks.units import Unit
 
 RATE = 16000
 N_CLIPS = 5521
@@ -74,3 +77,14 @@ class Slow(Instant):
             with open(os.path.join(folder, os.environ.get("SCALE_HOST", "driver")), "a") as file:
                 file.write(".\n")
         return super().reconstruct(audio, sample_rate)
+
+
+def where(unit: Unit, store: Store) -> Result:
+    """A stage that says which worker of a cluster it ran on."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        return Result({"worker": str(get_worker().name)})
+    import ray
+
+    return Result({"gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"]})
