@@ -18,6 +18,7 @@ from benchmarks import fetch, transfer
 from benchmarks.download import Patience, download
 from benchmarks.fetching import catalogue, fetcher
 from benchmarks.fetching.corpus import HIDDEN, Archive, Matcher, read_records, records_digest
+from benchmarks.fetching.fetcher import TRAINING_LIST
 
 NAMES = ("tinysol", "beatport", "magnatagatune", "mtg-jamendo", "dns4")
 PINNED = ("tinysol", "beatport", "mtg-jamendo")  # whose archives have published checksums
@@ -56,7 +57,7 @@ def data_of(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and HIDDEN not in path.relative_to(folder).parts
+        if path.is_file() and HIDDEN not in path.relative_to(folder).parts and path.name != TRAINING_LIST
     }
 
 

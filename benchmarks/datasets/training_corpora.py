@@ -1,9 +1,9 @@
 """What the published model was trained on: MTG-Jamendo (music) and the clean speech of DNS Challenge 4.
 
-To train on them, give the folders that `m2l-bench fetch` filled, each with its weight (equal weights draw
-from both equally often, as the paper did); files stay at their native 44.1 and 48 kHz:
+To train on them, give the manifests that `m2l-bench fetch` wrote beside them, each with its weight (equal
+weights draw from both equally often, as the paper did); files stay at their native 44.1 and 48 kHz:
 
-    m2l train --data DIR/mtg-jamendo/audio=1 --data DIR/dns4/clean_fullband=1 …
+    m2l train --data DIR/mtg-jamendo/training.csv=1 --data DIR/dns4/training.csv=1 …
 
 The classes here list the same files as clips, for statistics, for contamination checks, and to evaluate on
 what a model has seen. Digests come from the records of the fetch: nothing is hashed again.

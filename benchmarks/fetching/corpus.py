@@ -60,7 +60,7 @@ class Corpus:
         damaged: Lists published paths that are known to be missing, empty or undecodable.
         transfer_bytes, unpacked_bytes: As published, or None.
         sample_rates: What the audio may have, in Hz.
-        train: Folder for `m2l train --data`, if it is training data.
+        train: Folder of what `m2l train` uses, if it is training data.
         notes: What one should know before.
     """
 

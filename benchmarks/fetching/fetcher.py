@@ -7,7 +7,9 @@ room for the data and for the archives in flight only.
 
 from __future__ import annotations
 
+import csv
 import fnmatch
+import io
 import shutil
 import urllib.request
 from collections.abc import Sequence
@@ -17,15 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.archives import ArchiveError, unpack
+from benchmarks.cache import write_atomic
 from benchmarks.datasets.locations import data_roots, fetched_root
 from benchmarks.download import offline
 from benchmarks.fetch_sources import Item, mirrored
 from benchmarks.fetching.adopt import adopt
-from benchmarks.fetching.corpus import HIDDEN, Archive, Corpus, Published, read_record, write_record
+from benchmarks.fetching.corpus import (
+    HIDDEN,
+    Archive,
+    Corpus,
+    Published,
+    read_record,
+    read_records,
+    write_record,
+)
 from benchmarks.transfer import Progress, Task, fetch_item, human, in_parallel, missing_items, say, transfer
 
 #: Times are given for this, as nobody knows the server's rate beforehand.
 BITS_PER_SECOND = 100e6
+TRAINING_LIST = "training.csv"
 
 
 @dataclass(frozen=True)
@@ -286,9 +298,24 @@ def _finish(corpus: Corpus, folder: Path, failed: Sequence[str], tried: int, pre
         if failed:
             summary += f", {len(failed)} failed (run again to go on)"
     result = _result(corpus, folder, summary, failed)
-    if corpus.train and not failed:
-        say(f"  to train on it: m2l train --data {folder / corpus.train}=1 …")
+    if corpus.train and (rows := write_training_list(corpus, folder)):
+        say(f"  to train on these {rows} files: m2l train --data {folder / TRAINING_LIST}=1 …")
     return result | {"fetched": max(0, tried - len(failed)), "present": present}
+
+
+def write_training_list(corpus: Corpus, folder: Path) -> int:
+    """Write the manifest that `m2l train --data` reads: the audio of complete archives, and nothing else.
+
+    Returns:
+        The number of files.
+    """
+    below = f"{corpus.train}/"
+    paths = sorted(path for path in read_records(folder) if path.startswith(below))
+    if paths:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([["path"], *([path] for path in paths)])
+        write_atomic(folder / TRAINING_LIST, text.getvalue())
+    return len(paths)
 
 
 def _result(corpus: Corpus, folder: Path, summary: str, failed: Sequence[str] = ()) -> dict[str, Any]:

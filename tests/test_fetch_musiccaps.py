@@ -1,0 +1,525 @@
+"""MusicCaps: clips out of videos by a yt-dlp that is not there, and a manifest that says what became of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import stat
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from paper_data import sha256
+
+from benchmarks import fetch
+from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
+from benchmarks.datasets.musiccaps import LIST, MANIFEST, manifest_digest, read_list, read_manifest
+from benchmarks.fetching import clips, musiccaps
+from benchmarks.fetching.clips import Finished, command_for, run, status_of_error
+from benchmarks.fetching.fetcher import Options
+from benchmarks.fetching.musiccaps import ClipOptions, fetch_musiccaps, verify_musiccaps
+
+#: id -> (start of the clip, length of its video, rate), or what yt-dlp says of it.
+VIDEOS: dict[str, tuple[int, float, int] | str] = {
+    "-0Gj8-vB1q4": (30, 200.0, 48000),
+    "0fqtA_ZBn_8": (30, 41.5, 44100),
+    "_ACyiKGpD8Y": (0, 10.0, 48000),
+    "AbCdEfGhIjK": (30, 35.0, 48000),
+    "AbCdEfGhIjk": (290, 120.0, 44100),
+    "private0001": "Private video. Sign in if you've been granted access to this video. Use --cookies",
+    "removed0001": "Video unavailable. This video has been removed by the uploader",
+    "closed00001": "This video is no longer available because the YouTube account associated with this video "
+    "has been terminated.",
+    "germany0001": "The uploader has not made this video available in your country",
+    "adults00001": "Sign in to confirm your age. This video may be inappropriate for some users.",
+    "flaky000001": "FLAKY",
+}
+OK = {"-0Gj8-vB1q4", "0fqtA_ZBn_8", "_ACyiKGpD8Y", "flaky000001"}
+EXPECTED = {
+    "AbCdEfGhIjK": "wrong length", "AbCdEfGhIjk": "wrong length", "private0001": "private",
+    "removed0001": "gone", "closed00001": "gone", "germany0001": "blocked", "adults00001": "age-restricted",
+}  # fmt: skip
+
+FAKE = '''#!{python} -S
+"""Stands in for yt-dlp: takes the same options, says the same things, leaves the same files."""
+import array, json, os, sys, wave
+
+videos = json.load(open({videos!r}))
+arguments = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(json.dumps(arguments) + "\\n")
+known = {{"--ignore-config": 0, "--no-playlist": 0, "--quiet": 0, "--no-progress": 0, "--no-warnings": 0,
+         "--no-cache-dir": 0, "--format": 1, "--extract-audio": 0, "--audio-format": 1,
+         "--postprocessor-args": 1, "--output": 1, "--cookies": 1}}
+options, at = {{}}, 0
+while at < len(arguments) and arguments[at] != "--":
+    if arguments[at] not in known:
+        sys.exit(f"yt-dlp: error: no such option: {{arguments[at]}}")
+    options[arguments[at]] = arguments[at + 1] if known[arguments[at]] else True
+    at += 1 + known[arguments[at]]
+(url,) = arguments[at + 1:]
+ytid = url.split("watch?v=")[1]
+video = videos.get(ytid, "Incomplete YouTube ID " + ytid)
+if video == "FLAKY":
+    marker = {log!r} + "." + ytid
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        print(f"ERROR: [youtube] {{ytid}}: Unable to download webpage: <urlopen error [Errno 104] "
+              "Connection reset by peer>", file=sys.stderr)
+        sys.exit(1)
+    video = [5, 60.0, 48000]
+if isinstance(video, str):
+    print(f"ERROR: [youtube] {{ytid}}: {{video}}", file=sys.stderr)
+    sys.exit(1)
+start, seconds, rate = video
+who, _, cut = options["--postprocessor-args"].partition(":")
+assert who == "ExtractAudio+ffmpeg_o"
+words = cut.split()
+first, length = float(words[words.index("-ss") + 1]), float(words[words.index("-t") + 1])
+from_, to = round(first * rate), min(round((first + length) * rate), round(seconds * rate))
+path = options["--output"].replace("%(ext)s", "wav").replace("%%", "%")
+if to > from_:
+    with wave.open(path, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        # every sample says when in the video it is
+        file.writeframes(array.array("h", [round(i / rate * 32.768) for i in range(from_, to)]).tobytes())
+'''
+
+
+def write_list(path: Path, ids: Sequence[str] = tuple(VIDEOS)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["ytid", "start_s", "end_s", "audioset_positive_labels", "aspect_list", "caption"]
+    columns += ["author_id", "is_balanced_subset", "is_audioset_eval"]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for number, ytid in enumerate(ids):
+            video = VIDEOS[ytid]
+            start = video[0] if not isinstance(video, str) else 5
+            row = [ytid, start, start + 10, "/m/04rlf", "['sad', 'piano']", f"Caption, {number}", 4]
+            writer.writerow([*row, False, number % 2 == 0])
+
+
+class Box:
+    """A folder with the list in it, a fake yt-dlp, and what it was asked."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder, self.log = root / "data", root / "data" / "musiccaps", root / "log"
+        write_list(self.folder / LIST)
+        videos = root / "videos.json"
+        videos.write_text(json.dumps(VIDEOS))
+        self.program = root / "bin" / "yt-dlp"
+        self.program.parent.mkdir()
+        self.program.write_text(FAKE.format(python=sys.executable, videos=str(videos), log=str(self.log)))
+        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
+        ffmpeg = root / "bin" / "ffmpeg"
+        ffmpeg.write_text("#!/bin/sh\n")
+        ffmpeg.chmod(0o755)
+
+    def asked(self) -> list[list[str]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def get(self, how: ClipOptions | None = None, **options: object) -> dict[str, object]:
+        how = how or ClipOptions(program=[str(self.program)], pause=lambda seconds: None, complete=False)
+        return fetch_musiccaps(Options(dest=self.root, jobs=1, **options), how)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    return Box(tmp_path)
+
+
+@pytest.fixture
+def quick(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """The same, with the fake called without a process of its own for most of the tests."""
+
+    def runner(command: Sequence[str], timeout: float) -> Finished:
+        with open(box.log, "a") as log:
+            log.write(json.dumps(list(command[1:])) + "\n")
+        ytid = command[-1].split("watch?v=")[1]
+        video = VIDEOS[ytid]
+        if isinstance(video, str):
+            if video != "FLAKY":
+                return Finished(1, f"ERROR: [youtube] {ytid}: {video}\n")
+            video = (5, 60.0, 48000)
+        start, seconds, rate = video
+        n = round((min(seconds, start + 10) - start) * rate)
+        if n > 0:
+            path = Path(command[command.index("--output") + 1].replace("%(ext)s", "wav"))
+            soundfile.write(path, np.full((n, 2), 0.1), rate, subtype="PCM_16")
+        return Finished(0, "")
+
+    original = box.get
+
+    def get(how: ClipOptions | None = None, **options: object) -> dict[str, object]:
+        return original(
+            how or ClipOptions(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options
+        )
+
+    box.get = get  # type: ignore[method-assign]
+    return box
+
+
+# ---- the whole way, with a process per clip ----------------------------------------------------------
+
+
+def test_clips_are_cut_to_the_sample_and_every_loss_has_its_reason(box: Box) -> None:
+    result = box.get()
+    statuses = read_manifest(box.folder)
+    assert {ytid for ytid, s in statuses.items() if s.status == "ok"} == OK
+    assert {ytid: s.status for ytid, s in statuses.items() if s.status != "ok"} == EXPECTED
+    for ytid, start, rate in (
+        ("-0Gj8-vB1q4", 30, 48000),
+        ("0fqtA_ZBn_8", 30, 44100),
+        ("_ACyiKGpD8Y", 0, 48000),
+    ):
+        audio, found = soundfile.read(box.folder / "audio" / f"{ytid}.wav")
+        assert (found, audio.shape) == (rate, (10 * rate,))
+        assert audio[0] * 1000 == pytest.approx(start, abs=0.05)
+        assert audio[-1] * 1000 == pytest.approx(start + 10, abs=0.05)
+    assert statuses["AbCdEfGhIjK"].detail == "5.000 s instead of 10 s"
+    assert "nothing is left" in statuses["AbCdEfGhIjk"].detail
+    assert "account associated" in statuses["closed00001"].detail
+    assert sorted(p.stem for p in (box.folder / "audio").iterdir()) == sorted(OK)
+    assert not list((box.folder / ".m2l").iterdir())
+    assert result["statuses"] == {"ok": 4, **Counter(EXPECTED.values())}
+    assert str(result["summary"]).startswith(
+        "4 of 11 clips (2 gone, 1 private, 1 blocked, 1 age-restricted, "
+    )
+    assert result["digest"] == manifest_digest(statuses)
+    asked = len(box.asked())
+    assert asked == len(VIDEOS) + 1  # the flaky one twice
+    again = box.get()
+    assert (again["fetched"], again["present"], again["failed"]) == (0, 4, [])
+    assert len(box.asked()) == asked  # what is gone is not asked for again
+
+
+def test_the_command_finds_yt_dlp_on_the_path_and_passes_options_on(
+    box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", f"{box.program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(musiccaps, "read_list", lambda path, complete=True: read_list(path, complete=False))
+    code = fetch.main(
+        ["musiccaps", "--data", str(box.root), "--jobs", "2", "--only=-0Gj8", "--yt-dlp=--cookies jar.txt"]
+    )
+    assert code == 0
+    out, err = capsys.readouterr()
+    assert "musiccaps: 1 of 11 clips" in out
+    assert "CC BY-SA 4.0" in err
+    assert err.index("10.6 GB") < err.index("0/1")  # what it takes, before the bar of progress
+    (arguments,) = box.asked()
+    assert arguments[arguments.index("--cookies") + 1] == "jar.txt"
+    assert arguments[-2:] == ["--", "https://www.youtube.com/watch?v=-0Gj8-vB1q4"]
+    assert "-ss 30 -t 10" in arguments[arguments.index("--postprocessor-args") + 1]
+
+
+# ---- what can go wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("ERROR: [youtube] abcdefghijk: Private video. Sign in if you've been granted access", "private"),
+        ("ERROR: [youtube] abcdefghijk: Join this channel to get access to members-only content", "private"),
+        ("ERROR: [youtube] abcdefghijk: Video unavailable", "gone"),
+        ("ERROR: [youtube] abcdefghijk: Video unavailable. This video is private", "private"),
+        ("ERROR: [youtube] abcdefghijk: Video unavailable. This video contains content from SME, who has "
+         "blocked it in your country on copyright grounds", "blocked"),
+        ("ERROR: [youtube] abcdefghijk: Sign in to confirm your age", "age-restricted"),
+        ("ERROR: [youtube] abcdefghijk: Sign in to confirm you’re not a bot. Use --cookies", "busy"),
+        ("ERROR: unable to download video data: HTTP Error 403: Forbidden", "failed"),
+        ("ERROR: [youtube] abcdefghijk: Unable to download API page: timed out", "failed"),
+        ("ERROR: [youtube] abcdefghijk: HTTP Error 429: Too Many Requests", "busy"),
+        ("ERROR: [youtube] abcdefghijk: Requested format is not available", "gone"),
+        ("WARNING: nonsense\nTraceback (most recent call last)", "failed"),
+        ("", "failed"),
+    ],
+)  # fmt: skip
+def test_what_yt_dlp_says_becomes_a_status(line: str, status: str) -> None:
+    found, detail = status_of_error(line)
+    assert found == status
+    assert "abcdefghijk" not in detail
+    assert len(detail) <= 200
+
+
+def test_a_site_that_refuses_stops_the_fetch_before_everything_is_marked(quick: Box) -> None:
+    waits: list[float] = []
+
+    def refused(command: Sequence[str], timeout: float) -> Finished:
+        return Finished(1, "ERROR: [youtube] x: Sign in to confirm you're not a bot")
+
+    result = quick.get(ClipOptions(refused, ["yt-dlp"], pause=waits.append, complete=False))
+    assert "not a bot" in str(result["failed"])
+    assert "--cookies-from-browser" in str(result["failed"])
+    assert len(waits) < 10
+    assert min(waits) >= 60
+    statuses = read_manifest(quick.folder)
+    assert all(s.status == "failed" for s in statuses.values())
+    assert len(statuses) < 5
+    assert quick.get()["statuses"] == {"ok": 4, **Counter(EXPECTED.values())}
+
+
+def test_missing_tools_are_named_and_nothing_is_marked(
+    quick: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert "no ffmpeg" in str(quick.get(ClipOptions(complete=False))["failed"])
+    monkeypatch.setenv("PATH", str(tmp_path / "only"))
+    (tmp_path / "only").mkdir()
+    shutil.copy(tmp_path / "bin" / "ffmpeg", tmp_path / "only")
+    monkeypatch.setattr(clips.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'm2l[musiccaps]'" in str(quick.get(ClipOptions(complete=False))["failed"])
+
+    def without_ffmpeg(command: Sequence[str], timeout: float) -> Finished:
+        return Finished(1, "ERROR: Postprocessing: ffprobe and ffmpeg not found. Please install or provide")
+
+    how = ClipOptions(without_ffmpeg, ["yt-dlp"], complete=False)
+    assert "yt-dlp finds no ffmpeg" in str(quick.get(how)["failed"])
+    assert read_manifest(quick.folder) == {}
+
+
+def test_a_killed_run_keeps_what_it_had_and_forgets_what_it_had_not(quick: Box) -> None:
+    calls = []
+
+    def dies(command: Sequence[str], timeout: float) -> Finished:
+        calls.append(command)
+        path = Path(command[command.index("--output") + 1].replace("%(ext)s", "wav"))
+        if len(calls) == 3:
+            path.write_bytes(b"RIFF half of a file")
+            raise KeyboardInterrupt
+        soundfile.write(path, np.full((480_000, 1), 0.1), 48000)
+        return Finished(0, "")
+
+    with pytest.raises(KeyboardInterrupt):
+        quick.get(ClipOptions(dies, ["yt-dlp"], pause=lambda seconds: None, complete=False))
+    there = sorted(p.stem for p in (quick.folder / "audio").iterdir())
+    assert len(there) >= 2  # a worker may begin another clip before it learns of the end
+    assert all(soundfile.info(p).frames == 480_000 for p in (quick.folder / "audio").iterdir())
+    (quick.folder / MANIFEST).unlink()  # as if it had been killed before it could write
+    (quick.folder / ".m2l" / "clip-left").mkdir()
+    quick.log.unlink(missing_ok=True)
+    result = quick.get()
+    assert result["present"] == len(there)
+    assert not {a[-1].split("v=")[1] for a in quick.asked()} & set(there)
+    assert not list((quick.folder / ".m2l").iterdir())
+
+
+def test_lost_files_are_fetched_again_and_lost_causes_only_on_request(quick: Box) -> None:
+    quick.get()
+    (quick.folder / "audio" / "_ACyiKGpD8Y.wav").unlink()
+    quick.log.unlink()
+    assert quick.get()["fetched"] == 1
+    assert len(quick.asked()) == 1
+    runner_of = ClipOptions(
+        lambda command, timeout: Finished(1, "ERROR: [youtube] x: Video unavailable"),
+        ["yt-dlp"],
+        again=True,
+        complete=False,
+        pause=lambda seconds: None,
+    )
+    quick.get(runner_of)
+    statuses = read_manifest(quick.folder)
+    assert {s.status for ytid, s in statuses.items() if ytid not in OK} == {"gone"}
+    assert {ytid for ytid, s in statuses.items() if s.status == "ok"} == OK
+
+
+def test_a_command_that_hangs_is_ended() -> None:
+    done = run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
+    assert done.code != 0
+    assert status_of_error(done.errors)[0] == "failed"
+    assert run([sys.executable, "-c", "import sys; sys.exit('ERROR: x: Private video')"], 30).code == 1
+
+
+# ---- existing copies, verification -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{id}.wav", "[{id}]-[30-40].wav", "{id}_30.flac", "{id}_30000_40000.wav", "Y{id}.wav", "sub/{id}.ogg"],
+)
+def test_an_existing_copy_is_adopted_under_its_own_names(quick: Box, tmp_path: Path, name: str) -> None:
+    for ytid in ("-0Gj8-vB1q4", "AbCdEfGhIjK"):
+        path = tmp_path / "copy" / name.format(id=ytid)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = 10 if ytid.startswith("-") else 7
+        soundfile.write(path, np.full((seconds * 44100, 1), 0.1), 44100)
+    (tmp_path / "copy" / "AbCdEfGhIjkX.wav").write_bytes(b"not an id")
+    before = {p: p.read_bytes() for p in (tmp_path / "copy").rglob("*") if p.is_file()}
+    quick.get(source=tmp_path / "copy")
+    assert {p: p.read_bytes() for p in before} == before
+    statuses = read_manifest(quick.folder)
+    adopted = statuses["-0Gj8-vB1q4"]
+    assert (adopted.status, adopted.sample_rate, adopted.channels) == ("ok", 44100, 1)
+    assert sha256((quick.folder / adopted.path).read_bytes()) == adopted.sha256
+    assert "-0Gj8-vB1q4" not in {a[-1].split("v=")[1] for a in quick.asked()}
+    assert statuses["AbCdEfGhIjK"].status == "wrong length"
+
+
+def test_verify_names_every_wrong_clip(quick: Box) -> None:
+    quick.get()
+    options = Options(dest=quick.root, jobs=2)
+    fine = verify_musiccaps(options, complete=False)
+    assert (fine["failed"], fine["checked"]) == ([], 4)
+    audio = quick.folder / "audio"
+    (audio / "-0Gj8-vB1q4.wav").unlink()
+    soundfile.write(audio / "_ACyiKGpD8Y.wav", np.full((480_000, 2), 0.2), 48000, subtype="PCM_16")
+    soundfile.write(audio / "0fqtA_ZBn_8.wav", np.zeros((44100, 2)), 44100, subtype="PCM_16")
+    (audio / "flaky000001.wav").write_bytes(b"RIFF")
+    failed = verify_musiccaps(options, complete=False)["failed"]
+    assert {problem.split(":")[0] for problem in failed} == {f"audio/{ytid}.wav" for ytid in OK}
+    text = "\n".join(failed)
+    for part in ("missing", "sha256 is", "1.000 s instead of 10 s", "cannot be decoded"):
+        assert part in text
+
+
+# ---- the list, and the data set ----------------------------------------------------------------------
+
+
+def test_the_data_set_lists_what_is_there_and_says_how_much_that_is(quick: Box) -> None:
+    quick.get()
+    data = create_dataset("musiccaps", root=quick.root, complete=False)
+    found = data.clips()
+    assert [clip.id for clip in found] == [ytid for ytid in VIDEOS if ytid in OK]
+    assert {clip.labels["sample_rate"] for clip in found} == {44100, 48000}
+    assert found[0].labels["caption"] == "Caption, 0"
+    audio, rate = found[1].load()
+    assert (audio.shape, rate) == ((2, 441_000), 44100)
+    assert {clip.id for clip in data.clips("eval")} | {clip.id for clip in data.clips("train")} == OK
+    digest = manifest_digest(read_manifest(quick.folder))
+    assert (
+        data.coverage()
+        == (  # type: ignore[attr-defined]
+            "MusicCaps: 4 of 11 clips (2 gone, 1 private, 1 blocked, 1 age-restricted, 2 wrong length); "
+            f"manifest {digest[:16]}"
+        )
+    )
+    path = quick.folder / "audio" / f"{found[0].id}.wav"
+    path.write_bytes(path.read_bytes()[:-4] + b"1234")
+    with pytest.raises(ClipError, match="sha256 is"):
+        found[0].load()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=found[0].id):
+        create_dataset("musiccaps", root=quick.root, complete=False).clips()[0].load()
+
+
+def test_without_clips_the_data_set_says_what_gets_them(box: Box, tmp_path: Path) -> None:
+    with pytest.raises(DataNotFoundError, match="m2l-bench fetch musiccaps"):
+        create_dataset("musiccaps", root=box.root, complete=False).clips()
+    with pytest.raises(DataNotFoundError, match="m2l-bench fetch musiccaps"):
+        create_dataset("musiccaps", root=tmp_path).clips()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("-0Gj8-vB1q4", "short"), "'short' is not an id"),
+        (lambda text: text.replace("-0Gj8-vB1q4", "../../evil1"), "is not an id"),
+        (lambda text: text.replace(",30,40,", ",30,41,", 1), r"line 2: the clip goes from 30\.0 to 41\.0"),
+        (lambda text: text.replace(",30,40,", ",x,40,", 1), "line 2: times 'x' to '40'"),
+        (lambda text: text.replace("0fqtA_ZBn_8", "-0Gj8-vB1q4"), "'-0Gj8-vB1q4' is listed twice"),
+        (lambda text: text.replace("caption", "c", 1), "no column 'caption'"),
+    ],
+)
+def test_a_damaged_list_is_refused_with_its_line(box: Box, change: object, message: str) -> None:
+    path = box.folder / LIST
+    path.write_text(change(path.read_text()))  # type: ignore[operator]
+    with pytest.raises(ValueError, match=message):
+        read_list(path, complete=False)
+
+
+def test_an_excerpt_is_not_the_published_list(box: Box) -> None:
+    with pytest.raises(ValueError, match="11 clips, published are 5521"):
+        read_list(box.folder / LIST)
+
+
+def test_a_foreign_manifest_is_refused(box: Box) -> None:
+    (box.folder / MANIFEST).write_text("ytid,status\n-0Gj8-vB1q4,ok\n")
+    assert "not a row of this manifest" in str(box.get()["failed"])
+
+
+@pytest.mark.shared
+def test_the_published_list_has_its_counts() -> None:
+    root = os.environ.get("M2L_DATA")
+    path = Path(root or ".") / "metadata" / LIST
+    if not path.is_file():
+        pytest.skip("M2L_DATA has no metadata/musiccaps-public.csv")
+    segments = read_list(path)
+    assert len(segments) == 5521
+    assert sum(s.evaluation for s in segments) == 2858
+    assert sum(s.balanced for s in segments) == 1000
+
+
+# ---- the real yt-dlp, where it is installed ----------------------------------------------------------
+
+
+@pytest.fixture
+def tracks(tmp_path: Path) -> Iterator[str]:
+    """A server with one audio track in the two forms that videos have."""
+    import subprocess
+
+    folder = tmp_path / "tracks"
+    folder.mkdir()
+    for name, rate, codec in (("a.webm", 48000, "libopus"), ("b.m4a", 44100, "aac")):
+        source = f"sine=frequency=440:duration=30:sample_rate={rate}"
+        subprocess.run(
+            [
+                "ffmpeg",
+                "-loglevel",
+                "error",
+                "-f",
+                "lavfi",
+                "-i",
+                source,
+                "-ac",
+                "2",
+                "-c:a",
+                codec,
+                folder / name,
+            ],
+            check=True,
+        )
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, directory=str(folder), **kwargs)  # type: ignore[arg-type, misc]
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_address[1]}"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("yt-dlp") and shutil.which("ffmpeg")), reason="yt-dlp and ffmpeg are not on the path"
+)
+def test_the_real_yt_dlp_cuts_as_the_stand_in_does(tracks: str, tmp_path: Path) -> None:
+    for name, rate in (("a.webm", 48000), ("b.m4a", 44100)):
+        out = tmp_path / name
+        out.mkdir()
+        segment = clips.Segment("-0Gj8-vB1q4", 12.0, 22.0, "", "", True, False)
+        command = command_for([str(shutil.which("yt-dlp"))], segment, out)
+        command[-1] = f"{tracks}/{name}"
+        done = run(command, 120)
+        assert done.code == 0, done.errors
+        made = clips.inspect(out / "-0Gj8-vB1q4.wav", "-0Gj8-vB1q4", "audio/x.wav")
+        assert (made.status, made.sample_rate, made.channels, made.seconds) == ("ok", rate, 2, 10.0)
+    command[-1] = f"{tracks}/none.webm"
+    done = run(command, 120)
+    assert done.code == 1
+    assert status_of_error(done.errors)[0] == "failed"
