@@ -37,7 +37,13 @@ def gate_main(argv: Sequence[str]) -> int:
             raise UsageError("--system chooses what --update pins; a gate judges everything pinned")
         if not path.is_file():
             raise FileNotFoundError(f"no baseline {path}; pin the results with: m2l-bench gate --update")
-        report = compare(read_baseline(path), _results(folder), tolerances=tolerances, alpha=options.alpha)
+        report = compare(
+            read_baseline(path),
+            _results(folder),
+            tolerances=tolerances,
+            alpha=options.alpha,
+            strict=options.strict,
+        )
     except (RecordError, PolicyError, ValueError) as error:
         raise UsageError(str(error)) from None
     status = status_of(report)
@@ -77,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         help="change of the mean that is let through; kept in the baseline with --update (repeatable)",
     )
     add("--alpha", type=float, default=ALPHA, help=f"bound on the chance of any false 'worse' ({ALPHA:g})")
+    add(
+        "--strict",
+        action="store_true",
+        help="count every change beyond its tolerance, whatever chance says: for systems that give the same "
+        "bits on every run",
+    )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", action="store_true", help="JSON on stdout instead of Markdown")
     add("--update", action="store_true", help="pin the current results, and print what that changes")

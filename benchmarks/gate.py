@@ -15,6 +15,10 @@ is exact or conservative. Holm's step-down correction over all cells bounds the 
 
 The numbers must come from the same clips: a cell, metric, system or clip that is gone is "missing", never
 "same". Nothing here loads a model or torch.
+
+The bootstrap asks whether other clips would show the change too; that is what a noisy system needs. A system
+that gives the same bits on every run needs less: what its pinned clips lost, it lost. `strict` counts every
+change beyond its tolerance.
 """
 
 from __future__ import annotations
@@ -22,17 +26,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
 
-from benchmarks.gate_policy import ALPHA, POWER, Policy, policy_of
+from benchmarks.gate_policy import ALPHA, Policy, policy_of
 from benchmarks.gate_record import CellRecord, Record
+from benchmarks.gate_stats import (
+    bootstrap_error,
+    bootstrap_weights,
+    draw_counts,
+    holm,
+    minimum_detectable,
+    p_value,
+)
 from benchmarks.stats import N_RESAMPLES, resample_indices
-
-Values = npt.NDArray[np.float64]
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
 VERDICTS = (WORSE, MISSING, BETTER, SAME)
@@ -93,6 +100,7 @@ class GateReport:
     Attributes:
         unpinned: (metric, system) measured now and not pinned.
         notes: differences between the two runs that may explain a verdict.
+        alpha, strict: as given to `compare`.
     """
 
     suite: str
@@ -100,6 +108,7 @@ class GateReport:
     unpinned: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     alpha: float = ALPHA
+    strict: bool = False
 
     def of(self, verdict: str) -> list[Verdict]:
         """The cells with one verdict."""
@@ -146,6 +155,7 @@ def compare(
     *,
     tolerances: Mapping[str, float] | None = None,
     alpha: float = ALPHA,
+    strict: bool = False,
     resamples: int = N_RESAMPLES,
 ) -> GateReport:
     """Judge every pinned cell.
@@ -155,6 +165,7 @@ def compare(
         current: the run under test.
         tolerances: absolute tolerances that replace those pinned with the baseline and the defaults.
         alpha: bound on the probability of any false "worse".
+        strict: count changes beyond their tolerance whatever their p-value.
         resamples: bootstrap resamples for scores of pairs.
 
     Raises:
@@ -194,10 +205,12 @@ def compare(
             draft = _with_evidence(draft, evidence, policy)
         drafts.append(draft)
         found.append(evidence)
-    verdicts = _judge(drafts, found, alpha)
+    verdicts = _judge(drafts, found, alpha, strict)
     pinned_cells = set(baseline.measured)
     unpinned = tuple(item for item in current.measured if item not in pinned_cells)
-    return GateReport(current.suite, tuple(verdicts), unpinned, tuple(_notes(baseline, current)), alpha)
+    return GateReport(
+        current.suite, tuple(verdicts), unpinned, tuple(_notes(baseline, current)), alpha, strict
+    )
 
 
 def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[CellRecord | None, str]:
@@ -261,9 +274,9 @@ def _pair_evidence(
     n, change = len(shifts), float(shifts.mean())
     if n < 2:
         return _Evidence(n, change, change, math.nan, clips=clips)
-    means = _bootstrap_weights(n, resamples) @ shifts
+    means = bootstrap_weights(n, resamples) @ shifts
     low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return _Evidence(n, change, change, _spread(means, n), float(low), float(high), clips)
+    return _Evidence(n, change, change, bootstrap_error(means, n), float(low), float(high), clips)
 
 
 def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
@@ -275,36 +288,25 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: 
     assert cell.value is not None
     n = len(pinned.clips)
     # Unbiased distances (KAD) may be slightly negative, which means 0.
-    before, now = (np.maximum([item.value, *item.draws], 0.0) for item in (pinned, cell))
+    values = ((pinned.value, *pinned.draws), (cell.value, *cell.draws))
+    before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
     effects = np.log(now + offset) - np.log(before + offset)
     effect, shifts = float(effects[0]), effects[1:]
-    counts = _counts(resample_indices(n, len(shifts), seed), n)
+    counts = draw_counts(resample_indices(n, len(shifts), seed), n)
     pull = (counts - 1.0).T @ (shifts - shifts.mean()) / len(shifts)
     clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
     found = _Evidence(
-        n, cell.value - pinned.value, effect, _spread(shifts, n), clips=clips, start=before[0], offset=offset
+        n,
+        cell.value - pinned.value,
+        effect,
+        bootstrap_error(shifts, n),
+        clips=clips,
+        start=float(before[0]),
+        offset=offset,
     )
     # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
     high, low = 2 * effect - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return replace(found, low=found.from_scale(float(low)), high=found.from_scale(float(high)))
-
-
-def _spread(draws: Values, n: int) -> float:
-    """Standard error from bootstrap draws over n clips; rounding of equal draws counts as none."""
-    error = float(np.std(draws, ddof=1)) * math.sqrt(n / (n - 1))
-    return error if error > 1e-12 * float(np.abs(draws).max(initial=0.0)) else 0.0
-
-
-@lru_cache(maxsize=4)
-def _bootstrap_weights(n: int, resamples: int) -> Values:
-    """(resamples, n) shares of the clips in each resample; rows sum to 1."""
-    return _counts(resample_indices(n, resamples, 0), n) / n
-
-
-def _counts(indices: npt.NDArray[np.int64], n: int) -> Values:
-    counts = np.zeros((len(indices), n))
-    np.add.at(counts, (np.arange(len(indices))[:, None], indices), 1.0)
-    return counts
 
 
 def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdict:
@@ -323,58 +325,28 @@ def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdi
     )
 
 
-def _judge(drafts: Sequence[Verdict], evidence: Sequence[_Evidence | None], alpha: float) -> list[Verdict]:
+def _judge(
+    drafts: Sequence[Verdict], evidence: Sequence[_Evidence | None], alpha: float, strict: bool
+) -> list[Verdict]:
     """Holm's correction over all cells that could be compared, then a verdict for each."""
     tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
     signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]
     harms = [sign * item.effect for sign, (_, item) in zip(signs, tested, strict=True)]
-    worse = holm([_p_value(harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
-    better = holm(
-        [_p_value(-harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)]
-    )
+    worse = holm([p_value(harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
+    better = holm([p_value(-harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
     verdicts = list(drafts)
     for position, (i, item) in enumerate(tested):
         limit = item.on_scale(drafts[i].tolerance)
         detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, len(tested), alpha))
         draft = replace(drafts[i], p=worse[position], detectable=detectable)
-        if (draft.p < alpha and draft.harm > draft.tolerance) or draft.collapsed:
+        if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
-        elif draft.verdict == SAME and better[position] < alpha and -draft.harm > draft.tolerance:
+        elif draft.verdict == SAME and -draft.harm > draft.tolerance and (strict or better[position] < alpha):
             draft = replace(draft, verdict=BETTER)
         elif draft.verdict == SAME and draft.harm > draft.tolerance:
             draft = replace(draft, reason="beyond the tolerance, but within chance")
         verdicts[i] = draft
     return verdicts
-
-
-def _p_value(harm: float, error: float, n: int) -> float:
-    """P(a change this bad or worse | no change); without an error, the change itself decides."""
-    if math.isnan(error) or error == 0.0 or n < 2:
-        return 0.0 if harm > 0.0 else 1.0
-    return float(stdtr(n - 1, -harm / error))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values (Holm 1979): family-wise error without assumptions."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty(len(p_values))
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return [float(value) for value in adjusted]
-
-
-def minimum_detectable(error: float, n: int, tolerance: float, cells: int, alpha: float) -> float:
-    """The smallest true change that gets the verdict "worse" with probability `POWER`.
-
-    It has to pass both hurdles: the tolerance, and the strictest step of Holm's correction.
-    """
-    if math.isnan(error) or n < 2:
-        return tolerance
-    critical = -float(stdtrit(n - 1, alpha / max(cells, 1)))
-    power = float(stdtrit(n - 1, POWER))
-    return max(tolerance, critical * error) + power * error
 
 
 def _notes(baseline: Record, current: Record) -> list[str]:

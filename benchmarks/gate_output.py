@@ -66,10 +66,11 @@ def to_markdown(report: GateReport) -> str:
     if report.unpinned:
         cells = [f"{system} {metric}" for metric, system in report.unpinned]
         lines.append(f"Measured and not pinned: {', '.join(cells)}  ")
+    chance = f"and p (one-sided, paired bootstrap over clips, Holm over all cells) below {report.alpha:g}"
+    rule = "whatever p is (strict)" if report.strict else chance
     lines += [
-        f"Worse: beyond the tolerance, and p (one-sided, paired bootstrap over clips, Holm over all cells) below "
-        f"{report.alpha:g}; or a clip collapsed. Detectable: the smallest change caught with probability "
-        f"{POWER:g}, given the spread of the differences seen.  "
+        f"Worse: beyond the tolerance, {rule}; or a clip collapsed. Detectable: the smallest change caught with "
+        f"probability {POWER:g}, given the spread of the differences seen.  "
     ]
     return "\n".join(lines).rstrip() + "\n"
 

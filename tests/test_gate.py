@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cli_gate import status_of
-from benchmarks.gate import compare, holm, minimum_detectable
+from benchmarks.gate import compare
 from benchmarks.gate_output import message, to_json, to_junit, to_markdown
 from benchmarks.gate_policy import PolicyError, parse_tolerance, policy_of
 from benchmarks.gate_record import CellRecord, Record
+from benchmarks.gate_stats import holm, minimum_detectable
 
 RNG = np.random.default_rng
 BASE = RNG(0).normal(-3.85, 6.0, 48)
@@ -82,6 +83,21 @@ def test_chance_beyond_the_tolerance_is_same_and_says_so() -> None:
     assert found.verdict == "same"
     assert found.detectable > 1.0
     assert "within chance: codec SI-SDR" in to_markdown(report)
+
+
+def test_strict_counts_what_chance_could_explain_but_not_what_the_tolerance_covers() -> None:
+    lost, gained, little = (np.zeros(8) for _ in range(3))
+    lost[2], gained[2], little[2] = -2.0, 2.0, -0.6
+    before = si_sdr_record(BASE[:8])
+    for shifts, plain, strict in (
+        (lost, "same", "worse"),
+        (gained, "same", "better"),
+        (little, "same", "same"),
+    ):
+        now = si_sdr_record(BASE[:8] + shifts)
+        assert verdict_of(before, now) == plain
+        assert verdict_of(before, now, strict=True) == strict
+    assert "strict" in to_markdown(compare(before, before, strict=True))
 
 
 def test_a_single_clip_that_collapses_is_worse_whatever_the_mean_says() -> None:

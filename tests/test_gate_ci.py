@@ -110,7 +110,13 @@ def test_the_actions_gate_step_hands_the_status_on(
         scores = record["scores"]["si_sdr"]["opus-16k"]
         record["scores"]["si_sdr"]["opus-16k"] = {clip: value + change for clip, value in scores.items()}
         table.write_text(json.dumps(record))
-    environment = {**runner, "SUITE": "synthetic", "RESULTS": str(tmp_path / "results"), "BASELINE": ""}
+    environment = {
+        **runner,
+        "SUITE": "synthetic",
+        "RESULTS": str(tmp_path / "results"),
+        "BASELINE": "",
+        "STRICT": "true",
+    }
     done = bash(script(ACTION, "gate"), environment)
     assert done.returncode == 0, done.stderr  # the verdict comes after the comment
     outputs = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())

@@ -92,14 +92,16 @@ def perturb_checkpoint(project: Project) -> None:
     )
 
 
-def decode_bug(project: Project) -> None:
-    """The decoder's output comes one sample late."""
-    project.replace(
-        "benchmarks/autoencoders/codecs.py",
-        'audio, rate = sf.read(io.BytesIO(latents.data), dtype="float32", always_2d=True)\n',
-        'audio, rate = sf.read(io.BytesIO(latents.data), dtype="float32", always_2d=True)\n'
-        "        audio = np.roll(audio, 1, axis=0)\n",
-    )
+def decode_bug(project: Project, samples: int = 312) -> None:
+    """The decoder's delay (Opus: 312 samples at 48 kHz) is not taken off."""
+    line = 'audio, rate = sf.read(io.BytesIO(latents.data), dtype="float32", always_2d=True)\n'
+    path = "benchmarks/autoencoders/codecs.py"
+    project.replace(path, line, f"{line}        audio = np.roll(audio, {samples}, axis=0)\n")
+
+
+def small_decode_bug(project: Project) -> None:
+    """One sample late: 0.2 dB of a codec that is poor anyway, on some clips more than on others."""
+    decode_bug(project, samples=1)
 
 
 def resampling_bug(project: Project) -> None:
@@ -124,14 +126,15 @@ def pinned(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-#: What is planted -> the system, metric and least size that the message has to name.
-CASES: dict[str, tuple[Callable[[Project], None], str, str]] = {
-    "weights perturbed": (perturb_basis, "planted_codec:LinearCodec", "SI-SDR"),
-    "decode bug": (decode_bug, "opus-16k", "SI-SDR"),
-    "resampling bug": (resampling_bug, "planted_codec:LinearCodec", "SI-SDR"),
+#: What is planted -> the system and metric that the message has to name, and options of the gate.
+CASES: dict[str, tuple[Callable[[Project], None], str, str, list[str]]] = {
+    "weights perturbed": (perturb_basis, "planted_codec:LinearCodec", "SI-SDR", []),
+    "decode bug": (decode_bug, "opus-16k", "SI-SDR", []),
+    "small decode bug": (small_decode_bug, "opus-16k", "SI-SDR", ["--strict"]),
+    "resampling bug": (resampling_bug, "planted_codec:LinearCodec", "SI-SDR", []),
 }
 if SHIPPED.is_file():
-    CASES["checkpoint perturbed"] = (perturb_checkpoint, "music2latent-mini", "FAD_musicnn")
+    CASES["checkpoint perturbed"] = (perturb_checkpoint, "music2latent-mini", "FAD_musicnn", [])
 
 TOUCHED = (
     "weights.npy",
@@ -144,12 +147,12 @@ TOUCHED = (
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_planted_regression_is_red_and_reverting_it_green(pinned: Project, case: str) -> None:
-    plant, system, title = CASES[case]
+    plant, system, title, options = CASES[case]
     kept = {name: (pinned.folder / name).read_bytes() for name in TOUCHED if (pinned.folder / name).is_file()}
     try:
         plant(pinned)
         pinned.measure()
-        red = pinned.gate()
+        red = pinned.gate(*options)
     finally:
         for name, data in kept.items():
             (pinned.folder / name).write_bytes(data)
@@ -159,6 +162,6 @@ def test_a_planted_regression_is_red_and_reverting_it_green(pinned: Project, cas
     assert "synthetic-0000" in line
     done = pinned.measure()
     assert "[" not in done.split("written:")[0], "a revert computes nothing again"
-    green = pinned.gate()
+    green = pinned.gate(*options)
     assert green.returncode == 0, green.stdout
     assert "same)" in green.stdout
