@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from neural_helpers import adapter, clip, perturbed
 from safetensors.torch import save_file
-from test_neural_adapters import adapter, clip
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.mousai_net import published_names
@@ -25,12 +25,7 @@ State = dict[str, torch.Tensor]
 
 def trained(cls: Any, seed: int = 3) -> Any:
     """A tiny network whose every parameter is random, so that a tensor left out or swapped shows."""
-    torch.manual_seed(seed)
-    model = cls.build(cls.config(True)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model
+    return perturbed(cls.build(cls.config(True)).eval(), seed)
 
 
 # ---- writers of upstream formats: (model, folder, changes) -> path ---------------------------------------

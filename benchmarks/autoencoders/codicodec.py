@@ -47,7 +47,7 @@ class CoDiCodec(NeuralAutoencoder):
     compression_ratio = 128.0
     n_parameters = 148_533_388
     n_steps = 5
-    library = ("codicodec", "0.1.2", "codicodec==0.1.2 --no-deps")
+    library = ("codicodec", "0.1.2", "--no-deps codicodec==0.1.2")
     window_seconds = 30.0
 
     def _extra_options(self) -> dict[str, Any]:

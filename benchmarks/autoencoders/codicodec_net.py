@@ -30,9 +30,7 @@ def build_network(config: Mapping[str, Any]) -> torch.nn.Module:
         ImportError: the package is not installed.
         ValueError: `hparams` has no such entry.
     """
-    models = _modules(config)
-    # dynamic shapes and a compiled twin of the encoder are prepared at import and never used here
-    network: torch.nn.Module = models.UNet()
+    network: torch.nn.Module = _modules(config).UNet()
     return network
 
 
@@ -43,7 +41,7 @@ def _modules(config: Mapping[str, Any]) -> Any:
         return sys.modules[f"{name}.models"]
     found = importlib.util.find_spec("codicodec")
     if found is None or not found.submodule_search_locations:
-        raise ImportError("codicodec is not installed: pip install 'codicodec==0.1.2' --no-deps")
+        raise ImportError("codicodec is not installed: pip install --no-deps codicodec==0.1.2")
     package = types.ModuleType(name)
     package.__path__ = [str(Path(place)) for place in found.submodule_search_locations]
     sys.modules[name] = package
@@ -56,5 +54,9 @@ def _modules(config: Mapping[str, Any]) -> Any:
         setattr(sizes, key, value)
     sizes.mixed_precision = False
     sizes.torch_compile_cache_dir = None  # else the package sets an environment variable
-    models: Any = importlib.import_module(f"{name}.models")
+    tuning = torch.backends.cudnn.benchmark
+    try:
+        models: Any = importlib.import_module(f"{name}.models")
+    finally:
+        torch.backends.cudnn.benchmark = tuning  # the package switches it on, for everyone
     return models

@@ -32,7 +32,7 @@ class KvaeAudio(NeuralAutoencoder):
     latent_dim = 64
     compression_ratio = 15.0
     n_parameters = 166_871_218
-    library = ("diffusers", "0.42", "diffusers>=0.42")
+    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     multiple = 960
 
     @classmethod

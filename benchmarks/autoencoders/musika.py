@@ -8,8 +8,9 @@ What to know about its numbers:
 - Phase is not encoded but made up by the decoder, so SI-SDR is low however good it sounds (-25.81 dB in Table 2).
 - The decoder adds noise in every layer (upstream unseeded): here it comes from the seed.
 - It works on blocks of 4 latents (16,384 samples) that know nothing of each other.
-- Upstream crops or refuses clips under 66,304 samples and pads the rest at random places; here a clip is padded
-  with 768 zeros in front (the first three hops of an inverse STFT fade in) and to whole blocks behind.
+- Upstream skips files of up to 66,304 samples and, unless told otherwise, encodes a random crop of the others; here
+  a clip of any length is padded with 768 zeros in front (the first three hops of an inverse STFT fade in) and to
+  whole blocks behind.
 - The spectrogram has no normalisation of loudness: 0 dBFS stays 0 dBFS.
 """
 
@@ -50,7 +51,7 @@ class Musika(NeuralAutoencoder):
     latent_dim = 64
     compression_ratio = 64.0
     n_parameters = 28_087_890
-    library = ("h5py", "3.10", "m2l[h5]")
+    library = ("h5py", "3.10", "'m2l[h5]'")
     window_seconds = None
 
     def __init__(self, *args: Any, feature_point: str = "enc2", **kwargs: Any) -> None:

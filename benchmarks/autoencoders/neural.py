@@ -90,7 +90,7 @@ class NeuralAutoencoder:
     n_parameters: ClassVar[int | None] = None
     #: Denoising steps where a system has such a thing.
     n_steps: ClassVar[int | None] = None
-    #: (distribution, lowest version, extra or package to install) of a library that is not a core dependency.
+    #: (distribution, lowest version, arguments of `pip install`) of a library that is not a core dependency.
     library: ClassVar[tuple[str, str, str] | None] = None
     #: An item is padded with zeros to a multiple of so many samples.
     multiple: ClassVar[int] = 1
@@ -296,7 +296,7 @@ def require(package: str, lowest: str, install: str, *, for_name: str) -> str:
     Raises:
         ImportError: not installed, or older than `lowest`; the message says what to install.
     """
-    hint = f"pip install '{install}'"
+    hint = f"pip install {install}"
     try:
         found = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -35,7 +35,7 @@ class _Same(NeuralAutoencoder):
     latent_rate = 44100 / 4096
     latent_dim = 256
     compression_ratio = 32.0
-    library = ("diffusers", "0.40", "m2l[diffusers]")
+    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     window_seconds = 20.0
 
     @classmethod

@@ -33,7 +33,7 @@ class StableAudioVae(NeuralAutoencoder):
     latent_dim = 64
     compression_ratio = 64.0
     n_parameters = 156_112_514
-    library = ("diffusers", "0.40", "m2l[diffusers]")
+    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     multiple = 2048
 
     @classmethod

@@ -1,0 +1,161 @@
+"""The published neural networks in full: parameters, listings, latents and probed layers, on the meta device."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from neural_helpers import NEURAL, adapter
+
+from benchmarks.autoencoders import AUTOENCODERS
+from benchmarks.weight_table import WEIGHTS
+from probes.representations import list_representations
+
+#: Parameters, entries of the state dict, and the first 16 digits of the sha256 of its listing ("name (shape)"
+#: lines) as read from the original packages; None where no listing is on record.
+PUBLISHED: dict[str, tuple[int, int, str | None]] = {
+    "dac-44khz": (76_620_777, 223, None),
+    "encodec-48khz": (14_856_294, 224, "8860d0993ab8cc38"),
+    "mimi": (79_308_609, 350, None),
+    "musika": (4_790_336 + 3_984_960 + 6_639_303 + 12_673_291, 82, None),
+    "mousai-v3": (86_270_688, 383 + 2, None),
+    "mousai-v2": (185_107_872, 430, None),
+    "stable-audio-vae": (156_112_514, 365, "0ed1a2627ec0d238"),
+    "same-l": (852_127_072, 447, "741722f7ed2620ee"),
+    "same-s": (108_244_528, 231, None),
+    "kvae-audio": (166_871_218, 308, None),
+}
+
+
+def listing(model: torch.nn.Module) -> str:
+    lines = [f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.filterwarnings("ignore")
+def test_full_network_has_the_published_parameters(name: str) -> None:
+    cls = adapter(name)
+    with torch.device("meta"):
+        model = cls.build(cls.config())
+    n_parameters, entries, digest = PUBLISHED[name]
+    assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters == cls.n_parameters
+    assert len(model.state_dict()) == entries
+    assert digest is None or listing(model) == digest
+
+
+@pytest.mark.parametrize(
+    ("name", "latents", "features"),
+    [
+        ("musika", (1, 64), 768),
+        ("mousai-v3", (1, 32), 512),
+        ("mousai-v2", (1, 32), 512),
+        ("dac-44khz", (1, 9), 1024),
+        ("stable-audio-vae", (1, 64), 2048),
+        ("same-s", (1, 256), 768),
+        ("same-l", (1, 256), 1536),
+        ("kvae-audio", (1, 64), 2048),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_full_network_gives_the_published_latents_and_features(
+    name: str, latents: tuple[int, int], features: int
+) -> None:
+    cls = adapter(name)
+    system = cls(random_seed=0)
+    with torch.device("meta"):
+        system.__dict__["model"] = cls.build(cls.config()).eval()
+    samples = 1 << 18 if name.startswith("mousai") else 24 * cls.multiple * (1 if cls.multiple > 1 else 4096)
+    audio = torch.empty(1, 2 if cls.channels == "stereo" else 1, samples, device="meta")
+    found = next(iter(system._encode(audio).values()))
+    assert tuple(found.shape[:2]) == latents
+    frames = samples / cls.sample_rate * cls.latent_rate
+    # Musika's clip begins with three hops of silence and is coded in blocks of four latents.
+    assert found.shape[2] == frames + (4 if name == "musika" else 0)
+    assert tuple(system._features(audio).shape[:2]) == (1, features)
+
+
+@pytest.mark.slow
+def test_codicodec_has_the_published_listing() -> None:
+    cls = adapter("codicodec")
+    model = cls.build(cls.config())  # its quantiser computes with values, so not on the meta device
+    assert sum(parameter.numel() for parameter in model.parameters()) == 148_533_388 == cls.n_parameters
+    assert len(model.state_dict()) == 546
+    assert listing(model) == "5e3ce717dc982046"
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "ratio"),
+    [
+        ("musika", 44100 / 4096, 64),
+        ("mousai-v3", 93.75, 32),
+        ("mousai-v2", 46.875, 64),
+        ("codicodec", 48000 / 4096, 128),
+        ("stable-audio-vae", 44100 / 2048, 64),
+        ("same-s", 44100 / 4096, 32),
+        ("same-l", 44100 / 4096, 32),
+        ("kvae-audio", 50, 15),
+    ],
+)
+def test_ratio_is_numbers_in_per_number_out(name: str, rate: float, ratio: float) -> None:
+    cls = AUTOENCODERS.load(name)
+    waveforms = 2 if cls.channels == "stereo" else 1
+    assert cls.latent_rate == pytest.approx(rate)
+    assert cls.sample_rate * waveforms / (cls.latent_rate * cls.latent_dim) == pytest.approx(ratio)
+    assert cls.compression_ratio == ratio
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_every_system_has_weights_on_record(name: str) -> None:
+    source = WEIGHTS[name]
+    assert source.licence
+    assert source.files
+    assert name in list_representations()
+
+
+class Mix(torch.nn.Module):
+    """A layer in which every token sees every other, recognisably."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.strength * x.mean(dim=1, keepdim=True) ** 2
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+@pytest.mark.parametrize("latents", [4, 5])
+@pytest.mark.filterwarnings("ignore")
+def test_same_s_attends_to_pairs_of_latents_shifted_halfway(side: str, latents: int) -> None:
+    cls = adapter("same-s")
+    torch.manual_seed(0)
+    block = getattr(cls.build(cls.config(True)), side).blocks[0]
+    block.transformers = torch.nn.ModuleList([Mix(0.5), Mix(0.25)])
+    block.new_tokens.data.normal_()
+    stride, encoding = block.stride, side == "encoder"
+    x = torch.randn(1, block.in_channels, latents * (stride if encoding else 1))
+
+    # The same with loops: a segment per latent; pairs (0, 1), (2, 3), ...; then, with the first and the last
+    # segment repeated, pairs (0, 0), (1, 2), ..., (n, n).
+    whole = latents + latents % 2
+    padded = torch.nn.functional.pad(x, (0, whole * (stride if encoding else 1) - x.shape[2]))
+    rows = (block.mapping(padded) if encoding else padded)[0].T
+    learnt = block.new_tokens[0].expand(1 if encoding else stride, -1)
+    size = stride if encoding else 1
+    segments = [torch.cat([rows[i * size : (i + 1) * size], learnt]) for i in range(whole)]
+
+    def pairs(items: list[torch.Tensor], layer: torch.nn.Module) -> list[torch.Tensor]:
+        found = []
+        for first, second in zip(items[::2], items[1::2], strict=True):
+            found += layer(torch.cat([first, second])[None])[0].chunk(2)
+        return found
+
+    segments = pairs(segments, block.transformers[0])
+    segments = pairs([segments[0], *segments, segments[-1]], block.transformers[1])[1:-1]
+    made = torch.cat([segment[-len(learnt) :] for segment in segments]).T[None]
+    expected = made if encoding else block.mapping(made)
+    found = block(x)
+    assert found.shape[2] == (latents if encoding else latents * stride)
+    torch.testing.assert_close(found, expected[..., : found.shape[2]])
