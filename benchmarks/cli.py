@@ -29,6 +29,8 @@ FORWARDED = {
     "tables": ("benchmarks.cli_tables:tables_main", "measure what is missing and write tables and figures"),
     "report": ("benchmarks.cli_report:main", "the results as a folder of HTML to look at and listen to"),
     "compare": ("benchmarks.cli_compare:main", "your autoencoder beside a suite's baselines"),
+    "ablation": ("benchmarks.cli_ablation:main", "train the rows of Table 3 from scratch and fill the table"),
+    "curve": ("benchmarks.cli_curve:main", "quality of a training run at each checkpoint it kept"),
     "export-clips": ("benchmarks.export_clips:main", "a suite's clips as WAV files, for systems that run elsewhere"),
     "new-autoencoder": ("benchmarks.new_autoencoder:main", "write the template of an autoencoder and its test"),
     "status": ("benchmarks.status:main", "progress of a suite over all jobs that share a store"),

@@ -14,4 +14,5 @@ CONTESTS: dict[tuple[str, str], str] = {
     ("--metric", "frechet"): "benchmarks.speed.frechet:main",
     ("--metric", "si_sdr"): "benchmarks.speed.si_sdr:main",
     ("--probe", ""): "benchmarks.speed.probe:main",
+    ("--train", ""): "benchmarks.speed.train:main",
 }

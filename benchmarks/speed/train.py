@@ -1,0 +1,290 @@
+"""`m2l-bench speed --train`: our optimiser step against a plain eager float32 step of the same model.
+
+The plain step is written here as the method reads: contiguous maps, float32, a teacher with a graph that is then
+detached, the average updated parameter by parameter. Both start from the same weights and take the same crops,
+noise and times, in turns; the losses say what our precision costs. On a GPU the achieved share of the matrix peak
+is added, against a large product timed in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.speed.timing import CLOCKS, Contest, Timing
+from m2l import tiled
+from m2l.cli_train import RECIPES
+from m2l.consistency import denoise, pseudo_huber, sigma_from_t, step_size
+from m2l.model import Music2Latent
+from m2l.representation import waveform_to_representation
+from m2l.training import Trainer, TrainingSettings
+from m2l.training.data import crop_samples, times_of
+from m2l.training.loop import freeze_unused
+from m2l.training.schedule import ema_decay, learning_rate
+
+Batch = dict[str, Any]
+N_BATCHES = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the contest; returns 0."""
+    options = _parser().parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise FileNotFoundError(f"--device {options.device}: there is no CUDA device")
+    presets = options.presets or (["paper"] if device.type == "cuda" else ["mini", "table3-mini-scaling"])
+    contest = Contest(
+        f"Training step, {device.type}, {torch.get_num_threads()} threads: ours against plain eager float32",
+        options.clock,
+    )
+    for preset in presets:
+        race(contest, preset, device, options)
+    contest.notes.append(
+        "loss_error: relative, of the mean loss over all steps taken from the same weights on the same crops; "
+        "first_loss_error: of the first step alone. Reading audio is in neither."
+    )
+    contest.show(options.json)
+    return 0
+
+
+def race(contest: Contest, preset: str, device: torch.device, options: argparse.Namespace) -> None:
+    """Add one preset's row: both sides in turns, a step each."""
+    settings = contest_settings(preset, device, options)
+    batches = make_batches(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = OurStep(settings, Path(folder), device, batches)
+        plain = PlainStep(settings, device, batches)
+        now = _clock(device, options.clock)
+        seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+        losses: dict[str, list[float]] = {"ours": [], "plain": []}
+        for repeat in range(-options.warmup, options.repeats):
+            for name, step in (("ours", ours.step), ("plain", plain.step)):
+                start = now()
+                losses[name].append(step())
+                spent = now() - start
+                if repeat >= 0:
+                    seconds[name].append(spent)
+                print(f"{preset} {name}: {spent:.2f} s", file=sys.stderr)
+        first, second = losses["ours"], losses["plain"]
+        facts: dict[str, float] = {
+            "loss": sum(first) / len(first),
+            "loss_error": abs(sum(first) - sum(second)) / abs(sum(second)),
+            "first_loss_error": abs(first[0] - second[0]) / abs(second[0]),
+            "steps_per_second": 1 / Timing("", tuple(seconds["ours"])).median,
+        }
+        if device.type == "cuda":
+            facts |= matrix_share(ours.step, facts["steps_per_second"], settings.precision)
+        ours_name = f"m2l {settings.precision}{'+compile' if settings.compile else ''}"
+        case = f"{preset}, batch {settings.batch_size}"
+        contest.add(
+            case,
+            Timing(ours_name, tuple(seconds["ours"])),
+            Timing("plain float32", tuple(seconds["plain"])),
+            **facts,
+        )
+        if options.profile is not None:
+            path = options.profile.with_stem(f"{options.profile.stem}-{preset}")
+            contest.notes.append(f"{preset}: profile of our step: {draw_profile(ours.step, device, path)}")
+
+
+def contest_settings(preset: str, device: torch.device, options: argparse.Namespace) -> TrainingSettings:
+    """The preset's recipe without data, in a precision the device has."""
+    given: dict[str, Any] = {**RECIPES.get(preset, {}), "preset": preset}
+    if options.batch_size:
+        given["batch_size"] = options.batch_size
+    precision = options.precision or given.get("precision", "float16")
+    given["precision"] = "bfloat16" if precision == "float16" and device.type != "cuda" else precision
+    return TrainingSettings(**given, compile=options.compile)
+
+
+def make_batches(settings: TrainingSettings) -> list[Batch]:
+    """Batches of decaying tones with noise, in the form of `m2l.training.data`; the same for the same seed."""
+    from m2l.config import create_config
+
+    config = create_config(settings.preset)
+    samples = crop_samples(settings, config)
+    random = torch.Generator().manual_seed(settings.seed)
+    t = torch.arange(samples) / config.sample_rate
+    batches = []
+    for _ in range(N_BATCHES):
+        pitch = 60 * 2 ** (5 * torch.rand((settings.batch_size, 4, 1), generator=random))
+        tones = (torch.sin(2 * torch.pi * pitch * t) * torch.exp(-3 * t)).mean(1)
+        hiss = 0.01 * torch.randn((settings.batch_size, samples), generator=random)
+        shape = (settings.batch_size, 2, config.n_bins, settings.crop_frames)
+        noise = torch.randn(shape, generator=random)
+        batches.append({"waveform": tones + hiss, "noise": noise, "origin": ["made"] * settings.batch_size})
+    return batches
+
+
+class OurStep(Trainer):
+    """The trainer as it is, fed with batches that are in memory."""
+
+    def __init__(
+        self, settings: TrainingSettings, folder: Path, device: torch.device, batches: Sequence[Batch]
+    ) -> None:
+        super().__init__(settings, folder, device=str(device))
+        awaken(self.state.model)
+        awaken(self.ema.model)
+        self._fed = itertools.cycle(batches)
+
+    def _batches(self) -> Iterator[Batch]:
+        return self._fed
+
+    def step(self) -> float:
+        """One optimiser step; returns its loss."""
+        return self._step(self._fed)["loss"]
+
+
+class PlainStep:
+    """The same model, data and schedules, one operation after the other as a first version would have it."""
+
+    def __init__(self, settings: TrainingSettings, device: torch.device, batches: Sequence[Batch]) -> None:
+        self.settings, self.device, self.n_steps = settings, device, 0
+        self.batches = itertools.cycle(batches)
+
+        def model() -> Music2Latent:
+            made = Music2Latent.from_config(settings.preset, settings.seed)
+            awaken(made)
+            for parameter in made.parameters():
+                parameter.data = parameter.data.contiguous()
+            return made.to(device)
+
+        self.model, self.average = model().train(), model().requires_grad_(False)
+        freeze_unused(self.model)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.RAdam(trained, lr=settings.learning_rate, betas=(0.9, 0.999))
+
+    def step(self) -> float:
+        """One optimiser step; returns its loss."""
+        settings, config = self.settings, self.model.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.n_steps, settings)
+        delta_t = step_size(self.n_steps, settings.steps, settings.initial_delta_t, settings.final_exponent)
+        t = times_of(self.n_steps, settings, config).to(self.device)
+        batch = next(self.batches)
+        clean = waveform_to_representation(batch["waveform"].to(self.device), config)
+        noise = batch["noise"].to(self.device)
+        self.optimiser.zero_grad()
+        with tiled.ordinary():
+            loss = self._loss(clean.contiguous(), noise, t, delta_t)
+            loss.backward()
+        self.optimiser.step()
+        decay = ema_decay(self.n_steps, settings)
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+            for average, parameter in pairs:
+                average.copy_(decay * average + (1 - decay) * parameter)
+        self.n_steps += 1
+        return float(loss.detach())
+
+    def _loss(self, clean: Tensor, noise: Tensor, t: Tensor, delta_t: float) -> Tensor:
+        """Eq. 10-12 with one pyramid and a teacher whose graph is made and thrown away."""
+        config = self.model.config
+        later, earlier = sigma_from_t(t, config), sigma_from_t((t - delta_t).clamp(min=0), config)
+        pyramid = self.model.decoder(self.model.encoder(clean))
+        student, teacher = (
+            denoise(self.model.unet, clean + sigma.reshape(-1, 1, 1, 1) * noise, sigma, pyramid, config)
+            for sigma in (later, earlier)
+        )
+        gap = later - earlier
+        weighted = pseudo_huber(student, teacher.detach()) / gap.clamp_min(1e-12)
+        return torch.where(gap > 0, weighted, 0.0).mean()
+
+
+def awaken(model: Music2Latent, seed: int = 1) -> None:
+    """Give layers that start at zero small weights: before that the network's output is zero in any precision."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and not parameter.any():
+                spread = 0.5 * parameter[0].numel() ** -0.5
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+
+
+def _clock(device: torch.device, clock: str) -> Callable[[], float]:
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return CLOCKS[clock]()
+
+    return now
+
+
+def matrix_share(step: Callable[[], float], steps_per_second: float, precision: str) -> dict[str, float]:
+    """Arithmetic of a step per second, and as a share of what one large product reaches on the same device."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    achieved = counter.get_total_flops() * steps_per_second
+    size, repeats = 8192, 20
+    a = torch.randn((size, size), device="cuda", dtype=getattr(torch, precision))
+    for _ in range(3):
+        a @ a
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ a
+    torch.cuda.synchronize()
+    peak = 2 * size**3 * repeats / (time.perf_counter() - start)
+    return {
+        "teraflops": achieved / 1e12,
+        "matrix_peak_teraflops": peak / 1e12,
+        "share_of_peak": achieved / peak,
+    }
+
+
+def draw_profile(step: Callable[[], float], device: torch.device, path: Path, rows: int = 12) -> Path:
+    """Draw where one step's time goes, by operator, into an SVG or PNG file; returns its path."""
+    from matplotlib.figure import Figure
+    from torch.profiler import ProfilerActivity, profile
+
+    gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    with profile(activities=activities) as profiler:
+        step()
+    field = "self_device_time_total" if gpu else "self_cpu_time_total"
+    spent = {event.key: getattr(event, field) / 1e3 for event in profiler.key_averages()}
+    total = sum(spent.values())
+    top = sorted(spent.items(), key=lambda item: -item[1])[:rows]
+    figure = Figure(figsize=(8, 0.35 * len(top) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(
+        [name[:48] for name, _ in reversed(top)], [value for _, value in reversed(top)], color="#4477aa"
+    )
+    axes.set_xlabel(f"ms of {'GPU' if gpu else 'CPU'} time (one step: {total:.0f} ms)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="m2l-bench speed --train", description=__doc__)
+    add = parser.add_argument
+    add("--presets", nargs="+", metavar="NAME", help="models (mini table3-mini-scaling; on a GPU paper)")
+    add("--batch-size", type=int, metavar="N", help="crops per step (default: the preset's recipe)")
+    add("--precision", choices=("float32", "bfloat16", "float16"), help="of ours (default: the recipe's)")
+    add("--compile", action="store_true", help="ours through torch.compile")
+    add("--device", default="cpu", help="cpu or cuda (cpu)")
+    add("--threads", type=int, metavar="N", help="CPU threads of both (default: torch's choice)")
+    add("--repeats", type=int, default=5, help="timed steps of each side (5)")
+    add("--warmup", type=int, default=1, help="steps before those (1)")
+    add("--clock", default="wall", choices=("wall", "cpu"), help="what is measured (wall)")
+    add("--profile", type=Path, metavar="FILE.svg", help="also draw where a step's time goes, per preset")
+    add("--json", action="store_true", help="JSON on stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
