@@ -101,12 +101,23 @@ def _code_of(name: str) -> list[str]:
         )
         if head == "hear":
             return [code_digest(module, argument.partition(":")[0])]
+        if head == "autoencoder":
+            return [code_digest(module), _autoencoder_code(argument)]
     else:
         module = head
     try:
         return [code_digest(module)]
     except ModuleNotFoundError:
         return ["no source"]
+
+
+def _autoencoder_code(name: str) -> str:
+    """Digest of the code behind an autoencoder: without it a changed class would keep its old features."""
+    from benchmarks.autoencoders import AUTOENCODERS
+    from benchmarks.autoencoders.names import split_label, system_code
+
+    target = split_label(name)[1]
+    return system_code(name, None if ":" in target else AUTOENCODERS.target(target))
 
 
 def load_unit(clips: Sequence[Clip]) -> Unit:

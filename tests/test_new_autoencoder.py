@@ -62,6 +62,12 @@ def test_it_is_a_row_of_table_1_too(tmp_path: Path) -> None:
 
     vectors = create_representation(f"autoencoder:{code}:FeatureCodec").extract(audio, 44_100)
     np.testing.assert_allclose(next(iter(vectors.values())), features.T)
+    from probes.features import FeaturePlan
+
+    name = f"autoencoder:{code}:FeatureCodec"
+    before = FeaturePlan(name).identity()["code"]
+    code.write_text(code.read_text().replace("np.abs(self.encode(", "2 * np.abs(self.encode("))
+    assert FeaturePlan(name).identity()["code"] != before  # a changed class does not keep its old features
 
 
 def test_no_name_of_the_template_is_left(tmp_path: Path) -> None:
