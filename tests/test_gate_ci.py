@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,16 @@ def bash(text: str, environment: dict[str, str], folder: Path = ROOT) -> subproc
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def measured_results(folder: Path, change: float) -> None:
+    """The committed results with the SI-SDR of every clip of one codec changed, as if measured."""
+    shutil.copytree(ROOT / "results" / "synthetic", folder)
+    table = folder / "table2.json"
+    record = json.loads(table.read_text())
+    scores = record["scores"]["si_sdr"]["opus-16k"]
+    record["scores"]["si_sdr"]["opus-16k"] = {clip: value + change for clip, value in scores.items()}
+    table.write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize("path", [ACTION, WORKFLOW], ids=["action", "workflow"])
 def test_scripts_parse_and_take_no_text_from_expressions(path: Path) -> None:
     for step in steps_of(path):
@@ -99,17 +110,7 @@ def test_every_input_that_is_used_is_declared_and_the_other_way_round() -> None:
 def test_the_actions_gate_step_hands_the_status_on(
     runner: dict[str, str], tmp_path: Path, change: float, status: int
 ) -> None:
-    folder = tmp_path / "results" / "synthetic"
-    shutil.copytree(ROOT / "results" / "synthetic", folder)
-    table = folder / "table2.json"
-    text = table.read_text()
-    if change:
-        import json
-
-        record = json.loads(text)
-        scores = record["scores"]["si_sdr"]["opus-16k"]
-        record["scores"]["si_sdr"]["opus-16k"] = {clip: value + change for clip, value in scores.items()}
-        table.write_text(json.dumps(record))
+    measured_results(tmp_path / "results" / "synthetic", change)
     environment = {
         **runner,
         "SUITE": "synthetic",
@@ -191,9 +192,63 @@ def test_history_job_starts_a_branch_and_adds_to_it(runner: dict[str, str], tmp_
     assert run(origin, "rev-list", "--count", "metrics-history") == "2"
 
 
-def test_ci_script_parses_and_refuses_unknown_steps() -> None:
-    path = ROOT / ".ci" / "run"
-    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
-    text = path.read_text()
-    assert "steps=(lint test tables gate)" in text
-    assert "! -name baseline.json -delete" in text  # everything else is made afresh before it is judged
+MAKE = """
+mkdir -p .venv/bin results/synthetic
+cat >.venv/bin/m2l-bench <<'END'
+#!/usr/bin/env bash
+[ "$1" = tables ] || exec m2l-bench "$@"
+END
+printf '#!/usr/bin/env bash\\n' >.venv/bin/m2l
+chmod +x .venv/bin/*
+echo "make $*" >>"$LOG"
+if [ "$*" = tables ]; then
+  ls results/synthetic >>"$LOG"
+  cp -n "$MEASURED"/* results/synthetic/ || true
+fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        (0.0, 0, "=== fine: lint test tables gate"),
+        (-0.4, 1, "gate: worse: opus-16k: SI-SDR changed by -0.400"),
+    ],
+)
+def test_ci_run_judges_what_was_measured_by_the_committed_baseline(
+    runner: dict[str, str], tmp_path: Path, change: float, status: int, said: str
+) -> None:
+    """The whole script on a repository of its own, with `make` played by a stub that "measures"."""
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / ".ci", repository / ".ci")
+    shutil.copytree(ROOT / "results" / "synthetic", repository / "results" / "synthetic")
+    measured_results(tmp_path / "measured", change)
+    (tmp_path / "measured" / "baseline.json").write_text("not the committed one")
+    git = ["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    make = tmp_path / "tools" / "make"
+    make.write_text("#!/usr/bin/env bash\nset -e\n" + MAKE)
+    make.chmod(0o755)
+    environment = {**runner, "MEASURED": str(tmp_path / "measured")}
+    command = ["bash", str(repository / ".ci" / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+    if status:
+        assert "on 20 clips; most on synthetic-0000" in done.stderr
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log[:4] == [
+        "make lint",
+        "make test",
+        "make tables",
+        "baseline.json",
+    ]  # made afresh, but the baseline
+
+
+def test_ci_run_refuses_unknown_steps() -> None:
+    done = subprocess.run(
+        [str(ROOT / ".ci" / "run"), "nonsense"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no step 'nonsense'" in done.stderr
