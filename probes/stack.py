@@ -11,8 +11,8 @@ term of the loss (so coupled, not AdamW), and a validation loss that includes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,17 @@ from torch import Tensor
 from probes.kernels import fused_adam, matmul_nt, matmul_tn
 from probes.models import ProbeConfig, ProbeJob, TrainedProbe, batch_order, glorot_layers
 from probes.monitor import MONITORS
+
+#: Rows of a bfloat16 model's first kernel that are updated at a time: with 8,192 features 1 MB of each array.
+UPDATED_ROWS = 32
+
+
+class _Update(NamedTuple):
+    """One model's part in a step: its row in the stack, the steps it has made, its learning rate."""
+
+    row: int
+    steps_before: int
+    learning_rate: float
 
 
 class Stack:
@@ -45,12 +56,13 @@ class Stack:
         ]
         self.parameters = self._stack_layers(start)
         self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
+        # Buffers of the first layer are kept: fresh memory at every step costs as much as the products.
+        self._gathered = torch.empty(0, dtype=self.data.dtype, device=self.device)
         if self.bf16:
-            # first-layer weights and gradients in bfloat16, and the gradient widened for Adam: kept, because
-            # fresh memory for them at every step costs as much as the products
             kernel = self.parameters[0]
-            self.halves = [torch.empty_like(kernel, dtype=torch.bfloat16) for _ in range(2)]
-            self.wide = torch.empty_like(kernel)
+            self.half = kernel.bfloat16()
+            self._product = torch.empty_like(kernel[0], dtype=torch.bfloat16)
+            self._wide = torch.empty_like(kernel[0][:UPDATED_ROWS])
         self.steps = [0] * len(jobs)
         self.results = [
             TrainedProbe([], *self._scaling_of(i), multilabel=job.multilabel) for i, job in enumerate(jobs)
@@ -144,7 +156,11 @@ class Stack:
 
     def _inputs(self, index: Tensor) -> Tensor:
         """(K, B, dim) features of a batch, scaled."""
-        flat = torch.index_select(self.data, 0, index.view(-1)).view(*index.shape, -1)
+        size = index.numel() * self.data.shape[1]
+        if self._gathered.numel() < size:
+            self._gathered = self.data.new_empty(size)
+        flat = self._gathered[:size].view(index.numel(), -1)
+        flat = torch.index_select(self.data, 0, index.view(-1), out=flat).view(*index.shape, -1)
         if self.scalings:
             rows = [self.scaling_row[model] for model in self.active]
             mean = torch.stack([self.scalings[row][0] for row in rows])
@@ -157,7 +173,7 @@ class Stack:
         inputs = self._inputs(index)
         hidden = [inputs]
         depth = len(self.parameters) // 2
-        first = self.halves[0].copy_(self.parameters[0]) if self.bf16 else self.parameters[0]
+        first = self.half if self.bf16 else self.parameters[0]
         for layer in range(depth):
             kernel, bias = self.parameters[2 * layer], self.parameters[2 * layer + 1]
             if layer == 0:
@@ -167,21 +183,38 @@ class Stack:
                 output = torch.baddbmm(bias[:, None], hidden[-1], kernel.transpose(1, 2))
             hidden.append(output.relu_() if layer + 1 < depth else output)
         delta = self._output_delta(hidden.pop(), index, counts)
-        # per parameter a sequence over models: a stacked tensor, or a list where stacking would be a copy
-        gradients: list[Sequence[Tensor] | Tensor] = [torch.empty(0)] * len(self.parameters)
+        gradients = [torch.empty(0)] * len(self.parameters)
         for layer in reversed(range(depth)):
-            below = hidden[layer]
             gradients[2 * layer + 1] = delta.sum(dim=1)
-            if layer == 0 and self.bf16:
-                for d, x, product in zip(delta.bfloat16(), below, self.halves[1], strict=True):
-                    torch.mm(d.t(), x, out=product)
-                gradients[0] = self.wide.copy_(self.halves[1])
-            elif layer == 0:
-                gradients[0] = [matmul_tn(d, x) for d, x in zip(delta, below, strict=True)]
-            else:
+            if layer:
+                below = hidden[layer]
                 gradients[2 * layer] = torch.bmm(delta.transpose(1, 2), below)
                 delta = torch.bmm(delta, self.parameters[2 * layer]).mul_(below > 0)
-        self._adam(gradients, counts)
+        updates = self._next_updates(counts)
+        # The first kernel holds nearly all weights: its gradient is made and used model by model, while it is in
+        # the cache.
+        half_delta = delta.bfloat16() if self.bf16 else delta
+        for update in updates:
+            if self.bf16:
+                self._first_update_bf16(half_delta[update.row], inputs[update.row], update)
+            else:
+                self._adam([0], [matmul_tn(delta[update.row], inputs[update.row])], update)
+        rest = range(1, len(self.parameters))
+        for update in updates:
+            self._adam(rest, [gradients[number][update.row] for number in rest], update)
+
+    def _first_update_bf16(self, delta: Tensor, inputs: Tensor, update: _Update) -> None:
+        """One model's first kernel: product in bfloat16, then widened, used and rounded again a few rows at a time.
+
+        In pieces, all of that happens in the cache: whole, each of the three passes goes through memory.
+        """
+        torch.mm(delta.t(), inputs, out=self._product)
+        half = self.half[update.row]
+        for start in range(0, len(half), UPDATED_ROWS):
+            part = slice(start, start + UPDATED_ROWS)
+            product = self._product[part]
+            self._adam([0], [self._wide[: len(product)].copy_(product)], update, part)
+            half[part].copy_(self.parameters[0][update.row, part])
 
     def _output_delta(self, logits: Tensor, index: Tensor, counts: list[int]) -> Tensor:
         """d loss / d logits = (probability - target) / n, for both losses; n also counts tags for BCE."""
@@ -197,29 +230,31 @@ class Stack:
                 delta[row, :count, : job.n_outputs] = (probability - target)[:count] / norm
         return delta
 
-    def _adam(self, gradients: list[Sequence[Tensor] | Tensor], counts: list[int]) -> None:
-        """Adam as Keras writes it: w -= lr·sqrt(1-β2ᵗ)/(1-β1ᵗ)·m/(sqrt(v) + ε)."""
-        settings = []
+    def _next_updates(self, counts: list[int]) -> list[_Update]:
+        """The updates of this step: of every active model that has items in it."""
+        updates = []
         for row, model in enumerate(self.active):
             if counts[row]:
                 rate = self.jobs[model].learning_rate or self.config.learning_rate
-                settings.append((row, self.steps[model], rate))
+                updates.append(_Update(row, self.steps[model], rate))
                 self.steps[model] += 1
-        # models with the same step number and rate go through one call of the fused kernel
-        groups: dict[tuple[int, float], list[int]] = {}
-        for row, steps, rate in settings:
-            groups.setdefault((steps, rate), []).append(row)
-        for (steps, rate), rows in groups.items():
-            fused_adam(
-                [p[row] for p in self.parameters for row in rows],
-                [g[row] for g in gradients for row in rows],
-                [m[row] for m, _ in self.moments for row in rows],
-                [v[row] for _, v in self.moments for row in rows],
-                steps,
-                rate,
-                2.0 * self.config.l2,
-                self.config.epsilon,
-            )
+        return updates
+
+    def _adam(
+        self, numbers: Iterable[int], gradients: list[Tensor], update: _Update, part: slice = slice(None)
+    ) -> None:
+        """Adam on (a part of) one model's parameters: w -= lr·sqrt(1-β2ᵗ)/(1-β1ᵗ)·m/(sqrt(v) + ε), as in Keras."""
+        row = update.row
+        fused_adam(
+            [self.parameters[number][row, part] for number in numbers],
+            gradients,
+            [self.moments[number][0][row, part] for number in numbers],
+            [self.moments[number][1][row, part] for number in numbers],
+            update.steps_before,
+            update.learning_rate,
+            2.0 * self.config.l2,
+            self.config.epsilon,
+        )
 
     # ---- validation, selection, stopping ----------------------------------------------------------
 
@@ -294,4 +329,4 @@ class Stack:
         self.parameters = [p[rest] for p in self.parameters]
         self.moments = [(m[rest], v[rest]) for m, v in self.moments]
         if self.bf16:
-            self.halves, self.wide = [half[: len(rest)] for half in self.halves], self.wide[: len(rest)]
+            self.half = self.half[rest]
