@@ -104,6 +104,7 @@ def contest_settings(preset: str, device: torch.device, options: argparse.Namesp
     if options.batch_size:
         given["batch_size"] = options.batch_size
     precision = options.precision or given.get("precision", "float16")
+    given.pop("lsuv", None)  # it looks at data, and there are none
     given["precision"] = "bfloat16" if precision == "float16" and device.type != "cuda" else precision
     return TrainingSettings(**given, compile=options.compile)
 

@@ -1,0 +1,279 @@
+"""Table 3 from scratch: rows trained alike, resumable, exported and measured; and the curve of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import ablation
+from benchmarks.ablation import (
+    Ablation,
+    render_training_clips,
+    row_settings,
+    runs_folder,
+    title_of,
+    with_rows,
+)
+from benchmarks.cli import MISSING, OK
+from benchmarks.cli import main as bench
+from benchmarks.curve import RunError, points_of
+from benchmarks.datasets import create_dataset
+from benchmarks.reference import published_rows
+from benchmarks.suite import SuiteError, load_suite, parse_suite
+from m2l.training import SettingsError
+from m2l.training.checkpoint import list_checkpoints, step_of
+
+SUITE = """
+[data]
+dataset = "synthetic"
+options = { size = 2, seconds = 2.0 }
+unit_clips = 2
+
+[table2]
+systems = ["identity"]
+metrics = ["si_sdr"]
+
+[table3]
+metrics = ["si_sdr"]
+
+[table3.rows]
+"Base Model" = "music2latent:none"
+"""
+#: As small as the architecture allows, all else as in a real ablation.
+SMALL = {"batch_size": 1, "crop_frames": 8, "steps": 4, "warmup_steps": 1, "precision": "float32"}
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32)
+    soundfile.write(folder / "a.flac", noise, 44100)
+    return folder
+
+
+def small_rows(data: Path, presets: tuple[str, ...] = ("tiny",), **changes: object) -> Ablation:
+    rows = row_settings(presets, [str(data)], {**SMALL, **changes})
+    return Ablation(rows, data.parent / "ablation", device="cpu")
+
+
+# ---- rows ------------------------------------------------------------------------------------------------
+
+
+def test_titles_are_the_papers() -> None:
+    published = [row.name for row in published_rows("table3")]
+    assert [title_of(preset) for preset in ablation.MINI] == published
+    assert [title_of(preset) for preset in ablation.FULL] == published
+    assert title_of("tiny") == "tiny"
+
+
+def test_rows_differ_in_the_preset_alone() -> None:
+    rows = row_settings(ablation.MINI, ["x"], {"steps": 7})
+    assert [settings.preset for settings in rows.values()] == list(ablation.MINI)
+    assert len({json.dumps({**settings.to_dict(), "preset": ""}) for settings in rows.values()}) == 1
+    assert all(settings.steps == 7 and settings.data == ("x",) for settings in rows.values())
+
+
+def test_full_rows_are_the_papers_recipe() -> None:
+    rows = row_settings(ablation.FULL, ["x"], {}, cuda=True)
+    for settings in rows.values():
+        assert (settings.steps, settings.batch_size, settings.precision) == (200_000, 16, "float16")
+    assert row_settings(ablation.FULL, ["x"], {})["table3-base"].precision == "bfloat16", (
+        "no float16 on a CPU"
+    )
+    with pytest.raises(SettingsError, match="like with like"):
+        row_settings(["table3-base", "table3-mini-base"], ["x"], {})
+
+
+def test_other_settings_are_other_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    folders = {
+        runs_folder(row_settings(ablation.MINI, [data], {"steps": steps}))
+        for data in "ab"
+        for steps in (5, 6)
+    }
+    assert len(folders) == 4
+    one_row = row_settings(ablation.MINI[:1], ["a"], {"steps": 5})
+    assert runs_folder(one_row) in folders, "a row trained on its own is the row of the whole ablation"
+
+
+# ---- training data ---------------------------------------------------------------------------------------
+
+
+def test_training_clips_are_no_test_clips(tmp_path: Path) -> None:
+    folder = render_training_clips(2, 1.0, tmp_path, quiet=True)
+    files = sorted(folder.iterdir())
+    assert len(files) == 2
+    trained = {path.stem for path in files}
+    for name in ("synthetic", "open"):
+        suite = load_suite(name)
+        if suite.data.dataset == "synthetic":
+            tested = create_dataset("synthetic", **suite.data.options).clips()
+            assert trained.isdisjoint(clip.id for clip in tested)
+            assert max(clip.labels["seed"] for clip in tested) < ablation.FIRST_SEED
+    audio, rate = soundfile.read(files[0], always_2d=True)
+    assert (rate, len(audio)) == (44100, 44100)
+    assert np.abs(audio).max() > 0.01
+    before = {path: path.stat().st_mtime_ns for path in files}
+    files[1].unlink()
+    render_training_clips(2, 1.0, tmp_path, quiet=True)
+    assert files[0].stat().st_mtime_ns == before[files[0]], "what is there is kept"
+    assert files[1].is_file()
+
+
+# ---- training --------------------------------------------------------------------------------------------
+
+
+def test_cost_is_steps_left_times_seconds(clips: Path) -> None:
+    rows = small_rows(clips)
+    (cost,) = rows.costs()
+    assert cost.steps_left == 4
+    assert cost.seconds_per_step > 0
+    assert cost.hours == pytest.approx(4 * cost.seconds_per_step / 3600)
+    assert not list_checkpoints(rows.run_of("tiny")), "a rehearsal trains nothing"
+    assert rows.train("tiny", quiet=True)
+    (cost,) = rows.costs()
+    assert (cost.steps_left, cost.hours) == (0, 0)
+    assert "trained" in str(cost)
+
+
+def test_a_stopped_row_goes_on_and_is_exported_once(clips: Path) -> None:
+    rows = small_rows(clips)
+    rows.trainer("tiny").train(until=2, quiet=True)
+    trained_from = rows.trainer("tiny").state.step
+    assert trained_from == 2
+    assert rows.train("tiny", quiet=True)
+    kept = [step_of(path) for path in list_checkpoints(rows.run_of("tiny"))]
+    assert kept[-1] == 4
+    folder = rows.export("tiny")
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["steps"], card["name"]) == (4, "tiny")
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert rows.train("tiny", quiet=True), "nothing left to do"
+    assert rows.export("tiny") == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_quarters_are_kept(clips: Path) -> None:
+    rows = small_rows(clips, steps=12)
+    rows.train("tiny", quiet=True)
+    kept = {step_of(path) for path in list_checkpoints(rows.run_of("tiny"))}
+    assert {3, 6, 9, 12} <= kept
+
+
+# ---- table -----------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_become_the_rows(tmp_path: Path) -> None:
+    suite = load_suite("synthetic")
+    found = with_rows(suite, {preset: tmp_path / preset for preset in ablation.MINI}).table3
+    assert found is not None
+    assert suite.table3 is not None
+    assert list(found.rows) == list(suite.table3.rows)
+    assert (found.metrics, found.clips) == (suite.table3.metrics, suite.table3.clips)
+    assert found.rows["Base Model"] == f"table3-mini-base=music2latent:{tmp_path}/table3-mini-base"
+    without = parse_suite({"name": "x", "data": {"dataset": "synthetic"}})
+    with pytest.raises(SuiteError, match="no \\[table3\\]"):
+        with_rows(without, {})
+
+
+def test_command_from_nothing_to_the_table(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two rows, four steps each, measured; then the curve of the first; a second call trains nothing."""
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    suite = tmp_path / "own.toml"
+    suite.write_text(SUITE)
+    settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
+    command = ["ablation", "--suite", str(suite), "--data", str(clips), "--steps", "4", *settings]
+    command += [
+        "--presets",
+        "tiny",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--executor",
+        "serial",
+        "--device",
+        "cpu",
+    ]
+    assert bench([*command, "--dry-run", "--json"]) == OK
+    (cost,) = json.loads(capsys.readouterr().out)
+    assert cost["steps_left"] == 4
+    assert bench([*command, "--json", "--quiet"]) == OK
+    shown = capsys.readouterr()
+    assert "4 steps x" in shown.err, "the cost is stated before it starts"
+    (row,) = json.loads(shown.out)["rows"]
+    assert row["name"] == "tiny"
+    value = row["cells"]["si_sdr"]["value"]
+    assert isinstance(value, float)
+    assert np.isfinite(value)
+    with open(tmp_path / "runs/results/own/table3.csv", newline="") as file:
+        assert any(line["row"] == "tiny" for line in csv.DictReader(file))
+    assert bench([*command, "--json", "--quiet"]) == OK
+    again = capsys.readouterr()
+    assert "trained" in again.err
+    assert json.loads(again.out)["rows"][0]["cells"]["si_sdr"]["value"] == value
+
+    curve = ["curve", str(tmp_path / "runs/runs/tiny"), "--suite", str(suite), "--executor", "serial"]
+    assert bench([*curve, "--against", "", "--json", "--quiet"]) == OK
+    record = json.loads(capsys.readouterr().out)
+    points = {point["step"]: point for point in record["curve"] if point["metric"] == "si_sdr"}
+    assert set(points) == {0, 1, 2, 3, 4}
+    assert points[4]["last_minus_this"] is None
+    for step in (0, 1, 2, 3):
+        expected = points[4]["value"] - points[step]["value"]
+        assert points[step]["last_minus_this"] == pytest.approx(expected, abs=1e-9)
+        assert points[step]["last_minus_this_low"] <= expected <= points[step]["last_minus_this_high"]
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data", "nowhere"], MISSING, "nowhere"),
+        (["--steps", "0"], 2, "steps must be at least 1, not 0"),
+        (["--setting", "batchsize=2"], 2, "batch_size"),
+        (["--setting", "seed"], 2, "NAME=VALUE"),
+        (["--setting", "preset='mini'"], 2, "preset"),
+        (["--presets", "table3-mini-bass"], 2, "table3-mini-base"),
+        (["--presets", "tiny,tiny"], 2, "twice"),
+        (["--suite", "nosuch"], 2, "nosuch"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert bench(["ablation", *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.flac")), "nothing is rendered for a command that cannot run"
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RunError, match="is no run of m2l train"):
+        points_of(tmp_path)
+    (tmp_path / "training.json").write_text(json.dumps({"preset": "tiny", "seed": 1, "init": None}))
+    with pytest.raises(RunError, match="no complete checkpoint"):
+        points_of(tmp_path)
+    assert bench(["curve", str(tmp_path)]) == MISSING
+    assert "no complete checkpoint" in capsys.readouterr().err
+
+
+def test_a_fine_tuned_run_has_no_step_0(tmp_path: Path) -> None:
+    (tmp_path / "step-00000005").mkdir()
+    for init, steps in ((None, [0, 5]), ("mini", [5])):
+        (tmp_path / "training.json").write_text(json.dumps({"preset": "tiny", "seed": 1, "init": init}))
+        assert list(points_of(tmp_path).names) == steps
