@@ -21,7 +21,7 @@ _JOURNAL_LINES = 256
 
 
 class ObjectFiles:
-    """Objects below one URL; see `benchmarks.cache.Files`.
+    """Objects below one URL; see `benchmarks.store_files.Files`.
 
     Where a PUT is atomic it publishes directly. On other file systems (SFTP, WebDAV, HDFS) a file is
     written beside its place and renamed.

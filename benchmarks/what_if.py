@@ -182,7 +182,9 @@ class _Planner(Planner):
             name = Path(str(data.options.get("path", name))).name
         try:
             found = super().clips
-            self.plan.need("data", name, None, f"{len(found):,} clips, {self._hours(found):.1f} h")
+            size_here = f"{len(found):,} clips, {self._hours(found):.1f} h"
+            covered = getattr(self, "coverage", None)
+            self.plan.need("data", name, None, f"{size_here}; {covered}" if covered else size_here)
             return found
         except FileNotFoundError as error:
             size = SIZES.get(name)
