@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from m2l import tiled
 from m2l.decoder import DecoderLevel
+from m2l.layers import zero_init
 from m2l.model import Music2Latent
 from m2l.unet import CrossBlock
 
@@ -30,8 +31,7 @@ def latent_path(model: Music2Latent) -> list[nn.Module]:
     for level in reversed(cast("list[DecoderLevel]", list(decoder.levels))):
         if level.up is not None:
             path.append(level.up.conv)
-    path += [block.cross for block in model.unet.modules() if isinstance(block, CrossBlock)]
-    return [*path, model.unet.cross_out]
+    return path
 
 
 @torch.no_grad()
@@ -43,7 +43,10 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
         representation: (B, 2, n_bins, T) of real crops. Mean and variance are of each channel over items, bins and
             frames for the mean, of all channels together for the variance.
     """
-    sigma = torch.full((len(representation),), model.config.sigma_data, device=representation.device)
+    for block in model.unet.modules():
+        if isinstance(block, CrossBlock):
+            zero_init(block.cross)
+    zero_init(model.unet.cross_out)
     for module in latent_path(model):
         caught: list[Tensor] = []
         handle = cast(Any, module).register_forward_hook(
@@ -51,9 +54,7 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
         )
         try:
             with tiled.ordinary():  # tiles bypass the modules, and their hooks
-                pyramid = model.decoder(model.encoder(representation))
-                if not caught:
-                    model.unet(representation, sigma, pyramid)
+                model.decoder(model.encoder(representation))
         finally:
             handle.remove()
         out = caught[0].float()

@@ -120,9 +120,7 @@ class Trainer:
             batch = collate([crops[index] for index in range(LSUV_CROPS)])
             scale_latent_path(model, waveform_to_representation(batch["waveform"], model.config))
         model.to(self.device).train()
-        optimiser = torch.optim.RAdam(
-            checkpoints.trained_parameters(model), lr=settings.learning_rate, betas=(0.9, 0.999)
-        )
+        optimiser = torch.optim.RAdam(self._groups(model), lr=settings.learning_rate, betas=(0.9, 0.999))
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
         recent: deque[float] = deque(maxlen=MEMORY)
@@ -137,6 +135,13 @@ class Trainer:
     def parameters(self) -> int:
         """Trained parameters."""
         return sum(p.numel() for p in checkpoints.trained_parameters(self.state.model))
+
+    def _groups(self, model: Music2Latent) -> list[dict[str, Any]]:
+        factor = self.settings.autoencoder_rate
+        return [
+            {"params": checkpoints.trained_parameters(part), "factor": one}
+            for part, one in ((model.encoder, factor), (model.decoder, factor), (model.unet, 1.0))
+        ]
 
     def _wrapped(self, model: Music2Latent) -> nn.Module:
         loss: Any = StepLoss(model)
@@ -228,7 +233,7 @@ class Trainer:
         state, settings = self.state, self.settings
         rate = learning_rate(state.step, settings)
         for group in state.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         delta_t = step_size(state.step, settings.steps, settings.initial_delta_t, settings.final_exponent)
         share, part = settings.shares(self.world.size)
         times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]

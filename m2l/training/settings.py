@@ -47,6 +47,8 @@ class TrainingSettings:
     silence_rms: float = 0.001
 
     learning_rate: float = 1e-4
+    #: Encoder and decoder learn this many times as fast as the UNet.
+    autoencoder_rate: float = 1.0
     final_learning_rate: float = 1e-6
     warmup_steps: int = 10_000
     ema_decay: float = 0.9999
