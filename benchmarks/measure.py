@@ -49,6 +49,7 @@ class Measured:
     n_clips: int
     manifest: str
     draws: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    coverage: str | None = None
 
 
 def measure(
@@ -123,6 +124,7 @@ def measure(
         n_clips,
         manifest,
         draws,
+        planner.coverage,
     )
 
 
@@ -260,12 +262,15 @@ def notes(suite: Suite, measured: Measured) -> list[str]:
     if compared:
         apart = sum(record["significant"] for record in compared)
         lines.append(f"{apart} of {len(compared)} pairs of systems differ by their paired interval.")
+    if measured.coverage:
+        lines.append(measured.coverage)
     return lines
 
 
 def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
     """What the numbers rest on; nothing that changes from run to run."""
-    return {
+    covered = {"coverage": measured.coverage} if measured.coverage else {}
+    return covered | {
         "suite": suite.to_dict(),
         "m2l": m2l.__version__,
         "n_clips": measured.n_clips,

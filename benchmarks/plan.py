@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label, system_code
-from benchmarks.datasets import Clip, create_dataset
+from benchmarks.datasets import Clip, Dataset, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.pipeline import RunOptions
 from benchmarks.registry import UnknownNameError, load_target
@@ -65,15 +65,25 @@ class Planner:
     def clips(self) -> list[Clip]:
         """The clips of this plan, in the data set's order."""
         data = self.suite.data
-        options = {name: _expand(value) for name, value in data.options.items()}
         try:
-            found = create_dataset(data.dataset, **options).clips(data.split or None)
+            found = self._dataset.clips(data.split or None)
         except (TypeError, ValueError) as error:
             if isinstance(error, UnknownNameError):
                 raise
             raise SuiteError(f"[data]: {error}") from error
         limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
         return found[: min(limits)] if limits else found
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        options = {name: _expand(value) for name, value in self.suite.data.options.items()}
+        return create_dataset(self.suite.data.dataset, **options)
+
+    @property
+    def coverage(self) -> str | None:
+        """How much of its data set there is, where a data set is not to be had in full (MusicCaps)."""
+        say = getattr(self._dataset, "coverage", None)
+        return str(say()) if say else None
 
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:

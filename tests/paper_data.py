@@ -158,6 +158,9 @@ def tinysol() -> Mini:
 def beatport() -> Mini:
     names = ["100 A - x (Original Mix)", "101 Bé - y ‘97 (Mix)", "102 A, C - z (Mix)", "103 Nu:D - q (Mix)"]
     texts = ["C minor", "Eb major", "A minor | C major", "G minor"]
+    for number in range(4, 12):  # five folds need as many tracks of a key
+        names.append(f"{100 + number} Artist {number} - t{number} (Mix)")
+        texts.append(("C minor", "Eb major")[number % 2])
     files: dict[str, bytes] = {}
     index: dict[str, Any] = {}
     for number, (name, text) in enumerate(zip(names, texts, strict=True), start=1):
@@ -179,16 +182,16 @@ def beatport() -> Mini:
         for name, below in (("audio.zip", "audio"), ("keys.zip", "keys"), ("original_metadata.zip", "meta"))
     }
     bodies[catalogue.BEATPORT_INDEX] = json.dumps({"version": "1.0.0", "tracks": index}).encode()
-    return _miniature(catalogue.BEATPORT, bodies, files, 9)
+    return _miniature(catalogue.BEATPORT, bodies, files, 25)
 
 
 def magnatagatune_mini(monkeypatch: pytest.MonkeyPatch) -> Mini:
     """Nine clips: folders of all three parts, one without tags, and the three whose audio is damaged."""
     tags = magnatagatune.stored()["tags"]
     clips = [
-        (1, "0/artist_a-album-01-song-0-29.mp3", tags[:2]),
+        (1, "0/artist_a-album-01-song-0-29.mp3", tags),
         (2, "0/artist_a-album-01-song-29-58.mp3", []),
-        (3, "b/artist_b-album-02-song-0-29.mp3", tags[2:3]),
+        (3, "b/artist_b-album-02-song-0-29.mp3", tags),
         (4, "c/artist_c-album-03-song-0-29.mp3", tags[:1]),
         (5, "d/artist_a-other-04-song-0-29.mp3", tags[4:5]),
         (6, "f/artist_d-album-05-song-0-29.mp3", tags[5:6]),

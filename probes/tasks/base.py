@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError
+from benchmarks.datasets.locations import fetched_root
 
 #: kind -> metric keys of `probes.metrics`, in the order of Table 1's columns.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -265,12 +266,17 @@ def data_folder() -> Path:
 
 
 def find_folder(names: Sequence[str], root: str | Path | None, source: str) -> Path:
-    """`root`, or the first of `names` that is a folder under `M2L_DATA`.
+    """`root`, or the first of `names` that is a folder under `M2L_DATA` or where `m2l-bench fetch` puts data.
 
     Raises:
         DataNotFoundError: none is there; the message says what was looked for and where the data comes from.
     """
-    candidates = [Path(root)] if root is not None else [data_folder() / name for name in names]
+    if root is not None:
+        candidates = [Path(root)]
+    else:
+        candidates = [fetched_root() / name for name in names]
+        if os.environ.get("M2L_DATA") or not any(folder.is_dir() for folder in candidates):
+            candidates = [data_folder() / name for name in names] + candidates
     for folder in candidates:
         if folder.is_dir():
             return folder
@@ -291,13 +297,22 @@ def find_file(name: str, folders: Sequence[Path], source: str) -> Path:
     raise DataNotFoundError(f"no file {name} in {looked}; it is published at {source}")
 
 
+class FilesMissingError(DataNotFoundError):
+    """Some files of a data set are not there; `missing` names all of them."""
+
+    def __init__(self, message: str, missing: Sequence[Path]) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+
+
 def require_files(paths: Sequence[Path], what: str, source: str) -> None:
-    """Raise a DataNotFoundError that counts the files that are not there and names the first."""
+    """Raise a FilesMissingError that counts the files that are not there, names the first and holds all."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise DataNotFoundError(
+        raise FilesMissingError(
             f"{len(missing)} of {len(paths)} {what} are missing, the first is {missing[0]}; "
-            f"the data is published at {source}"
+            f"the data is published at {source}; `m2l-bench fetch verify` names every missing or wrong file",
+            missing,
         )
 
 
