@@ -274,11 +274,12 @@ class NeuralAutoencoder:
         """The clip as the network's inputs: at its rate, with its channels, padded to its multiple."""
         import torch
 
-        if self.channels == "stereo":
-            if audio.shape[0] > 2:
-                raise ValueError(f"{audio.shape[0]} channels: {self.name} takes one or two")
-            audio = np.repeat(audio, 2, axis=0) if audio.shape[0] == 1 else audio
-        audio = resample(audio, sample_rate, self.sample_rate)
+        if self.channels == "stereo" and audio.shape[0] > 2:
+            raise ValueError(f"{audio.shape[0]} channels: {self.name} takes one or two")
+        # Two samples at least: soxr cannot tell the layout of one sample of two channels.
+        audio = resample(fit_length(audio, max(2, audio.shape[1])), sample_rate, self.sample_rate)
+        if self.channels == "stereo" and audio.shape[0] == 1:
+            audio = np.repeat(audio, 2, axis=0)
         length = max(1, math.ceil(audio.shape[1] / self.multiple)) * self.multiple
         tensor = torch.from_numpy(np.array(fit_length(audio, length))).to(self.device)
         return [tensor[None]] if self.channels == "stereo" else list(tensor[:, None, None])
