@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_suite, tiny_toml, write_clips
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.autoencoders import create_autoencoder
@@ -50,6 +50,7 @@ def reasons(measured: Measured) -> dict[str, int]:
 # -- names of files
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="ascii", exclude_characters="\x00"), min_size=1), unique=True))
 def test_file_names_are_safe_and_distinct(ids: list[str]) -> None:
     try:
