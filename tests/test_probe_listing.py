@@ -1,15 +1,22 @@
-"""The full-size MERT and CLMR networks have the published checkpoints' entries: names, shapes, order."""
+"""What Table 1 rests on, against what was published: the networks' entries, the items and folds of the splits."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import pytest
 import torch
 
 from probes.representations.clmr import SampleCNN, encoder_state
 from probes.representations.mert import LAYERS, mert_config
+from probes.tasks.base import TaskDataError
+from probes.tasks.beatport import stored
+from probes.tasks.tinysol import INSTRUMENTS, METADATA, TinySOLPitch
 
 #: First 16 digits of the sha256 of Spijkervet/CLMR's SampleCNN listing, one "name (shape)" a line, made with the
 #: upstream code; and its parameters.
@@ -102,3 +109,70 @@ def test_mert_gives_thirteen_states_of_which_9_to_12_are_averaged() -> None:
     assert config.num_hidden_layers + 1 == 13, "the embedding's output is state 0"
     assert LAYERS == (9, 10, 11, 12)
     assert max(LAYERS) == config.num_hidden_layers
+
+
+# ---- splits ----------------------------------------------------------------------------------------------
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """sha256 over the sorted ids, 16 digits."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+
+
+def test_beatport_ids_are_mir_refs() -> None:
+    """The digests are of the split that mir_ref's own code makes (seed 42), recorded apart from this package."""
+    assert ids_digest(stored()["validation"]) == "9ba215f934d6fafc"
+    assert ids_digest(stored()["test"]) == "33d16232ddaf8a78"
+
+
+def tinysol_table(folder: Path, fold_sizes: tuple[int, ...]) -> Path:
+    """A metadata table of the published form and size, without audio."""
+    pitches = [f"{name}{octave}" for octave in (3, 4) for name in ("C", "C#", "D", "G", "A#", "B")]
+    notes = [fold for fold, size in enumerate(fold_sizes) for _ in range(size)]
+    with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["Path", "Fold", "Instrument (in full)", "Pitch"])
+        writer.writeheader()
+        for number, fold in enumerate(notes):
+            pitch, instrument = pitches[number % len(pitches)], INSTRUMENTS[number % len(INSTRUMENTS)]
+            writer.writerow(
+                {
+                    "Path": f"x/{number}-{pitch}.wav",
+                    "Fold": fold,
+                    "Instrument (in full)": instrument,
+                    "Pitch": pitch,
+                }
+            )
+    return folder
+
+
+def test_tinysol_folds_are_the_official_ones(tmp_path: Path) -> None:
+    data = TinySOLPitch(tinysol_table(tmp_path, (583, 582, 583, 582, 583)), audio=False).load()
+    (first,) = data.splits("mir_ref")
+    assert (len(first.train), len(first.validation), len(first.test)) == (1748, 583, 582)
+    rotations = data.splits("strict")
+    assert [len(split.validation) for split in rotations] == [583, 582, 583, 582, 583]
+    tested = [note for split in rotations for note in split.test]
+    assert len(tested) == len(set(tested)) == 2913
+    for split in rotations:
+        assert not {*split.train, *split.validation} & set(split.test)
+
+
+def test_other_tinysol_folds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskDataError, match="published are"):
+        TinySOLPitch(tinysol_table(tmp_path, (582, 583, 583, 582, 583)), audio=False).load()
+
+
+# ---- speed -----------------------------------------------------------------------------------------------
+
+
+def test_contest_sweeps_batch_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.speed.probe import main
+
+    assert main(["--items", "64", "--dim", "16", "--epochs", "1", "--batch-sizes", "16", "32", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["case"].rsplit(" ", 1)[1], row["ours"]) for row in rows] == [
+        (batch, f"ours {precision}") for batch in ("16", "32") for precision in ("fp32", "bf16")
+    ]
+    with pytest.raises(SystemExit):
+        main(["--batch-sizes", "0"])
+    assert "--batch-sizes must be at least 1, not 0" in capsys.readouterr().err

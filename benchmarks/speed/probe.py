@@ -1,9 +1,9 @@
 """`m2l-bench speed --probe`: five seeds of the Table 1 probe in one pass, against five fits by scikit-learn.
 
 The size is MagnaTagATune's: 15,000 clips, 8,192 features, 50 tags. Both sides train the same network on the
-same float32 features for the same number of epochs and with scikit-learn's default batch size; neither has
-a validation set. "bf16" keeps features and first-layer products in bfloat16 (master weights and the rest in
-float32); the macro ROC-AUC on held-out items says what that costs.
+same float32 features for the same number of epochs with the same batch size (`--batch-sizes` sweeps it;
+scikit-learn's default is 200); neither has a validation set. "bf16" keeps features and first-layer products in
+bfloat16 (master weights and the rest in float32); the macro ROC-AUC on held-out items says what that costs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.timing import Contest, Timing
+from benchmarks.speed.timing import CLOCKS, Contest, Timing
 
 N_SEEDS = 5
 HIDDEN = (256, 128)
@@ -27,24 +26,49 @@ N_HELD_OUT = 500
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the contest; returns 0."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    for batch in options.batch_sizes:
+        if batch < 1:
+            parser.error(f"--batch-sizes must be at least 1, not {batch}")
     n_items, dim, n_tags = (2000, 1024, 50) if options.quick else (options.items, options.dim, 50)
     features, targets = make_data(n_items + N_HELD_OUT, dim, n_tags)
     train, held_out = np.arange(n_items), np.arange(n_items, n_items + N_HELD_OUT)
     print(f"{n_items} x {dim} features, {n_tags} tags, {options.epochs} epochs", file=sys.stderr)
-    case = f"{n_items} x {dim}, {n_tags} tags, {N_SEEDS} seeds, {options.epochs} epochs"
     contest = Contest("Probe: all seeds in one pass against one fit after the other", options.clock)
-    now = {"wall": time.perf_counter, "cpu": time.process_time}[options.clock]
-    contestants: dict[str, Callable[[], list[Any]]] = {
-        "ours fp32": lambda: fit_ours(features, targets, train, options.epochs, options.batch_size, "fp32"),
-        "ours bf16": lambda: fit_ours(features, targets, train, options.epochs, options.batch_size, "bf16"),
-        "scikit-learn": lambda: fit_sklearn(features, targets, train, options.epochs, options.batch_size),
-    }
     # one small fit each first: threads, allocators and kernels are then set up
     small = features[:400], targets[:400], np.arange(400)
     for precision in ("fp32", "bf16"):
-        fit_ours(*small, 1, options.batch_size, precision)
-    fit_sklearn(*small, 1, options.batch_size)
+        fit_ours(*small, 1, options.batch_sizes[0], precision)
+    fit_sklearn(*small, 1, options.batch_sizes[0])
+    for batch in options.batch_sizes:
+        case = f"{n_items} x {dim}, {n_tags} tags, {N_SEEDS} seeds, {options.epochs} epochs, batch {batch}"
+        race(contest, case, features, targets, train, held_out, batch, options)
+    contest.notes.append(
+        "auc: macro ROC-AUC on held-out items, mean over seeds. peak_memory_gib: of the process up to then, "
+        "features included."
+    )
+    contest.show(options.json)
+    return 0
+
+
+def race(
+    contest: Contest,
+    case: str,
+    features: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    batch: int,
+    options: argparse.Namespace,
+) -> None:
+    """Add the rows of one batch size: all sides in turns."""
+    now = CLOCKS[options.clock]
+    contestants: dict[str, Callable[[], list[Any]]] = {
+        "ours fp32": lambda: fit_ours(features, targets, train, options.epochs, batch, "fp32"),
+        "ours bf16": lambda: fit_ours(features, targets, train, options.epochs, batch, "bf16"),
+        "scikit-learn": lambda: fit_sklearn(features, targets, train, options.epochs, batch),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     scores: dict[str, float] = {}
     memory: dict[str, float] = {}
@@ -55,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seconds[name].append(now() - start)
             memory.setdefault(name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
             scores[name] = held_out_auc(models, features[held_out], targets[held_out])
-            print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
+            print(f"batch {batch}, {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
     timings = {name: Timing(name, tuple(values)) for name, values in seconds.items()}
     for name in ("ours fp32", "ours bf16"):
         contest.add(
@@ -66,12 +90,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             rival_auc=scores["scikit-learn"],
             peak_memory_gib=memory[name],
         )
-    contest.notes.append(
-        "auc: macro ROC-AUC on held-out items, mean over seeds. peak_memory_gib: of the process up to then, "
-        "features included."
-    )
-    contest.show(options.json)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--items", type=int, default=15000, help="training items (15000)")
     add("--dim", type=int, default=8192, help="features (8192)")
     add("--epochs", type=int, default=3, help="epochs of every fit (3)")
-    add("--batch-size", type=int, default=200, help="items per step of both (200, scikit-learn's default)")
+    add("--batch-sizes", "--batch-size", type=int, nargs="+", default=[200], metavar="N",
+        help="items per step of both, one race each (200, scikit-learn's default)")  # fmt: skip
     add("--repeats", type=int, default=1, help="times each side runs, in turns (1)")
     add("--clock", default="wall", choices=("wall", "cpu"), help="what is measured (wall)")
     add("--quick", action="store_true", help="a small size: 2000 x 1024")
