@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from benchmarks.cli_gate import status_of
 from benchmarks.gate import compare
 from benchmarks.gate_output import message, to_json, to_junit, to_markdown
-from benchmarks.gate_policy import PolicyError, parse_tolerance, policy_of
+from benchmarks.gate_policy import POLICIES, PolicyError, parse_tolerance, policy_of
 from benchmarks.gate_record import CellRecord, Record
 from benchmarks.gate_stats import holm, minimum_detectable
+from benchmarks.scores import CORPUS_METRICS, PAIR_METRICS, list_metrics
 
 RNG = np.random.default_rng
 BASE = RNG(0).normal(-3.85, 6.0, 48)
@@ -258,6 +259,14 @@ def test_tolerances_of_the_caller_go_before_pinned_ones() -> None:
     assert policy_of("fad:vggish", {"fad": 0.5}).tolerance(100.0) == 0.5
     assert policy_of("fad:vggish", {"fad": 0.5, "fad:vggish": 0.1}).tolerance(100.0) == 0.1
     assert policy_of("fad:vggish").tolerance(100.0) == pytest.approx(2.0)
+
+
+def test_every_metric_of_the_benchmark_has_a_policy_of_its_direction() -> None:
+    """A metric without one would not be pinned, and its loss would pass."""
+    assert {name.partition(":")[0] for name in list_metrics()} == set(POLICIES)
+    for name, metric in PAIR_METRICS.items():
+        assert POLICIES[name].higher_is_better == metric.higher_is_better
+    assert not any(POLICIES[name].higher_is_better for name in CORPUS_METRICS)
 
 
 @pytest.mark.parametrize("text", ["si_sdr", "si_sdr=much", "si_sdr=-1", "si_sdr=inf", "sisdr=1", "=1"])
