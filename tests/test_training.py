@@ -20,10 +20,12 @@ from training_helpers import assert_same_run, log_lines, music_and_speech, noise
 import m2l.loading
 from m2l import CheckpointError, Music2Latent, create_config
 from m2l.published import key_map
+from m2l.representation import waveform_to_representation
 from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopped, loop
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import StepOrder
 from m2l.training.ema import Ema
+from m2l.training.initialise import latent_path
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
@@ -165,6 +167,36 @@ def test_checkpoints_kept(data: tuple[str, str], tmp_path: Path) -> None:
 def test_the_seed_decides(straight: Path, data: tuple[str, str], tmp_path: Path) -> None:
     train(tiny(data, seed=7), tmp_path)
     assert log_lines(tmp_path)[0]["loss"] != log_lines(straight)[0]["loss"]
+
+
+def test_scaled_to_unit_variance_at_the_start_and_never_again(data: tuple[str, str], tmp_path: Path) -> None:
+    """LSUV: outputs of the convolutions that the latents pass have mean 0 and variance 1 on the first crops."""
+    settings = tiny(data, lsuv=True, steps=3)
+    trainer = Trainer(settings, tmp_path / "straight", device="cpu")
+    model, outputs = trainer.state.model, {}
+    for index, module in enumerate(latent_path(model)):
+        module.register_forward_hook(lambda _m, _i, out, index=index: outputs.update({index: out}))
+    crops = loop.Crops(trainer.corpora, settings, model.config)
+    waveforms = torch.stack([crops[item]["waveform"] for item in range(loop.LSUV_CROPS)])
+    representation = waveform_to_representation(waveforms, model.config)
+    with torch.no_grad():
+        sigma = torch.full((len(waveforms),), 0.5)
+        model.unet(representation, sigma, model.decoder(model.encoder(representation)))
+    assert len(outputs) == len(latent_path(model)) > 10
+    for out in outputs.values():
+        mean = out.transpose(0, 1).flatten(1).mean(1)
+        assert float(mean.abs().max()) < 0.01
+        assert float(out.std()) == pytest.approx(1.0, abs=0.02)
+    train(settings, tmp_path / "straight")
+    train(settings, tmp_path / "resumed", until=1)
+    train(settings, tmp_path / "resumed")
+    assert_same_run(tmp_path / "resumed", tmp_path / "straight")
+    assert log_lines(tmp_path / "straight")[1]["loss"] != log_lines_without_lsuv(data, tmp_path)[1]["loss"]
+
+
+def log_lines_without_lsuv(data: tuple[str, str], folder: Path) -> list[dict[str, object]]:
+    train(tiny(data, steps=3), folder / "plain", until=2)
+    return log_lines(folder / "plain")
 
 
 # --- one batch, computed in parts ----------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_recipes_are_the_defaults_of_a_preset(
             "does not divide into 1",
         ),
         (["--data", "DATA", "--run", "r", "--validation", "nowhere"], 3, "no training data at 'nowhere'"),
-        (["--data", "DATA", "--run", "FILE", "--preset", "tiny"], 1, "FILE"),
+        (["--data", "DATA", "--run", "FILE"], 1, "FILE"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
@@ -213,7 +213,7 @@ def test_what_cannot_be_is_said_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("a file, not a folder")
     words = [data[0] if word == "DATA" else word for word in words]
-    assert m2l("train", "--quiet", "--device", "cpu", "--precision", "float32", *words) == code
+    assert m2l("train", *SMALL, "--quiet", *words) == code
     captured = capsys.readouterr()
     assert captured.err.startswith("m2l: ")
     assert message in captured.err
@@ -261,7 +261,10 @@ def test_a_full_disk_is_said_and_the_checkpoint_stays(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, previous)
     assert code == 1
-    assert "m2l: cannot write" in (errors := capsys.readouterr().err)
+    errors = capsys.readouterr().err
+    assert "cannot write" in errors
+    assert "step-00000004" in errors
+    assert f"the last checkpoint in {run} is whole" in errors
     assert "Traceback" not in errors
     assert sorted(path.name for path in run.iterdir()) == ["log.jsonl", "step-00000001", "training.json"]
     assert m2l(*options(data, run, 4)) == 0  # there is room again
