@@ -50,6 +50,8 @@ class TrainingSettings:
     #: Encoder and decoder learn this many times as fast as the UNet.
     autoencoder_rate: float = 1.0
     final_learning_rate: float = 1e-6
+    #: RAdam's second decay. It also sets its warm-up: some 1/(1 - beta2) steps go by before it runs at its full rate.
+    beta2: float = 0.999
     warmup_steps: int = 10_000
     ema_decay: float = 0.9999
 
@@ -83,8 +85,9 @@ class TrainingSettings:
                 f"final_learning_rate must lie in 0 … learning_rate ({self.learning_rate}), "
                 f"not {self.final_learning_rate}"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise SettingsError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
+        for name in ("ema_decay", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
         if self.initial_delta_t >= 1:
             raise SettingsError(f"initial_delta_t must be below 1, not {self.initial_delta_t}")
         if self.precision not in PRECISIONS:
