@@ -31,7 +31,7 @@ from m2l.training.checkpoint import list_checkpoints, step_of
 SUITE = """
 [data]
 dataset = "synthetic"
-options = { size = 2, seconds = 2.0 }
+options = { size = 4, seconds = 1.0 }
 unit_clips = 2
 
 [table2]
@@ -185,7 +185,7 @@ def test_checkpoints_become_the_rows(tmp_path: Path) -> None:
 def test_command_from_nothing_to_the_table(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two rows, four steps each, measured; then the curve of the first; a second call trains nothing."""
+    """A row of four steps, measured; a second call trains nothing; then the curve of its run."""
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     suite = tmp_path / "own.toml"
     suite.write_text(SUITE)
@@ -228,7 +228,8 @@ def test_command_from_nothing_to_the_table(
     for step in (0, 1, 2, 3):
         expected = points[4]["value"] - points[step]["value"]
         assert points[step]["last_minus_this"] == pytest.approx(expected, abs=1e-9)
-        assert points[step]["last_minus_this_low"] <= expected <= points[step]["last_minus_this_high"]
+        low, high = (float(points[step][f"last_minus_this_{end}"]) for end in ("low", "high"))
+        assert low <= expected <= high
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------
