@@ -31,8 +31,14 @@ FORWARDED = {
     "compare": ("benchmarks.cli_compare:main", "your autoencoder beside a suite's baselines"),
     "ablation": ("benchmarks.cli_ablation:main", "train the rows of Table 3 from scratch and fill the table"),
     "curve": ("benchmarks.cli_curve:main", "quality of a training run at each checkpoint it kept"),
-    "export-clips": ("benchmarks.export_clips:main", "a suite's clips as WAV files, for systems that run elsewhere"),
-    "new-autoencoder": ("benchmarks.new_autoencoder:main", "write the template of an autoencoder and its test"),
+    "export-clips": (
+        "benchmarks.export_clips:main",
+        "a suite's clips as WAV files, for systems that run elsewhere",
+    ),
+    "new-autoencoder": (
+        "benchmarks.new_autoencoder:main",
+        "write the template of an autoencoder and its test",
+    ),
     "status": ("benchmarks.status:main", "progress of a suite over all jobs that share a store"),
     "run": ("benchmarks.cli_tables:run_main", "measure only (for shards of a cluster), write no tables"),
     "gate": ("benchmarks.cli_gate:gate_main", "compare results with the pinned baseline, or pin them"),
