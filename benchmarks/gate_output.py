@@ -30,7 +30,8 @@ def message(verdict: Verdict) -> str:
     )
     if verdict.verdict == WORSE:
         if verdict.collapsed:
-            text += f"; {len(verdict.collapsed)} clips collapsed"
+            count = len(verdict.collapsed)
+            text += f"; {count} clip{'s' if count > 1 else ''} collapsed"
         if named := _named_clips(verdict):
             text += f"; {named}"
         if verdict.reason:

@@ -111,7 +111,7 @@ def test_a_single_clip_that_collapses_is_worse_whatever_the_mean_says() -> None:
     assert found.p > 0.005
     assert found.collapsed == ("clip03",)
     assert found.verdict == "worse"
-    assert "1 clips collapsed; most on clip03 (-12.00)" in message(found)
+    assert "; 1 clip collapsed; most on clip03 (-12.00)" in message(found)
 
 
 def test_scores_that_mean_nothing_and_perfect_ones_do_not_alarm() -> None:
