@@ -86,9 +86,13 @@ def test_resumed_is_straight_bit_for_bit(
 
 
 def test_a_finished_run_stays_as_it_is(straight: Path, data: tuple[str, str]) -> None:
-    before = {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()}
+    def content() -> dict[Path, bytes]:
+        files = [path for path in straight.rglob("*") if path.is_file()]
+        return {path: path.read_bytes() for path in files if path.parent.name != "tensorboard"}
+
+    before = content()
     assert train(tiny(data), straight).state.step == 6
-    assert {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()} == before
+    assert content() == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
@@ -260,7 +264,8 @@ def test_learning_rate_over_the_reference_run() -> None:
     run = TrainingSettings()
     rates = [learning_rate(step, run) for step in range(0, 800_000, 100)]
     assert learning_rate(0, run) == pytest.approx(1e-4 / 10_000)
-    assert learning_rate(9_999, run) == learning_rate(10_000, run) == 1e-4
+    assert learning_rate(9_999, run) == pytest.approx(1e-4)
+    assert learning_rate(10_000, run) == pytest.approx(1e-4)
     assert learning_rate(405_000, run) == pytest.approx((1e-4 + 1e-6) / 2)
     assert learning_rate(799_999, run) == pytest.approx(1e-6, rel=1e-3)
     assert learning_rate(800_000, run) == pytest.approx(1e-6)
@@ -299,7 +304,7 @@ def test_ema_is_the_plain_formula() -> None:
 
 def test_checkpoints_hold_the_average(straight: Path) -> None:
     """The weights that a run hands out are the plain formula's, from the initial ones on."""
-    name = "encoder.conv_out.weight"
+    name = "unet.conv_out.weight"
     expected = Music2Latent.from_config("tiny", 42).state_dict()[name].double()
     for step, folder in enumerate(list_checkpoints(straight)):
         raw = load_file(folder / "training.safetensors")["model." + name].double()
@@ -307,7 +312,7 @@ def test_checkpoints_hold_the_average(straight: Path) -> None:
         expected = decay * expected + (1 - decay) * raw
         average = load_file(folder / "model.safetensors")[name].double()
         assert float((average - raw).abs().max()) > 0
-        torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-9)
     handed_out = Music2Latent.from_pretrained(straight / "step-00000006", device="cpu")
     assert torch.equal(handed_out.state_dict()[name].double(), average)
 
@@ -399,7 +404,7 @@ def test_an_exploding_loss_stops_the_run_also_after_resuming(
     trainer = Trainer(tiny(data, steps=20), tmp_path, device="cpu")  # remembers the losses before the stop
     assert list(trainer.state.recent) == [line["loss"] for line in log_lines(tmp_path)[-3:]]
     with torch.no_grad():
-        trainer.state.model.unet.conv_out.bias += 1e4
+        trainer.state.model.unet.conv_out.bias += 1e6
     with pytest.raises(TrainingStopped, match="step 4: the loss is over 50 x the last median"):
         trainer.train(quiet=True)
     assert failure(tmp_path)["checkpoint"] == "step-00000004"

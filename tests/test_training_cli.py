@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save
 from training_helpers import assert_same_run, log_lines, music_and_speech, noise_file, tiny, train
 
 from benchmarks.metrics.si_sdr import si_sdr
@@ -227,11 +227,9 @@ def test_a_run_that_fails_exits_with_1_and_says_where(
     run = tmp_path / "run"
     assert m2l(*options(data, run, 9), "--until", 1) == 0
     path = run / "step-00000001" / "training.safetensors"
-    tensors = load_file(path)
+    tensors = load(path.read_bytes())
     tensors["model.encoder.conv_out.bias"][0] = math.nan
-    from safetensors.torch import save_file
-
-    save_file(tensors, path)
+    path.write_bytes(save(tensors))
     capsys.readouterr()
     assert m2l(*options(data, run, 9)) == 1
     captured = capsys.readouterr()
@@ -266,7 +264,8 @@ def test_a_full_disk_is_said_and_the_checkpoint_stays(
     assert "step-00000004" in errors
     assert f"the last checkpoint in {run} is whole" in errors
     assert "Traceback" not in errors
-    assert sorted(path.name for path in run.iterdir()) == ["log.jsonl", "step-00000001", "training.json"]
+    left = {path.name for path in run.iterdir()} - {"tensorboard"}
+    assert left == {"log.jsonl", "step-00000001", "training.json"}
     assert m2l(*options(data, run, 4)) == 0  # there is room again
     assert list_checkpoints(run)[-1].name == "step-00000004"
 
@@ -345,10 +344,10 @@ def test_validation_writes_audio_and_the_benchmarks_si_sdr(
         )
         source = read_audio(held_out / name[3:])[0].mean(0)
         middle = source[(len(source) - len(original)) // 2 :][: len(original)]
-        np.testing.assert_allclose(original, middle, atol=1 / 32_768)
+        np.testing.assert_allclose(original, middle, atol=2 / 32_768)
         index = int(name[:2])
         again = trainer.ema.model.reconstruct(middle, 48_000, seed=index)
-        np.testing.assert_allclose(reconstructed, again, atol=1 / 32_768)
+        np.testing.assert_allclose(reconstructed, again, atol=2 / 32_768)
         expected.append(si_sdr(again, middle))
     (entry,) = [line for line in log_lines(tmp_path / "run") if "validation_si_sdr" in line]
     assert entry["step"] == 2

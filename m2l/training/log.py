@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -81,11 +80,14 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError) if error is not None else nullcontext():  # a full disk fails the closing, too
+        try:
             if self._file is not None:
                 self._file.close()
             if self._board is not None:
                 self._board.close()
+        except OSError:  # a full disk fails the closing, too, and must not hide what failed first
+            if error is None:
+                raise
 
 
 def _earlier(line: bytes, step: int) -> bool:
