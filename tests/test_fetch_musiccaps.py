@@ -17,15 +17,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from harness_helpers import tiny_suite
 from paper_data import sha256
 
-from benchmarks import fetch
+from benchmarks import fetch, table2
+from benchmarks.cache import Store
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
-from benchmarks.datasets.musiccaps import LIST, MANIFEST, manifest_digest, read_list, read_manifest
+from benchmarks.datasets.musiccaps import (
+    LIST,
+    MANIFEST,
+    MusicCaps,
+    manifest_digest,
+    read_list,
+    read_manifest,
+)
+from benchmarks.executors import SerialExecutor
 from benchmarks.fetching import clips, musiccaps
 from benchmarks.fetching.clips import Finished, command_for, run, status_of_error
 from benchmarks.fetching.fetcher import Options
 from benchmarks.fetching.musiccaps import ClipOptions, fetch_musiccaps, verify_musiccaps
+from benchmarks.pipeline import RunOptions
 
 #: id -> (start of the clip, length of its video, rate), or what yt-dlp says of it.
 VIDEOS: dict[str, tuple[int, float, int] | str] = {
@@ -286,6 +297,12 @@ def test_missing_tools_are_named_and_nothing_is_marked(
 
     how = ClipOptions(without_ffmpeg, ["yt-dlp"], complete=False)
     assert "yt-dlp finds no ffmpeg" in str(quick.get(how)["failed"])
+
+    def full(command: Sequence[str], timeout: float) -> Finished:
+        return Finished(1, "ERROR: unable to write data: [Errno 28] No space left on device")
+
+    result = quick.get(ClipOptions(full, ["yt-dlp"], complete=False))
+    assert "no space left" in str(result["failed"])
     assert read_manifest(quick.folder) == {}
 
 
@@ -411,6 +428,22 @@ def test_the_data_set_lists_what_is_there_and_says_how_much_that_is(quick: Box) 
     path.unlink()
     with pytest.raises(FileNotFoundError, match=found[0].id):
         create_dataset("musiccaps", root=quick.root, complete=False).clips()[0].load()
+
+
+def test_tables_say_how_many_clips_they_stand_on(quick: Box, tmp_path: Path) -> None:
+    quick.get()
+    suite = tiny_suite(
+        tmp_path,
+        data={"dataset": "musiccaps", "options": {"root": str(quick.root), "complete": False}},
+        table2={"systems": ["identity"], "metrics": ["si_sdr"]},
+    )
+    table, _ = table2.build(suite, Store(tmp_path / "store"), SerialExecutor(), RunOptions(quiet=True))
+    coverage = MusicCaps(quick.root, complete=False).coverage()
+    assert coverage.startswith("MusicCaps: 4 of 11 clips (")
+    assert coverage in table.notes
+    assert table.provenance["coverage"] == coverage
+    assert table.provenance["n_clips"] == 4
+    assert f"{coverage}  \n" in table.to_markdown()
 
 
 def test_without_clips_the_data_set_says_what_gets_them(box: Box, tmp_path: Path) -> None:

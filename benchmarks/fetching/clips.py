@@ -45,7 +45,7 @@ _MISSING_TOOL = re.compile(
 
 
 class ToolError(RuntimeError):
-    """yt-dlp or ffmpeg are not there, or do not work: no clip would succeed."""
+    """yt-dlp or ffmpeg are not there, or cannot work (a full disk): no clip would succeed."""
 
 
 class BusyError(RuntimeError):
@@ -168,6 +168,8 @@ def get_clip(
             done = runner(command_for(program, segment, Path(temporary), extra), timeout)
         except OSError as error:
             raise ToolError(f"{program[0]}: {error.strerror}") from error
+        if "no space left on device" in done.errors.lower():
+            raise ToolError(f"no space left in {folder}")
         if _MISSING_TOOL.search(done.errors):
             raise ToolError(f"yt-dlp finds no ffmpeg: {status_of_error(done.errors)[1]}")
         if done.code != 0 or not made.is_file():
