@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from probes.metrics import PITCH_CLASSES
 from probes.representations.clmr import SampleCNN, encoder_state
 from probes.representations.mert import LAYERS, mert_config
 from probes.tasks.base import TaskDataError
@@ -127,7 +128,7 @@ def test_beatport_ids_are_mir_refs() -> None:
 
 def tinysol_table(folder: Path, fold_sizes: tuple[int, ...]) -> Path:
     """A metadata table of the published form and size, without audio."""
-    pitches = [f"{name}{octave}" for octave in (3, 4) for name in ("C", "C#", "D", "G", "A#", "B")]
+    pitches = [f"{name}{octave}" for octave in (3, 4) for name in PITCH_CLASSES]
     notes = [fold for fold, size in enumerate(fold_sizes) for _ in range(size)]
     with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["Path", "Fold", "Instrument (in full)", "Pitch"])
