@@ -86,7 +86,7 @@ def assert_same_to_noise(run: Path, other: Path, start: str) -> None:
 
 
 @forks
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_ranks_are_one(accumulate: int, data: tuple[str, str], moved: str, tmp_path: Path) -> None:
     whole = tiny(data, steps=3, batch_size=4, init=moved)
     train(whole, tmp_path / "one")
