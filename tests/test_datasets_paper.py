@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from probes.tasks.tinysol import TinySOLInstrument, TinySOLPitch
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
     for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA", "http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))

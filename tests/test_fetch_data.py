@@ -32,6 +32,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) -> Iterator[Server]:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
     for name in _ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))

@@ -145,6 +145,7 @@ class Box:
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
     for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
