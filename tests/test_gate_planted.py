@@ -127,11 +127,13 @@ def pinned(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 #: What is planted -> the system and metric that the message has to name, and options of the gate.
+#: Eight clips are few: the resampling bug costs 3.3 dB, but unevenly, and chance needs more than that to be ruled
+#: out in 4 cells (p = 0.008). With `--strict`, as in .ci/run, what deterministic systems lost counts.
 CASES: dict[str, tuple[Callable[[Project], None], str, str, list[str]]] = {
     "weights perturbed": (perturb_basis, "planted_codec:LinearCodec", "SI-SDR", []),
     "decode bug": (decode_bug, "opus-16k", "SI-SDR", []),
     "small decode bug": (small_decode_bug, "opus-16k", "SI-SDR", ["--strict"]),
-    "resampling bug": (resampling_bug, "planted_codec:LinearCodec", "SI-SDR", []),
+    "resampling bug": (resampling_bug, "planted_codec:LinearCodec", "SI-SDR", ["--strict"]),
 }
 if SHIPPED.is_file():
     CASES["checkpoint perturbed"] = (perturb_checkpoint, "music2latent-mini", "FAD_musicnn", [])
