@@ -7,10 +7,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SUITE  ?= synthetic
 
-.PHONY: help tables test test-all lint format rivals clean
+.PHONY: help tables gate test test-all lint format rivals clean
 
 help:
 	@echo "make tables    regenerate the tables and figures of the $(SUITE) suite into results/$(SUITE)/"
+	@echo "make gate      is what was measured worse than the committed baseline?"
 	@echo "make test      the default tests (no network, under 6 minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff (lint, format) and mypy"
@@ -31,6 +32,10 @@ $(BIN)/.dev: $(BIN)/.core
 
 tables: $(BIN)/.core
 	$(BIN)/m2l-bench tables --suite $(SUITE)
+	$(BIN)/m2l-bench report --suite $(SUITE) --clips 4
+
+gate: $(BIN)/.core
+	$(BIN)/m2l-bench gate --suite $(SUITE) --strict
 
 test: $(BIN)/.dev
 	$(BIN)/python -m pytest

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 # The models of the tests are tiny: a second thread only waits for the first, here and in the subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The tests of downloads talk to a server of their own, whatever the machine's owner forbids.
 for name in ("HF_HUB_OFFLINE", "M2L_OFFLINE"):
     os.environ.pop(name, None)
+
+# Deadlines test the machine, not the code.
+settings.register_profile("m2l", deadline=None)
+settings.load_profile("m2l")
