@@ -120,7 +120,9 @@ class Trainer:
             batch = collate([crops[index] for index in range(LSUV_CROPS)])
             scale_latent_path(model, waveform_to_representation(batch["waveform"], model.config))
         model.to(self.device).train()
-        optimiser = torch.optim.RAdam(self._groups(model), lr=settings.learning_rate, betas=(0.9, settings.beta2))
+        optimiser = torch.optim.RAdam(
+            self._groups(model), lr=settings.learning_rate, betas=(0.9, settings.beta2)
+        )
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
         recent: deque[float] = deque(maxlen=MEMORY)
