@@ -294,6 +294,7 @@ class Server:
     busy: int = 0  # 429s
     trickles: int = 0  # responses that send a little and then next to nothing
     states_md5: bool = False
+    dropped: threading.Event = field(default_factory=threading.Event)  # the client gave up on a trickle
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -350,11 +351,12 @@ def serving() -> Iterator[Server]:
             elif faulty and state.trickles > 0:
                 state.trickles -= 1
                 self.wfile.write(rest[: len(rest) // 2])
-                for byte in rest[len(rest) // 2 :][:40]:
+                for byte in rest[len(rest) // 2 : -1]:  # for ever, unless the client gives up
                     time.sleep(0.02)
                     try:
                         self.wfile.write(bytes([byte]))
                     except OSError:
+                        state.dropped.set()
                         break
                 self.close_connection = True
                 return
