@@ -98,7 +98,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         state.model.load_state_dict(_part(tensors, "model."))
         state.ema.load_state_dict(average)
         state.optimiser.load_state_dict(_optimiser_state(tensors, state.optimiser))
-        _match_memory_format(state.optimiser)
+        _own_memory(state.optimiser)
         state.scaler.load_state_dict(plain["scaler"])
         state.recent.extend(plain.get("recent_losses", ()))
         state.step = int(plain["step"])
@@ -123,15 +123,16 @@ def _optimiser_state(tensors: dict[str, Tensor], optimiser: torch.optim.Optimize
     return {"state": values, "param_groups": optimiser.state_dict()["param_groups"]}
 
 
-def _match_memory_format(optimiser: torch.optim.Optimizer) -> None:
-    """Lay moments out like their parameters (channels-last), as the optimiser itself does when it starts.
+def _own_memory(optimiser: torch.optim.Optimizer) -> None:
+    """Copy moments out of the file, laid out like their parameters, as the optimiser itself makes them.
 
-    Files hold them contiguous; across two layouts torch computes by another path, which may round differently.
+    In the file they are contiguous, and aligned to nothing; across two layouts torch computes by another path,
+    which may round differently. The file, mapped into memory, would also stay open after it is pruned.
     """
     for parameter, values in optimiser.state.items():
         for name, value in values.items():
-            if value.shape == parameter.shape and value.stride() != parameter.stride():
-                values[name] = torch.empty_like(parameter).copy_(value)
+            alike = value.shape == parameter.shape
+            values[name] = torch.empty_like(parameter).copy_(value) if alike else value.clone()
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -350,7 +350,11 @@ def initial_model(settings: TrainingSettings) -> Music2Latent:
     """
     if settings.init is None:
         return Music2Latent.from_config(settings.preset, settings.seed)
-    return Music2Latent.from_pretrained(settings.init, device="cpu")
+    model = Music2Latent.from_pretrained(settings.init, device="cpu")
+    # Out of the mapped file, where weights are aligned to nothing: kernels round by alignment, and the file may go.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
 
 
 def freeze_unused(model: Music2Latent) -> None:

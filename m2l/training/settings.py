@@ -76,7 +76,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name} must be positive, not {value}")
-        for name in ("seed", "warmup_steps", "silence_rms"):
+        for name in ("seed", "warmup_steps", "silence_rms", "autoencoder_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"{name} must not be negative, is {value}")
