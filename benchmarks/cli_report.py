@@ -79,7 +79,8 @@ def _say(first: Path, n_bytes: int, n_pages: int, listening: object, seconds: fl
         )
     if n_bytes > LARGE:
         print(
-            f"  above {size(LARGE)}: fewer clips (--clips N) or --audio ogg make it smaller", file=sys.stderr
+            f"  above {size(LARGE)}: fewer clips (--clips N) or --audio mp3-small make it smaller",
+            file=sys.stderr,
         )
 
 
@@ -94,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="DIR", help="folder to write (report/SUITE); an older report is replaced")
     add("--results", default="results", metavar="DIR", help="folder of result files (results)")
     add("--clips", type=_clips, default=12, metavar="N|all", help="clips to listen to (12)")
-    add("--audio", default="mp3", choices=("mp3", "ogg", "flac", "none"), help="audio format (mp3)")
+    add("--audio", default="mp3", choices=("mp3", "mp3-small", "ogg", "flac", "none"),
+        help="audio format (mp3); mp3-small for dozens of clips")  # fmt: skip
     add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
     add("--executor", default="loky", choices=("serial", "loky", "dask", "ray"), help="who computes (loky)")
     add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
