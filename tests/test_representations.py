@@ -373,6 +373,12 @@ def test_autoencoder_with_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
         spec = AutoencoderSpec("toy", 8000, "mono", training_datasets=("msd",))
 
+        def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+            return audio
+
+        def decode(self, latents: np.ndarray) -> np.ndarray:
+            return latents
+
         def features(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
             return np.ones((5, 3))
 
