@@ -162,6 +162,11 @@ def add_export(commands: Any) -> None:
     )
     add("--note", action="append", default=[], metavar="TEXT", help="a line for the card; may be repeated")
     add(
+        "--metrics",
+        metavar="FILE",
+        help="JSON object of measured figures, for the card (default: the log's last validation)",
+    )
+    add(
         "--crops",
         type=int,
         default=64,
@@ -307,9 +312,14 @@ def run_export(args: argparse.Namespace) -> int:
     from m2l.training.settings import SettingsError
 
     try:
+        metrics = None if args.metrics is None else json.loads(Path(args.metrics).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"--metrics {args.metrics}: {error}") from error
+    try:
         card = export(
             Path(args.source), Path(args.output), dtype=args.dtype, licence=args.licence, notes=args.note,
             datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
+            metrics=metrics,
         )  # fmt: skip
     except (CheckpointError, SettingsError, OSError) as error:
         raise MissingError(error) from error

@@ -433,6 +433,12 @@ def test_export_of_an_earlier_checkpoint_and_of_none(
     )
     card = json.loads(capsys.readouterr().out)
     assert (card["steps"], card["dtype"], card["metrics"]) == (4, "float32", {"step": 3, "validation_x": 1.5})
+    (tmp_path / "figures.json").write_text('{"si_sdr": 4.5}')
+    words = ["export", finished, "-o", tmp_path / "out", "--crops", 2]
+    assert m2l(*words, "--metrics", tmp_path / "figures.json") == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == {"si_sdr": 4.5}
+    assert m2l(*words, "--metrics", tmp_path / "none.json") == 3
+    assert "none.json" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert m2l("export", tmp_path / "empty", "-o", tmp_path / "out") == 3
     assert "holds no complete checkpoint" in capsys.readouterr().err

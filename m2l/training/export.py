@@ -31,6 +31,7 @@ def export(
     datasets: dict[str, str] | None = None,
     notes: list[str] | None = None,
     crops: int = 64,
+    metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `config.json`, `model.safetensors` and `card.json` into `output`; returns the card.
 
@@ -44,6 +45,7 @@ def export(
         notes: lines for the card.
         crops: crops of the run's data that the standard deviation of the latents is measured on; it becomes
             `latent_scale`, so that latents come out with about unit variance.
+        metrics: measured figures, for the card; if None, the last validation in the run's log.
 
     Raises:
         CheckpointError: if there is no complete checkpoint, or it cannot be read.
@@ -85,7 +87,7 @@ def export(
         "hardware": hardware(),
         "hours": round(training_seconds(run, step) / 3600, 3),
         "latent_scale": scale,
-        "metrics": last_validation(run, step),
+        "metrics": last_validation(run, step) if metrics is None else metrics,
         "notes": notes or [],
     }
     write_bytes(output / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
