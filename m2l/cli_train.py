@@ -47,8 +47,9 @@ def add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a model; the same command again goes on where it stopped",
-        description="Train a consistency autoencoder. Run under `torchrun --nproc-per-node=N -m m2l.cli train ...` "
-        "for several processes. Defaults are the preset's recipe; settings are kept in RUN and must not change.",
+        description="Train a consistency autoencoder. Run under `torchrun --nproc-per-node=N -m m2l.cli train "
+        "--run-dir RUN ...` for several processes (torchrun takes a plain --run for its own). "
+        "Defaults are the preset's recipe; settings are kept in RUN and must not change.",
     )
     add = train.add_argument
     add("--preset", default="mini", metavar="NAME", help="architecture and recipe (default: mini)")
@@ -56,7 +57,14 @@ def add_train(commands: Any) -> None:
         help="folder, audio file or manifest (CSV or JSON lines with a column `path`); may be repeated, weights "
         "default to 1: equal probability")  # fmt: skip
     add("--split", default="train", help="rows used of manifests with a column `split` (default: train)")
-    add("--run", required=True, metavar="DIR", help="folder of the run: checkpoints, log.jsonl, settings")
+    add(
+        "--run",
+        "--run-dir",
+        dest="run",
+        required=True,
+        metavar="DIR",
+        help="folder of the run: checkpoints, log.jsonl, settings",
+    )
     add(
         "--init",
         metavar="NAME",

@@ -155,19 +155,33 @@ def test_alone_without_torchrun() -> None:
         assert not here.any(False)
 
 
+def test_torchrun_lets_the_options_pass() -> None:
+    """torchrun's parser looks at the program's options, too, and refuses those it could take for two of its own."""
+    from torch.distributed.run import parse_args
+
+    from m2l.cli import _parser
+
+    words = ["train", "--preset", "tiny", "--data", "x", "--run-dir", "runs/x", "--steps", "5", "--json"]
+    taken = parse_args(["--standalone", "--nproc-per-node=2", "-m", "m2l.cli", *words])
+    assert (taken.training_script, taken.training_script_args) == ("m2l.cli", words)
+    assert _parser().parse_args(words).run == "runs/x"
+
+
 @pytest.mark.slow
 def test_torchrun_of_the_real_command_with_the_papers_batch(
     data: tuple[str, str], moved: str, tmp_path: Path
 ) -> None:
     """2 ranks of batch 8 against 1 of batch 16, as a user starts them."""
-    words = ["train", "--preset", "tiny", "--batch-size", "16", "--steps", "5", "--precision", "float32",
+    words = ["train", "--preset", "tiny", "--batch-size", "16", "--steps", "3", "--precision", "float32",
              "--warmup-steps", "2", "--device", "cpu", "--init", moved, "--log-every", "1", "--json",
              "--data", data[0], "--data", data[1]]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, start in (("one", [sys.executable]), ("two", torchrun)):
         done = subprocess.run(
-            [*start, "-m", "m2l.cli", *words, "--run", str(tmp_path / name)], capture_output=True, text=True
+            [*start, "-m", "m2l.cli", *words, "--run-dir", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
-        assert [json.loads(line)["step"] for line in done.stdout.splitlines()] == [5]  # from one rank only
+        assert [json.loads(line)["step"] for line in done.stdout.splitlines()] == [3]  # from one rank only
     assert_same_to_noise(tmp_path / "two", tmp_path / "one", moved)
