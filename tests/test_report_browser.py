@@ -202,7 +202,7 @@ def test_it_plays_and_switches_system_at_the_same_position(listen: Any) -> None:
     tracks = driver.find_elements("css selector", ".clip:not([hidden]) .track input:not([disabled])")
     for radio in tracks[1:3]:
         key = radio.get_attribute("value")
-        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", radio)
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", radio)
         radio.click()
         assert find(driver, "[data-player]").get_attribute("data-track") == key
         # One version is heard, and it is this one.
@@ -283,7 +283,7 @@ def test_clips_can_be_ordered_by_a_system_s_score(listen: Any) -> None:
 def test_levels_can_be_matched(listen: Any) -> None:
     driver = listen
     box = find(driver, "[data-match]")
-    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", box)
     plain = driver.execute_script("return m2lPlayer.levels")
     box.click()
     matched = driver.execute_script("return m2lPlayer.levels")
@@ -293,7 +293,10 @@ def test_levels_can_be_matched(listen: Any) -> None:
     )
     import math
 
-    after = [rms + 20 * math.log10(matched[name] / gain) for name, (rms, gain) in levels.items()]
+    # What is next to silent (an untrained model) cannot be brought up without clipping, and nobody matches to it.
+    audible = {name: level for name, level in levels.items() if level[0] > -60}
+    assert len(audible) >= 3
+    after = [rms + 20 * math.log10(matched[name] / gain) for name, (rms, gain) in audible.items()]
     assert max(after) - min(after) < 0.1
     assert all(matched[name] <= plain[name] + 1e-9 for name in levels)
 
