@@ -289,7 +289,9 @@ def test_scales_hold_their_values_and_have_ticks_inside(values: list[float]) -> 
     scale = svg.scale_for(values, 300, 20)
     assert all(20 - 1e-6 <= scale(value) <= 300 + 1e-6 for value in values)
     assert all(
-        scale.low <= tick <= scale.high or math.isclose(tick, scale.low, abs_tol=1e-6)
+        scale.low <= tick <= scale.high
+        or math.isclose(tick, scale.low, abs_tol=1e-6)
+        or math.isclose(tick, scale.high, abs_tol=1e-6)
         for tick in scale.ticks()
     )
     strip = strip_chart({str(i): value for i, value in enumerate(values)}, SI_SDR, "x")
