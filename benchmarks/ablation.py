@@ -120,10 +120,9 @@ def row_settings(
         SettingsError: for a value that makes no sense, or rows whose recipes differ in more than the preset.
         ConfigError: for an unknown preset.
     """
-    from m2l.cli_train import RECIPES
     from m2l.config import create_config
     from m2l.training import SettingsError
-    from m2l.training.settings import from_dict
+    from m2l.training.settings import RECIPES, from_dict
 
     rows: dict[str, TrainingSettings] = {}
     for preset in presets:

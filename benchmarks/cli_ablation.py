@@ -138,12 +138,12 @@ def _state(costs: list[Cost], ablation: Ablation) -> None:
 
 
 def _train(ablation: Ablation, quiet: bool) -> bool:
-    from m2l.cli_train import _stopping
+    from m2l.training.interrupt import stopping
 
     for preset in ablation.rows:
         if not quiet:
             print(f"{title_of(preset)} ({preset})", file=sys.stderr)
-        if not ablation.train(preset, while_training=_stopping, quiet=quiet):
+        if not ablation.train(preset, while_training=stopping, quiet=quiet):
             return False
         ablation.export(preset)
     return True

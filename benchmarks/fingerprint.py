@@ -128,16 +128,22 @@ def _parse(name: str, path: Path) -> tuple[str, tuple[str, ...]]:
     return code, tuple(sorted(imported))
 
 
+def absolute_base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
+    """The module that `from … import` in module `name` means, dots resolved; "" for dots that lead nowhere."""
+    base = node.module or ""
+    if not node.level:
+        return base
+    parts = name.split(".")
+    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*parts, base] if base else parts)
+
+
 def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterable[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = name.split(".")
-                parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
-                base = ".".join([*parts, base] if base else parts)
+            base = absolute_base(node, name, is_package)
             if base.split(".")[0] not in _FIRST_PARTY:
                 continue  # looking up other packages would import them
             # `from package import module` names a module; `from module import thing` does not.

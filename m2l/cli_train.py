@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,30 +13,6 @@ from m2l.cli import FAILED, FINE, INTERRUPTED, MissingError, UsageError
 
 if TYPE_CHECKING:
     from m2l.training import Trainer, TrainingSettings
-
-#: Preset -> settings that differ from the reference training's, which `paper` and the full-size rows use.
-_SMALL_RUN = {
-    "batch_size": 4,
-    "learning_rate": 2e-3,
-    "autoencoder_rate": 0.1,
-    "beta2": 0.99,
-    "warmup_steps": 50,
-    "initial_delta_t": 0.3,
-    "final_exponent": 2.0,
-    "precision": "bfloat16",
-    "lsuv": True,
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    # Table 3 was trained for 200k steps (Sec. 5.4).
-    "table3-base": {"steps": 200_000},
-    "table3-attention": {"steps": 200_000},
-    "table3-scaling": {"steps": 200_000},
-    # What ships: most of an hour of one CPU core, so a higher rate, a smaller batch, and Delta t from 0.3 to 0.09.
-    "mini": {**_SMALL_RUN, "steps": 2200},
-    "table3-mini-base": {**_SMALL_RUN, "steps": 700},
-    "table3-mini-attention": {**_SMALL_RUN, "steps": 700},
-    "table3-mini-scaling": {**_SMALL_RUN, "steps": 700},
-}
 
 
 def add_train(commands: Any) -> None:
@@ -190,6 +163,7 @@ def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
         UsageError: for values that make no sense.
     """
     from m2l.training import SettingsError, TrainingSettings
+    from m2l.training.settings import RECIPES
 
     given = {
         field.name: getattr(args, field.name)
@@ -214,6 +188,7 @@ def run_train(args: argparse.Namespace) -> int:
     from m2l.training import SettingsError, Trainer, TrainingStopped
     from m2l.training.data import DataError
     from m2l.training.distributed import world
+    from m2l.training.interrupt import stopping
     from m2l.training.validation import Validation
 
     settings = resolved_settings(args)
@@ -238,7 +213,7 @@ def run_train(args: argparse.Namespace) -> int:
                     args.validation_split,
                     args.validation_clips,
                 )
-            with _stopping(trainer) as stopped:
+            with stopping(trainer) as stopped:
                 step = trainer.train(
                     until=args.until, checkpoint_every=args.checkpoint_every, keep=args.keep,
                     milestone=args.milestone, log_every=args.log_every, validate_every=args.validate_every,
@@ -268,25 +243,6 @@ def run_train(args: argparse.Namespace) -> int:
         print("m2l: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return FINE
-
-
-@contextmanager
-def _stopping(trainer: Trainer) -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C end the run after the step in flight, with a checkpoint; a second Ctrl-C ends it at once."""
-    received: list[int] = []
-
-    def stop(number: int, _: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        trainer.stop_requested = True
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:

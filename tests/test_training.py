@@ -15,7 +15,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from training_helpers import assert_same_run, log_lines, music_and_speech, noise_file, tiny, train
+from training_helpers import (
+    assert_same_run,
+    log_lines,
+    moved_checkpoint,
+    music_and_speech,
+    noise_file,
+    tiny,
+    train,
+)
 
 import m2l.loading
 from m2l import CheckpointError, Music2Latent, create_config
@@ -45,15 +53,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) ->
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A checkpoint whose last layers are not zero any more, so that every weight has a gradient."""
-    model = Music2Latent.from_config("tiny")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    folder = tmp_path_factory.mktemp("moved")
-    model.save_pretrained(folder)
-    return str(folder)
+    return moved_checkpoint(tmp_path_factory.mktemp("moved"))
 
 
 def weights(run: Path, part: str = "model.") -> dict[str, torch.Tensor]:

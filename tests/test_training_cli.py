@@ -170,7 +170,8 @@ def test_recipes_are_the_defaults_of_a_preset(
     data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from m2l.cli import _parser
-    from m2l.cli_train import RECIPES, resolved_settings
+    from m2l.cli_train import resolved_settings
+    from m2l.training.settings import RECIPES
 
     def resolved(*words: str) -> TrainingSettings:
         return resolved_settings(_parser().parse_args(["train", "--data", "x", "--run", "y", *words]))

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_helpers import log_lines, music_and_speech, tiny, train
+from training_helpers import log_lines, moved_checkpoint, music_and_speech, tiny, train
 
-from m2l import Music2Latent
 from m2l.training import SettingsError, Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.distributed import World, world
@@ -31,15 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A checkpoint whose last layers are not zero any more, so that every weight has a gradient."""
-    model = Music2Latent.from_config("tiny")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    folder = tmp_path_factory.mktemp("moved")
-    model.save_pretrained(folder)
-    return str(folder)
+    return moved_checkpoint(tmp_path_factory.mktemp("moved"))
 
 
 def train_in_processes(settings: TrainingSettings, run: Path, size: int, **options: Any) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from m2l import Music2Latent
 from m2l.audio import write_audio
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
@@ -36,6 +37,17 @@ def music_and_speech(folder: Path) -> tuple[str, str]:
     noise_file(folder / "music" / "deep" / "b.flac", seed=2)
     noise_file(folder / "speech" / "c.wav", rate=48_000, seed=3)
     return str(folder / "music"), str(folder / "speech")
+
+
+def moved_checkpoint(folder: Path) -> str:
+    """A checkpoint whose last layers are not zero any more, so that every weight has a gradient."""
+    model = Music2Latent.from_config("tiny")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(folder)
+    return str(folder)
 
 
 def tiny(data: Any, **changes: Any) -> TrainingSettings:

@@ -13,17 +13,16 @@ What to know about its numbers:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autoencoders.neural import NeuralAutoencoder
+from benchmarks.autoencoders.diffusers_vae import DiffusersVae
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class KvaeAudio(NeuralAutoencoder):
+class KvaeAudio(DiffusersVae):
     """KVAE-Audio; the arguments are those of `NeuralAutoencoder`."""
 
     name = "kvae-audio"
@@ -32,7 +31,6 @@ class KvaeAudio(NeuralAutoencoder):
     latent_dim = 64
     compression_ratio = 15.0
     n_parameters = 166_871_218
-    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     multiple = 960
 
     @classmethod
@@ -58,21 +56,6 @@ class KvaeAudio(NeuralAutoencoder):
         from diffusers import AutoencoderKLKVAEAudio
 
         return AutoencoderKLKVAEAudio(**config)  # type: ignore[no-any-return]
-
-    @classmethod
-    def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.strict import load_safetensors
-
-        return load_safetensors(cls.build(config), path, config)
-
-    def _encode(self, audio: Tensor) -> dict[str, Tensor]:
-        model: Any = self.model
-        return {"z": model.encode(audio).latent_dist.mode()}
-
-    def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
-        model: Any = self.model
-        audio: Tensor = model.decode(latents["z"]).sample
-        return audio
 
     def _features(self, audio: Tensor) -> Tensor:
         """Output of the convolutional encoder (2,048), before attention and the projection to the latents."""

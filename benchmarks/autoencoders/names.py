@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.fingerprint import code_digest, digest, file_digest
+from benchmarks.fingerprint import absolute_base, code_digest, digest, file_digest
 from benchmarks.registry import load_target
 
 #: Kinds that take an argument: kind -> (target, name of the parameter the argument is given to).
@@ -187,11 +187,7 @@ def _imported(tree: ast.AST, name: str, is_package: bool) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = name.split(".")
-                parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
-                base = ".".join([*parts, base] if base else parts)
+            base = absolute_base(node, name, is_package)
             if base:
                 yield base
                 # Only names that can be modules: looking into a package that is not ours would import it.

@@ -20,14 +20,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
+from benchmarks.autoencoders.diffusers_vae import DiffusersVae
+from benchmarks.autoencoders.neural import inputs_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class _Same(NeuralAutoencoder):
+class _Same(DiffusersVae):
     """What both sizes share; the arguments are those of `NeuralAutoencoder`."""
 
     sample_rate = 44100
@@ -35,7 +36,6 @@ class _Same(NeuralAutoencoder):
     latent_rate = 44100 / 4096
     latent_dim = 256
     compression_ratio = 32.0
-    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     window_seconds = 20.0
 
     @classmethod
@@ -61,11 +61,6 @@ class _Same(NeuralAutoencoder):
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:
         model: Any = self.model
         return {"z": model.encode(audio).latents}
-
-    def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
-        model: Any = self.model
-        audio: Tensor = model.decode(latents["z"]).sample
-        return audio
 
     def _features(self, audio: Tensor) -> Tensor:
         """Input of the encoder's last linear layer (768 or 1,536)."""

@@ -13,17 +13,17 @@ What to know about its numbers:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
+from benchmarks.autoencoders.diffusers_vae import DiffusersVae
+from benchmarks.autoencoders.neural import inputs_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class StableAudioVae(NeuralAutoencoder):
+class StableAudioVae(DiffusersVae):
     """Stable Audio Open's VAE; the arguments are those of `NeuralAutoencoder`."""
 
     name = "stable-audio-vae"
@@ -33,7 +33,6 @@ class StableAudioVae(NeuralAutoencoder):
     latent_dim = 64
     compression_ratio = 64.0
     n_parameters = 156_112_514
-    library = ("diffusers", "0.42", "'diffusers>=0.42'")
     multiple = 2048
 
     @classmethod
@@ -57,21 +56,6 @@ class StableAudioVae(NeuralAutoencoder):
         from diffusers import AutoencoderOobleck
 
         return AutoencoderOobleck(**config)  # type: ignore[no-any-return]
-
-    @classmethod
-    def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.strict import load_safetensors
-
-        return load_safetensors(cls.build(config), path, config)
-
-    def _encode(self, audio: Tensor) -> dict[str, Tensor]:
-        model: Any = self.model
-        return {"z": model.encode(audio).latent_dist.mode()}
-
-    def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
-        model: Any = self.model
-        audio: Tensor = model.decode(latents["z"]).sample
-        return audio
 
     def _features(self, audio: Tensor) -> Tensor:
         """Input of the encoder's last convolution (2,048)."""

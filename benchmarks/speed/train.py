@@ -22,7 +22,6 @@ from torch import Tensor
 
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
 from m2l import tiled
-from m2l.cli_train import RECIPES
 from m2l.consistency import denoise, pseudo_huber, sigma_from_t, step_size
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
@@ -30,6 +29,7 @@ from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.loop import freeze_unused
 from m2l.training.schedule import ema_decay, learning_rate
+from m2l.training.settings import RECIPES
 
 Batch = dict[str, Any]
 N_BATCHES = 4

@@ -23,25 +23,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from m2l.audio import AudioError, audio_info, read_audio
+from m2l.audio import FORMATS, AudioError, audio_info, read_audio
 from m2l.config import Music2LatentConfig
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
 
-AUDIO_SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aiff",
-    ".aif",
-    ".caf",
-    ".w64",
-    ".rf64",
-    ".au",
-)
 #: Sample rates of training audio: others would need resampling, or would shift all pitches.
 NATIVE_RATES = (44_100, 48_000)
 #: Draws of one crop before its corpus is called silent.
@@ -96,11 +82,11 @@ def open_corpus(spec: str, crop_samples: int, split: str = "train") -> Corpus:
         rows = [
             {"path": found}
             for found in sorted(path.rglob("*"))
-            if found.suffix.lower() in AUDIO_SUFFIXES and not found.name.startswith(".")
+            if found.suffix.lower() in FORMATS and not found.name.startswith(".")
         ]
     elif not path.is_file():
         raise DataError(f"no training data at {str(path)!r}")
-    elif path.suffix.lower() in AUDIO_SUFFIXES:
+    elif path.suffix.lower() in FORMATS:
         rows = [{"path": path}]
     else:
         rows = _manifest_rows(path, split)

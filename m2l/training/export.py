@@ -114,14 +114,8 @@ def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
 
 
 def training_seconds(run: Path, step: int) -> float:
-    """Seconds spent up to `step`, summed over interruptions, from the run's log."""
-    total, previous = 0.0, 0.0
-    for entry in _log(run, step):
-        if "seconds" in entry:
-            # Logs of the first version start anew at every resumption.
-            total += entry["seconds"] - (previous if entry["seconds"] >= previous else 0.0)
-            previous = entry["seconds"]
-    return total
+    """Seconds spent up to `step`, without interruptions, from the run's log."""
+    return max((entry["seconds"] for entry in _log(run, step) if "seconds" in entry), default=0.0)
 
 
 def last_validation(run: Path, step: int) -> dict[str, float]:
