@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.gate import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
-from benchmarks.gate_policy import POWER
+from benchmarks.gate_policy import POWER, policy_of
 from benchmarks.tables import finite, markdown_table
 
 #: Clips named in a message.
@@ -22,7 +22,7 @@ def message(verdict: Verdict) -> str:
     head = f"{verdict.system}: {verdict.title}"
     if verdict.verdict == MISSING:
         return f"{head} (pinned {_number(verdict.baseline, verdict.digits)}): {verdict.reason}"
-    size = f"{_signed(verdict.change, _finer(verdict))}{_interval(verdict)}"
+    size = f"{_signed(verdict.change, _finer(verdict))}{_interval(verdict)}{_floor(verdict)}"
     text = (
         f"{head} changed by {size}, "
         f"from {_number(verdict.baseline, verdict.digits)} to {_number(verdict.current, verdict.digits)}, "
@@ -37,6 +37,13 @@ def message(verdict: Verdict) -> str:
         if verdict.reason:
             text += f"; besides, {verdict.reason}"
     return text
+
+
+def _floor(verdict: Verdict) -> str:
+    """Why the change is not the difference of the two means, where clips score below what can be told apart."""
+    policy = policy_of(verdict.metric)
+    values = [value for value in (verdict.baseline, verdict.current) if value is not None]
+    return f" (clips held to at least {policy.floor:g})" if min(values, default=0.0) < policy.floor else ""
 
 
 def to_markdown(report: GateReport) -> str:

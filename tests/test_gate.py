@@ -53,6 +53,20 @@ def test_the_papers_score_halved_is_worse_and_the_message_names_everything() -> 
     assert "most on clip07 (-7.85)" in text
     assert status_of(report) == 1
     assert message(found) in to_markdown(report)
+    assert "held" not in text
+
+
+def test_the_message_says_when_clips_lie_below_what_can_be_told_apart() -> None:
+    before = np.full(48, -50.0)
+    before[:24] = -20.0
+    now = before + np.where(np.arange(48) < 24, -5.0, 8.0)
+    (found,) = compare(si_sdr_record(before), si_sdr_record(now)).verdicts
+    assert found.verdict == "worse"
+    assert "changed by -2.50" in message(found)
+    assert "from -35.00 to -33.50" in message(found)
+    assert "held to at least -40" not in message(found)  # both means lie above
+    (low,) = compare(si_sdr_record(before - 10.0), si_sdr_record(now - 10.0)).verdicts
+    assert "(clips held to at least -40)" in message(low)
 
 
 def test_lower_is_better_turns_the_direction() -> None:
