@@ -52,6 +52,7 @@ def add_train(commands: Any) -> None:
         ("autoencoder-rate", float, "encoder and decoder learn this many times as fast as the UNet"),
         ("final-learning-rate", float, "at the end of the cosine"),
         ("warmup-steps", int, "steps of linear warm-up"),
+        ("autoencoder-steps", int, "first steps, of encoder and decoder alone, which learn to draw spectra"),
         ("beta2", float, "RAdam's second decay"),
         ("ema-decay", float, "of the averaged weights"),
         ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
@@ -64,6 +65,11 @@ def add_train(commands: Any) -> None:
         "--density",
         choices=("grid", "lognormal"),
         help="of training times: the published code's, or lognormal sigma",
+    )
+    add(
+        "--weighting",
+        choices=("gap", "output"),
+        help="of noise levels: Eq. 12, or errors of the raw network's output",
     )
     add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network while training")
     add(

@@ -213,14 +213,15 @@ _TABLE3_SCALING = _PAPER.replace(name="table3-scaling")
 _SMALL = {"cond_channels": 128, "bottleneck_channels": 256, "unet_blocks": (1, 1, 2, 2, 2)}
 
 # Models that two CPU cores can train. The top level (1024 bins) holds next to no weights, but its maps are most of
-# a step's memory traffic: so it is narrow, and only the UNet has blocks there. Attention costs more than it holds
-# at 128 bins, and stays at the two deepest levels. A short run cannot wait for high noise to come up by chance: half
-# of its levels lie above 1 (p_mean), where the latents matter most.
+# a step's memory traffic: so it is narrow, and only the UNet has blocks there. (Without those blocks it does not even
+# learn to pass its input on.) Attention costs more than it holds at 128 bins, and stays at the two deepest levels. A
+# short run cannot wait for high noise to come up by chance: half of its levels lie above 1 (p_mean), where the
+# latents matter most.
 _MINI = _PAPER.replace(
     name="mini",
     p_mean=0.5,
-    base_channels=8,
-    channel_mults=(1, 2, 4, 8, 8),
+    base_channels=4,
+    channel_mults=(1, 4, 8, 12, 16),
     unet_blocks=(1, 1, 1, 1, 1),
     autoencoder_blocks=(0, 1, 1, 1, 1),
     attention=(False, False, False, True, True),
@@ -243,7 +244,7 @@ _PRESETS: dict[str, Music2LatentConfig] = {
     "mini": _MINI,
     "table3-mini-base": _TABLE3_MINI.replace(
         name="table3-mini-base",
-        channel_mults=(1, 2, 4, 8, 9),
+        channel_mults=(1, 4, 8, 12, 17),
         attention=(False,) * 5,
         frequency_scaling=False,
     ),

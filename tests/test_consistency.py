@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_helpers import moved_model
 
 from m2l import Music2Latent, create_config
 from m2l import consistency as C
@@ -81,11 +82,8 @@ def test_sampling_refuses_zero_steps() -> None:
 
 
 def test_loss_is_zero_where_the_step_vanishes_and_trains_everything() -> None:
-    model = Music2Latent.from_config("tiny")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    model = moved_model()
+    generator = torch.Generator().manual_seed(1)
     representation = torch.randn(2, 2, 1024, 16, generator=generator)
     noise = torch.randn(2, 2, 1024, 16, generator=generator)
     loss = C.consistency_loss(model, representation, torch.tensor([0.0, 0.6]), 0.1, noise)
@@ -96,6 +94,45 @@ def test_loss_is_zero_where_the_step_vanishes_and_trains_everything() -> None:
     # All but the decoder's noise projections, which the published model owns and never uses.
     idle = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert all(name.startswith("decoder.bottleneck.") and ".condition." in name for name in idle)
+
+
+@pytest.mark.parametrize("delta_t", [0.1, 0.5, 1.0])
+def test_the_teacher_at_sigma_min_is_its_input(delta_t: float) -> None:
+    """It is not computed there, and nothing changes by that: in no item, and in no gradient."""
+    model = moved_model()
+    generator = torch.Generator().manual_seed(3)
+    clean, noise = torch.randn(2, 4, 2, 1024, 8, generator=generator)
+    t = torch.tensor([0.05, 0.3, 0.7, 1.0])
+
+    losses = C.consistency_loss(model, clean, t, delta_t, noise)
+    found = torch.autograd.grad(losses.sum(), model.unet.conv_in.weight)[0]
+
+    sigmas = [C.sigma_from_t(level, model.config) for level in (t, (t - delta_t).clamp(min=0))]
+    pyramid = model.decoder(model.encoder(clean))
+    student, teacher = (
+        C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, pyramid, model.config)
+        for s in sigmas
+    )
+    expected = C.pseudo_huber(student, teacher.detach()) / (sigmas[0] - sigmas[1])
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+    gradient = torch.autograd.grad(expected.sum(), model.unet.conv_in.weight)[0]
+    torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_output_weights_make_losses_distances_of_raw_outputs() -> None:
+    """With the teacher at sigma_min: |f - x| = c_out |F - F*|, F* the output that would have been right."""
+    model = moved_model()
+    generator = torch.Generator().manual_seed(4)
+    clean, noise = torch.randn(2, 5, 2, 1024, 8, generator=generator)
+    t = torch.tensor([0.2, 0.4, 0.6, 0.8, 1.0])
+    sigma = C.sigma_from_t(t, model.config)
+    with torch.no_grad():
+        losses = C.consistency_loss(model, clean, t, 1.0, noise) * C.output_weight(t, 1.0, model.config)
+        noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
+        c_skip, c_out, c_in = C.preconditioning(sigma, model.config)
+        raw = model.unet(c_in * noisy, sigma, model.decoder(model.encoder(clean)))
+        right = (clean + model.config.sigma_min * noise - c_skip * noisy) / c_out
+    torch.testing.assert_close(losses, (raw - right).flatten(1).norm(dim=1), rtol=0.02, atol=0.0)
 
 
 @settings(max_examples=20, deadline=None)

@@ -347,6 +347,9 @@ def test_settings_survive_json(run: TrainingSettings) -> None:
         ({"silence_rms": math.nan}, "silence_rms must not be negative, is nan"),
         ({"precision": "half"}, "precision must be one of float32, bfloat16, float16, not 'half'"),
         ({"density": "flat"}, "density must be one of grid, lognormal, not 'flat'"),
+        ({"weighting": "none"}, "weighting must be one of gap, output, not 'none'"),
+        ({"autoencoder_steps": -1}, "autoencoder_steps must not be negative, is -1"),
+        ({"autoencoder_steps": 9, "steps": 9}, "autoencoder_steps must be fewer than the 9 steps, not 9"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(change: dict[str, object], message: str) -> None:

@@ -89,6 +89,16 @@ def test_two_ranks_are_one(accumulate: int, data: tuple[str, str], moved: str, t
 
 
 @forks
+@pytest.mark.slow
+def test_two_ranks_are_one_through_both_stages(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
+    """Encoder and decoder alone, then all of the model: DDP waits for no gradient of a part that has none."""
+    settings = tiny(data, steps=4, autoencoder_steps=2, batch_size=4, init=moved)
+    train(settings, tmp_path / "one")
+    assert train_in_processes(settings, tmp_path / "two", 2) == [0, 0]
+    assert_same_to_noise(tmp_path / "two", tmp_path / "one", moved)
+
+
+@forks
 def test_a_request_to_stop_reaches_all_ranks_and_the_run_goes_on_alone(
     data: tuple[str, str], moved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,14 +39,19 @@ def music_and_speech(folder: Path) -> tuple[str, str]:
     return str(folder / "music"), str(folder / "speech")
 
 
-def moved_checkpoint(folder: Path) -> str:
-    """A checkpoint whose last layers are not zero any more, so that every weight has a gradient."""
+def moved_model() -> Music2Latent:
+    """A model whose last layers are not zero any more, so that every weight has a gradient."""
     model = Music2Latent.from_config("tiny")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    model.save_pretrained(folder)
+    return model
+
+
+def moved_checkpoint(folder: Path) -> str:
+    """`moved_model` as a checkpoint."""
+    moved_model().save_pretrained(folder)
     return str(folder)
 
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from m2l import tiled
-from m2l.consistency import consistency_loss, step_size
+from m2l.consistency import consistency_loss, output_weight, step_size
 from m2l.files import write_bytes
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
@@ -42,7 +42,7 @@ from m2l.training.data import (
 )
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
-from m2l.training.initialise import scale_latent_path
+from m2l.training.initialise import scale_latent_path, spectrum_loss
 from m2l.training.log import RunLog
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SettingsError, TrainingSettings, from_dict
@@ -64,12 +64,27 @@ class TrainingStopped(RuntimeError):
 class StepLoss(nn.Module):
     """Mean consistency loss of a batch: the one call that DDP and torch.compile wrap."""
 
-    def __init__(self, model: Music2Latent) -> None:
+    def __init__(self, model: Music2Latent, weighting: str) -> None:
         super().__init__()
         self.model = model
+        self.weighting = weighting
 
     def forward(self, representation: Tensor, t: Tensor, delta_t: float, noise: Tensor) -> Tensor:
-        return consistency_loss(self.model, representation, t, delta_t, noise).mean()
+        losses = consistency_loss(self.model, representation, t, delta_t, noise)
+        if self.weighting == "output":
+            losses = losses * output_weight(t, delta_t, self.model.config)
+        return losses.mean()
+
+
+class StartLoss(nn.Module):
+    """Mean spectrum loss of a batch: what encoder and decoder learn by in their first stage, without the UNet."""
+
+    def __init__(self, model: Music2Latent) -> None:
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, model.decoder
+
+    def forward(self, representation: Tensor, *_: object) -> Tensor:
+        return spectrum_loss(self.encoder, self.decoder, representation).mean()
 
 
 class Trainer:
@@ -111,6 +126,10 @@ class Trainer:
             raise SettingsError(
                 f"crop_frames must be a multiple of {model.config.time_downsampling}, not {settings.crop_frames}"
             )
+        if settings.autoencoder_steps and model.config.base_channels < 3:
+            raise SettingsError(
+                f"autoencoder_steps needs 3 channels at the finest level, not {model.config.base_channels}"
+            )
         self.corpora = [
             open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
         ]
@@ -119,9 +138,15 @@ class Trainer:
             crops = Crops(self.corpora, settings, model.config)
             batch = collate([crops[index] for index in range(LSUV_CROPS)])
             scale_latent_path(model, waveform_to_representation(batch["waveform"], model.config))
+        # Kernels for half precision want channels last; a CPU's float32 ones run faster on planes.
+        plain = settings.precision == "float32" and self.device.type == "cpu"
+        self._layout = torch.contiguous_format if plain else torch.channels_last
+        if plain:  # convolutions take the layout of their weights
+            for parameter in model.parameters():
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         model.to(self.device).train()
         optimiser = torch.optim.RAdam(
-            self._groups(model), lr=settings.learning_rate, betas=(0.9, settings.beta2)
+            self._groups(model), lr=settings.learning_rate, betas=(0.9, settings.beta2), foreach=True
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
@@ -130,7 +155,7 @@ class Trainer:
         for path in reversed(checkpoints.list_checkpoints(self.run)):
             checkpoints.load_checkpoint(path, self.state)
             break
-        self._loss = self._wrapped(model)
+        self._loss = self._wrapped(starting=self._starting)
         self.stop_requested = False
 
     @property
@@ -145,8 +170,14 @@ class Trainer:
             for part, one in ((model.encoder, factor), (model.decoder, factor), (model.unet, 1.0))
         ]
 
-    def _wrapped(self, model: Music2Latent) -> nn.Module:
-        loss: Any = StepLoss(model)
+    @property
+    def _starting(self) -> bool:
+        """Whether the next step is one of the autoencoder's alone."""
+        return self.state.step < self.settings.autoencoder_steps
+
+    def _wrapped(self, *, starting: bool) -> nn.Module:
+        model = self.state.model
+        loss: Any = StartLoss(model) if starting else StepLoss(model, self.settings.weighting)
         if self.settings.compile:
             loss = torch.compile(loss, dynamic=False)
         if self.world.size > 1:
@@ -233,10 +264,15 @@ class Trainer:
     def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
         """One optimiser step; returns what the log records of it."""
         state, settings = self.state, self.settings
+        if state.step and state.step == settings.autoencoder_steps:
+            self._loss = self._wrapped(starting=False)
+            state.recent.clear()  # of losses that the next ones do not compare with
         rate = learning_rate(state.step, settings)
         for group in state.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
-        delta_t = step_size(state.step, settings.steps, settings.initial_delta_t, settings.final_exponent)
+            group["lr"] = rate * (1.0 if self._starting else group["factor"])
+        # The first stage has no use for a step size: the second begins with it.
+        index, steps = (0, 1) if self._starting else settings.stage(state.step)
+        delta_t = step_size(index, steps, settings.initial_delta_t, settings.final_exponent)
         share, part = settings.shares(self.world.size)
         times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]
         state.optimiser.zero_grad(set_to_none=True)
@@ -274,11 +310,14 @@ class Trainer:
         precision = self.settings.precision
         autocast = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
         # Tiles pay for long inputs; a crop's maps are few and the teacher runs a whole batch of them.
+        layout = self._layout
         with autocast, tiled.ordinary():
             return self._loss(
-                representation.contiguous(memory_format=torch.channels_last), t, delta_t,
-                noise.contiguous(memory_format=torch.channels_last),
-            )  # fmt: skip
+                representation.contiguous(memory_format=layout),
+                t,
+                delta_t,
+                noise.contiguous(memory_format=layout),
+            )
 
     def _no_sync(self, index: int) -> AbstractContextManager[Any]:
         if isinstance(self._loss, DistributedDataParallel) and index < self.settings.accumulate - 1:
@@ -316,7 +355,12 @@ class Trainer:
         )
 
     def rehearse(self, steps: int = 2) -> dict[str, float]:
-        """Loss and gradient of a few real batches, no weight changed: seconds per step, and peak memory in bytes."""
+        """Loss and gradient of a few real batches, no weight changed: seconds per step, and peak memory in bytes.
+
+        Of the whole model's steps: those of the autoencoder alone cost less.
+        """
+        if self._starting:
+            self._loss = self._wrapped(starting=False)
         batches = self._batches()
         times, share = [], self.settings.shares(self.world.size)[1]
         for _ in range(steps):
@@ -326,6 +370,7 @@ class Trainer:
                 self.state.scaler.scale(self.loss(next(batches), t, self.settings.initial_delta_t)).backward()
             times.append(time.perf_counter() - started)
         self.state.optimiser.zero_grad(set_to_none=True)
+        self._loss = self._wrapped(starting=self._starting)
         return {"seconds_per_step": min(times), "peak_bytes": peak_memory(self.device)}
 
     def describe(self) -> dict[str, Any]:

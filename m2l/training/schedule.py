@@ -10,12 +10,13 @@ from m2l.training.settings import TrainingSettings
 def learning_rate(step: int, settings: TrainingSettings) -> float:
     """Rate of the step with this index: linear warm-up from 0, then a cosine to `final_learning_rate`.
 
-    The last step of the run comes within one step of the final rate.
+    The last step of the run, or of its first stage, comes within one step of the final rate.
     """
     peak, final, warmup = settings.learning_rate, settings.final_learning_rate, settings.warmup_steps
+    step, steps = settings.stage(step)
     if step < warmup:
         return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(settings.steps - warmup, 1)
+    progress = (step - warmup) / max(steps - warmup, 1)
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 

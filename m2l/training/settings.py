@@ -11,6 +11,7 @@ from typing import Any
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 DENSITIES = ("grid", "lognormal")
+WEIGHTINGS = ("gap", "output")
 
 
 class SettingsError(ValueError):
@@ -35,6 +36,9 @@ class TrainingSettings:
 
     #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialise`).
     lsuv: bool = False
+    #: First steps, in which encoder and decoder alone learn to draw spectra (`m2l.training.initialise.spectrum_loss`),
+    #: with a warm-up and a cosine of their own.
+    autoencoder_steps: int = 0
 
     steps: int = 800_000
     #: Crops per optimiser step over all processes and accumulated parts.
@@ -59,6 +63,9 @@ class TrainingSettings:
     initial_delta_t: float = 0.1
     final_exponent: float = 3.0
     density: str = "grid"
+    #: Of the noise levels' losses: "gap" is Eq. 12's, "output" makes them errors of the raw network's output
+    #: (`m2l.consistency.output_weight`).
+    weighting: str = "gap"
 
     precision: str = "float16"
     compile: bool = False
@@ -76,7 +83,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name} must be positive, not {value}")
-        for name in ("seed", "warmup_steps", "silence_rms", "autoencoder_rate"):
+        for name in ("seed", "warmup_steps", "silence_rms", "autoencoder_rate", "autoencoder_steps"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"{name} must not be negative, is {value}")
@@ -94,6 +101,17 @@ class TrainingSettings:
             raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.density not in DENSITIES:
             raise SettingsError(f"density must be one of {', '.join(DENSITIES)}, not {self.density!r}")
+        if self.weighting not in WEIGHTINGS:
+            raise SettingsError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
+        if self.autoencoder_steps >= self.steps:
+            raise SettingsError(
+                f"autoencoder_steps must be fewer than the {self.steps} steps, not {self.autoencoder_steps}"
+            )
+
+    def stage(self, step: int) -> tuple[int, int]:
+        """(index, length) of the step with this index in its stage: the autoencoder's alone, or all of the model's."""
+        first = self.autoencoder_steps
+        return (step, first) if step < first else (step - first, self.steps - first)
 
     def shares(self, world_size: int) -> tuple[int, int]:
         """Crops of one process, and of one accumulated part of them.
@@ -137,12 +155,13 @@ def from_dict(values: dict[str, Any]) -> TrainingSettings:
 _SMALL_RUN = {
     "batch_size": 4,
     "learning_rate": 2e-3,
-    "autoencoder_rate": 0.1,
+    "autoencoder_rate": 0.3,
     "beta2": 0.99,
     "warmup_steps": 50,
-    "initial_delta_t": 0.3,
-    "final_exponent": 2.0,
-    "precision": "bfloat16",
+    "initial_delta_t": 0.6,
+    "final_exponent": 4.0,
+    "weighting": "output",
+    "precision": "float32",
     "lsuv": True,
 }
 RECIPES: dict[str, dict[str, Any]] = {
@@ -151,7 +170,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "table3-attention": {"steps": 200_000},
     "table3-scaling": {"steps": 200_000},
     # What ships: most of an hour of one CPU core, so a higher rate, a smaller batch, and Delta t from 0.3 to 0.09.
-    "mini": {**_SMALL_RUN, "steps": 2200},
+    "mini": {**_SMALL_RUN, "autoencoder_steps": 2200, "steps": 6000},
     "table3-mini-base": {**_SMALL_RUN, "steps": 700},
     "table3-mini-attention": {**_SMALL_RUN, "steps": 700},
     "table3-mini-scaling": {**_SMALL_RUN, "steps": 700},
