@@ -73,24 +73,22 @@ def test_a_map_that_holds_the_spectrum_has_no_loss() -> None:
     def loss(finest: torch.Tensor) -> torch.Tensor:
         return spectrum_loss(lambda x: x, lambda _: [finest, x], x)  # type: ignore[arg-type]
 
-    torch.testing.assert_close(loss(drawn), torch.zeros(2), rtol=0.0, atol=1e-4)
-    # Half of it: the distance of Eq. 9 of magnitude and spectrum, which have the same norm.
-    expected = 2 * pseudo_huber(0.5 * x, x)
-    torch.testing.assert_close(loss(0.5 * drawn), expected, rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(loss(drawn), torch.zeros(2), rtol=0.0, atol=0.01)
+    # Half of it has the right direction, its negative the opposite one.
+    torch.testing.assert_close(loss(0.5 * drawn), pseudo_huber(0.5 * x, x), rtol=1e-3, atol=0.0)
+    drawn[:, 1:3] *= -1
+    torch.testing.assert_close(loss(drawn), 4 * x.flatten(1).norm(dim=1), rtol=1e-3, atol=0.0)
 
 
-def test_the_spectrum_is_learned_in_the_first_stage(data: tuple[str, str], tmp_path: Path) -> None:
-    """From far off, the map comes closer to the spectrum of other crops than silence is."""
+def test_spectra_are_learned_in_the_first_stage(data: tuple[str, str], tmp_path: Path) -> None:
+    """Of crops that it has not seen, too, and further than to silence."""
     settings = tiny(data, steps=81, autoencoder_steps=80, batch_size=4, warmup_steps=20)
     trainer = train(settings, tmp_path, until=80, checkpoint_every=80)
-    crops = Crops(trainer.corpora, settings, trainer.state.model.config)
+    model = trainer.state.model
+    crops = Crops(trainer.corpora, settings, model.config)
     waveforms = torch.stack([crops[item]["waveform"] for item in range(1000, 1008)])
-    representation = waveform_to_representation(waveforms, trainer.state.model.config)
-    silence = 2 * pseudo_huber(0 * representation, representation)
-    for model, learned in (
-        (Music2Latent.from_config("tiny", settings.seed), False),
-        (trainer.state.model, True),
-    ):
-        with torch.no_grad():
-            found = spectrum_loss(model.encoder, model.decoder, representation)
-        assert bool((found < silence).all()) is learned, (found, silence)
+    representation = waveform_to_representation(waveforms, model.config)
+    with torch.no_grad():
+        found = spectrum_loss(model.encoder, model.decoder, representation)
+        silence = spectrum_loss(model.encoder, lambda _: [torch.zeros(8, 4, 1024, 8)], representation)  # type: ignore[arg-type]
+    assert bool((found < silence).all()), (found, silence)

@@ -171,14 +171,18 @@ class PlainStep:
 
         self.model, self.average = model().train(), model().requires_grad_(False)
         freeze_unused(self.model)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.RAdam(trained, lr=settings.learning_rate, betas=(0.9, settings.beta2))
+        factor = settings.autoencoder_rate
+        groups = [
+            {"params": [p for p in part.parameters() if p.requires_grad], "factor": one}
+            for part, one in ((self.model.encoder, factor), (self.model.decoder, factor), (self.model.unet, 1.0))
+        ]
+        self.optimiser = torch.optim.RAdam(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2))
 
     def step(self) -> float:
         """One optimiser step; returns its loss."""
         settings, config = self.settings, self.model.config
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.n_steps, settings)
+            group["lr"] = group["factor"] * learning_rate(self.n_steps, settings)
         delta_t = step_size(self.n_steps, settings.steps, settings.initial_delta_t, settings.final_exponent)
         t = times_of(self.n_steps, settings, config).to(self.device)
         batch = next(self.batches)

@@ -6,7 +6,7 @@ the seven convolutions between latents and UNet two hundredths are left of it, a
 has noticed that there are latents. Here each of these convolutions is scaled to unit variance on real crops.
 
 `spectrum_loss` gives these latents something to carry: at the start they are a linear image of the spectrum, from which
-a linear readout finds nothing of its envelope (R^2 = 0 on held-out crops), and what gradient they get is noise.
+a linear readout finds nothing of its envelope, and what gradient they get is noise.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2l import tiled
@@ -77,17 +78,23 @@ def spectrum_loss(encoder: Encoder, decoder: Decoder, representation: Tensor) ->
     """How far the decoder's finest map is from the spectrum: its first channel from |x|, the next two from x itself.
 
     Phases are noise to a network that has just been born, and so is the loss of Eq. 11 to its latents: a short run
-    is over before they carry anything. Magnitudes are not. An encoder and decoder that have learned to draw them,
-    and of the phases what 64 numbers can hold, hand the UNet a map it has a use for from its first step on.
+    is over before they carry anything. Magnitudes are not, and an encoder and decoder that have learned to draw them
+    hand the UNet a map it has a use for from its first step on.
+
+    Of the phases 64 numbers hold only the lowest bins'. A distance would not find even these: its first advice is to
+    draw nothing, and where nothing is drawn there is nothing to correct. So it is the cosine between the drawn and
+    the true spectrum that has to grow, whatever the norm.
 
     Args:
         encoder: of the model.
         decoder: of the model, with at least 3 channels at the finest level.
-        representation: (B, 2, n_bins, T).
+        representation: (B, 2, n_bins, T), nowhere silent.
 
     Returns:
-        (B,) distances (Eq. 9), of both together.
+        (B,) losses: d(drawn, |x|) (Eq. 9) + 2 |x| (1 - cos(drawn, x)).
     """
     drawn = decoder(encoder(representation))[0][:, :3].float()
     magnitude = representation.square().sum(1, keepdim=True).sqrt()
-    return pseudo_huber(drawn[:, :1], magnitude) + pseudo_huber(drawn[:, 1:], representation)
+    cosine = F.cosine_similarity(drawn[:, 1:].flatten(1), representation.flatten(1), dim=1, eps=1e-6)
+    norm = representation.flatten(1).norm(dim=1)
+    return pseudo_huber(drawn[:, :1], magnitude) + 2 * norm * (1 - cosine)
