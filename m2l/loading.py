@@ -150,7 +150,8 @@ def write_checkpoint(folder: Path, config: Music2LatentConfig, weights: Mapping[
     """Write `model.safetensors` and `config.json` into `folder`, each beside and renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {"format": "pt", "config": config.to_json()}
+    # One entry: several come in random order, and the same weights would not be the same bytes.
+    metadata = {"config": config.to_json()}
     # Weights last: a folder with weights is complete.
     write_bytes(folder / CONFIG_FILE, config.to_json().encode())
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata=metadata))

@@ -187,6 +187,10 @@ def test_save_and_load(model: Music2Latent, tmp_path: Path) -> None:
         loaded = Music2Latent.from_pretrained(source, device="cpu")
         assert loaded.config == model.config
         assert loaded.digest() == model.digest()
+    written = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    for _ in range(4):  # the same weights are the same bytes
+        model.save_pretrained(tmp_path / "again")
+        assert (tmp_path / "again" / "model.safetensors").read_bytes() == written
     (tmp_path / "mine" / "config.json").unlink()  # the header holds it too
     assert Music2Latent.from_pretrained(tmp_path / "mine", device="cpu").digest() == model.digest()
     half = Music2Latent.from_pretrained(tmp_path / "mine", device="cpu", dtype="bfloat16")
