@@ -174,7 +174,11 @@ class PlainStep:
         factor = settings.autoencoder_rate
         groups = [
             {"params": [p for p in part.parameters() if p.requires_grad], "factor": one}
-            for part, one in ((self.model.encoder, factor), (self.model.decoder, factor), (self.model.unet, 1.0))
+            for part, one in (
+                (self.model.encoder, factor),
+                (self.model.decoder, factor),
+                (self.model.unet, 1.0),
+            )
         ]
         self.optimiser = torch.optim.RAdam(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2))
 

@@ -169,7 +169,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "table3-base": {"steps": 200_000},
     "table3-attention": {"steps": 200_000},
     "table3-scaling": {"steps": 200_000},
-    # What ships: minutes to three quarters of an hour of two CPU cores. Encoder and decoder learn to draw spectra first;
+    # What ships: minutes to half an hour of two CPU cores. Encoder and decoder learn to draw spectra first;
     # then Delta t goes from 0.6, where half of the noise levels are plainly denoised, to 0.13.
     "mini": {**_SMALL_RUN, "autoencoder_steps": 1500, "steps": 3000},
     "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
