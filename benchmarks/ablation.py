@@ -122,12 +122,12 @@ def row_settings(
     """
     from m2l.config import create_config
     from m2l.training import SettingsError
-    from m2l.training.settings import RECIPES, from_dict
+    from m2l.training.settings import from_dict, with_recipe
 
     rows: dict[str, TrainingSettings] = {}
     for preset in presets:
         create_config(preset)
-        values = {**RECIPES.get(preset, {}), **given, "preset": preset, "data": tuple(data)}
+        values = {**with_recipe(preset, given), "preset": preset, "data": tuple(data)}
         settings = from_dict(values)
         if settings.precision == "float16" and not cuda and "precision" not in given:
             settings = dataclasses.replace(settings, precision="bfloat16")

@@ -169,7 +169,7 @@ def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
         UsageError: for values that make no sense.
     """
     from m2l.training import SettingsError, TrainingSettings
-    from m2l.training.settings import RECIPES
+    from m2l.training.settings import with_recipe
 
     given = {
         field.name: getattr(args, field.name)
@@ -179,7 +179,7 @@ def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
     if args.init is not None:
         given["preset"] = args.preset
     try:
-        return TrainingSettings(**{**RECIPES.get(args.preset, {}), **given})
+        return TrainingSettings(**with_recipe(args.preset, given))
     except SettingsError as error:
         raise UsageError(error) from error
 

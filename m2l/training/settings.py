@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,3 +177,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
     "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
 }
+
+
+def with_recipe(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's recipe with the settings given laid over it.
+
+    Its first stage keeps its share of another number of steps, and is left out of fine-tuning: weights to start from
+    have it behind them.
+    """
+    values = dict(RECIPES.get(preset, {}))
+    steps, first = given.get("steps"), values.get("autoencoder_steps")
+    if given.get("init"):
+        values.pop("autoencoder_steps", None)
+    elif first and isinstance(steps, int):
+        values["autoencoder_steps"] = max(0, first * steps // values["steps"])
+    return {**values, **given}
