@@ -220,7 +220,8 @@ def test_vggish_equals_torchvggish(vggish_file: Path) -> None:
     """Golden values by torchvggish 0.2 on the same weights (tests/golden/make_embeddings.py)."""
     wanted = np.load(GOLDEN / "embeddings.npz")["vggish"]
     embedder = create_embedder("vggish", weights=vggish_file)
-    assert embedder.embed(notes(16000, 3.0)) == pytest.approx(wanted, abs=1e-6)
+    # Values up to 1 in float32, whose last digits are the processor's.
+    assert embedder.embed(notes(16000, 3.0)) == pytest.approx(wanted, abs=5e-6)
     assert np.abs(embedder.embed(notes(16000, 3.0, seed=1)) - wanted).max() > 1e-3
 
 
