@@ -35,7 +35,9 @@ def exact(preds: np.ndarray, target: np.ndarray, zero_mean: bool = True) -> floa
 def test_equals_the_definition_at_any_ratio(snr: float) -> None:
     target = noise().astype(np.float64)
     preds = 0.7 * target + 10 ** (-snr / 20) * noise(seed=1).astype(np.float64)
-    assert si_sdr(preds, target) == pytest.approx(exact(preds, target), abs=1e-8)
+    assert si_sdr(preds, target) == pytest.approx(
+        exact(preds, target), abs=1e-7
+    )  # float64, and the processor's order of sums
 
 
 def test_noise_at_20_db_reads_20_db() -> None:
