@@ -31,7 +31,7 @@ from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
-from m2l.training.loop import freeze_unused
+from m2l.training.initialise import freeze_unused
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from m2l import tiled
-from m2l.consistency import consistency_loss, output_weight, step_size
+from m2l.consistency import step_size
 from m2l.files import write_bytes
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
@@ -42,8 +42,9 @@ from m2l.training.data import (
 )
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
-from m2l.training.initialise import scale_latent_path, spectrum_loss
+from m2l.training.initialise import freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
+from m2l.training.losses import StartLoss, StepLoss
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SettingsError, TrainingSettings, from_dict
 
@@ -59,32 +60,6 @@ class TrainingStopped(RuntimeError):
 
     Names step, loss and batch.
     """
-
-
-class StepLoss(nn.Module):
-    """Mean consistency loss of a batch: the one call that DDP and torch.compile wrap."""
-
-    def __init__(self, model: Music2Latent, weighting: str) -> None:
-        super().__init__()
-        self.model = model
-        self.weighting = weighting
-
-    def forward(self, representation: Tensor, t: Tensor, delta_t: float, noise: Tensor) -> Tensor:
-        losses = consistency_loss(self.model, representation, t, delta_t, noise)
-        if self.weighting == "output":
-            losses = losses * output_weight(t, delta_t, self.model.config)
-        return losses.mean()
-
-
-class StartLoss(nn.Module):
-    """Mean spectrum loss of a batch: what encoder and decoder learn by in their first stage, without the UNet."""
-
-    def __init__(self, model: Music2Latent) -> None:
-        super().__init__()
-        self.encoder, self.decoder = model.encoder, model.decoder
-
-    def forward(self, representation: Tensor, *_: object) -> Tensor:
-        return spectrum_loss(self.encoder, self.decoder, representation).mean()
 
 
 class Trainer:
@@ -384,29 +359,6 @@ class Trainer:
             "processes": self.world.size,
             "corpora": [describe_corpus(corpus) for corpus in self.corpora],
         }
-
-
-def initial_model(settings: TrainingSettings) -> Music2Latent:
-    """Random weights of the preset, from the seed, or the checkpoint to fine-tune, in float32.
-
-    Raises:
-        CheckpointError, WeightsNotFoundError: for a checkpoint that is damaged or not there.
-        ConfigError: for an unknown preset.
-    """
-    if settings.init is None:
-        return Music2Latent.from_config(settings.preset, settings.seed)
-    model = Music2Latent.from_pretrained(settings.init, device="cpu")
-    # Out of the mapped file, where weights are aligned to nothing: kernels round by alignment, and the file may go.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-    return model
-
-
-def freeze_unused(model: Music2Latent) -> None:
-    """Exclude the noise projections of the decoder's bottleneck, which nothing feeds (see `m2l.decoder`)."""
-    for name, parameter in model.decoder.bottleneck.named_parameters():
-        if ".condition." in name:
-            parameter.requires_grad_(False)
 
 
 def check_same_run(run: Path, settings: TrainingSettings) -> None:

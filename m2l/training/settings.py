@@ -37,7 +37,7 @@ class TrainingSettings:
 
     #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialise`).
     lsuv: bool = False
-    #: First steps, in which encoder and decoder alone learn to draw spectra (`m2l.training.initialise.spectrum_loss`),
+    #: First steps, in which encoder and decoder alone learn to draw spectra (`m2l.training.losses.spectrum_loss`),
     #: with a warm-up and a cosine of their own.
     autoencoder_steps: int = 0
 
@@ -160,7 +160,7 @@ _SMALL_RUN = {
     "beta2": 0.99,
     "warmup_steps": 50,
     "initial_delta_t": 0.6,
-    "final_exponent": 4.0,
+    "final_exponent": 2.5,
     "weighting": "output",
     "precision": "float32",
     "lsuv": True,
@@ -172,7 +172,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "table3-scaling": {"steps": 200_000},
     # What ships: minutes to half an hour of two CPU cores. Encoder and decoder learn to draw spectra first;
     # then Delta t goes from 0.6, where half of the noise levels are plainly denoised, to 0.13.
-    "mini": {**_SMALL_RUN, "autoencoder_steps": 1500, "steps": 3000},
+    "mini": {**_SMALL_RUN, "autoencoder_steps": 1000, "steps": 5000},
     "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
     "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
     "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 250, "steps": 500},
