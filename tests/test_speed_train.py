@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.cli import UsageError
 from benchmarks.cli_speed import main as speed
 from benchmarks.speed.train import (
     OurStep,
@@ -66,6 +67,20 @@ def test_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert row["ratio"] == pytest.approx(row["rival_seconds"] / row["ours_seconds"])
     assert row["loss_error"] < 0.05, "bfloat16 against float32"
     assert (tmp_path / "p-tiny.svg").read_text().count("</svg>") == 1
+
+
+def test_any_step_of_the_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    """Late steps have a smaller Delta t and another loss; there are none after the last."""
+    losses = {}
+    for step in (0, 700_000):
+        arguments = ["--presets", "tiny", "--batch-size", "2", "--repeats", "1", "--warmup", "0", "--json"]
+        assert speed(["--train", *arguments, "--precision", "float32", "--at-step", str(step)]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert row["loss_error"] < 1e-4
+        losses[step] = row["loss"]
+    assert losses[0] != pytest.approx(losses[700_000], rel=1e-2)
+    with pytest.raises(UsageError, match="--at-step 800000: tiny has 800000 steps, and 800001 are asked for"):
+        speed(["--train", *arguments, "--at-step", "800000"])
 
 
 def test_precision_follows_the_device() -> None:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.cli import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
 from m2l import tiled
 from m2l.consistency import denoise, output_weight, pseudo_huber, sigma_from_t, step_size
@@ -65,10 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def race(contest: Contest, preset: str, device: torch.device, options: argparse.Namespace) -> None:
     """Add one preset's row: both sides in turns, a step each."""
     settings = contest_settings(preset, device, options)
+    steps = options.at_step + options.warmup + options.repeats
+    if options.at_step < 0 or steps > settings.steps:
+        raise UsageError(
+            f"--at-step {options.at_step}: {preset} has {settings.steps} steps, and {steps} are asked for"
+        )
     batches = make_batches(settings)
     with tempfile.TemporaryDirectory() as folder:
         ours = OurStep(settings, Path(folder), device, batches)
         plain = PlainStep(settings, device, batches)
+        ours.state.step = plain.n_steps = options.at_step
         now = _clock(device, options.clock)
         seconds: dict[str, list[float]] = {"ours": [], "plain": []}
         losses: dict[str, list[float]] = {"ours": [], "plain": []}
@@ -90,7 +97,9 @@ def race(contest: Contest, preset: str, device: torch.device, options: argparse.
         if device.type == "cuda":
             facts |= matrix_share(ours.step, facts["steps_per_second"], settings.precision)
         ours_name = f"m2l {settings.precision}{'+compile' if settings.compile else ''}"
-        case = f"{preset}, batch {settings.batch_size}"
+        case = f"{preset}, batch {settings.batch_size}" + (
+            f", step {options.at_step}" if options.at_step else ""
+        )
         contest.add(
             case,
             Timing(ours_name, tuple(seconds["ours"])),
@@ -303,6 +312,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu or cuda (cpu)")
     add("--threads", type=int, metavar="N", help="CPU threads of both (default: torch's choice)")
     add("--repeats", type=int, default=5, help="timed steps of each side (5)")
+    add(
+        "--at-step",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the recipe's schedule: the smaller Delta t is, the more often the teacher is asked (0)",
+    )
     add("--warmup", type=int, default=1, help="steps before those (1)")
     add("--clock", default="wall", choices=("wall", "cpu"), help="what is measured (wall)")
     add("--profile", type=Path, metavar="FILE.svg", help="also draw where a step's time goes, per preset")
