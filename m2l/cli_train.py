@@ -53,14 +53,18 @@ def add_train(commands: Any) -> None:
         ("final-learning-rate", float, "at the end of the cosine"),
         ("warmup-steps", int, "steps of linear warm-up"),
         ("autoencoder-steps", int, "first steps, of encoder and decoder alone, which learn to draw spectra"),
-        ("beta2", float, "RAdam's second decay"),
+        ("beta2", float, "the optimiser's second decay"),
         ("ema-decay", float, "of the averaged weights"),
         ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
         ("final-exponent", float, "Delta t ends at initial^this"),
+        ("band-weight", float, "of the loudness of bands in the loss; 0: left out, as in the paper"),
+        ("spectrum-weight", float, "of what the decoder draws, once the UNet takes part"),
+        ("direct-share", float, "share of items taught to go from sigma_max to the input in one step"),
         ("silence-rms", float, "quieter crops are drawn again"),
         ("explosion", float, "stop when a loss is this many times the median of the last 100"),
     ):
         add(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
+    add("--optimiser", choices=("radam", "muon"), help="the paper's, or one that learns more per step")
     add(
         "--density",
         choices=("grid", "lognormal"),

@@ -183,7 +183,7 @@ def pseudo_huber(x: Tensor, y: Tensor) -> Tensor:
     return (squared + c**2).sqrt() - c
 
 
-def output_weight(t: Tensor, delta_t: float, config: Music2LatentConfig) -> Tensor:
+def output_weight(t: Tensor, delta_t: float | Tensor, config: Music2LatentConfig) -> Tensor:
     """(sigma_{i+1} - sigma_i) / c_out(sigma_{i+1}) of times t (B,): with it a loss of Eq. 11 is the distance of the
     raw network's outputs, as EDM [28] weighs noise levels, and no level drowns the others.
 
@@ -195,10 +195,15 @@ def output_weight(t: Tensor, delta_t: float, config: Music2LatentConfig) -> Tens
     return (sigma_next - sigma) / c_out.flatten().clamp_min(1e-4)
 
 
-def consistency_loss(
-    model: Music2Latent, representation: Tensor, t: Tensor, delta_t: float, noise: Tensor
-) -> Tensor:
-    """Eq. 10-12: lambda d(f(x_{i+1}, sigma_{i+1}, y_x), sg f(x_i, sigma_i, y_x)) with t_i = max(t - Delta t, 0).
+def consistency_outputs(
+    model: Music2Latent,
+    representation: Tensor,
+    t: Tensor,
+    delta_t: float | Tensor,
+    noise: Tensor,
+    pyramid: list[Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What Eq. 11 compares: f(x_{i+1}, sigma_{i+1}, y_x) and sg f(x_i, sigma_i, y_x) with t_i = max(t - Delta t, 0).
 
     Teacher and student are the same weights, see the same noise and the same pyramid, computed once; the teacher
     carries no gradient, so encoder and decoder learn through the student alone.
@@ -207,11 +212,12 @@ def consistency_loss(
         model: the autoencoder.
         representation: (B, 2, n_bins, T) clean representations x.
         t: (B,) the later times t_{i+1} in [0, 1].
-        delta_t: step size of Eq. 13.
+        delta_t: step size of Eq. 13; or (B,), one for each item. A step of 1 has the clean input for its teacher.
         noise: like `representation`, unit variance.
+        pyramid: the decoder's maps of these representations, if they are at hand.
 
     Returns:
-        (B,) losses. An item with t = 0 has sigma_{i+1} = sigma_i and no defined weight: its loss is 0.
+        The student's and the teacher's output, both (B, 2, n_bins, T), and (B,) gaps sigma_{i+1} - sigma_i.
     """
     config = model.config
     sigma_next = sigma_from_t(t.float(), config)
@@ -220,7 +226,8 @@ def consistency_loss(
     def noisy(level: Tensor) -> Tensor:
         return representation + level.reshape(-1, 1, 1, 1) * noise
 
-    pyramid = model.decoder(model.encoder(representation))
+    if pyramid is None:
+        pyramid = model.decoder(model.encoder(representation))
     student = denoise(model.unet, noisy(sigma_next), sigma_next, pyramid, config)
     with torch.no_grad():
         teacher = noisy(sigma)
@@ -231,5 +238,20 @@ def consistency_loss(
         elif len(asked):
             some = [level[asked] for level in pyramid]
             teacher[asked] = denoise(model.unet, teacher[asked], sigma[asked], some, config)
-    gap = sigma_next - sigma
+    return student, teacher, sigma_next - sigma
+
+
+def consistency_loss(
+    model: Music2Latent, representation: Tensor, t: Tensor, delta_t: float | Tensor, noise: Tensor
+) -> Tensor:
+    """Eq. 10-12: lambda d(student, teacher) of `consistency_outputs`, which explains the arguments.
+
+    Returns:
+        (B,) losses. An item with t = 0 has sigma_{i+1} = sigma_i and no defined weight: its loss is 0.
+    """
+    return weighted_distance(*consistency_outputs(model, representation, t, delta_t, noise))
+
+
+def weighted_distance(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
+    """lambda d(student, teacher) (Eq. 9, 12) of the outputs and (B,) gaps of `consistency_outputs`: (B,) losses."""
     return torch.where(gap > 0, pseudo_huber(student, teacher) / gap.clamp_min(1e-12), 0.0)

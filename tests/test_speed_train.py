@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,11 +30,12 @@ SETTINGS = TrainingSettings(
 )
 
 
-def test_the_plain_step_is_ours_in_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [{}, {"weighting": "output", "band_weight": 10.0, "direct_share": 0.5}])
+def test_the_plain_step_is_ours_in_float32(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Written independently: same losses over steps, same weights and averages at the end."""
-    torch.manual_seed(0)
-    batches = make_batches(SETTINGS)
-    ours, plain = OurStep(SETTINGS, tmp_path, CPU, batches), PlainStep(SETTINGS, CPU, batches)
+    settings = dataclasses.replace(SETTINGS, **recipe)
+    batches = make_batches(settings)
+    ours, plain = OurStep(settings, tmp_path, CPU, batches), PlainStep(settings, CPU, batches)
     losses = [(ours.step(), plain.step()) for _ in range(4)]
     for a, b in losses:
         assert a == pytest.approx(b, rel=1e-4)

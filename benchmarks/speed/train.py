@@ -33,6 +33,8 @@ from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialise import freeze_unused
+from m2l.training.losses import band_distance, direction_distance
+from m2l.training.optimiser import make_optimiser
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
 
@@ -189,7 +191,7 @@ class PlainStep:
                 (self.model.unet, 1.0),
             )
         ]
-        self.optimiser = torch.optim.RAdam(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2))
+        self.optimiser = make_optimiser(groups, settings)
 
     def step(self) -> float:
         """One optimiser step; returns its loss."""
@@ -215,9 +217,11 @@ class PlainStep:
         return float(loss.detach())
 
     def _loss(self, clean: Tensor, noise: Tensor, t: Tensor, delta_t: float) -> Tensor:
-        """Eq. 10-12 with one pyramid and a teacher whose graph is made and thrown away."""
-        config = self.model.config
-        later, earlier = sigma_from_t(t, config), sigma_from_t((t - delta_t).clamp(min=0), config)
+        """Eq. 10-12 with one pyramid and a teacher whose graph is made and thrown away; what a recipe adds to it."""
+        config, settings = self.model.config, self.settings
+        direct = (t >= 1) & (settings.direct_share > 0)
+        steps = torch.where(direct, 1.0, delta_t)
+        later, earlier = sigma_from_t(t, config), sigma_from_t((t - steps).clamp(min=0), config)
         pyramid = self.model.decoder(self.model.encoder(clean))
         student, teacher = (
             denoise(self.model.unet, clean + sigma.reshape(-1, 1, 1, 1) * noise, sigma, pyramid, config)
@@ -225,8 +229,11 @@ class PlainStep:
         )
         gap = later - earlier
         weighted = torch.where(gap > 0, pseudo_huber(student, teacher.detach()) / gap.clamp_min(1e-12), 0.0)
-        if self.settings.weighting == "output":
-            weighted = weighted * output_weight(t, delta_t, config)
+        if settings.weighting == "output":
+            weighted = weighted * output_weight(t, steps, config)
+        weighted = torch.where(direct, direction_distance(student, clean), weighted)
+        if settings.band_weight:
+            weighted = weighted + settings.band_weight * band_distance(student, clean)
         return weighted.mean()
 
 

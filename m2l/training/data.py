@@ -279,7 +279,12 @@ def times_of(step: int, settings: TrainingSettings, config: Music2LatentConfig) 
 
     generator = torch.Generator().manual_seed(int(_random(settings.seed, step, 0).integers(2**63)))
     density: Any = settings.density
-    return sample_t(settings.batch_size, config, density=density, generator=generator)
+    times = sample_t(settings.batch_size, config, density=density, generator=generator)
+    # Spread over the batch, so that no process of several has them all.
+    direct = round(settings.direct_share * settings.batch_size)
+    if direct:
+        times[torch.arange(direct) * settings.batch_size // direct] = 1.0
+    return times
 
 
 def _random(seed: int, step: int, stream: int) -> np.random.Generator:

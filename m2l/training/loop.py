@@ -45,6 +45,7 @@ from m2l.training.ema import Ema
 from m2l.training.initialise import freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.losses import StartLoss, StepLoss
+from m2l.training.optimiser import make_optimiser
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SettingsError, TrainingSettings, from_dict
 
@@ -101,10 +102,11 @@ class Trainer:
             raise SettingsError(
                 f"crop_frames must be a multiple of {model.config.time_downsampling}, not {settings.crop_frames}"
             )
-        if settings.autoencoder_steps and model.config.base_channels < 3:
-            raise SettingsError(
-                f"autoencoder_steps needs 3 channels at the finest level, not {model.config.base_channels}"
-            )
+        for name in ("autoencoder_steps", "spectrum_weight"):
+            if getattr(settings, name) and model.config.base_channels < 3:
+                raise SettingsError(
+                    f"{name} needs 3 channels at the finest level, not {model.config.base_channels}"
+                )
         self.corpora = [
             open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
         ]
@@ -120,9 +122,7 @@ class Trainer:
             for parameter in model.parameters():
                 parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         model.to(self.device).train()
-        optimiser = torch.optim.RAdam(
-            self._groups(model), lr=settings.learning_rate, betas=(0.9, settings.beta2), foreach=True
-        )
+        optimiser = make_optimiser(self._groups(model), settings)
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
         recent: deque[float] = deque(maxlen=MEMORY)
@@ -152,7 +152,7 @@ class Trainer:
 
     def _wrapped(self, *, starting: bool) -> nn.Module:
         model = self.state.model
-        loss: Any = StartLoss(model) if starting else StepLoss(model, self.settings.weighting)
+        loss: Any = StartLoss(model) if starting else StepLoss(model, self.settings)
         if self.settings.compile:
             loss = torch.compile(loss, dynamic=False)
         if self.world.size > 1:

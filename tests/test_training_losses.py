@@ -1,0 +1,213 @@
+"""What a step minimises, and the optimiser of short runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training_helpers import assert_same_run, music_and_speech, tiny, train
+
+from m2l import Music2Latent
+from m2l.config import create_config
+from m2l.consistency import consistency_loss, denoise, output_weight
+from m2l.training.data import times_of
+from m2l.training.losses import BANDS, StepLoss, band_distance, band_edges, direction_distance, spectrum_loss
+from m2l.training.optimiser import Muon, is_matrix, orthogonalised
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return music_and_speech(tmp_path_factory.mktemp("data"))
+
+
+def spectrum(seed: int = 0, frames: int = 16) -> torch.Tensor:
+    """Noise that falls with frequency, as music does: (2, 2, 1024, frames)."""
+    slope = 1 / (1 + torch.arange(1024) / 32)
+    return slope[:, None] * torch.randn(2, 2, 1024, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def model_with_output(seed: int = 0) -> Music2Latent:
+    """A tiny model whose output layer does not start at zero."""
+    model = Music2Latent.from_config("tiny", seed)
+    generator = torch.Generator().manual_seed(seed)
+    weight = model.unet.conv_out.weight
+    with torch.no_grad():
+        weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+# --- losses ---------------------------------------------------------------------------------------------------
+
+
+def test_band_distance_hears_loudness_and_no_phases() -> None:
+    x = spectrum()
+    turned = torch.stack([-x[:, 1], x[:, 0]], 1)  # every phase by a quarter
+    torch.testing.assert_close(band_distance(turned, x), torch.zeros(2), rtol=0.0, atol=1e-5)
+    # Twice the amplitude is log 4 of energy in each band that lies well over the floor.
+    loud = 30 * x
+    expected = torch.full((2,), 4.0).log()
+    torch.testing.assert_close(band_distance(2 * loud, loud), expected, rtol=1e-3, atol=0.0)
+    # Half of the bands missing costs more than the quieter half's share of the energy.
+    dull = x.clone()
+    dull[:, :, 128:] = 0
+    assert bool((band_distance(dull, x) > 0.5).all())
+    assert float((dull - x).norm() / x.norm()) < 0.5
+
+
+def test_band_distance_of_silence_is_finite_and_so_is_its_gradient() -> None:
+    silent = torch.zeros(1, 2, 1024, 8, requires_grad=True)
+    distance = band_distance(silent, spectrum()[:1, :, :, :8])
+    distance.sum().backward()
+    assert silent.grad is not None
+    assert bool(distance.isfinite())
+    assert bool(silent.grad.isfinite().all())
+
+
+@given(st.integers(1, 4096))
+def test_bands_cover_all_bins_once(bins: int) -> None:
+    edges = band_edges(bins)
+    assert (edges[0], edges[-1]) == (0, bins)
+    assert list(edges) == sorted(set(edges))
+    assert len(edges) <= BANDS + 2
+
+
+def test_direction_distance_minds_no_norm() -> None:
+    x = spectrum()
+    norm = x.flatten(1).norm(dim=1)
+    for scale, expected in ((1.0, 0.0), (0.01, 0.0), (50.0, 0.0), (-3.0, 4.0)):
+        torch.testing.assert_close(direction_distance(scale * x, x), expected * norm, rtol=1e-4, atol=1e-2)
+    near = x + 0.1 * spectrum(1)
+    near *= (norm / near.flatten(1).norm(dim=1)).reshape(-1, 1, 1, 1)
+    # For outputs of its norm it is |x - y|^2 / |x|.
+    squared = (near - x).flatten(1).square().sum(1)
+    torch.testing.assert_close(direction_distance(near, x), squared / norm, rtol=1e-3, atol=0.0)
+
+
+def test_without_its_options_a_step_is_the_papers(data: tuple[str, str]) -> None:
+    model, x, noise = model_with_output(), spectrum(), torch.randn(2, 2, 1024, 16)
+    t = torch.tensor([0.4, 1.0])
+    found = StepLoss(model, tiny(data))(x, t, 0.1, noise)
+    torch.testing.assert_close(found, consistency_loss(model, x, t, 0.1, noise).mean())
+
+
+def test_direct_items_go_to_the_input_in_one_step_and_the_others_their_way(data: tuple[str, str]) -> None:
+    model, x, noise = model_with_output(), spectrum(), torch.randn(2, 2, 1024, 16)
+    config = model.config
+    t = torch.tensor([1.0, 0.4])
+    settings = tiny(data, weighting="output", direct_share=0.5, band_weight=7.0)
+    found = StepLoss(model, settings)(x, t, 0.1, noise).detach()
+
+    model.requires_grad_(False)
+    pyramid = model.decoder(model.encoder(x))
+    sigma = torch.tensor([config.sigma_max, config.sigma_max])
+    drawn = denoise(model.unet, x + config.sigma_max * noise, sigma, pyramid, config)
+    direct = direction_distance(drawn, x)[0] + 7 * band_distance(drawn, x)[0]
+    usual = tiny(data, weighting="output", band_weight=7.0)
+    later = StepLoss(model, usual)(x[1:], t[1:], 0.1, noise[1:])
+    without = consistency_loss(model, x[1:], t[1:], 0.1, noise[1:]) * output_weight(t[1:], 0.1, config)
+    assert float(later) > float(without)
+    torch.testing.assert_close(found, (direct + later) / 2, rtol=1e-4, atol=0.0)
+
+
+def test_the_decoders_drawing_can_go_on_to_be_judged(data: tuple[str, str]) -> None:
+    model, x, noise = model_with_output(), spectrum(), torch.randn(2, 2, 1024, 16)
+    model.requires_grad_(False)
+    t = torch.tensor([0.4, 0.9])
+    with_it = StepLoss(model, tiny(data, spectrum_weight=3.0))(x, t, 0.1, noise)
+    without = StepLoss(model, tiny(data))(x, t, 0.1, noise)
+    drawn = spectrum_loss(model.decoder(model.encoder(x))[0], x)
+    torch.testing.assert_close(with_it - without, 3 * drawn.mean(), rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize(("share", "direct"), [(0.0, []), (0.25, [0]), (0.5, [0, 2]), (1.0, [0, 1, 2, 3])])
+def test_direct_items_are_spread_over_the_batch(
+    data: tuple[str, str], share: float, direct: list[int]
+) -> None:
+    config = create_config("tiny")
+    plain = times_of(3, tiny(data, batch_size=4), config)
+    times = times_of(3, tiny(data, batch_size=4, direct_share=share), config)
+    assert (times == 1).nonzero().flatten().tolist() == direct
+    others = [item for item in range(4) if item not in direct]
+    assert torch.equal(times[others], plain[others])
+
+
+# --- Muon -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**31))
+def test_orthogonalised_keeps_directions_and_levels_their_sizes(rows: int, columns: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    left, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator))
+    right, _ = torch.linalg.qr(torch.randn(columns, columns, generator=generator))
+    rank = min(rows, columns)
+    sizes = torch.logspace(0, -1, rank)  # over one decade of singular values
+    left, right = left[:, :rank], right[:, :rank]
+    found = left.mT @ orthogonalised(left @ sizes.diag() @ right.mT) @ right
+    assert bool(((found.diag() > 0.6) & (found.diag() < 1.3)).all()), found.diag()
+    assert float((found - found.diag().diag()).abs().max()) < 1e-3
+
+
+def test_orthogonalised_by_the_gram_matrix_is_the_usual_iteration() -> None:
+    x = torch.randn(3, 12, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    usual = x / x.norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = usual @ usual.mT
+        usual = 3.4445 * usual + (-4.7750 * gram + 2.0315 * gram @ gram) @ usual
+    torch.testing.assert_close(orthogonalised(x), usual.float(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(orthogonalised(x.mT), usual.mT.float(), rtol=1e-3, atol=1e-4)
+    assert not orthogonalised(torch.zeros(2, 5, 3)).any()
+
+
+def test_muon_is_adam_for_what_is_no_matrix() -> None:
+    def parameters() -> list[torch.nn.Parameter]:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in ((9,), (4, 30), (30, 1))]
+
+    ours, theirs = parameters(), parameters()
+    assert not any(is_matrix(p) for p in ours)
+    optimisers = (Muon(ours, 1e-2, betas=(0.9, 0.99)), torch.optim.Adam(theirs, 1e-2, betas=(0.9, 0.99)))
+    for step in range(5):
+        for group in (ours, theirs):
+            for p in group:
+                p.grad = (p.detach() + step).sin()
+        for optimiser in optimisers:
+            optimiser.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_muon_finds_directions_that_hardly_show_in_the_gradient() -> None:
+    """A map from inputs one of whose directions is 10 times as strong as the rest, in 100 steps."""
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.randn(16, 16, generator=generator)
+    inputs = torch.randn(256, 16, generator=generator)
+    inputs[:, 0] *= 10
+
+    def error(name: str) -> float:
+        weight = torch.nn.Parameter(torch.zeros(16, 16))
+        optimiser = Muon([weight], 0.3) if name == "muon" else torch.optim.SGD([weight], 0.1)
+        for step in range(100):
+            for group in optimiser.param_groups:
+                group["lr"] = group.setdefault("initial", group["lr"]) * (1 - step / 100)
+            optimiser.zero_grad()
+            (inputs @ (weight - wanted).mT).square().mean().backward()
+            optimiser.step()
+        return float((weight.detach() - wanted)[:, 1:].norm() / wanted[:, 1:].norm())
+
+    errors = error("muon"), error("sgd")
+    assert errors[0] < 0.5 * errors[1], errors
+
+
+def test_a_run_by_muon_with_all_losses_resumes_bit_for_bit(data: tuple[str, str], tmp_path: Path) -> None:
+    settings = tiny(
+        data, steps=6, autoencoder_steps=2, optimiser="muon", band_weight=10.0, direct_share=0.5, batch_size=2
+    )
+    assert any(is_matrix(p) for p in Music2Latent.from_config("tiny", 0).parameters())
+    train(settings, tmp_path / "straight")
+    for stop in (1, 4):
+        train(settings, tmp_path / f"at-{stop}", until=stop)
+        train(settings, tmp_path / f"at-{stop}")
+        assert_same_run(tmp_path / f"at-{stop}", tmp_path / "straight")
