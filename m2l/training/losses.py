@@ -8,7 +8,8 @@ recipes of short runs can ask two things more of an output: that its bands are a
 (`direction_distance`), as they do in use.
 
 The first stage gives the latents something to carry. At the start they are a linear image of the spectrum, from which a
-linear readout finds nothing of its envelope, and what gradient they get through the UNet is noise.
+linear readout finds nothing of its envelope, and what gradient they get through the UNet is noise. A second stage that
+does not go on to judge what was drawn loses its phases within a hundred steps.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Optimisers of a run: RAdam as in the paper, or Muon, from which a short run learns more per step.
 
 Muon [Jordan et al. 2024, https://kellerjordan.github.io/posts/muon] takes the momentum of a weight matrix to the
-nearest semi-orthogonal matrix before it is applied: all directions a layer could learn in are taken at one rate, where
-Adam's steps are dominated by the few that carry most of the gradient. In a young autoencoder these are the mean
-spectrum and the lowest bins; the latents' content is in the others.
+nearest semi-orthogonal matrix before it is applied: all directions that a layer could learn in are taken at one rate,
+where other steps are dominated by the few that carry most of the gradient.
 """
 
 from __future__ import annotations

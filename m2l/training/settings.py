@@ -58,7 +58,8 @@ class TrainingSettings:
     #: Encoder and decoder learn this many times as fast as the UNet.
     autoencoder_rate: float = 1.0
     final_learning_rate: float = 1e-6
-    #: RAdam's second decay. It also sets its warm-up: some 1/(1 - beta2) steps go by before it runs at its full rate.
+    #: RAdam's second decay, which also sets its warm-up: some 1/(1 - beta2) steps go by before it runs at full rate.
+    #: Beside Muon, Adam's.
     beta2: float = 0.999
     warmup_steps: int = 10_000
     ema_decay: float = 0.9999
@@ -190,13 +191,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "table3-base": {"steps": 200_000},
     "table3-attention": {"steps": 200_000},
     "table3-scaling": {"steps": 200_000},
-    # What ships: ten minutes to an hour of two CPU cores. Encoder and decoder learn to draw spectra first; then
+    # What ships: minutes of two CPU cores. Encoder and decoder learn to draw spectra first; then
     # Delta t goes from 0.6, where half of the noise levels are plainly denoised, to 0.28, while the rate is annealed:
     # smaller steps ask for more training than there is, and add noise to what is drawn.
     "mini": {**_SMALL_RUN, "autoencoder_steps": 600, "steps": 3200},
-    "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 300, "steps": 600},
-    "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 300, "steps": 600},
-    "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 300, "steps": 600},
+    "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
+    "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
+    "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
 }
 
 
