@@ -30,7 +30,9 @@ SETTINGS = TrainingSettings(
 )
 
 
-@pytest.mark.parametrize("recipe", [{}, {"weighting": "output", "band_weight": 10.0, "direct_share": 0.5}])
+@pytest.mark.parametrize(
+    "recipe", [{}, {"weighting": "output", "band_weight": 10.0, "direct_share": 0.5, "spectrum_weight": 2.0}]
+)
 def test_the_plain_step_is_ours_in_float32(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Written independently: same losses over steps, same weights and averages at the end."""
     settings = dataclasses.replace(SETTINGS, **recipe)

@@ -33,7 +33,7 @@ from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialise import freeze_unused
-from m2l.training.losses import band_distance, direction_distance
+from m2l.training.losses import band_distance, direction_distance, spectrum_loss
 from m2l.training.optimiser import make_optimiser
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
@@ -234,6 +234,8 @@ class PlainStep:
         weighted = torch.where(direct, direction_distance(student, clean), weighted)
         if settings.band_weight:
             weighted = weighted + settings.band_weight * band_distance(student, clean)
+        if settings.spectrum_weight:
+            weighted = weighted + settings.spectrum_weight * spectrum_loss(pyramid[0], clean)
         return weighted.mean()
 
 
