@@ -123,5 +123,5 @@ def _log_energies(spectrum: Tensor) -> Tensor:
 
 @lru_cache
 def band_edges(bins: int) -> tuple[int, ...]:
-    """First bin of each band and the number of bins: at most `BANDS`, none narrower than a bin."""
+    """First bin of each band and the number of bins: about `BANDS` at most, none narrower than a bin."""
     return tuple(sorted({0, *np.geomspace(1, bins, BANDS + 1).astype(int).tolist()}))
