@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2l.config import Music2LatentConfig
+from m2l.convolution import Conv2d
 from m2l.layers import Downsample, FrequencyGain, ResBlock, group_norm
 
 
@@ -41,7 +42,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Music2LatentConfig) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(2, config.channels[0], 3, padding=1)
+        self.conv_in = Conv2d(2, config.channels[0], 3, padding=1)
         self.gain = FrequencyGain(config.n_bins) if config.frequency_scaling else nn.Identity()
         self.levels = nn.ModuleList(EncoderLevel(config, level) for level in range(len(config.channels)))
         self.norm_features = group_norm(config.channels[-1])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2l import tiled
+from m2l.convolution import Conv2d, upsample_convolve
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -140,7 +141,7 @@ class ResBlock(nn.Module):
         attention_heads: int = 0,
     ) -> None:
         super().__init__()
-        conv: Any = nn.Conv2d if dims == 2 else nn.Conv1d
+        conv: Any = Conv2d if dims == 2 else nn.Conv1d
         self.norm1 = group_norm(in_channels)
         self.conv1 = conv(in_channels, out_channels, 3, padding=1)
         self.condition = zero_init(nn.Linear(cond_channels, out_channels)) if cond_channels else None
@@ -172,7 +173,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.norm = group_norm(in_channels) if normalize else nn.Identity()
         kernel = resampling_kernel(factor)
-        self.conv = nn.Conv2d(
+        self.conv = Conv2d(
             in_channels, out_channels, kernel, stride=factor, padding=(kernel[0] // 2, kernel[1] // 2)
         )
 
@@ -193,7 +194,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.factor = factor
         kernel = resampling_kernel(factor)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+        self.conv = Conv2d(in_channels, out_channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         if tiled.worthwhile(x):
@@ -201,54 +202,6 @@ class Upsample(nn.Module):
         if x.device.type == "cpu":
             return upsample_convolve(self.conv, x, self.factor)
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
-
-
-def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour upsampling and a convolution with kernel factor + 1, at the lower resolution.
-
-    Along an axis upsampled by u, output u i + p sees only two inputs, i - 1 and i or i and i + 1: so all phases p
-    are channels of one convolution with two taps an axis, and the large map is never made. Differentiable; a
-    training step on a CPU spends a third of its time here otherwise.
-
-    Args:
-        conv: stride 1, "same" padding; kernel 1 along an axis with factor 1.
-        x: (B, C, F, T).
-        factor: (frequency, time).
-
-    Returns:
-        (B, C_out, F * factor[0], T * factor[1]).
-    """
-    bins, frames = x.shape[2:]
-    by_bin, bin_starts = _phases(factor[0], conv.weight)
-    by_frame, frame_starts = _phases(factor[1], conv.weight)
-    kernel = torch.einsum("ocij,pki,qlj->pqockl", conv.weight, by_bin, by_frame).flatten(0, 2)
-    padding = (int(factor[0] > 1), int(factor[1] > 1))
-    bias = None if conv.bias is None else conv.bias.repeat(factor[0] * factor[1])
-    made = F.conv2d(x, kernel, bias, padding=padding).unflatten(1, (*factor, conv.out_channels))
-    phases = [
-        [made[:, p, q, :, i : i + bins, j : j + frames] for q, j in enumerate(frame_starts)]
-        for p, i in enumerate(bin_starts)
-    ]
-    rows = [torch.stack(row, -1).flatten(-2) if factor[1] > 1 else row[0] for row in phases]
-    return torch.stack(rows, 3).flatten(2, 3) if factor[0] > 1 else rows[0]
-
-
-def _phases(factor: int, like: Tensor) -> tuple[Tensor, list[int]]:
-    """Which taps of a kernel fall on which of two inputs, (phases, 2, factor + 1), and where each phase starts.
-
-    Starts are places in the output of a two-tap convolution over an input padded by one. An axis that keeps its size
-    has one phase and one tap.
-    """
-    if factor == 1:
-        return like.new_ones(1, 1, 1), [0]
-    taps = like.new_zeros(factor, 2, factor + 1)
-    starts = []
-    for phase in range(factor):
-        inputs = [(phase + tap - factor // 2) // factor for tap in range(factor + 1)]
-        starts.append(inputs[0] + 1)
-        for tap, place in enumerate(inputs):
-            taps[phase, place - inputs[0], tap] = 1
-    return taps, starts
 
 
 def resampling_kernel(factor: tuple[int, int]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from m2l import tiled
 from m2l.config import Music2LatentConfig
+from m2l.convolution import Conv2d
 from m2l.layers import (
     SQRT2,
     SQRT3,
@@ -91,11 +92,11 @@ class UNet(nn.Module):
         self.scale_out = (
             FrequencyScaling(config.cond_channels, config.n_bins) if config.frequency_scaling else None
         )
-        self.conv_in = nn.Conv2d(2, channels, 3, padding=1)
+        self.conv_in = Conv2d(2, channels, 3, padding=1)
         self.levels = nn.ModuleList(UNetLevel(config, level) for level in range(len(config.channels)))
         self.cross_out = nn.Conv2d(channels, channels, 1)
         self.norm_out = group_norm(channels)
-        self.conv_out = zero_init(nn.Conv2d(channels, 2, 3, padding=1))
+        self.conv_out = zero_init(Conv2d(channels, 2, 3, padding=1))
 
     def forward(self, x: Tensor, sigma: Tensor, pyramid: list[Tensor]) -> Tensor:
         """

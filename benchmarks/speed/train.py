@@ -1,8 +1,8 @@
 """`m2l-bench speed --train`: our optimiser step against a plain eager float32 step of the same model.
 
 The plain step is written here as the method reads: contiguous maps, float32, maps upsampled before they are
-convolved, a teacher that is asked at sigma_min too and whose graph is then detached, the average updated parameter by
-parameter. Both start from the same weights and take the same crops,
+convolved, a teacher that is asked at sigma_min too and whose graph is then detached, Muon's iteration on one matrix
+after the other, the average updated parameter by parameter. Both start from the same weights and take the same crops,
 noise and times, in turns; the losses say what our precision costs. On a GPU the achieved share of the matrix peak
 is added, against a large product timed in the same run.
 """
@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.cli import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
 from m2l import tiled
 from m2l.consistency import denoise, output_weight, pseudo_huber, sigma_from_t, step_size
+from m2l.convolution import Conv2d
 from m2l.layers import Upsample
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
@@ -34,7 +35,7 @@ from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialise import freeze_unused
 from m2l.training.losses import band_distance, direction_distance, spectrum_loss
-from m2l.training.optimiser import make_optimiser
+from m2l.training.optimiser import COEFFICIENTS, ITERATIONS, Muon, make_optimiser
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
 
@@ -178,6 +179,8 @@ class PlainStep:
             for module in made.modules():
                 if isinstance(module, Upsample):
                     module.forward = partial(upsample_then_convolve, module)  # type: ignore[method-assign]
+                elif isinstance(module, Conv2d):
+                    module.forward = partial(nn.Conv2d.forward, module)  # type: ignore[method-assign]
             return made.to(device)
 
         self.model, self.average = model().train(), model().requires_grad_(False)
@@ -192,6 +195,8 @@ class PlainStep:
             )
         ]
         self.optimiser = make_optimiser(groups, settings)
+        if isinstance(self.optimiser, Muon):
+            self.optimiser.orthogonalise = newton_schulz
 
     def step(self) -> float:
         """One optimiser step; returns its loss."""
@@ -242,6 +247,21 @@ class PlainStep:
 def upsample_then_convolve(layer: Upsample, x: Tensor) -> Tensor:
     """What `m2l.layers.Upsample` computes, as it reads."""
     return layer.conv(F.interpolate(x, scale_factor=layer.factor, mode="nearest"))
+
+
+def newton_schulz(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """What `m2l.training.optimiser.orthogonalised` computes, as it reads: X <- a X + (b A + c A A) X with A = X X^T."""
+    a, b, c = COEFFICIENTS
+    factors = []
+    for matrix in matrices:
+        tall = matrix.shape[0] > matrix.shape[1]
+        x = matrix.mT if tall else matrix
+        x = x / (x.norm() + 1e-7)
+        for _ in range(ITERATIONS):
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        factors.append(x.mT if tall else x)
+    return factors
 
 
 def awaken(model: Music2Latent, seed: int = 1) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,31 +26,46 @@ UPDATE_RMS = 0.2
 SMALLEST_SIDE = 8
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
+def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
     """The semi-orthogonal factors of matrices, by a Newton-Schulz iteration; singular values end in about 0.7 … 1.2.
 
     The iteration multiplies X by polynomials of its Gram matrix, which commute; so it is run on the Gram matrix of
-    the shorter side, and X is multiplied once at the end. Of a 192 x 2048 matrix that is under half of the work.
+    the shorter side, and X is multiplied once at the end. Of a 192 x 2048 matrix that is under half of the work, and
+    all matrices with the same shorter side are iterated together.
 
     Args:
-        matrices: (…, M, N).
+        matrices: (M, N) each; M and N may differ.
 
     Returns:
-        Like `matrices`, float32. A zero matrix stays zero.
+        One like each, float32. A zero matrix stays zero.
     """
-    x = matrices.float()
-    if x.shape[-2] > x.shape[-1]:
-        return orthogonalised(x.mT).mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    gram = x @ x.mT
+    wide = [m.float() if m.shape[0] <= m.shape[1] else m.float().mT for m in matrices]
+    wide = [x / (x.norm() + 1e-7) for x in wide]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for index, x in enumerate(wide):
+        alike[len(x)].append(index)
+    factors: list[Tensor] = list(wide)
+    for members in alike.values():
+        products = _polynomials(torch.stack([wide[index] @ wide[index].mT for index in members]))
+        for index, product in zip(members, products, strict=True):
+            factors[index] = product @ wide[index]
+    return [
+        factor if m.shape[0] <= m.shape[1] else factor.mT for m, factor in zip(matrices, factors, strict=True)
+    ]
+
+
+def _polynomials(gram: Tensor) -> Tensor:
+    """What the whole iteration multiplies matrices with these Gram matrices by, (…, M, M) -> (…, M, M)."""
     a, b, c = COEFFICIENTS
-    identity = torch.eye(gram.shape[-1], device=x.device)
-    product = identity
-    for _ in range(ITERATIONS):
-        polynomial = a * identity + b * gram + c * gram @ gram
-        product = polynomial @ product
-        gram = polynomial @ gram @ polynomial
-    return product @ x
+    identity = torch.eye(gram.shape[-1], device=gram.device)
+    product: Tensor | None = None
+    for iteration in range(ITERATIONS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        product = polynomial if product is None else polynomial @ product
+        if iteration < ITERATIONS - 1:
+            gram = polynomial @ gram @ polynomial
+    assert product is not None
+    return product
 
 
 def make_optimiser(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -81,6 +96,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+        self.orthogonalise: Callable[[Sequence[Tensor]], list[Tensor]] = orthogonalised
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -96,22 +112,20 @@ class Muon(torch.optim.Optimizer):
         return result
 
     def _muon(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        if not params:
+            return
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            gradient = p.grad
-            assert gradient is not None
-            state["momentum"].mul_(group["momentum"]).add_(gradient)
-            ahead = gradient.add(state["momentum"], alpha=group["momentum"])
-            matrix = ahead.reshape(len(p), -1)
-            alike[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
-        for shape, members in alike.items():
-            updates = orthogonalised(torch.stack([matrix for _, matrix in members]))
-            rate = group["lr"] * UPDATE_RMS * math.sqrt(max(shape))
-            for (p, _), update in zip(members, updates, strict=True):
-                p.sub_(update.reshape(p.shape), alpha=rate)
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in params]
+        gradients = [p.grad for p in params if p.grad is not None]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, gradients)
+        ahead = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        updates = self.orthogonalise([step.reshape(len(step), -1) for step in ahead])
+        for p, update in zip(params, updates, strict=True):
+            rate = group["lr"] * UPDATE_RMS * math.sqrt(max(update.shape))
+            p.sub_(update.reshape(p.shape), alpha=rate)
 
     def _adam(self, params: list[Tensor], group: dict[str, Any]) -> None:
         if not params:

@@ -195,9 +195,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Delta t goes from 0.6, where half of the noise levels are plainly denoised, to 0.28, while the rate is annealed:
     # smaller steps ask for more training than there is, and add noise to what is drawn.
     "mini": {**_SMALL_RUN, "autoencoder_steps": 600, "steps": 3200},
-    "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
-    "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
-    "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 400, "steps": 700},
+    "table3-mini-base": {**_SMALL_RUN, "autoencoder_steps": 700, "steps": 1300},
+    "table3-mini-attention": {**_SMALL_RUN, "autoencoder_steps": 700, "steps": 1300},
+    "table3-mini-scaling": {**_SMALL_RUN, "autoencoder_steps": 700, "steps": 1300},
 }
 
 
