@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SUITE  ?= synthetic
-# Processes that run tests, each a file at a time; some 3 GB of memory each.
+# Processes that run tests, the later halves of each other's shares at the end; some 3 GB of memory each.
 WORKERS ?= 2
 
 .PHONY: help tables gate test test-all lint format rivals clean
@@ -40,10 +40,10 @@ gate: $(BIN)/.core
 	$(BIN)/m2l-bench gate --suite $(SUITE) --strict
 
 test: $(BIN)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: $(BIN)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not network"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network"
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check .
