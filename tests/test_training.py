@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -426,6 +427,9 @@ def test_nan_audio_stops_the_run_and_is_named(workers: int, tmp_path: Path) -> N
     soundfile.write(path, audio, rate, subtype="FLOAT")
     with pytest.raises(TrainingStopped, match=r"step 2: .*no crop at .* s: .*bad.wav holds .* non-finite"):
         train(settings, run, workers=workers)
+    assert (
+        not multiprocessing.active_children()
+    )  # the readers were told to end, and waited for no longer than that
     assert "bad.wav" in str(failure(run)["what"])
     assert list_checkpoints(run)[-1].name == "step-00000002"
 

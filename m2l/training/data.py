@@ -13,6 +13,7 @@ import json
 import math
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,6 +260,23 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         "noise": torch.stack([item["noise"] for item in items]),
         "origin": [item["origin"] for item in items],
     }
+
+
+def next_batch(batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """The loader's next batch.
+
+    Raises:
+        DataError: of one line, whichever process found the fault.
+    """
+    try:
+        return next(batches)
+    except DataError as error:
+        # Torch's frames hold error and loader in a circle. A loader that is collected as garbage cannot tell its
+        # workers any more to end, and waits for them for ten seconds.
+        traceback.clear_frames(error.__traceback__)
+        # A worker's has a traceback in its text, and the class before the message.
+        message = str(error).strip().splitlines()[-1].removeprefix(f"{__name__}.DataError: ")
+    raise DataError(message)
 
 
 def start_worker(_: int) -> None:

@@ -36,6 +36,7 @@ from m2l.training.data import (
     StepOrder,
     collate,
     crop_samples,
+    next_batch,
     open_corpus,
     start_worker,
     times_of,
@@ -255,9 +256,9 @@ class Trainer:
         total = 0.0
         for index in range(settings.accumulate):
             try:
-                batch = next(batches)
-            except DataError as error:  # of a worker, it comes with a traceback in its text
-                self._fail(str(error).strip().splitlines()[-1], origins)
+                batch = next_batch(batches)
+            except DataError as error:
+                self._fail(str(error), origins)
             origins += batch["origin"]
             t = times[index * part : (index + 1) * part].to(self.device)
             with self._no_sync(index):
