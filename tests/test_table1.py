@@ -196,15 +196,20 @@ def test_speed_contest_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_default_synthetic_floors(tmp_path: Path) -> None:
-    """The shipped suite's floors at their full size: chroma beats chance on pitch, mel on tags."""
-    section = {**(load_suite("synthetic").table1 or {}), "representations": ["mel", "chroma", "chance"]}
+    """The shipped suite at its full size: chroma hears pitch and keys, mel tags, MFCC instruments."""
+    section = {
+        **(load_suite("synthetic").table1 or {}),
+        "representations": ["mel", "mfcc", "chroma", "chance"],
+    }
     suite = parse_suite({"name": "s", "data": {"dataset": "synthetic"}, "table1": section})
     made, report = build(suite, Store(tmp_path), make_executor("serial"), RunOptions(quiet=True))
     assert not report.failed
     rows = {row.name: {key: cell.value or 0.0 for key, cell in row.cells.items()} for row in made.rows}
     assert rows["chroma"]["synthetic-pitch/f1_micro"] > 80
     assert rows["mel"]["synthetic-tags/roc_auc"] > 75
-    assert rows["mel"]["synthetic-instrument/f1_micro"] > rows["chance"]["synthetic-instrument/f1_micro"] + 15
+    assert (
+        rows["mfcc"]["synthetic-instrument/f1_micro"] > rows["chance"]["synthetic-instrument/f1_micro"] + 15
+    )
     assert (
         rows["chroma"]["synthetic-keys/weighted_micro"] > rows["chance"]["synthetic-keys/weighted_micro"] + 20
     )
