@@ -425,11 +425,10 @@ def test_nan_audio_stops_the_run_and_is_named(workers: int, tmp_path: Path) -> N
     train(settings, run, until=2)
     audio[::5000] = np.nan
     soundfile.write(path, audio, rate, subtype="FLOAT")
+    others = set(multiprocessing.active_children())
     with pytest.raises(TrainingStopped, match=r"step 2: .*no crop at .* s: .*bad.wav holds .* non-finite"):
         train(settings, run, workers=workers)
-    assert (
-        not multiprocessing.active_children()
-    )  # the readers were told to end, and waited for no longer than that
+    assert set(multiprocessing.active_children()) <= others  # the readers were told to end
     assert "bad.wav" in str(failure(run)["what"])
     assert list_checkpoints(run)[-1].name == "step-00000002"
 
