@@ -53,6 +53,8 @@ class StepLoss(nn.Module):
         losses = torch.where(direct, direction_distance(student, representation), losses)
         if settings.band_weight:
             losses = losses + settings.band_weight * band_distance(student, representation)
+        if settings.level_weight:
+            losses = losses + settings.level_weight * level_distance(student, representation)
         if settings.spectrum_weight:
             losses = losses + settings.spectrum_weight * spectrum_loss(pyramid[0], representation)
         return losses.mean()
@@ -112,6 +114,24 @@ def band_distance(output: Tensor, representation: Tensor) -> Tensor:
         (B,) distances in nepers of the compressed spectrum's energy; 1 is 6.7 dB at the waveform (Eq. 5's alpha).
     """
     return (_log_energies(output) - _log_energies(representation)).abs().mean((1, 2))
+
+
+def level_distance(output: Tensor, representation: Tensor) -> Tensor:
+    """Mean distance of log energies of all bins together, in patches of 4 frames: how loud the output is.
+
+    `band_distance` gives a steady tone, which fills 4 of its 64 bands, a sixteenth of this weight, and
+    `direction_distance` none at all.
+
+    Args:
+        output: (B, C, n_bins, T); energies are summed over channels.
+        representation: (B, C', n_bins, T). Frames beyond a multiple of 4 are ignored.
+
+    Returns:
+        (B,) distances in nepers of the compressed spectrum's energy, as those of `band_distance`.
+    """
+    levels = [F.avg_pool1d(x.float().square().sum((1, 2)), PATCH_FRAMES) for x in (output, representation)]
+    first, second = ((level + ENERGY_FLOOR).log() for level in levels)
+    return (first - second).abs().mean(1)
 
 
 def _log_energies(spectrum: Tensor) -> Tensor:

@@ -74,6 +74,8 @@ class TrainingSettings:
 
     #: Of the bands' loudness in the loss, 0 leaves it out (`m2l.training.losses.band_distance`).
     band_weight: float = 0.0
+    #: Of the output's level in the loss (`m2l.training.losses.level_distance`).
+    level_weight: float = 0.0
     #: Of what the decoder draws, once the UNet takes part (`m2l.training.losses.spectrum_loss`).
     spectrum_weight: float = 0.0
     #: Share of a batch's items that go from sigma_max to the clean input in one step
@@ -97,7 +99,7 @@ class TrainingSettings:
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name} must be positive, not {value}")
         no_less_than_0 = ("seed", "warmup_steps", "silence_rms", "autoencoder_rate", "autoencoder_steps")
-        for name in (*no_less_than_0, "band_weight", "spectrum_weight"):
+        for name in (*no_less_than_0, "band_weight", "level_weight", "spectrum_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"{name} must not be negative, is {value}")
