@@ -58,7 +58,11 @@ def add_train(commands: Any) -> None:
         ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
         ("final-exponent", float, "Delta t ends at initial^this"),
         ("band-weight", float, "of the loudness of bands in the loss; 0: left out, as in the paper"),
-        ("level-weight", float, "weight of the output's overall level in the loss; 0 leaves it out, as in the paper"),
+        (
+            "level-weight",
+            float,
+            "weight of the output's overall level in the loss; 0 leaves it out, as in the paper",
+        ),
         ("spectrum-weight", float, "of what the decoder draws, once the UNet takes part"),
         ("direct-share", float, "share of items taught to go from sigma_max to the input in one step"),
         ("silence-rms", float, "quieter crops are drawn again"),

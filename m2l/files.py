@@ -76,3 +76,39 @@ def _is_running(pid: str) -> bool:
     except (OSError, ValueError):  # someone else's process, or no name of ours: leave it alone
         return True
     return True
+
+
+class InUseError(OSError):
+    """A folder that another process is writing to."""
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold `folder` as its only writer; the lock ends with the process, however it ends.
+
+    Where the system or the file system has no such locks, nothing is locked.
+
+    Raises:
+        InUseError: another process holds it; the message names its process id and host.
+        OSError: the folder cannot be written to.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    with open(Path(folder) / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InUseError(
+                f"{folder} is being written to by another process ({file.read().strip()})"
+            ) from None
+        except OSError:  # a network file system without locks
+            yield
+            return
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
