@@ -16,7 +16,29 @@ from m2l.audio import FORMATS
 
 #: Suffixes of audio that libsndfile does not read; such files are counted, others (covers, playlists) are no audio.
 OTHER_AUDIO = frozenset(
-    ".m4a .m4b .mp4 .aac .wma .ape .wv .mpc .tta .dsf .dff .ac3 .eac3 .dts .mka .webm .alac .amr .ra .mid .midi".split()
+    [
+        ".m4a",
+        ".m4b",
+        ".mp4",
+        ".aac",
+        ".wma",
+        ".ape",
+        ".wv",
+        ".mpc",
+        ".tta",
+        ".dsf",
+        ".dff",
+        ".ac3",
+        ".eac3",
+        ".dts",
+        ".mka",
+        ".webm",
+        ".alac",
+        ".amr",
+        ".ra",
+        ".mid",
+        ".midi",
+    ]
 )
 
 
