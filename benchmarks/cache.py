@@ -2,8 +2,9 @@
 
 A file is written beside its place, synced and renamed (an object store publishes it with one PUT): it is
 there complete, or not at all, whatever moment a run is killed at. Its first line is a JSON header with the
-size and sha256 of the rest, so that a damaged file is noticed when it is read, and computed again. Several
-runs and machines may share a store: equal keys mean equal contents, and the last one to publish wins.
+key, and the size and sha256 of the rest, so that a file that is damaged or lies under another key is noticed
+when it is read, and computed again. Several runs and machines may share a store: equal keys mean equal
+contents, and the last one to publish wins.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.store_files import LocalFiles as LocalFiles
 from benchmarks.store_files import open_files as open_files
 from benchmarks.store_files import write_atomic as write_atomic
 
-_FORMAT = 1
+_FORMAT = 2
 _HEADER_BYTES = 512
 #: What `meta` reads at once: the meta of most units is smaller.
 _META_BYTES = 1 << 16
@@ -90,7 +91,7 @@ class Store:
         """Whether a complete file is there. Its contents are verified when it is read."""
         try:
             head, size = self.files.head(_name(key), _HEADER_BYTES)
-            header = _read_header(_first_line(head))
+            header = _read_header(_first_line(head), key)
             return size == header["offset"] + header["size"]
         except (FileNotFoundError, CorruptEntryError):
             return False
@@ -106,7 +107,7 @@ class Store:
     def put(self, key: str, result: Result) -> None:
         """Publish a result; an existing one is replaced."""
         body = _pack(result)
-        head = {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
+        head = {"format": _FORMAT, "key": key, "sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
         self.files.write(_name(key), json.dumps(head, sort_keys=True).encode() + b"\n" + body)
 
     def get(self, key: str) -> Result:
@@ -121,7 +122,7 @@ class Store:
         except FileNotFoundError:
             raise KeyError(f"no stored result {key}") from None
         try:
-            return _unpack(data)
+            return _unpack(data, key)
         except CorruptEntryError as error:
             self.delete(key)
             raise CorruptEntryError(f"stored result {key} is damaged ({error}); removed") from None
@@ -134,7 +135,7 @@ class Store:
         """
         try:
             head, size = self.files.head(_name(key), _META_BYTES)
-            header = _read_header(_first_line(head))
+            header = _read_header(_first_line(head), key)
             if size != header["offset"] + header["size"]:
                 raise CorruptEntryError("cut short")
             start = header["offset"] + 8
@@ -249,18 +250,20 @@ def _pack(result: Result) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *blobs])
 
 
-def _read_header(line: bytes) -> dict[str, Any]:
+def _read_header(line: bytes, key: str) -> dict[str, Any]:
     try:
         header = json.loads(line)
         if header["format"] != _FORMAT or not line.endswith(b"\n"):
             raise ValueError("unknown format")
+        if header["key"] != key:
+            raise ValueError(f"it is the result of {header['key']}")
         return {"sha256": str(header["sha256"]), "size": int(header["size"]), "offset": len(line)}
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptEntryError(f"bad header: {error}") from None
 
 
-def _unpack(data: bytes) -> Result:
-    header = _read_header(_first_line(data))
+def _unpack(data: bytes, key: str) -> Result:
+    header = _read_header(_first_line(data), key)
     body = memoryview(data)[header["offset"] :]
     if len(body) != header["size"]:
         raise CorruptEntryError(f"{len(body)} bytes instead of {header['size']}")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.registry import UnknownNameError, load_target
+from m2l.processes import interrupt_on_sigterm
 
 OK, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -125,7 +126,8 @@ def _guard(call: object) -> int:
     from benchmarks.suite import SuiteError
 
     try:
-        return int(call())  # type: ignore[operator]
+        with interrupt_on_sigterm():
+            return int(call())  # type: ignore[operator]
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
         return INTERRUPTED

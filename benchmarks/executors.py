@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from benchmarks.registry import UnknownNameError
 from benchmarks.units import Done, Unit, execute
+from m2l.processes import end_with_parent
 
 EXECUTORS = ("serial", "loky", "dask", "ray")
 
@@ -107,6 +108,7 @@ class LokyExecutor(BaseExecutor):
             yield from SerialExecutor().run(units, root)
             return
         from joblib import Parallel, delayed
+        from joblib.externals.loky import get_reusable_executor
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         # Units are pickled as workers come free: a queue of all of them would grow with the suite.
@@ -121,7 +123,8 @@ class LokyExecutor(BaseExecutor):
         # joblib renews workers that grew (a model was loaded) and warns each time; that is no news here.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         try:
-            for done in pool(delayed(execute)(unit, root) for unit in units):
+            parent = os.getpid()
+            for done in pool(delayed(_execute_in_worker)(unit, root, parent) for unit in units):
                 ended.add(done.key)
                 yield done
         except TerminatedWorkerError as error:
@@ -130,3 +133,12 @@ class LokyExecutor(BaseExecutor):
                 if unit.key not in ended:
                     message = f"worker process died ({str(error).splitlines()[0][:200]})"
                     yield Done(unit.key, unit.stage, unit.name, unit.amount, error=message)
+        except (KeyboardInterrupt, GeneratorExit):
+            # Workers would finish what they have first, which can take minutes.
+            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            raise
+
+
+def _execute_in_worker(unit: Unit, root: str, parent: int) -> Done:
+    end_with_parent(parent)
+    return execute(unit, root)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from m2l.files import write_bytes
+
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write a file beside `path`, sync it, and rename it into place; parents are made."""
+    """Write a file beside `path`, sync it, and rename it into place; parents are made.
+
+    What a killed process left of the same file is removed (`m2l.files.written_beside`).
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(path, data.encode() if isinstance(data, str) else data)
     _sync_folder(path.parent)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+
+from m2l.processes import interrupt_on_sigterm
 
 FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -37,12 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
-    previous = _interrupt_on_sigterm()
     for stream in (sys.stdout, sys.stderr):  # file names need not be valid Unicode
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(args)
+        with interrupt_on_sigterm():
+            return _run(args)
     except UsageError as error:
         return _fail(error, USAGE)
     except MissingError as error:
@@ -52,9 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `m2l … | head`: keep the interpreter from complaining at exit, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -74,18 +71,6 @@ def _run(args: argparse.Namespace) -> int:
 def _fail(message: object, code: int) -> int:
     print(f"m2l: {message}", file=sys.stderr)
     return code
-
-
-def _interrupt_on_sigterm() -> Any:
-    """Let a polite kill clean up like Ctrl-C does. Only the main thread may set handlers."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        return signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileNotFoundError(f"cannot write {path}: no folder {target.parent}")
     # A name of fixed length, since the target's own may already be as long as the file system allows.
     tag = zlib.crc32(os.fsencode(f"{socket.gethostname()}/{target.name}"))
-    partial = target.parent / f".m2l-{tag:08x}-{os.getpid()}.part"
+    partial = target.parent / f".m2l-{tag:08x}-{os.getpid()}-{threading.get_native_id()}.part"
     _remove_leftovers(target.parent, f".m2l-{tag:08x}-")
     try:
         yield partial
@@ -61,7 +62,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def _remove_leftovers(folder: Path, prefix: str) -> None:
     with suppress(OSError):
         for name in os.listdir(folder):
-            if name.startswith(prefix) and name.endswith(".part") and not _is_running(name[len(prefix) : -5]):
+            if (
+                name.startswith(prefix)
+                and name.endswith(".part")
+                and not _is_running(name[len(prefix) : -5].partition("-")[0])
+            ):
                 with suppress(OSError):
                     os.unlink(folder / name)
 

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -79,6 +81,35 @@ def test_damage_is_noticed_and_removed(tmp_path: Path, damage: str) -> None:
         store.get(KEY)
     assert not path.exists()
     assert not store.has(KEY)
+
+
+def test_an_entry_under_another_key_is_refused(tmp_path: Path) -> None:
+    other = "ab" + "1" * 62
+    store = Store(tmp_path)
+    store.put(KEY, Result({"x": 1}))
+    store.path(KEY).rename(store.path(other))  # a store copied together by hand
+    assert not store.has(other)
+    assert store.has_many([other]) == set()
+    with pytest.raises(KeyError):
+        store.meta(other)
+    with pytest.raises(CorruptEntryError, match=f"it is the result of {KEY}"):
+        store.get(other)
+    assert not store.path(other).exists()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from benchmarks.cache import Result, Store\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"Store(sys.argv[1]).put({KEY!r}, Result({{'x': 1}}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.rglob("*.part"))) == 1
+    Store(tmp_path).put(KEY, Result({"x": 1}))
+    assert list(tmp_path.rglob("*.part")) == []
+    assert Store(tmp_path).get(KEY).meta == {"x": 1}
 
 
 def test_objects_are_refused(tmp_path: Path) -> None:

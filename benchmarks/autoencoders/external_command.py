@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from benchmarks.autoencoders.external import wav_bytes
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.fingerprint import digest
 from benchmarks.weights import file_sha256
+from m2l.processes import GUARD
 
 TIMEOUT = 600.0
 #: A decoder may drop this many seconds of a clip's end; more is an error.
@@ -136,8 +136,8 @@ class ExternalCommand:
 
     def _run(self, audio: np.ndarray, sample_rate: int, seed: int) -> Output:
         rate = self.spec.sample_rate or sample_rate
-        with tempfile.TemporaryDirectory(prefix="m2l-command-") as folder:
-            places = {name: Path(folder) / file for name, file in _FILES.items()}
+        with GUARD.temporary_folder("m2l-command-") as folder:
+            places = {name: folder / file for name, file in _FILES.items()}
             places["input"].write_bytes(wav_bytes(resample(audio, sample_rate, rate), rate))
             values = {name: str(path) for name, path in places.items()} | {"seed": str(seed % 2**31)}
             run_command([_filled(word, values) for word in self.words], self.timeout)
@@ -184,7 +184,8 @@ def run_command(words: list[str], timeout: float) -> None:
         start_new_session=True,
     )
     try:
-        _, stderr = process.communicate(timeout=timeout)
+        with GUARD.group(process.pid):
+            _, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _end_group(process)
         raise RuntimeError(f"the command was ended after {timeout:g} s") from None
