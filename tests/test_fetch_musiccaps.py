@@ -113,7 +113,7 @@ def write_list(path: Path, ids: Sequence[str] = tuple(VIDEOS)) -> None:
         writer = csv.writer(file)
         writer.writerow(columns)
         for number, ytid in enumerate(ids):
-            video = VIDEOS[ytid]
+            video = VIDEOS.get(ytid, "")
             start = video[0] if not isinstance(video, str) else 5
             row = [ytid, start, start + 10, "/m/04rlf", "['sad', 'piano']", f"Caption, {number}", 4]
             writer.writerow([*row, False, number % 2 == 0])
@@ -253,7 +253,11 @@ def test_the_command_finds_yt_dlp_on_the_path_and_passes_options_on(
         ("ERROR: unable to download video data: HTTP Error 403: Forbidden", "failed"),
         ("ERROR: [youtube] abcdefghijk: Unable to download API page: timed out", "failed"),
         ("ERROR: [youtube] abcdefghijk: HTTP Error 429: Too Many Requests", "busy"),
-        ("ERROR: [youtube] abcdefghijk: Requested format is not available", "gone"),
+        ("ERROR: [youtube] abcdefghijk: Requested format is not available", "failed"),
+        ("ERROR: [youtube] x: Requested format is not available. Use --list-formats for a list", "failed"),
+        ("ERROR: [youtube] x: This video is DRM protected", "failed"),
+        ("ERROR: [youtube] x: Video unavailable. This content isn’t available, try again later.", "busy"),
+        ("ERROR: [youtube] x: unable to extract player version; please report this issue", "failed"),
         ("WARNING: nonsense\nTraceback (most recent call last)", "failed"),
         ("", "failed"),
     ],
@@ -280,6 +284,26 @@ def test_a_site_that_refuses_stops_the_fetch_before_everything_is_marked(quick: 
     assert all(s.status == "failed" for s in statuses.values())
     assert len(statuses) < 5
     assert quick.get()["statuses"] == {"ok": 4, **Counter(EXPECTED.values())}
+
+
+@pytest.mark.parametrize("said", ["Video unavailable", "This live event will begin in 3 days."])
+def test_a_run_that_loses_nearly_everything_stops_and_blames_the_tool(quick: Box, said: str) -> None:
+    ids = [f"broken{index:05d}" for index in range(200)]
+    write_list(quick.folder / LIST, ids)
+    asked: list[str] = []
+
+    def refuses(command: Sequence[str], timeout: float) -> Finished:
+        asked.append(command[-1])
+        return Finished(1, f"ERROR: [youtube] x: {said}")
+
+    result = quick.get(ClipOptions(program=["yt-dlp"], runner=refuses, pause=lambda _: None, complete=False))
+    assert len(asked) < 100
+    assert "yt-dlp looks broken" in str(result["failed"])
+    assert said in str(result["failed"])
+    assert result["statuses"].get("gone", 0) <= len(asked) - 20
+    # With a tool that works, those clips are tried again.
+    kept = {s.ytid for s in read_manifest(quick.folder).values() if s.status == "failed"}
+    assert len(kept) >= 20
 
 
 def test_missing_tools_are_named_and_nothing_is_marked(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from harness_helpers import tiny_toml, write_clips
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,24 +39,29 @@ def _processes_of(session: int) -> list[int]:
     return found
 
 
-def _kill_at_random(command: list[str], longest: float, seed: int) -> int:
-    """Start the command again and again, and kill its first process at a random moment; how often it was hit."""
+def _kill_at_random(command: list[str], longest: float, folder: Path | None, seed: int) -> None:
+    """Start the command again and again, and kill its first process at random moments, `KILLS` times.
+
+    A run that gets through before its kill starts from nothing the next time: `folder` is what it wrote.
+    """
     rng = np.random.default_rng(seed)
-    hit = 0
-    for _ in range(KILLS):
+    kills = 0
+    while kills < KILLS:
         process = subprocess.Popen(
             command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(float(rng.uniform(0.2, longest)))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=float(rng.uniform(0.2, longest)))
         if process.poll() is None:
-            hit += 1
+            kills += 1
             process.send_signal(signal.SIGKILL)  # of the parent alone: what it started must notice
+        elif folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         process.wait()
         end = time.monotonic() + 5
         while left := _processes_of(process.pid):
             assert time.monotonic() < end, f"still running 5 s after the kill: {left}"
             time.sleep(0.05)
-    return hit
 
 
 def _run(command: list[str]) -> float:
@@ -77,7 +85,7 @@ def _partial_files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("executor", ["serial", "loky"])
 def test_tables(tmp_path: Path, executor: str) -> None:
-    write_clips(tmp_path / "clips", count=24, seconds=4.0)
+    write_clips(tmp_path / "clips", count=12, seconds=2.0)
     toml = tiny_toml(tmp_path, tmp_path / "clips")
     toml.write_text(toml.read_text().replace('"opus-16k"', '"opus-16k", "mel-griffinlim", "vorbis-64k"'))
 
@@ -87,7 +95,7 @@ def test_tables(tmp_path: Path, executor: str) -> None:
         return [sys.executable, "-m", "benchmarks.cli", "tables", *options, *places]
 
     took = _run(command(tmp_path / "peace"))
-    assert _kill_at_random(command(tmp_path / "war"), took, seed=1) > KILLS / 4
+    _kill_at_random(command(tmp_path / "war"), 0.9 * took, tmp_path / "war", seed=1)
     _run(command(tmp_path / "war"))
     expected = _bytes_below(tmp_path / "peace/results")
     assert expected
@@ -103,7 +111,7 @@ def test_encode(tmp_path: Path) -> None:
         return [sys.executable, "-m", "m2l.cli", "encode", str(tmp_path / "clips"), *options]
 
     took = _run(command(tmp_path / "peace"))
-    assert _kill_at_random(command(tmp_path / "war"), took, seed=2) > KILLS / 4
+    _kill_at_random(command(tmp_path / "war"), 0.9 * took, tmp_path / "war", seed=2)
     _run(command(tmp_path / "war"))
     expected = {name: data for name, data in _bytes_below(tmp_path / "peace").items() if "/" not in name}
     latents = [name for name in expected if name.endswith(".safetensors")]
@@ -114,11 +122,9 @@ def test_encode(tmp_path: Path) -> None:
 
 
 def test_train(tmp_path: Path) -> None:
-    write_clips_of_music = np.random.default_rng(0).standard_normal(44_100 * 4).astype("float32")
-    import soundfile
-
+    noise = np.random.default_rng(0).standard_normal(44_100 * 4).astype("float32")
     (tmp_path / "data").mkdir()
-    soundfile.write(tmp_path / "data/noise.wav", 0.1 * write_clips_of_music, 44_100)
+    soundfile.write(tmp_path / "data/noise.wav", 0.1 * noise, 44_100)
 
     def command(folder: Path) -> list[str]:
         options = [
@@ -137,7 +143,7 @@ def test_train(tmp_path: Path) -> None:
         return [sys.executable, "-m", "m2l.cli", "train", *options, *places]
 
     took = _run(command(tmp_path / "peace"))
-    assert _kill_at_random(command(tmp_path / "war"), took, seed=3) > KILLS / 4
+    _kill_at_random(command(tmp_path / "war"), 0.9 * took, tmp_path / "war", seed=3)
     _run(command(tmp_path / "war"))
 
     def weights(folder: Path) -> dict[str, bytes]:
@@ -167,7 +173,7 @@ def test_report(tmp_path: Path) -> None:
 
     took = _run(command(tmp_path / "peace"))
     _run(command(tmp_path / "war"))
-    assert _kill_at_random(command(tmp_path / "war"), took, seed=4) > KILLS / 4
+    _kill_at_random(command(tmp_path / "war"), 0.9 * took, None, seed=4)
     assert (tmp_path / "war/index.html").is_file(), "a kill took the old report"
     _run(command(tmp_path / "war"))
     assert _bytes_below(tmp_path / "war") == _bytes_below(tmp_path / "peace")

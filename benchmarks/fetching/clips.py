@@ -31,13 +31,18 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"private video|members-only|join this channel|this video is private|is available to this channel", "private"),
     (r"in your country|country of residence|geo.?restrict", "blocked"),
     (r"confirm your age|age.restricted|inappropriate for some users", "age-restricted"),
-    (r"not a bot|captcha|http error 429|too many requests|rate.?limited", "busy"),
+    # A guest over the rate limit is told that the video is unavailable, too; only "try again later" says which.
+    (r"not a bot|captcha|http error 429|too many requests|rate.?limit|try again later", "busy"),
     (r"http error 5\d\d|http error 403|timed out|temporary failure|connection (reset|refused|aborted)|"
      r"name or service not known|unable to connect|network is unreachable|incompleteread|eof occurred|"
-     r"unable to download (webpage|api page|video data)", "failed"),
+     r"unable to download (webpage|api page|video data)|"
+     # What a yt-dlp that is out of date, or has no JavaScript runtime, says of every video.
+     r"requested format is not available|only images are available|drm protected|javascript runtime|"
+     r"(signature|nsig|challenge).*(failed|extraction|solving)|unable to extract|please report this issue|"
+     r"confirm you are on the latest version", "failed"),
     (r"video unavailable|has been removed|no longer available|account .*terminated|has been terminated|"
      r"isn.t available|is not available|does not exist|removed by the (uploader|user)|copyright|"
-     r"requested format is not available|drm protected|live event|premieres in|incomplete youtube id", "gone"),
+     r"live event|premieres in|incomplete youtube id", "gone"),
 )  # fmt: skip
 _MISSING_TOOL = re.compile(
     r"ffmpeg not found|ffprobe (and|or) ffmpeg not found|ffmpeg is not installed", re.I

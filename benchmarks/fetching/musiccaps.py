@@ -8,8 +8,8 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +45,9 @@ KEPT_BYTES = 5521 * 1_920_044  # 10 s of stereo at 48 kHz, 16 bit
 _SECONDS_EACH = 6.0  # download, decode and cut of one video; a guess, said as one
 _ATTEMPTS, _PATIENCE = 3, 5
 _SAVE_EVERY = 25
+#: Of this many clips in a row at least so many must be lost before the tool is blamed. A tenth to a fifth of the
+#: clips are gone for good: chance does not lose 19 of 20.
+_WINDOW, _LOST = 20, 19
 LIST_URLS = ("https://huggingface.co/datasets/google/MusicCaps/resolve/main/musiccaps-public.csv",)
 
 
@@ -212,6 +215,7 @@ def _get_all(
     stop, lock = threading.Event(), threading.Lock()
     problem: str | None = None
     busy = 0
+    last: deque[ClipStatus] = deque(maxlen=_WINDOW)
 
     def one(segment: Segment) -> ClipStatus | None:
         nonlocal busy
@@ -251,6 +255,13 @@ def _get_all(
                     raise reason
                 elif (found := future.result()) is not None:
                     statuses[found.ytid] = found
+                    last.append(found)
+                    if problem is None and not how.again and (problem := _broken(last)):
+                        stop.set()
+                        # None of these verdicts is to be trusted: they are asked for again.
+                        statuses.update(
+                            {s.ytid: replace(s, status="failed") for s in last if s.status != "ok"}
+                        )
                 bar.update()
                 if number % _SAVE_EVERY == 0:
                     write_manifest(folder, statuses)
@@ -261,6 +272,18 @@ def _get_all(
             write_manifest(folder, statuses)
             raise
     return problem
+
+
+def _broken(last: Collection[ClipStatus]) -> str | None:
+    """Why the tool, and not the videos, must be at fault, if nearly all of the last clips were lost."""
+    lost = [status for status in last if status.status != "ok"]
+    if len(last) < _WINDOW or len(lost) < _LOST:
+        return None
+    text, count = Counter(status.detail for status in lost).most_common(1)[0]
+    return (
+        f"{len(lost)} of the last {len(last)} clips were lost, {count} of them with {text!r}: yt-dlp looks broken or "
+        "out of date. Update it (pip install -U 'yt-dlp[default]'), and run again; these clips are tried again"
+    )
 
 
 def _why(error: Exception) -> str:
