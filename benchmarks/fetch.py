@@ -19,6 +19,7 @@ from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.locations import data_roots, fetched_root
 from benchmarks.download import offline
 from benchmarks.fetch_sources import SOURCES, Source
+from benchmarks.fetch_suite import names_for, overview
 from benchmarks.fetch_weights import fetch_weights
 from benchmarks.fetching.command import (
     PAPER_DATA,
@@ -29,6 +30,7 @@ from benchmarks.fetching.command import (
     verify_named,
 )
 from benchmarks.registry import UnknownNameError
+from benchmarks.suite import load_suite
 from benchmarks.transfer import human, missing_items, say, transfer
 from benchmarks.weight_table import WEIGHTS
 
@@ -49,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="root of the data (default: the cache; data sets only)",
     )
+    parser.add_argument(
+        "--suite",
+        metavar="NAME|FILE",
+        help="fetch everything that a suite needs, after one list of sizes and licences",
+    )
     add_arguments(parser)
     parser.add_argument(
         "--accept-licence", action="store_true", help="accept licences of weights that restrict their use"
@@ -62,6 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jobs < 1:
         parser.error(f"--jobs is {options.jobs}, expected at least 1")
     verifying = options.names[:1] == ["verify"]
+    if options.suite is not None:
+        if options.names:
+            parser.error(f"give --suite or names ({', '.join(options.names)}), not both")
+        suite = load_suite(options.suite)
+        options.names = names_for(suite, {*SOURCES, *PAPER_DATA, NOTES, *WEIGHTS})
+        for line in overview(suite, options.names, available()):
+            say(line)
+        if not options.names:
+            return OK
     options.names = expand(options.names[1:] if verifying else options.names, everything=verifying)
     known = set(PAPER_DATA) if verifying else {*SOURCES, *PAPER_DATA, NOTES, *WEIGHTS}
     try:
@@ -103,14 +119,13 @@ def available() -> list[dict[str, Any]]:
         }
     )
     for weight in WEIGHTS.values():
-        sizes = [file.size for file in weight.files]
         rows.append(
             {
                 "name": weight.name,
                 "kind": "weights",
                 "what": weight.used_for,
                 "licence": weight.licence,
-                "bytes": sum(size for size in sizes if size) if all(sizes) else None,
+                "bytes": sum(file.planned_size for file in weight.files),
             }
         )
     return rows

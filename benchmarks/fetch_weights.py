@@ -32,9 +32,6 @@ from benchmarks.weight_table import WeightFile, WeightSource
 
 _BLOCK = 1 << 20
 
-#: Licences under which weights may be used for anything, whatever their version and spelling.
-_FREE = ("mit", "apache", "bsd", "isc", "cc0", "cc by 4", "cc by 3", "cc by sa", "unlicense", "lgpl", "mpl")
-
 
 @dataclass(frozen=True)
 class Remote:
@@ -44,21 +41,13 @@ class Remote:
         path: inside its origin.
         size: in bytes; None where nobody says.
         digest: "sha256:HEX" or "git:HEX" (the hub's name of a small file); None where nobody says.
+        about: the rounded size, where the exact one is not published.
     """
 
     path: str
     size: int | None
     digest: str | None
-
-
-def restriction(licence: str) -> str | None:
-    """How a licence restricts use; None for those that allow any."""
-    words = re.sub(r"[^a-z0-9]+", " ", licence.lower()).strip()
-    if "nc" in words.split() or "non commercial" in words or "noncommercial" in words:
-        return "not for commercial use"
-    if not words or words in ("not stated", "unknown", "none"):
-        return "no licence is stated, so all rights are reserved"
-    return None if words.startswith(_FREE) else "read its terms before use"
+    about: int | None = None
 
 
 def fetch_weights(
@@ -86,7 +75,7 @@ def fetch_weights(
     """
     source = weights.weight_source(name)
     say(f"{name}: weights, {source.used_for}. From {source.origin}")
-    limits = restriction(source.licence)
+    limits = weights.restriction(source.licence)
     say(f"  licence: {source.licence}" + (f" ({limits})" if limits else ""))
     there, reason = weights.has_weight(name)
     files = [_known(file) for file in source.files]
@@ -122,7 +111,7 @@ def fetch_weights(
     if unreachable:
         return result("not fetched", [unreachable])
     if limits and not accept_licence:
-        command = f"m2l-bench fetch {name} --accept-licence"
+        command = weights.fetch_command(source)
         return result("not fetched", [f"{source.licence} restricts use ({limits}); to accept it: {command}"])
     try:
         _TRANSFERS[source.kind](source, files, force)
@@ -139,11 +128,12 @@ def fetch_weights(
 
 def _show(files: list[Remote], say: Callable[[str], None]) -> None:
     for file in files:
-        say(f"  {file.path}: {human(file.size)}, {file.digest or 'no digest known beforehand'}")
+        size = f"about {human(file.about)}" if file.size is None and file.about else human(file.size)
+        say(f"  {file.path}: {size}, {file.digest or 'no digest known beforehand'}")
 
 
 def _known(file: WeightFile) -> Remote:
-    return Remote(file.path, file.size, f"sha256:{file.sha256}" if file.sha256 else None)
+    return Remote(file.path, file.size, f"sha256:{file.sha256}" if file.sha256 else None, file.about)
 
 
 def remote_files(source: WeightSource) -> list[Remote]:
@@ -162,7 +152,7 @@ def remote_files(source: WeightSource) -> list[Remote]:
                 raise
             except (OSError, ValueError):
                 stated = Remote(file.path, None, None)  # the transfer itself will say what is wrong
-            known = Remote(file.path, known.size or stated.size, known.digest or stated.digest)
+            known = Remote(file.path, known.size or stated.size, known.digest or stated.digest, file.about)
         found.append(known)
     return found
 

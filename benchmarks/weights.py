@@ -10,14 +10,19 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.cache import cache_dir
 from benchmarks.registry import UnknownNameError
 from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
+from m2l.hub import in_hub_cache
 
 _BLOCK = 1 << 20
+
+#: Licences under which weights may be used for anything, whatever their version and spelling.
+_FREE = ("mit", "apache", "bsd", "isc", "cc0", "cc by 4", "cc by 3", "cc by sa", "unlicense", "lgpl", "mpl")
 
 
 class WeightsNotFoundError(FileNotFoundError):
@@ -30,6 +35,21 @@ class WeightsNotFoundError(FileNotFoundError):
 
 class WeightsCorruptError(ValueError):
     """A file of weights whose size or sha256 is not the published one."""
+
+
+def fetch_command(source: WeightSource) -> str:
+    """The command that gets weights, as it works: with the option that accepts a licence that restricts use."""
+    return f"m2l-bench fetch {source.name}" + (" --accept-licence" if restriction(source.licence) else "")
+
+
+def restriction(licence: str) -> str | None:
+    """How a licence restricts use; None for those that allow any."""
+    words = re.sub(r"[^a-z0-9]+", " ", licence.lower()).strip()
+    if "nc" in words.split() or "non commercial" in words or "noncommercial" in words:
+        return "not for commercial use"
+    if not words or words in ("not stated", "unknown", "none"):
+        return "no licence is stated, so all rights are reserved"
+    return None if words.startswith(_FREE) else "read its terms before use"
 
 
 def weight_source(name: str) -> WeightSource:
@@ -56,7 +76,7 @@ def find_weight(name: str, explicit: str | os.PathLike[str] | None = None) -> Pa
         WeightsCorruptError: a file of the wrong size.
     """
     source = weight_source(name)
-    command = f"m2l-bench fetch {name}"
+    command = fetch_command(source)
     if explicit is not None:
         path = Path(explicit).expanduser()
         if path.is_dir():
@@ -144,12 +164,10 @@ def _places(source: WeightSource) -> list[tuple[str, Path | None]]:
 
 
 def _hub_folder(source: WeightSource) -> Path | None:
-    """Folder of the snapshot in the hub's cache that holds the first file, if it is there."""
-    from huggingface_hub import try_to_load_from_cache
-
+    """Folder of the snapshot in the hub's cache that holds the first file, at the pinned commit or at main."""
     repository, revision = source.location
-    found = try_to_load_from_cache(repository, source.files[0].path, revision=revision or "main")
-    return Path(found).parent if isinstance(found, str) else None
+    found = in_hub_cache(repository, source.files[0].path, dict.fromkeys((revision or "main", "main")))
+    return None if found is None else found.parent
 
 
 def _wheel_folder(source: WeightSource) -> Path | None:

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import huggingface_hub
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from m2l.config import ConfigError, Music2LatentConfig, create_config, from_json
 from m2l.files import write_bytes
+from m2l.hub import HUB_COMMIT, in_hub_cache
 from m2l.published import HUB_FILE, HUB_NAME, CheckpointError, describe_keys, key_map, read_published
 
 WEIGHTS_FILE = "model.safetensors"
@@ -47,7 +47,8 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
     """The file or folder that `name_or_path` stands for.
 
     Looked up in this order: a path that exists, a shipped checkpoint, and for the hub name
-    `SonyCSLParis/music2latent` the m2l cache, then the hub's own cache (HF_HOME).
+    `SonyCSLParis/music2latent` the m2l cache, then the hub's own cache (HF_HOME) at the pinned commit and at main,
+    which are the places that `m2l-bench` looks in, too.
 
     Raises:
         WeightsNotFoundError: if it is nowhere; the message says what to run.
@@ -59,16 +60,19 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
     if (SHIPPED / name / CONFIG_FILE).is_file():
         return SHIPPED / name
     if name == HUB_NAME:
-        cached = cache_dir() / "weights" / HUB_FILE
-        if revision is None and cached.is_file():
+        if revision is None and (cached := cache_dir() / "weights" / "music2latent" / HUB_FILE).is_file():
             return cached
-        found = huggingface_hub.try_to_load_from_cache(HUB_NAME, HUB_FILE, revision=revision)
-        if isinstance(found, str):
-            return Path(found)
-        wanted = f" --revision {revision}" if revision else ""
+        revisions = (revision,) if revision else (HUB_COMMIT, "main")
+        if found := in_hub_cache(HUB_NAME, HUB_FILE, revisions):
+            return found
+        command = (
+            f"hf download {HUB_NAME} {HUB_FILE} --revision {revision}"
+            if revision
+            else "m2l-bench fetch music2latent --accept-licence"
+        )
         raise WeightsNotFoundError(
             f"{HUB_NAME}{'@' + revision if revision else ''} is not on this machine. Get it (233 MB, CC BY-NC 4.0)"
-            f" with: hf download {HUB_NAME} {HUB_FILE}{wanted}"
+            f" with: {command}"
         )
     known = [*list_checkpoints(), HUB_NAME]
     near = difflib.get_close_matches(name, known, n=1)

@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 
 from m2l.config import Music2LatentConfig
-
-#: Hub repository of the published weights (CC BY-NC 4.0) and the file in it.
-HUB_NAME = "SonyCSLParis/music2latent"
-HUB_FILE = "music2latent.pt"
+from m2l.hub import HUB_FILE as HUB_FILE
+from m2l.hub import HUB_NAME as HUB_NAME
 
 
 class CheckpointError(ValueError):

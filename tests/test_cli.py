@@ -285,7 +285,7 @@ def test_outputs_inside_the_input_folder_are_not_read_back(music, capsys) -> Non
         (
             ["encode", "IN", "-o", "z.safetensors", "--checkpoint", "SonyCSLParis/music2latent"],
             3,
-            "hf download",
+            "m2l-bench fetch music2latent",
         ),
         (["encode", "nowhere.wav", "-o", "z.safetensors", *TINY], 3, "nowhere.wav"),
         (["encode", "EMPTY", "-o", "out", *TINY], 3, "no audio files"),

@@ -20,9 +20,9 @@ import pytest
 
 from benchmarks.autoencoders import create_autoencoder, list_autoencoders
 from benchmarks.cli import main
-from benchmarks.fetch_weights import fetch_weights, restriction
+from benchmarks.fetch_weights import fetch_weights
 from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
-from benchmarks.weights import find_weight
+from benchmarks.weights import find_weight, restriction
 
 CONTENT = bytes(range(256)) * 3000
 CONFIG = b'{"small": true}'
@@ -288,3 +288,33 @@ def test_nothing_is_downloaded_unless_fetch_is_called(
         except (FileNotFoundError, ImportError) as error:
             missing += "m2l-bench fetch" in str(error)
     assert missing
+
+
+# -- a whole suite
+
+
+def test_fetch_suite_names_everything_once_with_a_total_and_its_licences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    monkeypatch.setenv("M2L_OFFLINE", "1")
+    main(["fetch", "--suite", "paper", "--dry-run", "--json", "--data", str(tmp_path / "data")])
+    out, err = capsys.readouterr()
+    names = [row["name"] for row in json.loads(out)]
+    assert names[:4] == ["musiccaps", "magnatagatune", "beatport", "tinysol"]
+    systems = {"musika", "mousai-v2", "mousai-v3", "music2latent", "dac-44khz", "codicodec", "same-s", "mimi"}
+    embedders = {"vggish", "musicnn-msd", "clap-630k-audioset-best", "clap-music_audioset_epoch_15_esc_90.14"}
+    assert systems | embedders | {"clmr", "mert-v1-95m", "visqol-svr"} <= set(names)
+    assert len(names) == len(set(names))
+    assert "clap-630k-best" not in names
+    assert err.count("in all at most") == 1
+    listed = err[err.index("licences:") : err.index("licences:") + 2000]
+    assert "CC BY-NC 4.0 (not for commercial use): music2latent, codicodec, mert-v1-95m" in listed
+
+
+def test_fetch_takes_a_suite_or_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fetch", "--suite", "paper", "vggish"])
+    assert stopped.value.code == 2
+    assert "give --suite or names (vggish), not both" in capsys.readouterr().err
+    assert main(["fetch", "--suite", "papers"]) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from benchmarks.weights import (
     weight_digest,
     weight_source,
 )
+from m2l.hub import HUB_COMMIT, HUB_FILE, HUB_NAME
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -146,28 +149,63 @@ def test_lookup_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_hub_files_are_found_in_the_hubs_cache(tmp_path: Path) -> None:
-    """In a process of its own: the hub reads its settings once, on import."""
-    digest = sha(CONTENT)
-    repository = tmp_path / "hub" / "models--lukewys--laion_clap"
-    put(repository / "blobs" / digest)
-    put(repository / "refs" / "main", b"abc")
-    snapshot = repository / "snapshots" / "abc"
+def hub_cache(root: Path, repository: str, name: str, revision: str, ref: str | None = None) -> Path:
+    """A file as the hub's library leaves it, at a commit, which `ref` points to."""
+    folder = root / "hub" / f"models--{repository.replace('/', '--')}"
+    put(folder / "blobs" / sha(CONTENT))
+    snapshot = folder / "snapshots" / revision
     snapshot.mkdir(parents=True)
-    (snapshot / "630k-best.pt").symlink_to(repository / "blobs" / digest)
-    code = (
-        "import sys; from benchmarks.weights import find_weight, weight_digest;"
-        "print(find_weight('clap-630k-best')); print(weight_digest('clap-630k-best'))"
-    )
-    import os
+    (snapshot / name).symlink_to(folder / "blobs" / sha(CONTENT))
+    if ref is not None:
+        put(folder / "refs" / ref, revision.encode())
+    return snapshot / name
 
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+
+def run_with_hub(root: Path, code: str) -> list[str]:
+    """In a process of its own: the hub reads its settings once, on import."""
+    environment = {**os.environ, "HF_HUB_CACHE": str(root / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [str(snapshot / "630k-best.pt"), digest]
+    return done.stdout.split()
 
 
-def test_known_weights_have_sources() -> None:
+@pytest.mark.parametrize("ref", ["main", None])
+def test_hub_files_are_found_in_the_hubs_cache(tmp_path: Path, ref: str | None) -> None:
+    """At the pinned commit, as `fetch` leaves them, and at main, as the hub's own command does."""
+    repository, commit = weight_source("clap-630k-best").location
+    there = hub_cache(tmp_path, repository, "630k-best.pt", "abc" if ref else commit, ref)
+    code = (
+        "from benchmarks.weights import find_weight, weight_digest;"
+        "print(find_weight('clap-630k-best')); print(weight_digest('clap-630k-best'))"
+    )
+    assert run_with_hub(tmp_path, code) == [str(there), sha(CONTENT)]
+
+
+@pytest.mark.parametrize("place", ["pinned commit", "main", "cache"])
+def test_the_published_weights_are_found_by_table_2_and_by_from_pretrained_alike(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    if place == "cache":
+        there = put(tmp_path / "cache/weights/music2latent" / HUB_FILE)
+    elif place == "main":
+        there = hub_cache(tmp_path, HUB_NAME, HUB_FILE, "abc", "main")
+    else:
+        there = hub_cache(tmp_path, HUB_NAME, HUB_FILE, HUB_COMMIT)
+    code = (
+        "from benchmarks.weights import find_weight; from m2l.loading import find_checkpoint;"
+        f"print(find_weight('music2latent')); print(find_checkpoint({HUB_NAME!r}))"
+    )
+    assert run_with_hub(tmp_path, code) == [str(there), str(there)]
+
+
+def test_known_weights_have_sources_sizes_and_full_commits() -> None:
     assert weight_source("musicnn-msd").location == ("musicnn", "0.1.0")
-    assert weight_source("clap-630k-best").location == ("lukewys/laion_clap", "main")
+    assert weight_source("clap-630k-best").location[0] == "lukewys/laion_clap"
+    for source in WEIGHTS.values():
+        assert sum(file.planned_size for file in source.files) > 100_000, source.name
+        if source.kind == "hub" and source.name != "kvae-audio":
+            assert re.fullmatch(r"[0-9a-f]{40}", source.location[1]), source.name
+        for file in source.files:
+            assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256), file
