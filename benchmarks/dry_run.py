@@ -1,7 +1,8 @@
 """What a run of a suite needs, has, and would cost: `m2l-bench tables --suite S --dry-run`.
 
-Hours come from measured rates only: those this store has recorded, and those of `results/*/cost.json`. What
-was never measured is named, not guessed; a few clips measure it.
+Hours come from measured rates only: those this store has recorded, those of `results/*/cost.json`, and those that ship
+(`rates.json`: another machine's, so an order of magnitude). What was never measured is named, not guessed; a few
+clips measure it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from benchmarks.what_if import Need, WhatIfPlan, amount, plan_suite
 
 #: Stages whose work a GPU takes over; the others compute on CPUs whatever the device.
 GPU_STAGES = ("reconstruct", "embed", "features")
+
+#: Rates of the `paper` suite, measured with random weights where there are no others.
+SHIPPED = Path(__file__).with_name("rates.json")
 
 STAGES = ("load", "reconstruct", "score", "embed", "aggregate", "features", "probe")
 
@@ -40,10 +44,11 @@ class Rates:
 
 
 def measured_rates(store: Store, results: str | Path | None) -> Rates:
-    """Rates of this store, then of the cost records below `results` (what both have, the store says)."""
+    """Rates of this store, then of the cost records below `results`, then those that ship; the first one counts."""
     own = store.rates()
     cpu, sources = dict(own), [f"{len(own)} in this store"] if own else []
-    for path in sorted(Path(results).glob("*/cost.json")) if results is not None else ():
+    records = sorted(Path(results).glob("*/cost.json")) if results is not None else []
+    for path in (*records, SHIPPED):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             found = {
@@ -57,7 +62,8 @@ def measured_rates(store: Store, results: str | Path | None) -> Rates:
         new = {key: rate for key, rate in found.items() if key not in cpu}
         if new:
             cpu |= new
-            sources.append(f"{len(new)} in {path} ({record.get('machine', 'unknown machine')})")
+            place = "that ship" if path == SHIPPED else f"in {path}"
+            sources.append(f"{len(new)} {place} ({record.get('machine', 'unknown machine')})")
     return Rates(cpu, store.rates("cuda"), sources)
 
 

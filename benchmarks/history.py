@@ -123,6 +123,10 @@ def write_history(path: str | Path, entries: Sequence[Entry]) -> None:
     write_atomic(path, "".join(line + "\n" for line in lines))
 
 
+#: A git command that takes longer waits for something that does not come (a lock, a network file system).
+_GIT_SECONDS = 120
+
+
 def git(folder: Path, *arguments: str) -> str:
     """Output of a git command run in `folder`.
 
@@ -131,7 +135,9 @@ def git(folder: Path, *arguments: str) -> str:
     """
     command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_GIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RecordError(f"git {arguments[0]} took over {_GIT_SECONDS} s") from None
     except FileNotFoundError:
         raise RecordError("git is not installed; give --commit NAME --date TIME") from None
     if done.returncode != 0:

@@ -17,7 +17,7 @@ import soundfile
 from harness_helpers import tiny_toml, write_clips
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = 20
+KILLS = 6
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,9 +97,12 @@ def test_tables(tmp_path: Path, executor: str) -> None:
     took = _run(command(tmp_path / "peace"))
     _kill_at_random(command(tmp_path / "war"), 0.9 * took, tmp_path / "war", seed=1)
     _run(command(tmp_path / "war"))
-    expected = _bytes_below(tmp_path / "peace/results")
-    assert expected
-    assert _bytes_below(tmp_path / "war/results") == expected
+
+    def results(folder: Path) -> dict[str, bytes]:  # cost.json holds how long it took
+        return _bytes_below(folder / "results", skip=lambda path: path.name == "cost.json")
+
+    assert results(tmp_path / "peace")
+    assert results(tmp_path / "war") == results(tmp_path / "peace")
     assert _partial_files(tmp_path) == []
 
 

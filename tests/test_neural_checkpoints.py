@@ -209,7 +209,7 @@ def test_a_snapshot_is_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cls, "config", classmethod(lambda _, tiny=False: config))
     system = create_autoencoder("dac-44khz", path=str(path))
     assert system.spec.licence == "MIT"
-    assert system.spec.source == "hub:descript/dac_44khz@main"
+    assert system.spec.source.startswith("hub:descript/dac_44khz@")
     audio = clip(1, 5120, 44100)
     with torch.inference_mode():
         codes = model.encode(torch.from_numpy(audio)[None]).audio_codes

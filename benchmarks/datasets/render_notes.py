@@ -143,6 +143,10 @@ def _is_there(path: Path) -> bool:
     return rate == SAMPLE_RATE and channels == 1 and seconds >= 0.5 * HOLD
 
 
+#: Rendering one instrument takes seconds.
+_SECONDS = 600
+
+
 def _synthesise(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64]:
     """Play a MIDI file; mono."""
     import soundfile
@@ -152,7 +156,10 @@ def _synthesise(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64
         source.write_bytes(midi)
         command = [program, "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", str(GAIN), "-r", str(SAMPLE_RATE)]
         command += ["-F", str(target), str(font), str(source)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"fluidsynth took over {_SECONDS} s") from None
         if result.returncode != 0 or not target.is_file():
             raise RuntimeError(f"fluidsynth failed ({result.returncode}): {result.stderr.strip()[-500:]}")
         audio, rate = soundfile.read(target, always_2d=True)

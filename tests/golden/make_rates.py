@@ -1,0 +1,167 @@
+"""Regenerates `benchmarks/rates.json`: seconds of one core per second of audio, for the dry run of the `paper` suite.
+
+    PYTHONPATH=.:tests python tests/golden/make_rates.py
+
+Systems without weights on this machine run with random ones of full size, which take as long. A single clip of 10 s
+is measured once warm, on one thread. What a rate is of: a stage and a name, as in a store's own record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from synthetic_weights import write_clap, write_vggish
+
+SECONDS = 10.0
+SYSTEMS = (
+    "musika", "mousai-v2", "mousai-v3", "dac-44khz", "codicodec", "stable-audio-vae", "same-s", "same-l",
+    "kvae-audio", "encodec-48khz", "mimi",
+)  # fmt: skip
+PLAIN = ("identity", "opus-96k", "opus-16k", "mel-griffinlim", "music2latent-mini")
+METRICS = (
+    "si_sdr", "visqol", "fad:clap-630k-audioset-best@file", "fad:clap-music_audioset_epoch_15_esc_90.14@file",
+    "fad:vggish", "fad:musicnn-msd@3s", "fad_inf:vggish", "kad:vggish",
+)  # fmt: skip
+
+
+def music(rate: int, channels: int = 2) -> np.ndarray:
+    from benchmarks.datasets import create_dataset
+    from m2l.audio import fit_length, resample
+
+    audio, found = create_dataset("synthetic", size=1, seconds=SECONDS).clips()[0].load()
+    audio = resample(np.broadcast_to(audio[:1], (channels, audio.shape[1])).copy(), found, rate)
+    return fit_length(audio, round(SECONDS * rate))
+
+
+def rate_of(call: Callable[[], Any], warm: Callable[[], Any] | None = None) -> float:
+    """CPU seconds per second of audio."""
+    (warm or call)()
+    began = time.process_time()
+    call()
+    return float(f"{(time.process_time() - began) / SECONDS:.3g}")
+
+
+def systems() -> dict[str, dict[str, float]]:
+    from benchmarks.autoencoders import create_autoencoder
+    from benchmarks.autoencoders.music2latent import RandomInit
+
+    audio = music(48_000)
+    short = audio[:, :96_000]
+    reconstruct, features = {}, {}
+    for name in SYSTEMS:
+        system: Any = create_autoencoder(name, random_seed=0)
+        reconstruct[name] = rate_of(
+            lambda s=system: s.reconstruct(audio, 48_000), lambda s=system: s.reconstruct(short, 48_000)
+        )
+        features[name] = rate_of(
+            lambda s=system: s.features(audio, 48_000), lambda s=system: s.features(short, 48_000)
+        )
+        print(name, reconstruct[name], features[name], file=sys.stderr, flush=True)
+    paper: Any = RandomInit("paper")
+    for steps in range(1, 6):
+        label = "music2latent" if steps == 1 else f"music2latent@{steps}"
+        reconstruct[label] = rate_of(
+            lambda n=steps: paper.reconstruct(audio, 48_000, n_steps=n),
+            lambda: paper.reconstruct(short, 48_000, n_steps=1),
+        )
+        print(label, reconstruct[label], file=sys.stderr, flush=True)
+    # The rows of the paper's Table 3 differ from the model in layers that cost little.
+    for row in ("base", "attention", "scaling"):
+        reconstruct[f"music2latent:table3-{row}"] = reconstruct["music2latent"]
+    return {"reconstruct": reconstruct, "features": features}
+
+
+def representations() -> dict[str, float]:
+    from transformers import HubertModel
+
+    from probes.representations import create_representation
+    from probes.representations.clmr import SampleCNN
+    from probes.representations.mert import mert_config
+    from probes.representations.music2latent import random_init
+
+    made: dict[str, Any] = {
+        "music2latent": random_init("paper"),
+        "music2latent-random": random_init(),
+        **{
+            name: create_representation(name)
+            for name in ("music2latent-mini", "musicnn-msd", "mel", "mfcc", "chroma")
+        },
+    }
+    audio = music(44_100)
+    found = {}
+    for name, representation in made.items():
+        found[name] = rate_of(lambda r=representation: r.extract(audio, 44_100))
+    with torch.inference_mode():
+        clmr, mert = SampleCNN().eval(), HubertModel(mert_config()).eval()
+        windows = torch.from_numpy(music(22_050, 1)[0][: 59_049 * 3].reshape(3, 1, 59_049))
+        found["clmr"] = rate_of(lambda: clmr(windows))
+        wave = torch.from_numpy(music(24_000, 1))
+        found["mert-v1-95m"] = rate_of(lambda: mert(wave, output_hidden_states=True))
+    return found
+
+
+def harness(work: Path) -> dict[str, dict[str, float]]:
+    """Loading, codecs, metrics, embedders and aggregates: rates that a small run leaves in its store."""
+    from benchmarks.cache import Store
+    from benchmarks.cli import main
+
+    clips = work / "clips"
+    clips.mkdir()
+    for index in range(4):
+        soundfile.write(clips / f"{index}.wav", np.roll(music(48_000), index * 1000, 1).T, 48_000)
+    suite = work / "rates.toml"
+    suite.write_text(
+        f'[data]\ndataset = "folder"\nunit_clips = 4\n[data.options]\npath = "{clips}"\n'
+        f"[table2]\nsystems = {json.dumps(PLAIN)}\nmetrics = {json.dumps(METRICS)}\n"
+    )
+    options = ["--suite", str(suite), "--executor", "serial", "--store", str(work / "store")]
+    assert main(["tables", *options, "--results", str(work / "results")]) == 0
+    found: dict[str, dict[str, float]] = {}
+    for (stage, name), rate in Store(work / "store").rates().items():
+        # Reading WAV files of 10 s at 48 kHz is what MusicCaps asks for.
+        name = "musiccaps" if stage == "load" else name
+        found.setdefault(stage, {})[name] = float(f"{rate:.3g}")
+    return found
+
+
+def make() -> dict[str, Any]:
+    from benchmarks.processor import processor
+    from benchmarks.weight_table import WEIGHTS, WeightFile
+
+    torch.set_num_threads(1)
+    for name, source in WEIGHTS.items():  # synthetic weights have other digests
+        if source.kind != "wheel":
+            WEIGHTS[name] = replace(source, files=tuple(WeightFile(file.path) for file in source.files))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        os.environ["M2L_CACHE"] = str(work / "cache")
+        weights = work / "cache" / "weights"
+        for stem, tower in (
+            ("630k-audioset-best", "HTSAT-tiny"),
+            ("music_audioset_epoch_15_esc_90.14", "HTSAT-base"),
+        ):
+            (weights / f"clap-{stem}").mkdir(parents=True)
+            write_clap(weights / f"clap-{stem}" / f"{stem}.pt", tower)
+        (weights / "vggish").mkdir()
+        write_vggish(weights / "vggish" / "vggish-10086976.pth")
+        stages = harness(work)
+        for stage, rates in systems().items():
+            stages[stage] = {**stages.get(stage, {}), **rates}
+        stages["features"] |= representations()
+    return {"machine": f"{processor()['model']}, one thread", "stages": stages}
+
+
+if __name__ == "__main__":
+    path = Path(__file__).parents[2] / "benchmarks" / "rates.json"
+    path.write_text(json.dumps(make(), indent=2, sort_keys=True) + "\n")
