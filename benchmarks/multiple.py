@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.stats import resample_indices
+from benchmarks.stats import count_draws, resample_blocks
 
 Values = npt.NDArray[np.float64]
-
-_CHUNK = 250
 
 
 @dataclass(frozen=True)
@@ -192,20 +190,16 @@ def _studentised(table: Values, resamples: int, seed: int) -> tuple[Values, Valu
     squares = np.square(values)
     errors = np.sqrt(squares.sum(axis=0) / (n - 1) / n)
     errors = np.where(errors > 1e-12 * scale, errors, 0.0)  # what rounding leaves of equal differences
-    indices = resample_indices(len(table), resamples, seed)
-    deviations = np.empty((resamples, table.shape[1]))
-    for start in range(0, resamples, _CHUNK):
-        block = indices[start : start + _CHUNK]
-        offsets = np.arange(len(block))[:, None] * len(table)
-        counts = np.bincount((block + offsets).ravel(), minlength=len(block) * len(table))
-        weights = counts.reshape(len(block), len(table)).astype(np.float64)
+    deviations = []
+    for block in resample_blocks(len(table), resamples, seed):
+        weights = count_draws(block, len(table)).astype(np.float64)
         totals = weights @ present
         shift = weights @ values / np.maximum(totals, 1)
         spread = np.maximum(weights @ squares / np.maximum(totals, 1) - np.square(shift), 0.0)
         error = np.sqrt(spread / np.maximum(totals - 1, 1))
         error = np.where(error > 1e-9 * errors, error, 0.0)
-        deviations[start : start + _CHUNK] = np.where(totals > 1, _ratio(np.abs(shift), error), 0.0)
-    return means, errors, np.where(errors > 0, deviations, 0.0)
+        deviations.append(np.where(totals > 1, _ratio(np.abs(shift), error), 0.0))
+    return means, errors, np.where(errors > 0, np.concatenate(deviations), 0.0)
 
 
 def _ratio(values: Values, scale: Values | float) -> Values:
