@@ -133,20 +133,22 @@ def score(unit: Unit, store: Store) -> Result:
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
     values: dict[str, float] = {}
     notes: dict[str, str] = {}
+    lost: dict[str, str] = dict(output.meta["failures"])
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     for clip_id, preds in output.arrays.items():
         try:
             value, reason = metric(preds, source.arrays[clip_id], source.meta["sample_rates"][clip_id])
         except (ValueError, ArithmeticError) as error:
             value, reason = math.nan, _short(error)
+            lost[clip_id] = reason
         if math.isnan(value):
             failures[clip_id] = reason or "undefined"
             continue
         values[clip_id] = value
         if reason:
             notes[clip_id] = reason
-    found = {"unusable": source.meta["failures"], "lost": output.meta["failures"]}
-    return Result(found | {"values": values, "notes": notes, "failures": failures})
+    found = {"values": values, "notes": notes, "failures": failures, "lost": lost}
+    return Result(found | {"unusable": source.meta["failures"]})
 
 
 def embed(unit: Unit, store: Store) -> Result:
