@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.tables import Cell
 
+#: Reasons that one cell or line lists, at most: some messages differ from clip to clip.
+_REASONS = 8
 #: Beginning of the note of a clip whose output equals the original; see `benchmarks.metrics.clip_score`.
 EXACT = "exact"
 
@@ -47,6 +49,15 @@ def partial_rows(cells: Mapping[str, Cell]) -> dict[str, str]:
     measured = {name: cell for name, cell in cells.items() if cell.value is not None}
     whole = max((cell.n + sum(lost(cell).values()) for cell in measured.values()), default=0)
     return {name: f"{cell.n} of {whole} clips" for name, cell in measured.items() if cell.n < whole}
+
+
+def listed(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons with counts, by name; where there are many, the most frequent ones, and the rest in one line."""
+    if len(reasons) <= _REASONS:
+        return sorted(reasons.items())
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    rest = ordered[_REASONS - 1 :]
+    return [*ordered[: _REASONS - 1], (f"{len(rest)} other reasons", sum(count for _, count in rest))]
 
 
 def count_clips(n: int) -> str:

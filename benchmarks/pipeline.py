@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
-from benchmarks.left_out import count_clips
+from benchmarks.left_out import count_clips, listed
 from benchmarks.units import Done, Unit
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
@@ -98,11 +98,9 @@ class RunReport:
 
     def say_left_out(self, stream: TextIO | None = None) -> bool:
         """Print what was left out, with reasons (default: to stderr); says whether a row lost clips it was given."""
-        lines = [
-            f"left out of every row: {count_clips(n)}: {why}" for why, n in sorted(self.unusable.items())
-        ]
+        lines = [f"left out of every row: {count_clips(n)}: {why}" for why, n in listed(self.unusable)]
         for row, reasons in self.lost.items():
-            lines += [f"left out of {row}: {count_clips(n)}: {why}" for why, n in sorted(reasons.items())]
+            lines += [f"left out of {row}: {count_clips(n)}: {why}" for why, n in listed(reasons)]
         if lines:
             print(*lines, sep="\n", file=stream or sys.stderr)
         return bool(self.lost)

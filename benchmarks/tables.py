@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.cache import write_atomic
 from benchmarks.latex import latex_text
-from benchmarks.left_out import all_exact, count_clips, counted, items_of, lost, partial_rows
+from benchmarks.left_out import all_exact, count_clips, counted, items_of, listed, lost, partial_rows
 from benchmarks.registry import Registry
 
 #: Table name -> builder `build(suite, store, executor, options) -> TableResult`, imported when asked for.
@@ -346,8 +346,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def footnotes_of(cell: Cell, everywhere: Mapping[str, int]) -> list[str]:
     """What a cell leaves out, and what is special about what it counts."""
-    texts = [f"{n} left out: {why}" for why, n in sorted(cell.failures.items()) if why not in everywhere]
-    return texts + [f"{count_clips(n)}: {why}" for why, n in sorted(counted(cell).items())]
+    own = {why: n for why, n in cell.failures.items() if why not in everywhere}
+    texts = [f"{n} left out: {why}" for why, n in listed(own)]
+    return texts + [f"{count_clips(n)}: {why}" for why, n in listed(counted(cell))]
 
 
 def _show(

@@ -318,3 +318,12 @@ def test_csv_of_a_table_counts_too(place: str, tmp_path: Path) -> None:
     row = Row("mine", {"si_sdr": next(iter(measured.cells.values()))})
     (line,) = csv.DictReader(io.StringIO(TableResult("t", "T", "s", [SI_SDR], [row]).to_csv()))
     assert (line["n"], line["failures"]) == ("2", "1 x silent; 10 x too | hard")
+
+
+def test_reasons_of_single_clips_are_summed_up() -> None:
+    many = {f"sample {i} is odd": 1 for i in range(200)} | {"too long": 7}
+    cell = Cell(1.0, 3, failures=many, details={"lost": many})
+    text = TableResult("t", "T", "s", [SI_SDR], [Row("a", {"si_sdr": cell})]).to_markdown()
+    assert "7 left out: too long" in text
+    assert "194 left out: 194 other reasons" in text
+    assert text.count("left out") == 8
