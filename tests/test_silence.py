@@ -120,6 +120,16 @@ def test_a_mono_suite_says_that_channels_cancel() -> None:
     assert unusable(np.zeros((2, 2 * RATE), np.float32), RATE, LIMITS_OF_LOAD) == "silent"
 
 
+def test_the_log_of_a_training_run_has_the_same_range() -> None:
+    from m2l.training.validation import si_sdr as logged
+
+    target = music()[0]
+    assert logged(np.zeros_like(target), target) == LIMITS["si_sdr"].worst
+    assert logged(target, target) == LIMITS["si_sdr"].ceiling
+    near = target + 0.01 * music(seed=4)[0]
+    assert logged(near, target) == pytest.approx(si_sdr(near[None], target[None], RATE)[0], abs=1e-3)
+
+
 def test_the_gate_has_the_same_ceilings() -> None:
     assert POLICIES["si_sdr"].ceiling == LIMITS["si_sdr"].ceiling == 100.0
     assert (POLICIES["visqol"].floor, POLICIES["visqol"].ceiling) == (1.0, 5.0)
