@@ -22,6 +22,7 @@ from benchmarks.multiple import compare_scores
 from benchmarks.pipeline import RunOptions
 from benchmarks.plan import Planner
 from benchmarks.report.aggregates import table_from
+from benchmarks.report.charts import compression_charts
 from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.tables import table_view
 from benchmarks.table2 import build
@@ -154,7 +155,7 @@ def test_a_run_from_which_nothing_is_missing_says_nothing(
     assert "n = " not in out
 
 
-SI_SDR, COST = Column("si_sdr", "SI-SDR", True), Column("ratio", "ratio")
+SI_SDR, COST = Column("si_sdr", "SI-SDR", True), Column("compression_ratio", "ratio")
 
 
 def cell(value: float | None, n: int, **details: Any) -> Cell:
@@ -163,13 +164,16 @@ def cell(value: float | None, n: int, **details: Any) -> Cell:
 
 def test_the_report_marks_only_rows_on_all_clips() -> None:
     rows = [
-        Row("full", {"si_sdr": cell(10.0, 20), "ratio": Cell(value=1.0, n=1)}),
-        Row("like", {"si_sdr": cell(9.9, 20), "ratio": Cell(value=2.0, n=1)}),
+        Row("full", {"si_sdr": cell(10.0, 20), "compression_ratio": Cell(value=1.0, n=1)}),
+        Row("like", {"si_sdr": cell(9.9, 20), "compression_ratio": Cell(value=2.0, n=1)}),
         Row(
             "part",
-            {"si_sdr": cell(30.0, 8, given=20, lost={"ValueError": 12}), "ratio": Cell(value=3.0, n=1)},
+            {
+                "si_sdr": cell(30.0, 8, given=20, lost={"ValueError": 12}),
+                "compression_ratio": Cell(value=3.0, n=1),
+            },
         ),
-        Row("none", {"si_sdr": Cell(reason="no weights"), "ratio": Cell(reason="-")}),
+        Row("none", {"si_sdr": Cell(reason="no weights"), "compression_ratio": Cell(reason="-")}),
     ]
     pairs = [("full", "like", False), ("full", "part", True), ("like", "part", True)]
     compared = [
@@ -197,6 +201,8 @@ def test_the_report_marks_only_rows_on_all_clips() -> None:
     assert (shown["part"].n, shown["full"].n) == ("n = 8", "")
     assert view.columns[0].n == "20 clips"
     assert "part, SI-SDR: measured on 8 of 20 clips, so neither marked nor compared" in view.notes
+    (chart,) = compression_charts(table)
+    assert chart.left_out == ["part: measured on 8 of 20 clips", "none: not measured"]
     # The same table, read back from its file.
     assert table_from(json.loads(table.to_json())).partial() == table.partial()
 
