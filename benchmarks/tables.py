@@ -227,7 +227,7 @@ class TableResult:
 
     def to_markdown(self) -> str:
         """The table people read: measured block, published block, notes."""
-        lines = [f"### {self.title}", ""]
+        lines = [f"### {_one_line(self.title)}", ""]
         footnotes: dict[str, int] = {}
         everywhere = self.common_failures()
         items = {column.key: items_of(self.column_cells(column.key).values()) for column in self.columns}
