@@ -165,11 +165,12 @@ def _measure(
     folder = options.output or ablation.folder / "results" / suite.name
     print("written:", *(str(path) for path in table.write(folder)), file=sys.stderr)
     print(table.render(options.format))
+    lost = report.say_left_out()
     if report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in report.failed.values()})
         print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
         return FAILED
-    return OK if table.measured else MISSING
+    return MISSING if lost or not table.measured else OK
 
 
 def _costs_json(costs: list[Cost]) -> str:

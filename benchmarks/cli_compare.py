@@ -25,7 +25,7 @@ FILE.py:Class for a class of your own; LABEL=NAME gives the row another title.
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; exit code 0, 1 failed units, 3 when a new system has no value at all."""
+    """Run the command; exit code 0, 1 failed units, 3 when a new system has no value or one failed on clips."""
     options = _parser().parse_args(argv)
     names = [*options.names, *options.autoencoder]
     names += [_labelled("--external", text, "external") for text in options.external]
@@ -66,11 +66,12 @@ def main(argv: Sequence[str]) -> int:
     if options.output is not None:
         print("written:", *(str(path) for path in found.write(options.output)), file=sys.stderr)
     print(found.render(options.format))
+    lost = found.report.say_left_out()
     if found.report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
         return FAILED
-    return OK if found.measured else MISSING
+    return MISSING if lost or not found.measured else OK
 
 
 def _parser() -> argparse.ArgumentParser:

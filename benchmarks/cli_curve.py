@@ -15,7 +15,7 @@ from benchmarks.suite import load_suite
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure what is missing and print the curve; exit code 0, 1 failed units, 3 nothing could be measured."""
+    """Measure what is missing and print the curve; exit code 0, 1 failed units, 3 nothing measured or clips lost."""
     options = _parser().parse_args(argv)
     try:
         run = RunOptions(
@@ -46,11 +46,12 @@ def main(argv: Sequence[str]) -> int:
             write_atomic(options.output / f"curve.{suffix}", content)
         print(f"written: {options.output}/curve.json and curve.md", file=sys.stderr)
     print(text, end="" if text.endswith("\n") else "\n")
+    lost = found.report.say_left_out()
     if found.report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
         return FAILED
-    return OK if found.measured else MISSING
+    return MISSING if lost or not found.measured else OK
 
 
 def _names(text: str) -> list[str]:

@@ -167,19 +167,20 @@ def build_part(
 def _status(
     made: Sequence[TableResult | FigureResult], report: RunReport, *, strict: bool, partial: bool
 ) -> int:
+    lost = report.say_left_out()
     if report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in report.failed.values()})
         print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
         return FAILED
     if partial:
-        return OK  # other shards hold the rest
+        return MISSING if lost else OK  # other shards hold the rest
     tables = [item for item in made if isinstance(item, TableResult)]
     cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
     if made and not any(item.measured for item in made):
         return MISSING
     if strict and any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells):
         return FAILED
-    return OK
+    return MISSING if lost else OK
 
 
 def _write(

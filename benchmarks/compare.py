@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.autoencoders.names import label_of, split_label
 from benchmarks.cache import CorruptEntryError, Store
 from benchmarks.comparison import NO_VALUE, Best, Comparison
 from benchmarks.executors import Executor
+from benchmarks.left_out import partial_rows
 from benchmarks.measure import (
     COST_COLUMNS,
     Measured,
@@ -20,6 +22,7 @@ from benchmarks.measure import (
     provenance,
     row_facts,
 )
+from benchmarks.metrics.clip_score import LIMITS
 from benchmarks.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
 from benchmarks.plan import Planner
 from benchmarks.scores import PairMetric, parse_metric
@@ -120,7 +123,7 @@ class _Differences:
         self._meta: dict[tuple[str, str], dict[str, Any] | None] = {}
 
     def of(self, name: str, others: Sequence[str], metric: str) -> list[Compared]:
-        """`name` against each of `others`; those without a value say so."""
+        """`name` against each of `others`; those without a value, or on a part of the clips, say so."""
         suite = self.planner.suite
         own = self.meta(name, metric)
         metas = {other: self.meta(other, metric) for other in others}
@@ -128,6 +131,15 @@ class _Differences:
         absent = {other: Compared(other, reason=NO_VALUE) for other in others if other not in there}
         if own is None:
             return [Compared(other, reason=f"{name} has no value") for other in others]
+        # A mean over the clips that a row managed says nothing beside one over all of them.
+        partial = self.partial(metric)
+        why = {row: f"{row} was measured on {partial[row]}" for row in (name, *others) if row in partial}
+        absent |= {
+            row: Compared(row, reason=why.get(name, why.get(row)))
+            for row in there
+            if name in why or row in why
+        }
+        there = {row: meta for row, meta in there.items() if row not in absent}
         if isinstance(parse_metric(metric), PairMetric):
             values = {other: meta["values"] for other, meta in there.items()}
             statistics = suite.statistics
@@ -138,10 +150,19 @@ class _Differences:
                 seed=suite.seed,
                 level=statistics.level,
             )
+            # A few clips with one far from the others allow any difference; the metric's own range does not.
+            span = LIMITS[metric].ceiling - LIMITS[metric].worst
+            records = [replace(r, low=max(r.low, -span), high=min(r.high, span)) for r in records]
         else:
             records = compare_corpora(own, there, level=suite.statistics.level)
         found = {record.against: record for record in records} | absent
         return [found[other] for other in others]
+
+    def partial(self, metric: str) -> dict[str, str]:
+        """Rows measured on fewer clips than others -> "8 of 20 clips"."""
+        return partial_rows(
+            {name: cell for (name, key), cell in self.measured.cells.items() if key == metric}
+        )
 
     def meta(self, name: str, metric: str) -> dict[str, Any] | None:
         """The aggregate behind a cell; None where there is no value."""
@@ -160,8 +181,13 @@ class _Differences:
 
 
 def _best(column: Column, measured: Measured, found: _Differences) -> Best | None:
-    """The best row of a column, and who is level with it; controls do not compete."""
-    rows = [row.label for row in measured.rows if row.spec is not None and row.spec.compression_ratio != 1.0]
+    """The best row of a column, and who is level with it; controls and rows on a part of the clips do not compete."""
+    partial = found.partial(column.key)
+    rows = [
+        row.label
+        for row in measured.rows
+        if row.spec is not None and row.spec.compression_ratio != 1.0 and row.label not in partial
+    ]
     cells = {label: measured.cells[label, column.key].value for label in rows}
     values = {label: value for label, value in cells.items() if value is not None and not math.isnan(value)}
     names = best_of(values, bool(column.higher_is_better))

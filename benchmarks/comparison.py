@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.multiple import Compared, verdict
 from benchmarks.pipeline import RunReport
-from benchmarks.tables import Column, TableResult, finite, markdown_table, write_if_changed
+from benchmarks.tables import Column, TableResult, finite, footnotes_of, markdown_table, write_if_changed
 
 #: Reason of a difference from a row that has no value in a column.
 NO_VALUE = "has no value"
@@ -92,7 +92,11 @@ class Comparison:
             header = ["column", "best", "value", "not significantly different"]
             parts.append(
                 "### Best of each column\n\n"
-                "Without controls, which do not code (ratio 1).\n\n" + markdown_table(header, rows) + "\n"
+                "Without controls, which do not code (ratio 1)"
+                + (", and rows measured on a part of the clips" if self.table.partial() else "")
+                + ".\n\n"
+                + markdown_table(header, rows)
+                + "\n"
             )
         return "\n".join(parts)
 
@@ -102,7 +106,8 @@ class Comparison:
             return f"### {name} minus each baseline\n\nNothing to compare: {name} has no value.\n"
         found = {c.key: {record.against: record for record in self.against[name, c.key]} for c in columns}
         baselines = [row.name for row in self.table.rows if row.name not in self.new]
-        rows, reasons = [], dict[str, None]()
+        rows: list[list[str]] = []
+        reasons: dict[str, list[str]] = {}
         for baseline in baselines:
             records = [(column, found[column.key].get(baseline)) for column in columns]
             if all(record is None or record.reason == NO_VALUE for _, record in records):
@@ -110,7 +115,7 @@ class Comparison:
             rows.append([baseline, *(_difference(record, column) for column, record in records)])
             for column, record in records:
                 if record is not None and record.reason not in (None, NO_VALUE):
-                    reasons[f"{baseline}, {column.title}: {record.reason}"] = None
+                    reasons.setdefault(f"{column.title}: {record.reason}", []).append(baseline)
         lines = [
             f"### {name} minus each baseline",
             "",
@@ -119,7 +124,10 @@ class Comparison:
             "",
             markdown_table(["", *(column.heading for column in columns)], rows),
             "",
-            *(f"– {reason}  " for reason in reasons),
+            *(
+                f"– {reason}  " if len(names) == len(rows) else f"– {', '.join(names)}, {reason}  "
+                for reason, names in reasons.items()
+            ),
         ]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -129,13 +137,16 @@ class Comparison:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(_CSV_HEADER)
         best = {(name, item.column.key) for item in self.best for name in item.names}
-        suite = self.table.suite
+        suite, partial = self.table.suite, self.table.partial()
         for row in self.table.rows:
             for column in self.table.columns:
                 cell = row.cells[column.key]
                 values = [_exact(cell.value), cell.n, _exact(cell.low), _exact(cell.high)]
                 mark = "best" if (row.name, column.key) in best else ""
-                reason = " ".join((cell.reason or "").split())
+                said = [cell.reason or "", *footnotes_of(cell, {})]
+                if (row.name, column.key) in partial:
+                    said.append(f"measured on {partial[row.name, column.key]}")
+                reason = " ".join("; ".join(text for text in said if text).split())
                 writer.writerow([suite, row.name, column.key, "", *values, "", "", mark, reason])
         for record in self.records():
             numbers = [record["difference"], record["n"], record["low"], record["high"], record["p_adjusted"]]
@@ -169,6 +180,10 @@ class Comparison:
         record = json.loads(replace(self.table, comparisons=self.records()).to_json())
         record["new"] = self.new
         record["warnings"] = self.warnings
+        if partial := self.table.partial():
+            record["partial"] = [
+                {"row": row, "column": key, "measured": why} for (row, key), why in partial.items()
+            ]
         record["best"] = [finite(asdict(item) | {"column": item.column.key}) for item in self.best]
         return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 

@@ -7,14 +7,14 @@ systems on the same clips are compared draw by draw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.metrics.frechet import frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
-from benchmarks.stats import frechet_draws, resample_indices
+from benchmarks.stats import count_draws, frechet_draws, resample_blocks
 
 Clips = Sequence[np.ndarray]
 
@@ -40,17 +40,17 @@ def corpus_distance(
     all_reference, all_outputs = np.concatenate(reference), np.concatenate(outputs)
     found: dict[str, Any] = {"n": len(reference), "n_windows": len(all_outputs)}
     if distance == "fad_inf":
-        return found | {"value": frechet_infinity(all_reference, all_outputs, seed=seed).value}
-    indices = resample_indices(len(reference), resamples, seed)
+        return found | {"value": frechet_infinity(reference, outputs, paired=True, seed=seed).value}
     if distance == "fad":
-        value, draws = _frechet(reference, outputs, indices)
+        value, draws = _frechet(reference, outputs, resamples, seed)
         # A resample repeats clips and so is farther from its reference; the basic interval removes the shift.
         high, low = 2 * value - np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         low, high = max(float(low), 0.0), max(float(high), 0.0)
     elif distance == "kad":
         paired = _are_paired(reference, outputs)
         value = kernel_distance(all_reference, all_outputs, paired=paired)
-        draws = _kernel_draws(reference, outputs, indices, paired=paired)
+        blocks = resample_blocks(len(reference), resamples, seed)
+        draws = _kernel_draws(reference, outputs, blocks, paired=paired)
         low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     else:
         raise ValueError(f"unknown distance {distance!r}")
@@ -79,11 +79,11 @@ def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> li
     return found
 
 
-def _frechet(reference: Clips, outputs: Clips, indices: np.ndarray) -> tuple[float, list[float]]:
-    """The distance, and one per row of `indices`; exactly 0 for a system that changes nothing."""
+def _frechet(reference: Clips, outputs: Clips, resamples: int, seed: int) -> tuple[float, list[float]]:
+    """The distance, and one per resample of the clips; exactly 0 for a system that changes nothing."""
     if all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
-        return 0.0, [0.0] * len(indices)
-    return frechet_draws(reference, outputs, indices)
+        return 0.0, [0.0] * resamples
+    return frechet_draws(reference, outputs, resample_blocks(len(reference), resamples, seed))
 
 
 def _are_paired(reference: Clips, outputs: Clips) -> bool:
@@ -91,8 +91,10 @@ def _are_paired(reference: Clips, outputs: Clips) -> bool:
     return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
 
 
-def _kernel_draws(reference: Clips, outputs: Clips, indices: np.ndarray, *, paired: bool) -> list[float]:
-    """Unbiased MMD² x scale for each draw of clips.
+def _kernel_draws(
+    reference: Clips, outputs: Clips, blocks: Iterable[np.ndarray], *, paired: bool
+) -> list[float]:
+    """Unbiased MMD² x scale for each draw of clips, given in blocks (rows, n_clips).
 
     Kernel sums between clips are taken once. A clip drawn w times counts w² times against others but w
     times against itself: copies of one clip say nothing about the distance between two.
@@ -105,8 +107,7 @@ def _kernel_draws(reference: Clips, outputs: Clips, indices: np.ndarray, *, pair
     }
     n = len(reference)
     draws = []
-    for row in indices:
-        weights = np.bincount(row, minlength=n).astype(np.float64)
+    for weights in (row.astype(np.float64) for block in blocks for row in count_draws(block, n)):
         pairs = np.outer(weights, weights)
         np.fill_diagonal(pairs, weights)
         means = {

@@ -81,9 +81,13 @@ class FigureResult:
                 for column in self.columns:
                     point = metrics[column.key][index]
                     value = point["value"]
-                    cells.append("–" if value is None else f"{value:.{column.digits}f}")
-                    if point["reason"] and (reason := f"{column.title}: {point['reason']}") not in reasons:
-                        reasons.append(reason)
+                    text = "–" if value is None else f"{value:.{column.digits}f}"
+                    left_out = point.get("left_out", {})
+                    cells.append(f"{text} (n = {point['n']})" if left_out and value is not None else text)
+                    said = [point["reason"], *(f"{n} left out: {why}" for why, n in left_out.items())]
+                    for reason in (f"{column.title}: {why}" for why in said if why):
+                        if reason not in reasons:
+                            reasons.append(reason)
                 body.append([f"{system}, {steps} step{'s' if steps > 1 else ''}", *cells])
         lines = [f"### {self.title}", "", markdown_table(header, body), ""]
         return "\n".join([*lines, *(f"– {reason}  " for reason in reasons)]).rstrip() + "\n"
@@ -107,7 +111,7 @@ def build(
     for row, (name, steps) in zip(measured.rows, wanted, strict=True):
         for metric in section.metrics:
             cell = measured.cells[row.label, metric]
-            point = {
+            point: dict[str, Any] = {
                 "n_steps": steps,
                 "value": cell.value,
                 "low": cell.low,
@@ -115,6 +119,8 @@ def build(
                 "n": cell.n,
                 "reason": cell.reason,
             }
+            if cell.failures:
+                point["left_out"] = dict(cell.failures)
             curves.setdefault(name, {}).setdefault(metric, []).append(point)
     figure = FigureResult(
         name="figure2",

@@ -33,13 +33,13 @@ from benchmarks.gate_policy import ALPHA, Policy, policy_of
 from benchmarks.gate_record import CellRecord, Record
 from benchmarks.gate_stats import (
     bootstrap_error,
-    bootstrap_weights,
-    draw_counts,
+    bootstrap_means,
     holm,
     minimum_detectable,
     p_value,
+    pull_on,
 )
-from benchmarks.stats import N_RESAMPLES, resample_indices
+from benchmarks.stats import N_RESAMPLES
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
 VERDICTS = (WORSE, MISSING, BETTER, SAME)
@@ -274,16 +274,13 @@ def _pair_evidence(
     n, change = len(shifts), float(shifts.mean())
     if n < 2:
         return _Evidence(n, change, change, math.nan, clips=clips)
-    means = bootstrap_weights(n, resamples) @ shifts
+    means = bootstrap_means(shifts, resamples)
     low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return _Evidence(n, change, change, bootstrap_error(means, n), float(low), float(high), clips)
 
 
 def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
-    """Change of a distance, draw by draw; a clip's pull is its covariance with the change over the draws.
-
-    That covariance is the infinitesimal jackknife's estimate of a clip's influence (Efron 2014).
-    """
+    """Change of a distance, draw by draw, with each clip's pull on it."""
     assert pinned.value is not None
     assert cell.value is not None
     n = len(pinned.clips)
@@ -292,8 +289,7 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: 
     before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
     effects = np.log(now + offset) - np.log(before + offset)
     effect, shifts = float(effects[0]), effects[1:]
-    counts = draw_counts(resample_indices(n, len(shifts), seed), n)
-    pull = (counts - 1.0).T @ (shifts - shifts.mean()) / len(shifts)
+    pull = pull_on(shifts, n, seed)
     clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
     found = _Evidence(
         n,

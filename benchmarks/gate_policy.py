@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from benchmarks.metrics.clip_score import LIMITS
+
 #: Bound on the probability, over all cells together, of calling a run worse that is not (Holm).
 ALPHA = 0.002
 #: Probability of catching a change of the stated minimum detectable effect.
@@ -47,11 +49,13 @@ class Policy:
 
 #: By metric, or by a corpus distance's name before the colon.
 #: SI-SDR: unrelated audio of some seconds scores about -40 dB by chance, where a last bit moves the score
-#: by whole decibels; and float32 audio cannot be told from its original above 100 dB (identity has +inf).
+#: by whole decibels. Ceilings are those of the tables.
 #: Distances: 0.001 is the last digit that tables show.
 POLICIES: dict[str, Policy] = {
-    "si_sdr": Policy(True, absolute=0.1, floor=-40.0, ceiling=100.0, collapse=10.0),
-    "visqol": Policy(True, absolute=0.02, floor=1.0, ceiling=5.0, collapse=1.0),
+    "si_sdr": Policy(True, absolute=0.1, floor=-40.0, ceiling=LIMITS["si_sdr"].ceiling, collapse=10.0),
+    "visqol": Policy(
+        True, absolute=0.02, floor=LIMITS["visqol"].worst, ceiling=LIMITS["visqol"].ceiling, collapse=1.0
+    ),
     "fad": Policy(False, absolute=1e-3, relative=0.02),
     "fad_inf": Policy(False, absolute=1e-3, relative=0.05),
     "kad": Policy(False, absolute=1e-3, relative=0.02),

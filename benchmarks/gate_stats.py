@@ -11,22 +11,39 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from benchmarks.gate_policy import POWER
-from benchmarks.stats import resample_indices
+from benchmarks.stats import count_draws, resample_blocks
 
 Values = npt.NDArray[np.float64]
 
+#: Shares kept between cells, at most: 8 MB.
+_KEPT = 2**20
+
+
+def bootstrap_means(values: Values, resamples: int) -> Values:
+    """(resamples,) means of `values` (n,) over each resample of the clips."""
+    n = len(values)
+    if n * resamples <= _KEPT:
+        return _shares(n, resamples) @ values
+    return np.concatenate([count_draws(block, n) / n @ values for block in resample_blocks(n, resamples, 0)])
+
 
 @lru_cache(maxsize=4)
-def bootstrap_weights(n: int, resamples: int) -> Values:
-    """(resamples, n) shares of the clips in each resample; rows sum to 1."""
-    return draw_counts(resample_indices(n, resamples, 0), n) / n
+def _shares(n: int, resamples: int) -> Values:
+    """(resamples, n) shares of the clips in each resample, kept for the next cell of the same size."""
+    return np.concatenate([count_draws(block, n) / n for block in resample_blocks(n, resamples, 0)])
 
 
-def draw_counts(indices: npt.NDArray[np.int64], n: int) -> Values:
-    """(resamples, n): how often each draw repeats each of n clips."""
-    counts = np.zeros((len(indices), n))
-    np.add.at(counts, (np.arange(len(indices))[:, None], indices), 1.0)
-    return counts
+def pull_on(effects: Values, n: int, seed: int) -> Values:
+    """(n,): covariance of each clip's count with the effects (draws,) of a bootstrap over n clips.
+
+    It is the infinitesimal jackknife's estimate of a clip's influence (Efron 2014).
+    """
+    total, start = np.zeros(n), 0
+    centred = effects - effects.mean()
+    for block in resample_blocks(n, len(effects), seed):
+        total += (count_draws(block, n) - 1.0).T @ centred[start : start + len(block)]
+        start += len(block)
+    return total / len(effects)
 
 
 def bootstrap_error(draws: Values, n: int) -> float:

@@ -13,6 +13,7 @@ from benchmarks.cache import CorruptEntryError, Result, Store, cache_dir
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
+from benchmarks.left_out import lost
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.plan import Planner, SystemRow
 from benchmarks.scores import PairMetric, parse_metric
@@ -97,17 +98,24 @@ def measure(
     found: dict[tuple[str, str], Cell] = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
     draws: dict[str, dict[str, dict[str, Any]]] = {}
+    unusable: dict[str, str] = {}
     for (label, name), unit in plan.items():
         if isinstance(unit, str):
             found[label, name] = Cell(reason=tidy(unit))
             continue
         result = reader.read(unit)
         found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
+        if result is not None:
+            unusable |= result.meta.get("unusable", {})
+            report.note_lost(label, lost(found[label, name]))
         if result is not None and isinstance(parse_metric(name), PairMetric):
             scores.setdefault(name, {})[label] = result.meta["values"]
         elif result is not None and "draws" in result.meta:
             kept = {key: result.meta[key] for key in ("value", "clips", "draws")}
             draws.setdefault(name, {})[label] = kept
+    if options.shard is not None:
+        unusable |= _shard_losses(planner, rows, reader, report)
+    report.unusable = count_reasons({clip: tidy(why) for clip, why in unusable.items()})
     read_facts = {label: reader.read(unit) for label, unit in facts.items()}
     compared = []
     for name, unit in comparisons.items():
@@ -128,6 +136,18 @@ def measure(
     )
 
 
+def _shard_losses(
+    planner: Planner, rows: Sequence[SystemRow], reader: _Reader, report: RunReport
+) -> dict[str, str]:
+    """What a shard left out: without cells, its own units say so. Returns the clips that no row was given."""
+    for row in rows:
+        failed: dict[str, str] = {}
+        for unit in row.units:
+            failed |= reader.failures(unit)
+        report.note_lost(row.label, count_reasons({clip: tidy(why) for clip, why in failed.items()}))
+    return {clip: why for unit in planner.load_units for clip, why in reader.failures(unit).items()}
+
+
 class _Reader:
     """Reads units from the store; one that turns out damaged is computed again, once."""
 
@@ -145,6 +165,13 @@ class _Reader:
                     again = replace(self.options, overwrite="missing", quiet=True)
                     self.report.add(run_units([unit], self.store, self.executor, again))
         return None
+
+    def failures(self, unit: Unit) -> dict[str, str]:
+        """Clips that a unit in the store has no result for."""
+        try:
+            return dict(self.store.meta(unit.key).get("failures", {}))
+        except (KeyError, CorruptEntryError):
+            return {}
 
     def reason_cell(self, unit: Unit) -> Cell:
         failed = self.report.failed.get(unit.key)
@@ -169,10 +196,18 @@ def to_cell(result: Result) -> Cell:
     meta = result.meta
     failed = {clip: tidy(why) for clip, why in sorted(meta.get("failures", {}).items())}
     failures = count_reasons(failed)
+    # Only what there is to say: a cell from which nothing is missing has the details it always had.
+    details: dict[str, Any] = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
+    given = meta.get("n", 0) + len(failed.keys() - meta.get("unusable", {}).keys())
+    if given != meta.get("n", 0):
+        details["given"] = given
+    if meta.get("lost"):
+        details["lost"] = count_reasons({clip: failed[clip] for clip in meta["lost"]})
+    if meta.get("notes"):
+        details["counted"] = count_reasons(meta["notes"])
     if "value" not in meta:
         reason = meta.get("reason") or ("no clip could be measured" if failures else "no clips")
-        return Cell(reason=reason, failures=failures)
-    details = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
+        return Cell(reason=reason, failures=failures, details=details)
     return Cell(
         value=meta["value"],
         n=meta["n"],

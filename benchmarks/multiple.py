@@ -20,11 +20,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.stats import resample_indices
+from benchmarks.stats import count_draws, resample_blocks
 
 Values = npt.NDArray[np.float64]
 
-_CHUNK = 250
+#: Where one clip is far from the others (a silent or an exact output), a resample without it takes the spread for next
+#: to nothing, and a third of all resamples are without it: the interval would hold anything. A resample's error is
+#: therefore taken as at least this share of the whole's. By simulation (normal, lognormal, a fifth at the ceiling)
+#: that narrows intervals from 100 to 2.5 errors there, and costs their coverage 0 to .03 with 6 clips, nothing with 42.
+_LEAST_ERROR = 0.4
+#: With fewer clips the errors of resamples are all there is against overconfidence.
+_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,8 @@ def _studentised(table: Values, resamples: int, seed: int) -> tuple[Values, Valu
 
     Returns:
         means and errors `(columns,)`; deviations `(resamples, columns)`. A resample that holds fewer than two values
-        of a column says nothing about it (0); one that holds equal values says that nothing is known (infinity).
+        of a column says nothing about it (0); one of fewer than `_FEW` that holds equal values says that nothing is
+        known (infinity).
     """
     present = ~np.isnan(table)
     n = present.sum(axis=0)
@@ -192,20 +199,17 @@ def _studentised(table: Values, resamples: int, seed: int) -> tuple[Values, Valu
     squares = np.square(values)
     errors = np.sqrt(squares.sum(axis=0) / (n - 1) / n)
     errors = np.where(errors > 1e-12 * scale, errors, 0.0)  # what rounding leaves of equal differences
-    indices = resample_indices(len(table), resamples, seed)
-    deviations = np.empty((resamples, table.shape[1]))
-    for start in range(0, resamples, _CHUNK):
-        block = indices[start : start + _CHUNK]
-        offsets = np.arange(len(block))[:, None] * len(table)
-        counts = np.bincount((block + offsets).ravel(), minlength=len(block) * len(table))
-        weights = counts.reshape(len(block), len(table)).astype(np.float64)
+    least = np.where(n >= _FEW, _LEAST_ERROR * errors, 0.0)
+    deviations = []
+    for block in resample_blocks(len(table), resamples, seed):
+        weights = count_draws(block, len(table)).astype(np.float64)
         totals = weights @ present
         shift = weights @ values / np.maximum(totals, 1)
         spread = np.maximum(weights @ squares / np.maximum(totals, 1) - np.square(shift), 0.0)
         error = np.sqrt(spread / np.maximum(totals - 1, 1))
-        error = np.where(error > 1e-9 * errors, error, 0.0)
-        deviations[start : start + _CHUNK] = np.where(totals > 1, _ratio(np.abs(shift), error), 0.0)
-    return means, errors, np.where(errors > 0, deviations, 0.0)
+        error = np.maximum(np.where(error > 1e-9 * errors, error, 0.0), least)
+        deviations.append(np.where(totals > 1, _ratio(np.abs(shift), error), 0.0))
+    return means, errors, np.where(errors > 0, np.concatenate(deviations), 0.0)
 
 
 def _ratio(values: Values, scale: Values | float) -> Values:

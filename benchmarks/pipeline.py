@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
+from benchmarks.left_out import count_clips, listed
 from benchmarks.units import Done, Unit
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
@@ -63,12 +64,19 @@ class RunOptions:
 
 @dataclass
 class RunReport:
-    """What a run did: units computed, found, failed; for a dry run, what it would do."""
+    """What a run did: units computed, found, failed; for a dry run, what it would do.
+
+    Attributes:
+        lost: row -> reason -> clips that the row was given and has no value for.
+        unusable: reason -> clips that no row was given.
+    """
 
     computed: int = 0
     cached: int = 0
     failed: dict[str, Done] = field(default_factory=dict)
     pending: list[Unit] = field(default_factory=list)
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    unusable: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: RunReport) -> None:
         """Take another report's counts in."""
@@ -77,6 +85,25 @@ class RunReport:
         self.failed |= other.failed
         known = {unit.key for unit in self.pending}
         self.pending += [unit for unit in other.pending if unit.key not in known]
+        for row, reasons in other.lost.items():
+            self.note_lost(row, reasons)
+        for why, count in other.unusable.items():
+            self.unusable[why] = max(count, self.unusable.get(why, 0))
+
+    def note_lost(self, row: str, reasons: Mapping[str, int]) -> None:
+        """Clips that a row lost in one of its cells; the same clips are lost in every other one."""
+        for why, count in reasons.items():
+            known = self.lost.setdefault(row, {})
+            known[why] = max(count, known.get(why, 0))
+
+    def say_left_out(self, stream: TextIO | None = None) -> bool:
+        """Print what was left out, with reasons (default: to stderr); says whether a row lost clips it was given."""
+        lines = [f"left out of every row: {count_clips(n)}: {why}" for why, n in listed(self.unusable)]
+        for row, reasons in self.lost.items():
+            lines += [f"left out of {row}: {count_clips(n)}: {why}" for why, n in listed(reasons)]
+        if lines:
+            print(*lines, sep="\n", file=stream or sys.stderr)
+        return bool(self.lost)
 
 
 def waves_of(units: Iterable[Unit]) -> list[list[Unit]]:

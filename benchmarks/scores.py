@@ -1,20 +1,18 @@
 """Metrics of a pair of clips, under the names suites use: `name -> (preds, target, rate) -> (value, reason)`.
 
-A metric that is undefined for a clip (a silent reference) gives NaN and the reason; the tables count it.
+A metric that is undefined for a clip (a silent reference) gives NaN and the reason; the tables count it. Silent and
+perfect outputs have the values that `benchmarks.metrics.clip_score` states.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.metrics.clip_score import LIMITS, Score, clip_score
 from benchmarks.registry import UnknownNameError
-
-#: Value, and the reason when it is NaN.
-Score = tuple[float, "str | None"]
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,25 @@ class PairMetric:
 
 
 def si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
-    """Zero-mean SI-SDR of the mono fold, in dB."""
+    """Zero-mean SI-SDR of the mono fold, in dB, from -100 (a silent output) to 100 (an exact one)."""
     from benchmarks.metrics.si_sdr import si_sdr_detailed
 
-    found = si_sdr_detailed(preds, target, zero_mean=True, channels="mono")
-    return float(found.value), found.reason
+    def of_fold(preds: np.ndarray, target: np.ndarray) -> Score:
+        found = si_sdr_detailed(preds, target, zero_mean=True, channels="mono")
+        return float(found.value), found.reason
+
+    return clip_score(of_fold, LIMITS["si_sdr"], preds, target)
 
 
 def visqol(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
-    """ViSQOL v3 (audio mode), MOS-LQO 1-5."""
+    """ViSQOL v3 (audio mode), MOS-LQO 1-5; 1 for a silent output."""
     from benchmarks.metrics.visqol import visqol as metric
 
-    result = metric(preds, target, sample_rate)
-    return float(result.moslqo), getattr(result, "reason", None) if math.isnan(result.moslqo) else None
+    def of_fold(preds: np.ndarray, target: np.ndarray) -> Score:
+        result = metric(preds, target, sample_rate)
+        return float(result.moslqo), result.reason
+
+    return clip_score(of_fold, LIMITS["visqol"], preds, target)
 
 
 PAIR_METRICS: dict[str, PairMetric] = {
@@ -68,7 +72,7 @@ PAIR_METRICS: dict[str, PairMetric] = {
             2,
             "scale-invariant signal-to-distortion ratio in dB, zero-mean, of the mono fold, float64",
             "benchmarks.scores:si_sdr",
-            ("benchmarks.metrics.si_sdr",),
+            ("benchmarks.metrics.si_sdr", "benchmarks.metrics.clip_score"),
         ),
         PairMetric(
             "visqol",
@@ -77,7 +81,7 @@ PAIR_METRICS: dict[str, PairMetric] = {
             2,
             "ViSQOL v3 in audio mode at 48 kHz (MOS-LQO)",
             "benchmarks.scores:visqol",
-            ("benchmarks.metrics.visqol",),
+            ("benchmarks.metrics.visqol", "benchmarks.metrics.clip_score"),
             weights="visqol-svr",
         ),
     )
@@ -86,7 +90,11 @@ PAIR_METRICS: dict[str, PairMetric] = {
 #: Distances of corpora of embeddings: name before the colon -> (title, digits, note).
 CORPUS_METRICS: dict[str, tuple[str, int, str]] = {
     "fad": ("FAD", 3, "Fréchet distance of embeddings"),
-    "fad_inf": ("FAD∞", 3, "Fréchet distance extrapolated to infinitely many clips"),
+    "fad_inf": (
+        "FAD∞",
+        3,
+        "Fréchet distance extrapolated to infinitely many clips, paired with their originals",
+    ),
     "kad": ("KAD", 3, "unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 100"),
 }
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.audio import resample, to_mono
+from benchmarks.audio import cancels, resample, to_mono
 from benchmarks.cache import Result, Store
 from benchmarks.fingerprint import derive_seed
 from benchmarks.units import Unit, fetch
@@ -65,7 +65,14 @@ def unusable(audio: np.ndarray, sample_rate: int, limits: Mapping[str, Any]) -> 
         return f"sample rate {sample_rate} Hz (at least {limits['min_sample_rate']} Hz)"
     if samples / sample_rate < limits["min_seconds"]:
         return f"shorter than {limits['min_seconds']:g} s"
-    folded = to_mono(audio) if limits["channels"] == "mono" else audio
+    mono = limits["channels"] == "mono"
+    if (
+        mono
+        and cancels(audio)
+        and math.sqrt(float(np.square(audio, dtype=np.float64).mean())) > limits["silence_rms"]
+    ):
+        return 'channels that cancel as mono (channels = "native" under [data] measures them)'
+    folded = to_mono(audio) if mono else audio
     if math.sqrt(float(np.mean(np.square(folded, dtype=np.float64)))) < limits["silence_rms"]:
         return "silent"
     return None
@@ -125,23 +132,30 @@ def score(unit: Unit, store: Store) -> Result:
     metric = load_pair_metric(unit.payload)
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
     values: dict[str, float] = {}
+    notes: dict[str, str] = {}
+    lost: dict[str, str] = dict(output.meta["failures"])
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     for clip_id, preds in output.arrays.items():
         try:
             value, reason = metric(preds, source.arrays[clip_id], source.meta["sample_rates"][clip_id])
         except (ValueError, ArithmeticError) as error:
             value, reason = math.nan, _short(error)
+            lost[clip_id] = reason
         if math.isnan(value):
             failures[clip_id] = reason or "undefined"
-        else:
-            values[clip_id] = value
-    return Result({"values": values, "failures": failures})
+            continue
+        values[clip_id] = value
+        if reason:
+            notes[clip_id] = reason
+    found = {"values": values, "notes": notes, "failures": failures, "lost": lost}
+    return Result(found | {"unusable": source.meta["failures"]})
 
 
 def embed(unit: Unit, store: Store) -> Result:
     """Embeddings `(windows, dim)` per clip, of a reconstruction or (without one) of the clips themselves.
 
-    Payload: `(embedder name, options)`. Clips are folded to mono and resampled to the embedder's rate.
+    Payload: `(embedder name, options)`. Clips are folded to mono and resampled to the embedder's rate. Where the
+    channels of the original cancel, those of both sides are embedded one after the other.
     """
     name, options = unit.payload
     from benchmarks.embedders import create_embedder
@@ -152,11 +166,12 @@ def embed(unit: Unit, store: Store) -> Result:
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     rates = source.meta["sample_rates"]
-    mono = {
-        clip_id: resample(to_mono(samples), rates[clip_id], embedder.sample_rate)[0]
+    signals = [
+        (clip_id, resample(signal, rates[clip_id], embedder.sample_rate)[0])
         for clip_id, samples in output.arrays.items()
-    }
-    for clip_id, vectors in _embed_all(embedder, mono, failures).items():
+        for signal in (samples[:, None] if cancels(source.arrays[clip_id]) else [to_mono(samples)])
+    ]
+    for clip_id, vectors in _embed_all(embedder, signals, failures).items():
         vectors = np.asarray(vectors, dtype=np.float32)
         if not np.isfinite(vectors).all():
             failures[clip_id] = "embeddings that are not finite"
@@ -164,24 +179,30 @@ def embed(unit: Unit, store: Store) -> Result:
             failures[clip_id] = f"too short for a window of {name}"
         else:
             arrays[clip_id] = vectors
-    return Result({"failures": failures}, arrays)
+    return Result({"unusable": source.meta["failures"], "failures": failures}, arrays)
 
 
 def _embed_all(
-    embedder: Any, mono: Mapping[str, np.ndarray], failures: dict[str, str]
+    embedder: Any, signals: Sequence[tuple[str, np.ndarray]], failures: dict[str, str]
 ) -> dict[str, np.ndarray]:
-    """All clips in one batch; if one is refused, one by one, so that only that one is lost."""
+    """Windows by clip, all in one batch; if one is refused, one by one, so that only that one is lost."""
+    found: dict[str, list[np.ndarray]] = {}
     try:
-        return dict(zip(mono, embedder.embed_batch(list(mono.values())), strict=True))
+        batch = embedder.embed_batch([signal for _, signal in signals])
+        for (clip_id, _), vectors in zip(signals, batch, strict=True):
+            found.setdefault(clip_id, []).append(vectors)
     except (ValueError, ArithmeticError):
-        pass
-    found = {}
-    for clip_id, samples in mono.items():
-        try:
-            found[clip_id] = embedder.embed(samples)
-        except (ValueError, ArithmeticError) as error:
-            failures[clip_id] = _short(error)
-    return found
+        found = {}
+        for clip_id, signal in signals:
+            try:
+                found.setdefault(clip_id, []).append(embedder.embed(signal))
+            except (ValueError, ArithmeticError) as error:
+                failures[clip_id] = _short(error)
+    return {
+        clip_id: parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for clip_id, parts in found.items()
+        if parts and clip_id not in failures
+    }
 
 
 def aggregate_pairs(unit: Unit, store: Store) -> Result:
@@ -190,10 +211,10 @@ def aggregate_pairs(unit: Unit, store: Store) -> Result:
 
     seed, resamples, level, clip_ids = unit.payload
     scores = [fetch(item, store) for item in unit.inputs]
-    values = {clip: value for part in scores for clip, value in part.meta["values"].items()}
-    failures = {clip: why for part in scores for clip, why in part.meta["failures"].items()}
+    values = _joined(scores, "values")
     ordered = {clip: values[clip] for clip in clip_ids if clip in values}
-    meta: dict[str, Any] = {"values": ordered, "failures": failures}
+    meta: dict[str, Any] = {"values": ordered}
+    meta |= {name: _joined(scores, name) for name in ("failures", "unusable", "lost", "notes")}
     if ordered:
         found = summarise(list(ordered.values()), n_resamples=resamples, confidence=level, seed=seed)
         meta |= {"value": found.mean, "median": found.median, "n": found.n}
@@ -214,9 +235,11 @@ def aggregate_corpus(unit: Unit, store: Store) -> Result:
     parts = [fetch(item, store) for item in unit.inputs]
     reference = {clip: x for part in parts[:half] for clip, x in part.arrays.items()}
     outputs = {clip: x for part in parts[half:] for clip, x in part.arrays.items()}
-    failures = {clip: why for part in parts for clip, why in part.meta["failures"].items()}
+    failures, hopeless = _joined(parts, "failures"), _joined(parts[:half], "failures")
     clips = [clip for clip in clip_ids if clip in reference and clip in outputs]
-    meta: dict[str, Any] = {"failures": failures, "clips": clips}
+    meta: dict[str, Any] = {"failures": failures, "clips": clips, "unusable": _joined(parts, "unusable")}
+    # What the originals have no embedding of is not the system's doing.
+    meta["lost"] = {clip: why for clip, why in failures.items() if clip not in hopeless}
     try:
         meta |= corpus_distance(
             distance,
@@ -229,6 +252,11 @@ def aggregate_corpus(unit: Unit, store: Store) -> Result:
     except ValueError as error:
         meta["reason"] = _short(error)
     return Result(meta)
+
+
+def _joined(parts: Sequence[Result], name: str) -> dict[str, Any]:
+    """One entry of the meta of several units, by clip."""
+    return {clip: value for part in parts for clip, value in part.meta[name].items()}
 
 
 def aggregate_facts(unit: Unit, store: Store) -> Result:
@@ -254,13 +282,17 @@ def _meta(unit: Unit, store: Store) -> dict[str, Any]:
 def compare_pairs(
     values: Mapping[str, Mapping[str, float]], *, seed: int, resamples: int, level: float
 ) -> list[dict[str, Any]]:
-    """Every two systems on the clips both have: mean difference and its paired-bootstrap interval."""
+    """Every two systems: mean difference and its paired-bootstrap interval; none on different clips."""
     from benchmarks.stats import paired_difference
 
     found = []
     names = list(values)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
+            if values[first].keys() != values[second].keys():
+                n = len(values[first].keys() & values[second].keys())
+                found.append({"a": first, "b": second, "n": n, "reason": "measured on different clips"})
+                continue
             difference = paired_difference(
                 values[first], values[second], n_resamples=resamples, confidence=level, seed=seed
             )

@@ -7,7 +7,7 @@ clips are resampled alike, whatever the order of evaluation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ Values = npt.NDArray[np.float64]
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
-#: Resamples evaluated at once: bounds the index array to 8 * _CHUNK * n bytes.
-_CHUNK = 250
+#: Resamples drawn at once, and the most indices among them: 16 MB as int32, whatever the number of clips.
+_BLOCK_ROWS, _BLOCK_INDICES = 250, 2**22
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,29 @@ class Difference:
         return self.low > 0.0 or self.high < 0.0
 
 
-def resample_indices(n: int, n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
-    """(n_resamples, n) indices drawn with replacement; the same for the same arguments everywhere."""
+def resample_blocks(n: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int32]]:
+    """Indices drawn with replacement, in blocks (rows, n) of n_resamples rows together.
+
+    The draws are the same for the same arguments everywhere, and do not depend on how they are cut into blocks;
+    all of them at once would take gigabytes for 20,000 clips.
+
+    Raises:
+        ValueError: n or n_resamples is below 1 (when the first block is asked for).
+    """
     if n < 1 or n_resamples < 1:
         raise ValueError(f"n={n} and n_resamples={n_resamples} must be at least 1")
-    return np.random.Generator(np.random.PCG64([seed, n])).integers(0, n, size=(n_resamples, n))
+    generator = np.random.Generator(np.random.PCG64([seed, n]))
+    rows = min(_BLOCK_ROWS, max(1, _BLOCK_INDICES // n))
+    for start in range(0, n_resamples, rows):
+        size = (min(rows, n_resamples - start), n)
+        yield generator.integers(0, n, size=size, dtype=np.int32)
+
+
+def count_draws(indices: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int64]:
+    """(rows, n): how often each row of `indices` holds each of n clips."""
+    offsets = np.arange(len(indices))[:, None] * n
+    counts = np.bincount((indices + offsets).ravel(), minlength=len(indices) * n)
+    return counts.reshape(len(indices), n)
 
 
 def summarise(
@@ -75,8 +93,8 @@ def summarise(
 ) -> Summary:
     """Mean, median, standard deviation and percentile-bootstrap interval of the mean.
 
-    NaN values are counted and left out. Infinite values stay: an identity system has an SI-SDR of +inf,
-    and its mean says so. With one value the interval is that value; with none everything is NaN.
+    NaN values are counted and left out. Infinite values stay, and the mean says so. With one value the interval is
+    that value; with none everything is NaN.
 
     Raises:
         ValueError: `values` is not 1-D, or confidence is not in (0, 1).
@@ -132,7 +150,7 @@ def paired_difference(
 
 
 def frechet_draws(
-    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: np.ndarray
+    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: Iterable[np.ndarray]
 ) -> tuple[float, list[float]]:
     """Fréchet distance of two paired sets of clips, and of each resample of the clips.
 
@@ -143,10 +161,10 @@ def frechet_draws(
     Args:
         reference: per clip, embeddings (windows, dim).
         system: the same clips in the same order.
-        indices: (n_resamples, n_clips) from `resample_indices`.
+        indices: blocks (rows, n_clips) from `resample_blocks`.
 
     Returns:
-        The distance, and one distance per row of `indices`.
+        The distance, and one distance per row of the blocks.
 
     Raises:
         ValueError: different numbers of clips, or a set with fewer than 2 embeddings.
@@ -163,7 +181,8 @@ def frechet_draws(
         return frechet_distance(a, b)
 
     whole = distance(np.ones(len(reference), dtype=np.int64))
-    return whole, [distance(np.bincount(row, minlength=len(reference))) for row in np.asarray(indices)]
+    draws = [distance(counts) for block in indices for counts in count_draws(block, len(reference))]
+    return whole, draws
 
 
 def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
@@ -181,11 +200,9 @@ def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
 def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int) -> tuple[float, float]:
     """Percentile interval of the mean; where values are infinite it follows the extended real line."""
     tails = _tails(confidence)
-    indices = resample_indices(len(data), n_resamples, seed)
-    means = np.empty(n_resamples)
     with np.errstate(invalid="ignore"):
-        for start in range(0, n_resamples, _CHUNK):
-            means[start : start + _CHUNK] = data[indices[start : start + _CHUNK]].mean(axis=1)
+        blocks = [data[block].mean(axis=1) for block in resample_blocks(len(data), n_resamples, seed)]
+    means = np.concatenate(blocks)
     if np.isnan(means).any():  # +inf and -inf in one resample
         return math.nan, math.nan
     # Nearest-rank quantiles where infinities are among the means: interpolating would give inf - inf.

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import write_atomic
+from benchmarks.latex import latex_text
+from benchmarks.left_out import all_exact, count_clips, counted, items_of, listed, lost, partial_rows
 from benchmarks.registry import Registry
 
 #: Table name -> builder `build(suite, store, executor, options) -> TableResult`, imported when asked for.
@@ -136,14 +138,35 @@ class TableResult:
         return any(row.cells[key].value is not None for row in self.rows for key in keys if key in row.cells)
 
     def common_failures(self) -> dict[str, int]:
-        """Reasons, with counts, that all cells measured on items share: clips no system was given."""
+        """Reasons, with counts, that all cells measured on items share and none is to blame for."""
         cells = [cell for row in self.rows for cell in row.cells.values() if cell.n > 1 or cell.failures]
         shared = dict(cells[0].failures) if cells else {}
         return {
             why: count
             for why, count in sorted(shared.items())
-            if all(cell.failures.get(why) == count for cell in cells)
+            if all(cell.failures.get(why) == count and why not in lost(cell) for cell in cells)
         }
+
+    def column_cells(self, key: str) -> dict[str, Cell]:
+        """The cells of a column by row."""
+        return {row.name: row.cells[key] for row in self.rows if key in row.cells}
+
+    def partial(self) -> dict[tuple[str, str], str]:
+        """(row, column key) measured on fewer items than others, with "8 of 20 clips": neither marked nor best."""
+        return {
+            (name, column.key): why
+            for column in self.columns
+            if column.higher_is_better is not None
+            for name, why in partial_rows(self.column_cells(column.key)).items()
+        }
+
+    def partial_lines(self) -> list[str]:
+        """What the reader is told about such rows."""
+        titles = {column.key: column.title for column in self.columns}
+        return [
+            f"{_one_line(name)}, {titles[key]}: measured on {why}, so neither marked nor compared"
+            for (name, key), why in self.partial().items()
+        ]
 
     def to_json(self) -> str:
         """Everything, with sorted keys; values that are not finite become null."""
@@ -204,23 +227,33 @@ class TableResult:
 
     def to_markdown(self) -> str:
         """The table people read: measured block, published block, notes."""
-        lines = [f"### {self.title}", ""]
+        lines = [f"### {_one_line(self.title)}", ""]
         footnotes: dict[str, int] = {}
         everywhere = self.common_failures()
+        items = {column.key: items_of(self.column_cells(column.key).values()) for column in self.columns}
         header = ["", *(column.heading for column in self.columns)]
         body = [
-            [_markdown_name(row)]
+            [_one_line((row.title or row.name) + (f" ({row.note})" if row.note else ""))]
             + [
-                _show(row.cells.get(column.key, Cell(reason="not measured")), column, footnotes, everywhere)
+                _show(
+                    row.cells.get(column.key, Cell(reason="not measured")),
+                    column,
+                    footnotes,
+                    everywhere,
+                    items[column.key],
+                )
                 for column in self.columns
             ]
             for row in self.rows
         ]
         lines += [markdown_table(header, body), ""]
-        lines += [f"[{number}] {reason}  " for reason, number in footnotes.items()]
+        lines += [f"[{number}] {_one_line(reason)}  " for reason, number in footnotes.items()]
         if footnotes:
             lines.append("")
-        lines += [f"Left out of every cell: {count} x {why}  " for why, count in everywhere.items()]
+        lines += [
+            f"Left out of every cell: {count} x {_one_line(why)}  " for why, count in everywhere.items()
+        ]
+        lines += [f"{line}  " for line in self.partial_lines()]
         lines += [f"{column.title}: {column.note}  " for column in self.columns if column.note]
         lines += [f"{note}  " for note in self.notes]
         if self.published:
@@ -246,13 +279,13 @@ class TableResult:
         """A booktabs tabular of the measured and the published block."""
         columns = list(self.columns)
         arrows = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
-        heads = [_latex(column.title) + arrows[column.higher_is_better] for column in columns]
+        heads = [latex_text(column.title) + arrows[column.higher_is_better] for column in columns]
         lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
         lines += [" & ".join(["", *heads]) + r" \\", r"\midrule"]
         for row in self.rows:
             cells = [row.cells.get(column.key, Cell()) for column in columns]
             shown = [_latex_cell(cell, column) for cell, column in zip(cells, columns, strict=True)]
-            lines.append(" & ".join([_latex(row.title or row.name), *shown]) + r" \\")
+            lines.append(" & ".join([latex_text(row.title or row.name), *shown]) + r" \\")
         if self.published:
             span = len(columns) + 1
             lines += [r"\midrule", rf"\multicolumn{{{span}}}{{l}}{{\emph{{published}}}} \\"]
@@ -263,7 +296,7 @@ class TableResult:
                     else ""
                     for column in columns
                 ]
-                lines.append(" & ".join([_latex(published.name), *shown]) + r" \\")
+                lines.append(" & ".join([latex_text(published.name), *shown]) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def render(self, format: str) -> str:
@@ -303,26 +336,29 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with columns padded to line up in a terminal."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(3, *(len(cell) for cell in column)) for column in columns]
-    lines = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (header, *rows)
-    ]
+    # A bar or a line break in a name would begin another cell or end the table.
+    table = [[_one_line(cell).replace("|", r"\|") for cell in line] for line in (header, *rows)]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*table, strict=True)]
+    lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _markdown_name(row: Row) -> str:
-    return _one_line((row.title or row.name) + (f" ({row.note})" if row.note else "")).replace("|", r"\|")
+def footnotes_of(cell: Cell, everywhere: Mapping[str, int]) -> list[str]:
+    """What a cell leaves out, and what is special about what it counts."""
+    own = {why: n for why, n in cell.failures.items() if why not in everywhere}
+    texts = [f"{n} left out: {why}" for why, n in listed(own)]
+    return texts + [f"{count_clips(n)}: {why}" for why, n in listed(counted(cell))]
 
 
-def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int]) -> str:
-    marks = ""
-    for why, count in sorted(cell.failures.items()):
-        if why in everywhere:
-            continue
-        text = f"{count} left out: {why}"
-        marks += f" [{footnotes.setdefault(text, len(footnotes) + 1)}]"
+def _show(
+    cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int], items: int
+) -> str:
+    marks = "".join(
+        f" [{footnotes.setdefault(text, len(footnotes) + 1)}]" for text in footnotes_of(cell, everywhere)
+    )
+    if column.higher_is_better is not None and cell.value is not None and cell.n != items:
+        marks = f" (n = {cell.n}){marks}"
     if cell.value is None or not math.isfinite(cell.value):
         if cell.value is not None and math.isinf(cell.value):
             return ("∞" if cell.value > 0 else "-∞") + marks
@@ -331,7 +367,9 @@ def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Map
             return "-"
         return f"– [{footnotes.setdefault(reason, len(footnotes) + 1)}]" + marks
     text = f"{cell.value:.{column.digits}f}"
-    if (
+    if all_exact(cell):
+        text += " (exact)"
+    elif (
         cell.low is not None
         and cell.high is not None
         and math.isfinite(cell.low)
@@ -341,16 +379,12 @@ def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Map
     return text + marks
 
 
-def _latex(text: str) -> str:
-    for plain in "&%#_":
-        text = text.replace(plain, f"\\{plain}")
-    return text.replace("`", "")
-
-
 def _latex_cell(cell: Cell, column: Column) -> str:
     if cell.value is None or not math.isfinite(cell.value):
-        return r"$\infty$" if cell.value is not None and math.isinf(cell.value) else "--"
-    return f"{cell.value:.{column.digits}f}"
+        if cell.value is None or math.isnan(cell.value):
+            return "--"
+        return r"$\infty$" if cell.value > 0 else r"$-\infty$"
+    return f"{cell.value:.{column.digits}f}" + (" (exact)" if all_exact(cell) else "")
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stats import resample_indices
+from benchmarks.stats import resample_blocks
 from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table
 from probes.mlp import KNNProbe
 from probes.monitor import MONITORS
@@ -300,7 +300,8 @@ def score(
     per_seed = [_mean([scorer() for scorer in seed]) for seed in scorers]
     n = len(targets)
     draws: dict[str, list[float]] = {name: [] for name in metrics}
-    for chosen in resample_indices(n, resamples, 0) if resamples else ():
+    blocks = resample_blocks(n, resamples, 0) if resamples else ()
+    for chosen in (row for block in blocks for row in block):
         weights = np.bincount(chosen, minlength=n).astype(float)
         values = _mean([s(weights[fold]) for seed in scorers for s, fold in zip(seed, folds, strict=True)])
         for name in metrics:

@@ -329,7 +329,7 @@ def test_several_routes_at_once_and_stray_files(place: Path, capsys: pytest.Capt
     assert found["new"] == [f"{place.stem}:Quiet", "copies", "copy"]
     assert "1 files belong to no clip, the first is stray.wav" in captured.err
     cells = {row["name"]: row["cells"]["si_sdr"]["value"] for row in found["rows"]}
-    assert (cells["copies"], cells["copy"]) == ("inf", "inf")
+    assert (cells["copies"], cells["copy"]) == (100.0, 100.0)
     assert found["best"][0]["names"] == ["copies", "copy"]
 
 

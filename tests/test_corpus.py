@@ -80,7 +80,7 @@ def test_one_clip_drawn_twice_says_nothing_about_itself(paired: bool) -> None:
     from benchmarks.corpus import _kernel_draws
 
     reference, outputs = corpus(), corpus(shift=0.5)
-    (draw,) = _kernel_draws(reference, outputs, np.arange(12)[None], paired=paired)
+    (draw,) = _kernel_draws(reference, outputs, [np.arange(12)[None]], paired=paired)
     expected = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
     assert draw == pytest.approx(expected, rel=1e-5)  # the metric's kernel values are float32
 

@@ -235,13 +235,64 @@ def test_fad_infinity_removes_the_sample_size_bias() -> None:
     reference = Moments.from_statistics(np.zeros(16), np.eye(16), 10**6)
     x = rng.standard_normal((2000, 16))
     biased = frechet_distance(reference, Moments.from_embeddings(x[:300]))
-    result = frechet_infinity(reference, x, smallest=100)
+    result = frechet_infinity(reference, x, paired=False, smallest=100)
     assert abs(result.value) < 0.3 * biased
     assert result.slope > 0
     assert result.r_squared > 0.9
     assert result.points[-1][0] == 2000
     assert result.points[-1][1] == pytest.approx(frechet_distance(reference, x), rel=1e-9)
-    assert frechet_infinity(reference, x, smallest=100) == result
-    assert frechet_infinity(reference, x, smallest=100, seed=1) != result
+    assert frechet_infinity(reference, x, paired=False, smallest=100) == result
+    assert frechet_infinity(reference, x, paired=False, smallest=100, seed=1) != result
     with pytest.raises(ValueError, match="n=3"):
-        frechet_infinity(reference, x[:3], smallest=3)
+        frechet_infinity(reference, x[:3], paired=False, smallest=3)
+
+
+def test_fad_infinity_of_reconstructions_is_that_of_many_clips() -> None:
+    """Outputs and originals share their clips: cut on one side only, the line starts far below zero."""
+    rng = np.random.default_rng(0)
+    dim, spread = 24, 4 / np.arange(1, 25)
+
+    def corpus(n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        music = (rng.standard_normal((n, 1, dim)) + 0.6 * rng.standard_normal((n, 3, dim))) * spread
+        return list(music), list(0.98 * music + 0.02 + 0.1 * spread * rng.standard_normal(music.shape))
+
+    truth = frechet_distance(*(np.concatenate(side) for side in corpus(30_000)))
+    for n in (20, 42, 200):
+        values, plain = [], []
+        for _ in range(12):
+            reference, outputs = corpus(n)
+            values.append(frechet_infinity(reference, outputs).value)
+            plain.append(frechet_distance(np.concatenate(reference), np.concatenate(outputs)))
+        assert 0.5 * truth < np.mean(values) < truth + 0.8 * (np.mean(plain) - truth)
+        assert frechet_infinity(reference, outputs, paired=False).value < 0
+    assert np.mean(values) == pytest.approx(truth, rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(12, 40), (64, 200), (300, 20)])
+def test_fad_infinity_of_identical_paired_sets_is_exactly_0(n: int, dim: int) -> None:
+    x = np.random.default_rng(0).standard_normal((n, dim))
+    clips = [x[i : i + 3] for i in range(0, n, 3)]
+    for same in ((x, x.copy()), (clips, [clip.copy() for clip in clips])):
+        found = frechet_infinity(*same)
+        assert (found.value, found.slope, found.r_squared) == (0.0, 0.0, 1.0)
+    near = frechet_infinity(x, x + 0.01 * np.random.default_rng(1).standard_normal(x.shape))
+    assert abs(near.value) < 0.01 * dim
+
+
+def test_fad_infinity_draws_clips_and_names_what_cannot_be_paired() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal((1 + i % 3, 4)) for i in range(10)]
+    assert [n for n, _ in frechet_infinity(clips, [1.1 * clip for clip in clips]).points] == [
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+    ]
+    with pytest.raises(ValueError, match=r"9 and 10 clips.*paired=False"):
+        frechet_infinity(clips[:9], clips)
+    with pytest.raises(ValueError, match="no clips to pair"):
+        frechet_infinity(Moments.from_embeddings(np.concatenate(clips)), clips)
+    independent = [rng.standard_normal((2, 4)) for _ in range(9)]
+    assert frechet_infinity(independent, clips, paired=False).points[-1][0] == 10

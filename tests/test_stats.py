@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.stats import frechet_draws, paired_difference, resample_indices, summarise
+from benchmarks.stats import count_draws, frechet_draws, paired_difference, resample_blocks, summarise
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 
@@ -47,7 +48,7 @@ def test_same_seed_same_numbers_whatever_the_chunks() -> None:
     values = np.random.default_rng(0).standard_normal(30)
     assert summarise(values) == summarise(list(values))
     assert summarise(values, seed=1).low != summarise(values).low
-    draws = values[resample_indices(30, 2000, 0)].mean(axis=1)
+    draws = values[np.concatenate(list(resample_blocks(30, 2000, 0)))].mean(axis=1)
     assert summarise(values).low == pytest.approx(np.quantile(draws, 0.025))
 
 
@@ -99,8 +100,8 @@ def test_paired_difference_uses_the_clips_both_have() -> None:
         (lambda: summarise([1.0], confidence=95), "confidence=95"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), r"\(1,\), b \(2,\)"),
         (lambda: paired_difference({"a": 1.0}, [1.0]), "two mappings"),
-        (lambda: resample_indices(0, 5, 0), "n=0"),
-        (lambda: frechet_draws([np.eye(2)], [], np.zeros((1, 1), int)), "1 clips, the system 0"),
+        (lambda: list(resample_blocks(0, 5, 0)), "n=0"),
+        (lambda: frechet_draws([np.eye(2)], [], [np.zeros((1, 1), int)]), "1 clips, the system 0"),
     ],
 )
 def test_wrong_input_is_named(call, message: str) -> None:
@@ -113,10 +114,46 @@ def test_frechet_draws_are_distances_of_the_repeated_clips(windows: int) -> None
     rng = np.random.default_rng(0)
     reference = [rng.standard_normal((windows + i % 2, 6)) for i in range(8)]
     system = [clip + 0.3 * rng.standard_normal(clip.shape) for clip in reference]
-    indices = resample_indices(8, 5, seed=0)
-    whole, draws = frechet_draws(reference, system, indices)
+    indices = np.concatenate(list(resample_blocks(8, 5, seed=0)))
+    whole, draws = frechet_draws(reference, system, [indices[:2], indices[2:]])
     assert whole == pytest.approx(frechet_distance(np.concatenate(reference), np.concatenate(system)))
     for row, draw in zip(indices, draws, strict=True):
         a, b = (np.concatenate([clips[i] for i in row]) for clips in (reference, system))
         assert draw == pytest.approx(frechet_distance(a, b), rel=1e-9)
-    assert frechet_draws(reference, reference, indices) == (0.0, [0.0] * 5)
+    assert frechet_draws(reference, reference, [indices]) == (0.0, [0.0] * 5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 42, 1000, 20_000])
+def test_draws_do_not_depend_on_their_blocks(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Committed intervals rest on these numbers: they are those of one call for all resamples in int64."""
+    known = np.random.Generator(np.random.PCG64([3, n])).integers(0, n, size=(53, n))
+    assert np.array_equal(np.concatenate(list(resample_blocks(n, 53, 3))), known)
+    monkeypatch.setattr("benchmarks.stats._BLOCK_INDICES", 10 * n)
+    blocks = list(resample_blocks(n, 53, 3))
+    assert len(blocks) == 6
+    assert np.array_equal(np.concatenate(blocks), known)
+    counts = np.stack([np.bincount(row, minlength=n) for row in known])
+    assert np.array_equal(np.concatenate([count_draws(block, n) for block in blocks]), counts)
+
+
+def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
+    """All indices of 2,000 resamples at once would be 320 MB, and their counts as much again."""
+    from benchmarks.gate_stats import bootstrap_means, pull_on
+    from benchmarks.multiple import compare_scores
+
+    values = np.random.default_rng(0).standard_normal(20_000)
+    scores = {f"{i:05d}": float(value) for i, value in enumerate(values)}
+    other = {clip: value - 0.01 for clip, value in scores.items()}
+    calls = [
+        lambda: summarise(values),
+        lambda: paired_difference(scores, other),
+        lambda: compare_scores(scores, {"b": other}, resamples=500, seed=0, level=0.95),
+        lambda: bootstrap_means(values, 500),
+        lambda: pull_on(values[:500], 20_000, 0),
+    ]
+    for call in calls:
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 150e6

@@ -69,7 +69,7 @@ def test_markdown_shows_value_interval_reason_and_failures() -> None:
     assert "0.100" in lines["good"]
     assert "∞" in lines["perfect"]
     assert "– [1]" in lines["perfect"]
-    assert "-3.00 [2]" in lines["picky"]
+    assert "-3.00 (n = 7) [2]" in lines["picky"]
     assert lines["absent"].count("– [3]") == 2
     assert "[1] weights not found: x" in text
     assert "[2] 2 left out: 2 channels" in text
@@ -95,6 +95,29 @@ def test_published_figures_stand_under_their_own_heading_with_their_source() -> 
     assert origins == {"ours": "measured", "Rival": "published", "Other": "published"}
     assert "1.00" in made.to_latex()
     assert r"\emph{published}" in made.to_latex()
+
+
+def test_names_hold_any_character_in_every_format() -> None:
+    name = "a|b\nc & 5% #1 lr~1 x^2 {k} $5 C:\\runs <i> =1+1 --"
+    made = table(
+        [
+            Row(name, {"si_sdr": Cell(value=1.0, n=3), "fad": Cell(reason="why|\nnot")}),
+            Row("plain", {"si_sdr": Cell(value=-math.inf, n=3), "fad": Cell(value=2.0, n=3)}),
+        ]
+    )
+    latex = next(line for line in made.to_latex().splitlines() if "lr\\" in line)
+    assert latex == (
+        r"a\textbar{}b c \& 5\% \#1 lr\textasciitilde{}1 x\textasciicircum{}2 \{k\} \$5 C:\textbackslash{}runs "
+        r"\textless{}i\textgreater{} =1+1 -{}- & 1.00 & -- \\"
+    )
+    assert r"plain & $-\infty$ & 2.000 \\" in made.to_latex()
+    lines = made.to_markdown().splitlines()
+    assert sum(line.startswith("| ") for line in lines) == 4
+    assert all(line.replace(r"\|", "").count("|") == 4 for line in lines if line.startswith("| "))
+    assert "[1] why| not  " in lines
+    rows = list(csv.DictReader(io.StringIO(made.to_csv())))
+    assert [row["row"] for row in rows] == [name, name, "plain", "plain"]
+    assert json.loads(made.to_json())["rows"][0]["name"] == name
 
 
 def test_latex_is_escaped() -> None:

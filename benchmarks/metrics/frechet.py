@@ -14,6 +14,7 @@ tr((Σ₁ Σ₂)^½) is the nuclear norm of Bᵀ A, and two routes follow:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +133,7 @@ def _residual(a: Array, b: Array) -> float:
 
 @dataclass(frozen=True)
 class FrechetInfinity:
-    """FAD extrapolated to infinitely many embeddings; `points` are the (n, distance) behind the line."""
+    """FAD extrapolated to infinitely many clips; `points` are the (clips or rows, distance) behind the line."""
 
     value: float
     slope: float
@@ -144,41 +145,83 @@ def frechet_infinity(
     reference: Moments | Any,
     embeddings: Any,
     *,
+    paired: bool = True,
     steps: int = 15,
+    draws: int = 4,
     smallest: int | None = None,
     seed: int = 0,
 ) -> FrechetInfinity:
     """Fréchet distance without its sample-size bias: intercept of distance against 1/n.
 
-    The bias of the distance is linear in 1/n (Chong and Forsyth 2020). Subsets of `embeddings` of
-    `steps` sizes, equally spaced in 1/n, are drawn without replacement with a seeded generator; unlike
-    the metric itself, the intercept may be slightly negative for near-identical sets.
+    The bias of the distance is linear in 1/n (Chong and Forsyth 2020). Subsets of `steps` sizes, equally spaced in
+    1/n, are drawn without replacement with a seeded generator. What is drawn is a clip with all its windows where
+    the sets are given clip by clip, since windows of one clip are not independent.
+
+    Paired sets (reconstructions and their originals) are cut to the same clips on both sides. Against the whole
+    reference, a subset lacks what its partners would have shared with it, and the line starts far below zero. The
+    value is exactly 0 for identical paired sets, and may be slightly negative for nearly identical ones.
 
     Args:
-        reference: moments or embeddings of the reference set, always used whole.
-        embeddings: (n, dim) of the set under test.
-        smallest: smallest subset; default the larger of n / 10 and dim + 1, where the line holds.
+        reference: a sequence of (windows, dim) per clip, or (n, dim) where each row stands for itself; for
+            independent sets also `Moments`.
+        embeddings: the same for the set under test.
+        paired: clip i of both sets belongs together. False for independent sets, where the reference is used whole
+            and only `embeddings` is cut.
+        steps: sizes of subsets.
+        draws: subsets of each size, whose mean distance is taken; the whole set is used once.
+        smallest: smallest subset; default half of the clips for paired sets, else the larger of n / 10 and
+            dim + 1, where the line holds.
 
     Raises:
-        ValueError: too few embeddings for two different sizes.
+        ValueError: too few embeddings for two different sizes, or paired sets of different sizes.
     """
-    rows = np.atleast_2d(np.asarray(embeddings, dtype=np.float64))
-    n, dim = rows.shape
-    smallest = max(n // 10, min(dim + 1, n // 2), 2) if smallest is None else smallest
-    if steps < 2 or not 2 <= smallest < n:
+    groups = _groups(embeddings)
+    n, dim = len(groups), groups[0].shape[1]
+    partners: Sequence[Array] | None = None
+    if paired:
+        if isinstance(reference, Moments):
+            raise ValueError("moments have no clips to pair: give the embeddings, or paired=False")
+        partners = _groups(reference)
+        if len(partners) != n:
+            raise ValueError(
+                f"the sets have {len(partners)} and {n} clips and cannot be paired; paired=False compares "
+                "independent sets"
+            )
+    elif not isinstance(reference, Moments):
+        reference = Moments.from_embeddings(np.concatenate(_groups(reference)))
+    if smallest is None:
+        smallest = max(n // 2, 2) if paired else max(n // 10, min(dim + 1, n // 2), 2)
+    if steps < 2 or draws < 1 or not 2 <= smallest < n:
         raise ValueError(
-            f"FAD-infinity needs 2 <= smallest < n and 2 steps; smallest={smallest}, n={n}, {steps=}"
+            f"FAD-infinity needs 2 <= smallest < n, 2 steps and 1 draw; {smallest=}, n={n}, {steps=}, {draws=}"
         )
-    reference = reference if isinstance(reference, Moments) else Moments.from_embeddings(reference)
     sizes = np.unique(np.round(1.0 / np.linspace(1.0 / smallest, 1.0 / n, steps)).astype(int))
     generator = np.random.Generator(np.random.PCG64([seed, n]))
+
+    def distance(chosen: Array) -> float:
+        own = Moments.from_embeddings(np.concatenate([groups[i] for i in chosen]))
+        if partners is None:
+            return frechet_distance(reference, own)
+        return frechet_distance(Moments.from_embeddings(np.concatenate([partners[i] for i in chosen])), own)
+
     points = []
-    for size in sizes:
-        chosen = generator.choice(n, int(size), replace=False)
-        points.append((int(size), frechet_distance(reference, Moments.from_embeddings(rows[chosen]))))
-    inverse, distance = 1.0 / np.array([p[0] for p in points]), np.array([p[1] for p in points])
-    slope, intercept = np.polyfit(inverse, distance, 1)
-    spread = float(np.sum((distance - distance.mean()) ** 2))
-    unexplained = float(np.sum((distance - (slope * inverse + intercept)) ** 2))
+    for size in (int(size) for size in sizes):
+        times = 1 if size == n else draws
+        subsets = [generator.choice(n, size, replace=False) for _ in range(times)]
+        points.append((size, float(np.mean([distance(np.sort(chosen)) for chosen in subsets]))))
+    inverse, values = 1.0 / np.array([p[0] for p in points]), np.array([p[1] for p in points])
+    slope, intercept = np.polyfit(inverse, values, 1) if values.any() else (0.0, 0.0)
+    spread = float(np.sum((values - values.mean()) ** 2))
+    unexplained = float(np.sum((values - (slope * inverse + intercept)) ** 2))
     r_squared = 1.0 if spread == 0.0 else 1.0 - unexplained / spread
     return FrechetInfinity(float(intercept), float(slope), r_squared, tuple(points))
+
+
+def _groups(x: Any) -> list[Array]:
+    """Clips of (windows, dim) from a sequence of them; the rows of one (n, dim) array are a clip each."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().numpy()
+    if not isinstance(x, np.ndarray) and len(x) and np.ndim(x[0]) == 2:
+        return [np.asarray(clip, dtype=np.float64) for clip in x]
+    rows = np.atleast_2d(np.asarray(x, dtype=np.float64))
+    return list(rows[:, None, :])

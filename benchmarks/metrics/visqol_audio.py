@@ -8,10 +8,10 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from benchmarks.audio import SILENCE_PEAK
+
 #: More rows than this, and more rows than columns, reads as (samples, channels).
 MAX_CHANNELS = 32
-#: Largest sample below which a signal counts as silent: -120 dBFS, 30 dB under the last bit of 16.
-SILENCE_PEAK = 1e-6
 #: Lengths that differ by more seconds than this are not two versions of one signal (Google only warns).
 MAX_LENGTH_DIFFERENCE = 1.0
 

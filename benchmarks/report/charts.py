@@ -110,6 +110,7 @@ def _compression(row: Row) -> tuple[float, str] | str:
 def _scatter(table: TableResult, column: Column, kind: str, x_title: str, x_of: Any, x_short: str) -> Chart:
     points: list[_Point] = []
     left_out: list[str] = []
+    partial = table.partial()
     for row in table.rows:
         cell = row.cells.get(column.key)
         name = row.title or row.name
@@ -120,6 +121,9 @@ def _scatter(table: TableResult, column: Column, kind: str, x_title: str, x_of: 
             left_out.append(
                 f"{name}: a control" if tag_of(row) == "control" else f"{name}: {show(cell.value, 0)}"
             )
+            continue
+        if (row.name, column.key) in partial:
+            left_out.append(f"{name}: measured on {partial[row.name, column.key]}")
             continue
         at = x_of(row)
         if isinstance(at, str):

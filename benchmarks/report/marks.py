@@ -44,10 +44,13 @@ class Comparisons:
 
     def __init__(self, table: TableResult) -> None:
         self._found: dict[tuple[str, str, str], Difference] = {}
+        partial = table.partial()
         for record in table.comparisons:
             if "significant" not in record:
                 continue  # measured on different clips: no comparison
             key, scale = _column_and_scale(record)
+            if (record["a"], key) in partial or (record["b"], key) in partial:
+                continue
             value, low, high = (_scaled(record.get(name), scale) for name in ("difference", "low", "high"))
             found = Difference(value, low, high, int(record["n"]), bool(record["significant"]))
             self._found[key, record["a"], record["b"]] = found
@@ -95,15 +98,19 @@ def marks(
 ) -> dict[tuple[str, str], str]:
     """(row, column key) -> BEST, or TIED for what does not differ from the best by the paired interval.
 
-    Only rows in `competing` take part: controls that hand back their input would always win. A column with
-    fewer than two finite values has no best.
+    Only rows in `competing` take part: controls that hand back their input would always win, and a row measured on
+    fewer clips than others had the easier ones. A column with fewer than two finite values has no best.
     """
-    names = set(competing)
+    names, partial = set(competing), table.partial()
     found: dict[tuple[str, str], str] = {}
     for column in table.columns:
         if column.higher_is_better is None:
             continue
-        values = {row.name: _finite(row, column.key) for row in table.rows if row.name in names}
+        values = {
+            row.name: _finite(row, column.key)
+            for row in table.rows
+            if row.name in names and (row.name, column.key) not in partial
+        }
         measured = {name: value for name, value in values.items() if value is not None}
         if len(measured) < 2:
             continue

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.left_out import all_exact, items_of
 from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.wording import NOT_APPLICABLE, count, interval, show
-from benchmarks.tables import Cell, Column, Row, TableResult
+from benchmarks.tables import Cell, Column, Row, TableResult, footnotes_of
 
 UNKNOWN = "not known"
 
@@ -148,7 +148,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
     found = marks(table, comparisons, competing(table))
     everywhere = table.common_failures()
     footnotes: dict[str, int] = {}
-    usual = {column.key: _usual_n(table, column.key) for column in table.columns}
+    usual = {column.key: items_of(table.column_cells(column.key).values()) for column in table.columns}
     item = "test item" if table.name == "table1" else "clip"
     rows = []
     for row in table.rows:
@@ -170,7 +170,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
         rows=rows,
         footnotes=[(index, text) for text, index in footnotes.items()],
         everywhere=[f"{count(n, item)} left out of every cell: {why}" for why, n in everywhere.items()],
-        notes=list(table.notes),
+        notes=[*table.partial_lines(), *table.notes],
         published=published_view(table),
         comparisons=comparisons.against_all(table.columns, table.rows),
         n_compared=len(comparisons),
@@ -183,23 +183,19 @@ def cell_view(
     cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int], usual_n: int
 ) -> CellView:
     """One cell; what it leaves out or why it is empty goes to `footnotes` (text -> number)."""
-    numbers = [
-        footnotes.setdefault(f"{n} left out: {why}", len(footnotes) + 1)
-        for why, n in sorted(cell.failures.items())
-        if why not in everywhere
-    ]
+    numbers = [footnotes.setdefault(text, len(footnotes) + 1) for text in footnotes_of(cell, everywhere)]
     if cell.value is None:
         reason = cell.reason or "not measured"
         if reason == NOT_APPLICABLE:
             return CellView("none", column.key, text="does not apply", title=f"{column.title} does not apply")
         numbers.insert(0, footnotes.setdefault(reason, len(footnotes) + 1))
         return CellView("missing", column.key, text="not measured", notes=numbers, title=reason)
-    bounds = interval(cell.low, cell.high, column.digits)
+    bounds = "exact" if all_exact(cell) else interval(cell.low, cell.high, column.digits)
     text = show(cell.value, column.digits)
     contest = column.higher_is_better is not None
     parts = [f"{column.title}{f' ({column.unit})' if column.unit else ''}: {cell.value:.6g}"]
     if contest:
-        parts += [f"interval {bounds}"] if bounds else []
+        parts += [bounds if bounds == "exact" else f"interval {bounds}"] if bounds else []
         parts += [f"median {show(cell.median, column.digits)}"] if cell.median is not None else []
         parts.append(f"n = {cell.n}")
         if "n_windows" in cell.details:
@@ -253,11 +249,3 @@ def published_view(table: TableResult) -> PublishedView | None:
     return PublishedView(
         [column_view(column) for column in columns], rows, [(letters[source], source) for source in sources]
     )
-
-
-def _usual_n(table: TableResult, key: str) -> int:
-    """The number of items most cells of a column rest on; 0 when none is measured."""
-    counts = Counter(
-        row.cells[key].n for row in table.rows if key in row.cells and row.cells[key].value is not None
-    )
-    return max(counts, key=lambda n: (counts[n], n)) if counts else 0

@@ -62,12 +62,18 @@ class Validation:
 
 
 def si_sdr(preds: np.ndarray, target: np.ndarray) -> float:
-    """Scale-invariant SDR in dB of (samples,), means removed; for the log (the benchmark has the full metric)."""
+    """Scale-invariant SDR in dB of (samples,), means removed; for the log (the benchmark has the full metric).
+
+    From -100 dB, which a silent output has, to 100: the range of the benchmark's tables.
+    """
     preds, target = preds.astype(np.float64) - preds.mean(), target.astype(np.float64) - target.mean()
     tiny = np.finfo(np.float64).eps
+    if not preds.any() and target.any():
+        return -100.0
     projection = (preds @ target + tiny) / (target @ target + tiny) * target
     error = preds - projection
-    return float(10 * np.log10((projection @ projection + tiny) / (error @ error + tiny)))
+    ratio = 10 * np.log10((projection @ projection + tiny) / (error @ error + tiny))
+    return float(np.clip(ratio, -100.0, 100.0))
 
 
 def _more(originals: list[np.ndarray], results: list[np.ndarray], sample_rate: int) -> dict[str, float]:
