@@ -1,8 +1,8 @@
 """`m2l encode | decode | reconstruct | info | train | export`: arguments, exit codes, and nothing else.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 some file failed, 2 usage, 3 data or
-weights missing or unreadable, 130 interrupted. The work is in `m2l.cli_run`, `m2l.cli_info` and `m2l.cli_train`,
-imported when a command runs, so that `m2l --help` does not load torch.
+weights missing or unreadable, or stdout cannot be written, 130 interrupted. The work is in `m2l.cli_run`,
+`m2l.cli_info` and `m2l.cli_train`, imported when a command runs, so that `m2l --help` does not load torch.
 """
 
 from __future__ import annotations
@@ -15,46 +15,105 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+from m2l.cli_errors import INTERRUPTED, MISSING, USAGE, MissingError, UsageError, fail, mute
 
 _CHECKPOINT_HELP = (
     "shipped checkpoint's name, folder, .safetensors or published .pt file, or SonyCSLParis/music2latent; "
     "random:PRESET or random:PRESET:SEED for untrained weights (for tests)"
 )
 
-
-class UsageError(Exception):
-    """Arguments that argparse accepts and that still make no sense together."""
-
-
-class MissingError(Exception):
-    """Data or weights that are not there, or cannot be read."""
+#: Options and arguments that name files or folders, and how their users know them.
+_PATHS = {
+    "inputs": "IN",
+    "targets": "CHECKPOINT|FILE",
+    "source": "RUN",
+    "output": "--output",
+    "checkpoint": "--checkpoint",
+    "run": "--run",
+    "init": "--init",
+    "data": "--data",
+    "validation": "--validation",
+    "metrics": "--metrics",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    _prepare_streams()
+    previous = _interrupt_on_sigterm()
+    try:
+        code = _parse_and_run(argv)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return fail(error, USAGE)
+    except MissingError as error:
+        return fail(error, MISSING)
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except BrokenPipeError:  # `m2l … | head`: its reader has all that it wanted
+        mute(sys.stdout)
+        return MISSING
+    except OSError as error:
+        return fail(error if _stdout_works() else f"cannot write to stdout: {error.strerror}", MISSING)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _prepare_streams() -> None:
+    # A closed stream is None in Python, and print() would then take the other one.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # names need not be valid Unicode, nor fit the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stdout_works() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk behind it; what could not be written is still in its buffer
+        mute(sys.stdout)
+        return False
+    return True
+
+
+def _parse_and_run(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
-    previous = _interrupt_on_sigterm()
-    for stream in (sys.stdout, sys.stderr):  # file names need not be valid Unicode
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        return _run(args)
-    except UsageError as error:
-        return _fail(error, USAGE)
-    except MissingError as error:
-        return _fail(error, MISSING)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
-    except BrokenPipeError:  # `m2l … | head`: keep the interpreter from complaining at exit, too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    for name, shown in _PATHS.items():
+        value = getattr(args, name, None)
+        if isinstance(value, list):
+            setattr(args, name, [_path(one, shown) for one in value])
+        elif value is not None:
+            setattr(args, name, _path(value, shown))
+    return _run(args)
+
+
+def _path(text: str, shown: str) -> str:
+    """The path with `~` expanded, which shells leave alone in `--output=~/x`.
+
+    Raises:
+        UsageError: for an empty path, which would stand for the current folder, or a home that is not known.
+    """
+    if not text.strip() or (shown == "--data" and text.startswith("=")):
+        raise UsageError(f"{shown} is empty ({text!r}); the current folder is called .")
+    if "\0" in text:
+        raise UsageError(f"{shown} {text!r} holds a zero byte; no file has such a name")
+    if not text.startswith("~") or os.path.lexists(text):
+        return text
+    expanded = os.path.expanduser(text)
+    if expanded == text and (text == "~" or "/" in text):
+        raise UsageError(
+            f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}"
+        )
+    return expanded
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -69,11 +128,6 @@ def _run(args: argparse.Namespace) -> int:
     from m2l.cli_run import run_files
 
     return run_files(args)
-
-
-def _fail(message: object, code: int) -> int:
-    print(f"m2l: {message}", file=sys.stderr)
-    return code
 
 
 def _interrupt_on_sigterm() -> Any:

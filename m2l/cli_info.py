@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from m2l.audio import AudioError, audio_info
-from m2l.cli import FAILED, FINE, MISSING, MissingError
+from m2l.cli_errors import FAILED, FINE, MISSING, MissingError
 from m2l.cli_files import AUDIO_SUFFIXES
 from m2l.cli_model import RANDOM, load_model
 from m2l.latents import LatentsError, LatentsReader, is_latents

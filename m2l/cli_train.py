@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2l.cli import FAILED, FINE, INTERRUPTED, MissingError, UsageError
+from m2l.cli_errors import FAILED, FINE, INTERRUPTED, MissingError, UsageError
 
 if TYPE_CHECKING:
     from m2l.training import Trainer, TrainingSettings
