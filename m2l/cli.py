@@ -55,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         mute(sys.stdout)
         return MISSING
     except OSError as error:
-        return fail(error if _stdout_works() else f"cannot write to stdout: {error.strerror}", MISSING)
+        if error.filename is None and error.strerror == os.strerror(
+            error.errno or 0
+        ):  # no file's: a stream's
+            mute(sys.stdout)
+            return fail(f"cannot write to stdout: {error.strerror}", MISSING)
+        return fail(error, MISSING)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -71,15 +76,6 @@ def _prepare_streams() -> None:
     ):  # names need not be valid Unicode, nor fit the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _stdout_works() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:  # a full disk behind it; what could not be written is still in its buffer
-        mute(sys.stdout)
-        return False
-    return True
 
 
 def _parse_and_run(argv: Sequence[str] | None) -> int:
