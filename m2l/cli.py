@@ -120,10 +120,31 @@ def _run(args: argparse.Namespace) -> int:
     if args.command in ("train", "export"):
         from m2l import cli_train
 
+        if args.command == "train":
+            _check_train(args)
+
         return cli_train.run_train(args) if args.command == "train" else cli_train.run_export(args)
     from m2l.cli_run import run_files
 
     return run_files(args)
+
+
+def _check_train(args: argparse.Namespace) -> None:
+    """Refuse what other mistakes would be blamed for.
+
+    Raises:
+        UsageError: for a preset or device that does not exist.
+    """
+    from m2l.cli_model import check_device
+    from m2l.config import ConfigError, create_config
+
+    try:
+        create_config(args.preset)
+    except ConfigError as error:
+        raise UsageError(f"--preset: {error}") from error
+    # Of several processes each has a GPU of its own, and must not open the first.
+    if args.device and not (os.environ.get("WORLD_SIZE", "1") != "1" and args.device.startswith("cuda")):
+        check_device(args.device)
 
 
 def _interrupt_on_sigterm() -> Any:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Prefix of names of untrained models: only these are ever random.
 RANDOM = "random:"
+#: Suffixes of checkpoints in the published format.
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def portable_name(checkpoint: str) -> str:

@@ -182,10 +182,11 @@ def _run_one(
         outcome.error = message_of(error).replace(str(file), str(job.source))
         outcome.status = "failed"
         return outcome, error.errno in (errno.ENOSPC, errno.EDQUOT)
-    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # such as torch's out-of-memory errors; one file must not stop the others
         hint = "; a smaller --window needs less memory" if "memory" in str(error).lower() else ""
-        outcome.error = f"{first}{hint}"
+        outcome.error = (
+            f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}{hint}"
+        )
     outcome.status = "failed"
     return outcome, False
 

@@ -230,12 +230,10 @@ def read_published(path: Path, config: Music2LatentConfig) -> dict[str, Tensor]:
     """
     checkpoint = read_pickled(path)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("gen_state_dict"), Mapping):
-        found = (
-            sorted(str(key)[:80] for key in checkpoint)
-            if isinstance(checkpoint, Mapping)
-            else type(checkpoint).__name__
-        )
-        raise CheckpointError(f"{path} has no 'gen_state_dict': found {_few(found)}")
+        found = type(checkpoint).__name__
+        if isinstance(checkpoint, Mapping):
+            found = _few(sorted(map(str, checkpoint))) or "nothing"
+        raise CheckpointError(f"{path} has no 'gen_state_dict': found {found}")
     theirs = checkpoint["gen_state_dict"]
     names = key_map(config)
     missing = [key for key in names if key not in theirs]
