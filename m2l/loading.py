@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,35 +142,49 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
+    with _opened(path) as file:
+        config = _config_of(path, file.metadata() or {})
+        if config is None:
+            raise CheckpointError(
+                f"{path} has no config: neither {CONFIG_FILE} beside it nor one in its header"
+            )
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return Checkpoint(str(path), config, weights)
+
+
+def read_facts(path: Path) -> tuple[Music2LatentConfig | None, int]:
+    """Config and number of parameters of a safetensors file, from its header and the config beside it alone.
+
+    Raises:
+        CheckpointError: if it is damaged.
+    """
+    with _opened(path) as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a dict
+        return _config_of(path, file.metadata() or {}), sum(map(math.prod, shapes))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        size = header_size(path)
+        with open(path, "rb") as raw:
+            size = int.from_bytes(raw.read(8), "little")
         if size > _MAX_HEADER:
             raise CheckpointError(
                 f"{path} is not a readable safetensors file: its header claims {size} bytes"
             )
         with safe_open(path, framework="pt") as file:
-            config = _config_of(path, file.metadata() or {})
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            yield file
     except CheckpointError:
         raise
     except Exception as error:  # the parser of a file that may hold anything
         raise CheckpointError(f"{path} is not a readable safetensors file: {first_line(error)}") from error
-    return Checkpoint(str(path), config, weights)
 
 
-def header_size(path: Path) -> int:
-    """Bytes of a safetensors file's header, as it says. Raises `OSError` if it cannot be read."""
-    with open(path, "rb") as file:
-        return int.from_bytes(file.read(8), "little")
-
-
-def _config_of(path: Path, metadata: Mapping[str, str]) -> Music2LatentConfig:
+def _config_of(path: Path, metadata: Mapping[str, str]) -> Music2LatentConfig | None:
     beside = path.with_name(CONFIG_FILE)
     text = read_text(beside) if beside.is_file() else metadata.get("config")
-    if text is None:
-        raise CheckpointError(f"{path} has no config: neither {CONFIG_FILE} beside it nor one in its header")
     try:
-        return from_json(text)
+        return None if text is None else from_json(text)
     except ConfigError as error:
         raise CheckpointError(f"config of {path}: {error}") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _codecs
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -175,7 +176,8 @@ def read_pickled(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             _check_archive(path, file)
-            with torch.serialization.safe_globals(allowed):
+            with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about types that no checkpoint of ours holds
                 return torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
