@@ -168,16 +168,26 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with open(path, "rb") as raw:
             size = int.from_bytes(raw.read(8), "little")
-        if size > _MAX_HEADER:
-            raise CheckpointError(
-                f"{path} is not a readable safetensors file: its header claims {size} bytes"
-            )
-        with safe_open(path, framework="pt") as file:
-            yield file
+            if size > _MAX_HEADER:
+                raise CheckpointError(
+                    f"{path} is not a readable safetensors file: its header claims {size} bytes"
+                )
+            # safetensors takes valid Unicode only.
+            name = path if _is_unicode(path) else f"/dev/fd/{raw.fileno()}"
+            with safe_open(name, framework="pt") as file:
+                yield file
     except CheckpointError:
         raise
     except Exception as error:  # the parser of a file that may hold anything
         raise CheckpointError(f"{path} is not a readable safetensors file: {first_line(error)}") from error
+
+
+def _is_unicode(path: Path) -> bool:
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _config_of(path: Path, metadata: Mapping[str, str]) -> Music2LatentConfig | None:
