@@ -111,6 +111,8 @@ def _check_target(target: Path) -> None:
         pass
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {message_of(error)}") from error
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise UsageError(f"cannot write {target}: it is a pipe or device, which a file would replace")
     parent = Path(os.path.realpath(target)).parent
     if not parent.is_dir():
         raise UsageError(f"cannot write {target}: no folder {parent}; make it first")

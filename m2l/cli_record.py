@@ -102,6 +102,16 @@ class Record:
             file.write("\n" + json.dumps(entry))
 
 
+def record_above(target: Path) -> tuple[Record | None, str]:
+    """The record of the folder run that made `target`, if one did, and the target's name in it."""
+    path = Path(os.path.abspath(target))
+    for folder in path.parents:
+        if (folder / RECORD_NAME).is_file():
+            record, name = Record(folder), str(path.relative_to(folder))
+            return (record, name) if record.is_ours(name) else (None, name)
+    return None, ""
+
+
 def content_digest(path: str | os.PathLike[str]) -> str:
     """Digest of a file's bytes. Raises `OSError` if it cannot be read."""
     state = hashlib.blake2b(digest_size=20)

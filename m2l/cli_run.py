@@ -21,7 +21,7 @@ from m2l.cli_errors import FAILED, FINE, MissingError, UsageError, message_of, s
 from m2l.cli_files import Job, Plan, plan_jobs
 from m2l.cli_model import check_device, load_model, portable_name
 from m2l.cli_pipes import as_file, is_pipe
-from m2l.cli_record import Record, Source, content_digest, job_key
+from m2l.cli_record import Record, Source, content_digest, job_key, record_above
 from m2l.files import InUseError, exclusive, remove_leftovers
 from m2l.latents import LatentsError, LatentsReader
 
@@ -173,7 +173,7 @@ def _run_one(
     except (MissingError, UsageError) as error:
         # The weights that a latents file names: one of many such files must not stop the others.
         if record is None:
-            raise MissingError(f"{job.source}: {error}") from error
+            raise type(error)(f"{job.source}: {error}") from error
         outcome.error = str(error)
     except (AudioError, LatentsError) as error:
         # What was read from a pipe lies in a file that only this process knows.
@@ -202,13 +202,19 @@ def _run_file(
 ) -> None:
     """Make the output of a job from `file`, which holds what its source does, unless that is done already."""
     model, digest, checkpoint = _model_for(args, job, file, models)
-    if record is None or job.relative is None:
-        outcome.audio_seconds = _convert(args, job, file, model, digest, checkpoint, progress)
-        return
     piped = file != job.source
     content = cache(partial(content_digest, file))
     source = Source(os.path.abspath(job.source), "" if piped else os.path.realpath(job.source), content)
     key = job_key(job.source, _settings(args, digest), content() if piped else None)
+    if record is None or job.relative is None:
+        # Named outright: it may be replaced, but the record of a folder run must not take it for what it was.
+        above, name = record_above(job.target)
+        if above is not None:
+            above.begin(name, source)
+        outcome.audio_seconds = _convert(args, job, file, model, digest, checkpoint, progress)
+        if above is not None:
+            above.finish(name, source, key)
+        return
     if os.path.lexists(job.target) and not args.overwrite:
         if not record.is_ours(job.relative):
             raise FileExistsError(errno.EEXIST, "exists and was not made by m2l; --overwrite replaces it")

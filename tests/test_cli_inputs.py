@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_decoded_files_are_kept_too(tmp_path, capsys) -> None:
     assert main(["decode", str(tmp_path / "zA"), "-o", str(tmp_path / "out")]) == 0
     assert main(["decode", str(tmp_path / "zB"), "-o", str(tmp_path / "out")]) == 1
     assert "zA" in capsys.readouterr().err
+
+
+def test_an_output_that_was_replaced_by_name_is_not_taken_for_the_old_one(tmp_path, capsys) -> None:
+    tone(tmp_path / "A" / "sub" / "01.wav")
+    tone(tmp_path / "B" / "01.wav", pitch=550.0)  # of the same length
+    out = tmp_path / "out"
+    assert encode(capsys, tmp_path / "A", "-o", out)[0] == 0
+    assert encode(capsys, tmp_path / "B" / "01.wav", "-o", out / "sub" / "01.safetensors")[0] == 0
+    code, _, errors = encode(capsys, tmp_path / "A", "-o", out)
+    assert code == 1
+    assert str(tmp_path / "B" / "01.wav") in errors
+    assert encode(capsys, tmp_path / "A", "-o", out, "--overwrite")[0] == 0
+    assert encode(capsys, tmp_path / "A", "-o", out)[1]["counts"]["skipped"] == 1
 
 
 def test_records_without_sources_are_still_read(tmp_path, capsys) -> None:
@@ -339,3 +353,29 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, capsys) -> None
     assert encode(capsys, tmp_path / "in", "-o", out)[0] == 0
     assert not list(out.rglob(".*.part"))
     assert (out / "sub" / "b.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_any_number_of_kills_leaves_what_one_run_makes(tmp_path, capsys) -> None:
+    """SIGKILL at chance moments: the same bytes in the end, nothing half done, no litter."""
+    for number in range(12):
+        tone(tmp_path / "in" / f"{number % 3}" / f"{number}.wav", 200_000, 100.0 * (number + 1))
+    out, straight, chance = tmp_path / "out", tmp_path / "straight", np.random.default_rng(0)
+    command = [sys.executable, "-m", "m2l", "encode", str(tmp_path / "in"), "-o", str(out), "--quiet", *TINY]
+    kills = 0
+    for _ in range(20):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(float(chance.uniform(0.5, 4)))
+        kills += running.poll() is None
+        running.kill()
+        running.wait()
+        for made in out.rglob("*.safetensors"):
+            read_latents(made)
+    assert kills >= 5
+    assert encode(capsys, tmp_path / "in", "-o", out)[0] == 0
+    assert encode(capsys, tmp_path / "in", "-o", straight)[0] == 0
+    assert not list(out.rglob(".*.part"))
+    for made in straight.rglob("*.safetensors"):
+        assert made.read_bytes() == (out / made.relative_to(straight)).read_bytes()
+    assert encode(capsys, tmp_path / "in", "-o", out)[1]["counts"]["skipped"] == 12

@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     write_audio("a.wav", np.zeros((1, 3_000), np.float32), RATE)
-    for name in ("home", "empty", "bad", "unset", "dangling"):
+    for name in ("home", "empty", "bad", "dangling"):
         Path(name).mkdir()
     Path("notes.txt").write_text("no audio")
     Path("file").write_text("no folder")
@@ -42,6 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("broken.pt").write_bytes(b"PK\x03\x04" + bytes(200))
     Path("deep.json").write_text("[" * 100_000)
     Path("dangling/x").symlink_to("nowhere")
+    os.mkfifo("pipe.safetensors")
     return tmp_path
 
 
@@ -91,6 +92,10 @@ MISTAKES = [
     ("encode a.wav -o out --device nope", 2, ["--device", "'nope'"]),
     ("encode a.wav -o out --device meta", 2, ["--device", "'meta'"]),
     ("decode empty -o out --n-steps 0", 2, ["--n-steps", "1 … 1000, not 0"]),
+    ("decode empty -o out --n-steps many", 2, ["--n-steps", "must be a whole number, not 'many'"]),
+    ("reconstruct a.wav -o b.wav --seed 1.5", 2, ["--seed", "must be a whole number, not '1.5'"]),
+    ("encode a.wav -o out --window wide", 2, ["--window", "positive number of seconds, not 'wide'"]),
+    ("encode a.wav -o pipe.safetensors", 2, ["pipe.safetensors: it is a pipe"]),
     ("reconstruct a.wav -o b.wav --subtype PCM_99", 2, ["PCM_99", "known:"]),
     ("reconstruct a.wav -o b.wav --window 0.1 --checkpoint random:tiny", 2, ["--window must be at least"]),
     ("encode a.wav -o out --seed 1", 2, ["--seed"]),
