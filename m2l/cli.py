@@ -1,8 +1,8 @@
 """`m2l encode | decode | reconstruct | info | train | export`: arguments, exit codes, and nothing else.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 some file failed, 2 usage, 3 data or
-weights missing or unreadable, 130 interrupted. The work is in `m2l.cli_run`, `m2l.cli_info` and `m2l.cli_train`,
-imported when a command runs, so that `m2l --help` does not load torch.
+weights missing or unreadable, or stdout cannot be written, 130 interrupted. The work is in `m2l.cli_run`,
+`m2l.cli_info` and `m2l.cli_train`, imported when a command runs, so that `m2l --help` does not load torch.
 """
 
 from __future__ import annotations
@@ -13,45 +13,99 @@ import os
 import sys
 from collections.abc import Sequence
 
+from m2l.cli_errors import INTERRUPTED, MISSING, USAGE, MissingError, UsageError, fail, mute
 from m2l.processes import interrupt_on_sigterm
-
-FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
 _CHECKPOINT_HELP = (
     "shipped checkpoint's name, folder, .safetensors or published .pt file, or SonyCSLParis/music2latent; "
     "random:PRESET or random:PRESET:SEED for untrained weights (for tests)"
 )
 
-
-class UsageError(Exception):
-    """Arguments that argparse accepts and that still make no sense together."""
-
-
-class MissingError(Exception):
-    """Data or weights that are not there, or cannot be read."""
+#: Options and arguments that name files or folders, and how their users know them.
+_PATHS = {
+    "inputs": "IN",
+    "targets": "CHECKPOINT|FILE",
+    "source": "RUN",
+    "output": "--output",
+    "checkpoint": "--checkpoint",
+    "run": "--run",
+    "init": "--init",
+    "data": "--data",
+    "validation": "--validation",
+    "metrics": "--metrics",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    _prepare_streams()
+    try:
+        with interrupt_on_sigterm():
+            code = _parse_and_run(argv)
+            sys.stdout.flush()
+            return code
+    except UsageError as error:
+        return fail(error, USAGE)
+    except MissingError as error:
+        return fail(error, MISSING)
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except BrokenPipeError:  # `m2l … | head`: its reader has all that it wanted
+        mute(sys.stdout)
+        return MISSING
+    except OSError as error:
+        if error.filename is None and error.strerror == os.strerror(
+            error.errno or 0
+        ):  # no file's: a stream's
+            mute(sys.stdout)
+            return fail(f"cannot write to stdout: {error.strerror}", MISSING)
+        return fail(error, MISSING)
+
+
+def _prepare_streams() -> None:
+    # A closed stream is None in Python, and print() would then take the other one.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # names need not be valid Unicode, nor fit the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _parse_and_run(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
-    for stream in (sys.stdout, sys.stderr):  # file names need not be valid Unicode
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        with interrupt_on_sigterm():
-            return _run(args)
-    except UsageError as error:
-        return _fail(error, USAGE)
-    except MissingError as error:
-        return _fail(error, MISSING)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
-    except BrokenPipeError:  # `m2l … | head`: keep the interpreter from complaining at exit, too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    for name, shown in _PATHS.items():
+        value = getattr(args, name, None)
+        if isinstance(value, list):
+            setattr(args, name, [_path(one, shown) for one in value])
+        elif value is not None:
+            setattr(args, name, _path(value, shown))
+    return _run(args)
+
+
+def _path(text: str, shown: str) -> str:
+    """The path with `~` expanded, which shells leave alone in `--output=~/x`.
+
+    Raises:
+        UsageError: for an empty path, which would stand for the current folder, or a home that is not known.
+    """
+    if not text.strip() or (shown == "--data" and text.startswith("=")):
+        raise UsageError(f"{shown} is empty ({text!r}); the current folder is called .")
+    if "\0" in text:
+        raise UsageError(f"{shown} {text!r} holds a zero byte; no file has such a name")
+    if not text.startswith("~") or os.path.lexists(text):
+        return text
+    expanded = os.path.expanduser(text)
+    if expanded == text and (text == "~" or "/" in text):
+        raise UsageError(
+            f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}"
+        )
+    return expanded
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -62,15 +116,31 @@ def _run(args: argparse.Namespace) -> int:
     if args.command in ("train", "export"):
         from m2l import cli_train
 
+        if args.command == "train":
+            _check_train(args)
+
         return cli_train.run_train(args) if args.command == "train" else cli_train.run_export(args)
     from m2l.cli_run import run_files
 
     return run_files(args)
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"m2l: {message}", file=sys.stderr)
-    return code
+def _check_train(args: argparse.Namespace) -> None:
+    """Refuse what other mistakes would be blamed for.
+
+    Raises:
+        UsageError: for a preset or device that does not exist.
+    """
+    from m2l.cli_model import check_device
+    from m2l.config import ConfigError, create_config
+
+    try:
+        create_config(args.preset)
+    except ConfigError as error:
+        raise UsageError(f"--preset: {error}") from error
+    # Of several processes each has a GPU of its own, and must not open the first.
+    if args.device and not (os.environ.get("WORLD_SIZE", "1") != "1" and args.device.startswith("cuda")):
+        check_device(args.device)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,24 +240,34 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text[:40]!r}") from None
+
+
 def _count(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 1 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"must be 1 … 1000, not {text}")
     return value
 
 
 def _seed(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"must be 0 … 2^63 - 1, not {text}")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text[:40]!r}")
     return value
 
 

@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from typing import Any
 
 from m2l.audio import AudioError, audio_info
-from m2l.cli import FAILED, FINE, MISSING, MissingError
+from m2l.cli_errors import FAILED, FINE, MISSING, MissingError, fail
 from m2l.cli_files import AUDIO_SUFFIXES
-from m2l.cli_model import RANDOM, load_model
-from m2l.latents import LatentsError, LatentsReader, is_latents
+from m2l.cli_model import PICKLED, RANDOM, load_model
+from m2l.cli_pipes import check_input
+from m2l.latents import SUFFIX, LatentsError, LatentsReader, is_latents
 
 
 def run_info(args: argparse.Namespace) -> int:
@@ -24,11 +24,9 @@ def run_info(args: argparse.Namespace) -> int:
         try:
             described.append(describe(target))
         except (AudioError, LatentsError, OSError) as error:
-            code = max(code, FAILED)
-            print(f"m2l: {error}", file=sys.stderr)
+            code = max(code, fail(error, FAILED))
         except MissingError as error:
-            code = MISSING
-            print(f"m2l: {error}", file=sys.stderr)
+            code = max(code, fail(error, MISSING))
     if args.json:
         print(json.dumps(described, indent=2))
     elif described:
@@ -43,17 +41,30 @@ def describe(target: str) -> dict[str, Any]:
         AudioError, LatentsError, OSError: for a file that is damaged or unreadable.
         MissingError: if it is neither a file here nor a checkpoint's name.
     """
+    suffix = os.path.splitext(target)[1].lower()
     if os.path.isfile(target):
         if is_latents(target):
             with LatentsReader(target) as reader:
                 info = reader.info
             return {"kind": "latents", "path": target, **dataclasses.asdict(info), "duration": info.duration}
-        if os.path.splitext(target)[1].lower() in AUDIO_SUFFIXES:
-            sound = audio_info(target)
-            return {"kind": "audio", **dataclasses.asdict(sound), "duration": sound.duration}
-    elif os.path.splitext(target)[1].lower() in AUDIO_SUFFIXES:
+        if suffix not in (SUFFIX, *PICKLED):
+            return _audio(target, known=suffix in AUDIO_SUFFIXES)
+    elif os.path.exists(target) and not os.path.isdir(target):
+        check_input(target)
+        raise MissingError(f"{target} is a pipe; m2l info needs a file")
+    elif suffix in AUDIO_SUFFIXES and not os.path.isdir(target):
         raise MissingError(f"no such file: {target}")
     return _checkpoint(target)
+
+
+def _audio(target: str, known: bool) -> dict[str, Any]:
+    try:
+        sound = audio_info(target)
+    except AudioError as error:
+        if known:
+            raise
+        raise MissingError(f"{target} is no checkpoint, latents file or audio") from error
+    return {"kind": "audio", **dataclasses.asdict(sound), "duration": sound.duration}
 
 
 def _checkpoint(target: str) -> dict[str, Any]:

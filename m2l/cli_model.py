@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from m2l.cli import MissingError, UsageError
+from m2l.cli_errors import MissingError, UsageError, message_of
 
 if TYPE_CHECKING:
+    import torch
+
     from m2l.model import Music2Latent
 
 #: Prefix of names of untrained models: only these are ever random.
 RANDOM = "random:"
+#: Suffixes of checkpoints in the published format.
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def portable_name(checkpoint: str) -> str:
@@ -19,6 +23,20 @@ def portable_name(checkpoint: str) -> str:
     if not checkpoint.startswith(RANDOM) and os.path.exists(os.path.expanduser(checkpoint)):
         return os.path.abspath(os.path.expanduser(checkpoint))
     return checkpoint
+
+
+def check_device(device: str | None) -> torch.device:
+    """The device of `--device`.
+
+    Raises:
+        UsageError: if it does not exist here.
+    """
+    from m2l.model import default_device
+
+    try:
+        return default_device(device)
+    except ValueError as error:
+        raise UsageError(f"--device: {error}") from error
 
 
 def load_model(
@@ -35,13 +53,10 @@ def load_model(
     """
     from m2l.config import ConfigError
     from m2l.loading import WeightsNotFoundError
-    from m2l.model import Music2Latent, default_device, torch_dtype
+    from m2l.model import Music2Latent, torch_dtype
     from m2l.published import CheckpointError
 
-    try:
-        target = default_device(device)
-    except ValueError as error:
-        raise UsageError(error) from error
+    target = check_device(device)
     try:
         if checkpoint.startswith(RANDOM):
             preset, _, seed = checkpoint.removeprefix(RANDOM).partition(":")
@@ -51,7 +66,7 @@ def load_model(
     except ConfigError as error:
         raise UsageError(error) from error
     except (WeightsNotFoundError, CheckpointError, OSError) as error:
-        raise MissingError(error) from error
+        raise MissingError(message_of(error)) from error
     digest = model.digest()
     return model.to(device=target, dtype=torch_dtype(dtype)).eval().requires_grad_(False), digest
 

@@ -8,15 +8,21 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from m2l.audio import AudioError, audio_info, output_format
-from m2l.cli import FAILED, FINE, MissingError, UsageError
-from m2l.cli_files import Job, Record, job_key, plan_jobs
-from m2l.cli_model import load_model, portable_name
+from m2l.cli_errors import FAILED, FINE, MissingError, UsageError, message_of, say
+from m2l.cli_files import Job, Plan, plan_jobs
+from m2l.cli_model import check_device, load_model, portable_name
+from m2l.cli_pipes import as_file, is_pipe
+from m2l.cli_record import Record, Source, content_digest, job_key, record_above
+from m2l.files import InUseError, exclusive, remove_leftovers
 from m2l.latents import LatentsError, LatentsReader
 
 if TYPE_CHECKING:
@@ -54,22 +60,36 @@ class _Models:
 
 def run_files(args: argparse.Namespace) -> int:
     """Run the command on all its inputs; returns the exit code."""
-    jobs, folder = plan_jobs(args)
+    plan = plan_jobs(args)
+    if plan.left_out:  # never without a word, also with --quiet
+        say(f"m2l: left out {plan.reasons()}: {_some(plan)}")
     if args.command != "encode":
-        _check_format(args, jobs)
+        _check_format(args, plan.jobs)
+    check_device(args.device)
     models = _Models(args.device, args.dtype)
     if args.checkpoint is not None:
         model, _ = models.get(args.checkpoint)
         _window(args, model)
-    record = None
-    if folder is not None:
+    if plan.folder is None:
+        return _report(args, plan, _run_all(args, plan.jobs, models, None))
+    with ExitStack() as held:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            record = Record(folder)
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(plan.folder))
+            record = Record(plan.folder)
+        except InUseError as error:
+            raise MissingError(f"{error}; wait for it, or choose another OUT") from error
         except OSError as error:
-            raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
-    outcomes = _run_all(args, jobs, models, record)
-    return _report(args, outcomes)
+            raise UsageError(f"cannot write to {plan.folder}: {error.strerror or error}") from error
+        for folder in {job.target.parent for job in plan.jobs}:
+            remove_leftovers(folder)
+        return _report(args, plan, _run_all(args, plan.jobs, models, record))
+
+
+def _some(plan: Plan, limit: int = 3) -> str:
+    """The first few paths that were left out."""
+    paths = [str(path) for several in plan.left_out.values() for path in several]
+    return ", ".join(paths[:limit]) + (" …" if len(paths) > limit else "")
 
 
 def _check_format(args: argparse.Namespace, jobs: list[Job]) -> None:
@@ -123,6 +143,8 @@ def _run_all(
 
 def _length(job: Job, command: str) -> float:
     """Seconds of audio behind an input, for the progress bar; 0 if its header does not say."""
+    if is_pipe(job.source):
+        return 0.0
     try:
         if command == "decode":
             with LatentsReader(job.source) as reader:
@@ -138,48 +160,87 @@ def _run_one(
     """One job; the flag says that the disk is full and going on is pointless."""
     outcome = Outcome(os.fspath(job.source), os.fspath(job.target), "made")
     began = time.monotonic()
+    file = job.source
     try:
-        model, digest, checkpoint = _model_for(args, job, models)
-        key = job_key(job.source, _settings(args, digest))
-        if record is not None and job.relative is not None and not args.overwrite:
-            if record.is_done(job.relative, key):
-                outcome.status = "skipped"
-                return outcome, False
-            if os.path.lexists(job.target) and not record.is_ours(job.relative):
-                raise FileExistsError(errno.EEXIST, "exists and was not made by m2l; --overwrite replaces it")
-        if record is not None and job.relative is not None:
+        if record is not None:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            record.begin(job.relative)
-        outcome.audio_seconds = _convert(args, job, model, digest, checkpoint, progress)
-        if record is not None and job.relative is not None:
-            record.finish(job.relative, key)
-        outcome.took = round(time.monotonic() - began, 3)
+            with suppress(FileNotFoundError):
+                os.lstat(job.target)  # a name that is too long is told before the work
+        with as_file(job.source, job.target.parent) as file:
+            _run_file(args, job, file, models, record, progress, outcome)
+        outcome.took = round(time.monotonic() - began, 3) if outcome.status == "made" else None
         return outcome, False
     except (MissingError, UsageError) as error:
         # The weights that a latents file names: one of many such files must not stop the others.
         if record is None:
-            raise MissingError(f"{job.source}: {error}") from error
+            raise type(error)(f"{job.source}: {error}") from error
         outcome.error = str(error)
     except (AudioError, LatentsError) as error:
-        outcome.error = str(error)
+        # What was read from a pipe lies in a file that only this process knows.
+        outcome.error = str(error).replace(str(file), str(job.source))
     except OSError as error:
-        reason = error.strerror or str(error)
-        outcome.error = reason if error.filename is None else f"{error.filename}: {reason}"
+        outcome.error = message_of(error).replace(str(file), str(job.source))
         outcome.status = "failed"
         return outcome, error.errno in (errno.ENOSPC, errno.EDQUOT)
-    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # such as torch's out-of-memory errors; one file must not stop the others
         hint = "; a smaller --window needs less memory" if "memory" in str(error).lower() else ""
-        outcome.error = f"{first}{hint}"
+        outcome.error = (
+            f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}{hint}"
+        )
     outcome.status = "failed"
     return outcome, False
 
 
-def _model_for(args: argparse.Namespace, job: Job, models: _Models) -> tuple[Music2Latent, str, str]:
+def _run_file(
+    args: argparse.Namespace,
+    job: Job,
+    file: Path,
+    models: _Models,
+    record: Record | None,
+    progress: Any,
+    outcome: Outcome,
+) -> None:
+    """Make the output of a job from `file`, which holds what its source does, unless that is done already."""
+    model, digest, checkpoint = _model_for(args, job, file, models)
+    piped = file != job.source
+    content = cache(partial(content_digest, file))
+    source = Source(os.path.abspath(job.source), "" if piped else os.path.realpath(job.source), content)
+    key = job_key(job.source, _settings(args, digest), content() if piped else None)
+    if record is None or job.relative is None:
+        # Named outright: it may be replaced, but the record of a folder run must not take it for what it was.
+        above, name = record_above(job.target)
+        if above is not None:
+            above.begin(name, source)
+        outcome.audio_seconds = _convert(args, job, file, model, digest, checkpoint, progress)
+        if above is not None:
+            above.finish(name, source, key)
+        return
+    if os.path.lexists(job.target) and not args.overwrite:
+        if not record.is_ours(job.relative):
+            raise FileExistsError(errno.EEXIST, "exists and was not made by m2l; --overwrite replaces it")
+        if other := record.other_source(job.relative, source):
+            raise FileExistsError(
+                errno.EEXIST,
+                f"{job.target} was made from another file, {other}; choose another OUT, or --overwrite replaces it",
+            )
+        if record.is_done(job.relative, key):
+            outcome.status = "skipped"
+            if not record.is_from(job.relative, source):  # the source was moved or copied
+                with suppress(OSError):
+                    record.finish(job.relative, source, key)
+            return
+    record.begin(job.relative, source)
+    outcome.audio_seconds = _convert(args, job, file, model, digest, checkpoint, progress)
+    record.finish(job.relative, source, key)
+
+
+def _model_for(
+    args: argparse.Namespace, job: Job, file: Path, models: _Models
+) -> tuple[Music2Latent, str, str]:
     """The model for a job, its digest, and the name to keep; decoding follows the latents file."""
     if args.command != "decode":
         return *models.get(args.checkpoint), portable_name(args.checkpoint)
-    with LatentsReader(job.source) as reader:
+    with LatentsReader(file) as reader:
         info = reader.info
     name = args.checkpoint or info.checkpoint
     if not name:
@@ -200,7 +261,13 @@ def _settings(args: argparse.Namespace, digest: str) -> dict[str, Any]:
 
 
 def _convert(
-    args: argparse.Namespace, job: Job, model: Music2Latent, digest: str, checkpoint: str, progress: Any
+    args: argparse.Namespace,
+    job: Job,
+    file: Path,
+    model: Music2Latent,
+    digest: str,
+    checkpoint: str,
+    progress: Any,
 ) -> float:
     """Do the work; returns seconds of audio."""
     from m2l import streaming
@@ -209,8 +276,9 @@ def _convert(
     if args.command == "encode":
         return streaming.encode_file(
             model,
-            job.source,
+            file,
             job.target,
+            name=job.source.name,
             checkpoint=checkpoint,
             digest=digest,
             window=window,
@@ -224,19 +292,20 @@ def _convert(
         "progress": progress,
     }
     if args.command == "decode":
-        return streaming.decode_file(model, job.source, job.target, **options).duration
-    rate, _, samples = streaming.reconstruct_file(model, job.source, job.target, **options)
+        return streaming.decode_file(model, file, job.target, **options).duration
+    rate, _, samples = streaming.reconstruct_file(model, file, job.target, **options)
     return samples / rate
 
 
 def _tell(outcome: Outcome, number: int, total: int, live: bool, quiet: bool) -> None:
     if outcome.status == "failed":
-        tqdm.write(f"m2l: {outcome.input}: {_without(outcome.input, outcome.error)}", file=sys.stderr)
+        message = f"m2l: {outcome.input}: {_without(outcome.input, outcome.error)}"
+        tqdm.write(message, file=sys.stderr) if live else say(message)
     elif not quiet and not live:
         detail = (
             "" if outcome.took is None else f" {outcome.audio_seconds:.1f} s of audio in {outcome.took:.1f} s"
         )
-        print(f"[{number}/{total}] {outcome.status} {outcome.output}{detail}", file=sys.stderr)
+        say(f"[{number}/{total}] {outcome.status} {outcome.output}{detail}")
 
 
 def _without(name: str, message: str | None) -> str:
@@ -244,12 +313,18 @@ def _without(name: str, message: str | None) -> str:
     return (message or "").removeprefix(f"{name} ").removeprefix(f"{name}: ")
 
 
-def _report(args: argparse.Namespace, outcomes: list[Outcome]) -> int:
+def _report(args: argparse.Namespace, plan: Plan, outcomes: list[Outcome]) -> int:
     counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
     counts["not tried"] = len(outcomes) - sum(counts.values())
     if args.json:
-        files = [asdict(one) for one in outcomes]
-        print(json.dumps({"command": args.command, "counts": counts, "files": files}, indent=2))
+        report = {
+            "command": args.command,
+            "counts": counts,
+            "left_out": {reason: [str(path) for path in paths] for reason, paths in plan.left_out.items()},
+            "files": [asdict(one) for one in outcomes],
+        }
+        print(json.dumps(report, indent=2))
     else:
-        print(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "made"))
+        parts = [f"{count} {name}" for name, count in counts.items() if count or name == "made"]
+        print(", ".join(parts + ([f"{plan.n_left_out} left out"] if plan.left_out else [])))
     return FAILED if counts["failed"] or counts["not tried"] else FINE

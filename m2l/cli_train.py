@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2l.cli import FAILED, FINE, INTERRUPTED, MissingError, UsageError
+from m2l.cli_errors import FAILED, FINE, INTERRUPTED, MissingError, UsageError
 
 if TYPE_CHECKING:
     from m2l.training import Trainer, TrainingSettings
@@ -212,7 +212,9 @@ def run_train(args: argparse.Namespace) -> int:
     for name in ("checkpoint_every", "keep", "log_every", "validate_every", "validation_clips"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UsageError(f"--threads must be at least 1, not {args.threads}")
         torch.set_num_threads(args.threads)
     try:
         with world(args.device) as here:
@@ -292,7 +294,7 @@ def run_export(args: argparse.Namespace) -> int:
 
     try:
         metrics = None if args.metrics is None else json.loads(Path(args.metrics).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"--metrics {args.metrics}: {error}") from error
     try:
         card = export(

@@ -68,11 +68,16 @@ class Music2LatentConfig:
     def __post_init__(self) -> None:
         # JSON and TOML know lists only.
         for field in ("channel_mults", "unet_blocks", "autoencoder_blocks", "attention"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-        object.__setattr__(self, "downsampling", tuple((int(f), int(t)) for f, t in self.downsampling))
+            object.__setattr__(self, field, _tuple(field, getattr(self, field)))
+        pairs = _tuple("downsampling", self.downsampling)
+        object.__setattr__(self, "downsampling", tuple(_tuple("downsampling", pair) for pair in pairs))
+        for field, (least, most) in _BOUNDS.items():
+            _check_numbers(field, getattr(self, field), least, most)
         self._validate()
 
     def _validate(self) -> None:
+        if not isinstance(self.name, str) or len(self.name) > 200:
+            raise ConfigError(f"name must be a text of up to 200 characters, not {_short(self.name)}")
         levels = len(self.channel_mults)
         for field in ("unet_blocks", "autoencoder_blocks", "attention"):
             if len(getattr(self, field)) != levels:
@@ -83,15 +88,16 @@ class Music2LatentConfig:
             raise ConfigError(
                 f"downsampling has {len(self.downsampling)} entries; {levels} levels need {levels - 1}"
             )
-        for field in ("sample_rate", "hop_length", "base_channels", "latent_dim", "bottleneck_channels"):
-            if int(getattr(self, field)) <= 0:
-                raise ConfigError(f"{field} must be positive, not {getattr(self, field)!r}")
-        if self.cond_channels < 4 or self.cond_channels % 2:
-            raise ConfigError(f"cond_channels must be even and at least 4, not {self.cond_channels}")
-        if not 0 < self.alpha <= 1 or self.beta <= 0 or self.latent_scale <= 0:
+        if sum(self.unet_blocks) + sum(self.autoencoder_blocks) > _MAX_BLOCKS:
+            raise ConfigError(f"unet_blocks and autoencoder_blocks name more than {_MAX_BLOCKS} blocks")
+        if max(self.channels) > _MAX_CHANNELS:
             raise ConfigError(
-                f"need 0 < alpha <= 1, beta > 0, latent_scale > 0; got {self.alpha}, {self.beta}, {self.latent_scale}"
+                f"base_channels times channel_mults is {max(self.channels)}; at most {_MAX_CHANNELS} channels"
             )
+        if self.downsampling_ratio > _MAX_RATIO:
+            raise ConfigError(f"a latent covers {self.downsampling_ratio} samples; at most {_MAX_RATIO}")
+        if self.cond_channels % 2:
+            raise ConfigError(f"cond_channels must be even and at least 4, not {self.cond_channels}")
         if not 0 < self.sigma_min < self.sigma_max:
             raise ConfigError(f"need 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}")
         if self.n_bins % self.frequency_downsampling:
@@ -101,6 +107,9 @@ class Music2LatentConfig:
                 raise ConfigError(
                     f"{channels} channels do not divide into {self.attention_heads} attention heads"
                 )
+        for value in (self.frequency_scaling, *self.attention):
+            if not isinstance(value, bool):
+                raise ConfigError(f"frequency_scaling and attention are true or false, not {_short(value)}")
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -160,6 +169,61 @@ class Music2LatentConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
+#: Field -> least and greatest value; of whole numbers unless a bound is a float. A config is data from anywhere: it
+#: must not make building or running a model take for ever, or more memory than there is.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "sample_rate": (100, 3_072_000),
+    "hop_length": (1, 65_536),
+    "alpha": (1e-6, 1.0),
+    "beta": (1e-6, 1e6),
+    "sigma_min": (1e-9, 1e9),
+    "sigma_max": (1e-9, 1e9),
+    "sigma_data": (1e-9, 1e9),
+    "rho": (1e-3, 1e3),
+    "p_mean": (-1e3, 1e3),
+    "p_std": (1e-6, 1e3),
+    "base_channels": (1, 16_384),
+    "channel_mults": (1, 1_024),
+    "unet_blocks": (0, 100),
+    "autoencoder_blocks": (0, 100),
+    "attention_heads": (1, 1_024),
+    "downsampling": (1, 64),
+    "cond_channels": (4, 16_384),
+    "bottleneck_channels": (1, 16_384),
+    "bottleneck_blocks": (0, 100),
+    "latent_dim": (1, 16_384),
+    "latent_scale": (1e-9, 1e9),
+}
+_MAX_LEVELS, _MAX_BLOCKS, _MAX_CHANNELS, _MAX_RATIO = 16, 400, 16_384, 2**20
+
+
+def _tuple(field: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{field} must be a list, not {_short(value)}")
+    if len(value) > _MAX_LEVELS:
+        raise ConfigError(f"{field} has {len(value)} entries; at most {_MAX_LEVELS} levels")
+    return tuple(value)
+
+
+def _check_numbers(field: str, value: Any, least: float, most: float) -> None:
+    if field == "downsampling" and any(len(pair) != 2 for pair in value):
+        raise ConfigError("downsampling must be pairs of factors: frequency, time")
+    values = value if isinstance(value, tuple) else (value,)
+    for one in (number for part in values for number in (part if isinstance(part, tuple) else (part,))):
+        whole = isinstance(least, int)
+        if isinstance(one, bool) or not isinstance(one, int if whole else (int, float)):
+            raise ConfigError(f"{field} must be a {'whole ' if whole else ''}number, not {_short(one)}")
+        if not least <= one <= most:  # False for NaN too
+            raise ConfigError(f"{field} must be {least:g} … {most:g}, not {_short(one)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 def _product(factors: Any) -> int:
     result = 1
     for factor in factors:
@@ -178,9 +242,9 @@ def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
     """
     for key in values:
         if key not in _FIELDS:
-            near = difflib.get_close_matches(key, _FIELDS, n=1)
+            near = difflib.get_close_matches(str(key)[:100], _FIELDS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown config field {key!r}{hint}")
+            raise ConfigError(f"unknown config field {_short(key)}{hint}")
     try:
         return Music2LatentConfig(**values)
     except ConfigError:
@@ -190,10 +254,16 @@ def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
 
 
 def from_json(text: str) -> Music2LatentConfig:
-    """Inverse of `Music2LatentConfig.to_json`."""
+    """Inverse of `Music2LatentConfig.to_json`.
+
+    Raises:
+        ConfigError: for a text that is no JSON object, or describes no model.
+    """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise ConfigError("config is nested too deeply") from error
+    except ValueError as error:
         raise ConfigError(f"config is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"config must be a JSON object, not {type(values).__name__}")
@@ -274,6 +344,7 @@ def create_config(name: str, overlay: str | Path | dict[str, Any] | None = None)
     Raises:
         ConfigError: for an unknown preset (the nearest name is given), a field that does not exist, or a
             file that is not TOML.
+        OSError: if the file cannot be read.
     """
     if name not in _PRESETS:
         near = difflib.get_close_matches(name, _PRESETS, n=1)
@@ -286,6 +357,8 @@ def create_config(name: str, overlay: str | Path | dict[str, Any] | None = None)
         path = Path(overlay)
         try:
             overlay = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError as error:
+            raise ConfigError(f"{path} is nested too deeply") from error
+        except ValueError as error:  # no TOML, or no text
             raise ConfigError(f"{path} is not TOML: {error}") from error
     return config.replace(**overlay)

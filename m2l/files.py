@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+
+_names = count()
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, in the target's folder; it takes the target's name when the block ends well.
 
     If the block raises (a full disk, Ctrl-C), the partial file is removed and the target stays as it was.
-    What a killed process leaves behind is removed by the next write of the same target on the same machine.
+    What killed processes of this machine left behind is removed by the next write into the folder.
     A symlink is followed: the file it points to is replaced, not the link.
 
     Args:
@@ -33,20 +35,38 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: no folder {target.parent}")
-    # A name of fixed length, since the target's own may already be as long as the file system allows.
-    tag = zlib.crc32(os.fsencode(f"{socket.gethostname()}/{target.name}"))
-    partial = target.parent / f".m2l-{tag:08x}-{os.getpid()}-{threading.get_native_id()}.part"
-    _remove_leftovers(target.parent, f".m2l-{tag:08x}-")
+    remove_leftovers(target.parent)
+    with partial_file(target.parent) as partial:
+        try:
+            yield partial
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except OSError as error:
+            raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def partial_file(folder: Path) -> Iterator[Path]:
+    """The path of a new file in `folder` that is removed when the block ends, or later if the process is killed."""
+    # The names of targets may already be as long as the file system allows.
+    pid = os.getpid()
+    path = folder / f"{_prefix()}{pid}-{_started(pid)}-{next(_names)}.part"
     try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError as error:
-        raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+        yield path
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove from `folder` the partial files of this machine's processes that run no more."""
+    prefix = _prefix()
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(prefix) and name.endswith(".part") and not _is_running(name[len(prefix) : -5]):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -59,28 +79,32 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def _remove_leftovers(folder: Path, prefix: str) -> None:
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            if (
-                name.startswith(prefix)
-                and name.endswith(".part")
-                and not _is_running(name[len(prefix) : -5].partition("-")[0])
-            ):
-                with suppress(OSError):
-                    os.unlink(folder / name)
+def _prefix() -> str:
+    return f".m2l-{zlib.crc32(os.fsencode(socket.gethostname())):08x}-"
 
 
-def _is_running(pid: str) -> bool:
+def _started(pid: int) -> str:
+    """When a process began, in ticks since the machine did: containers use the same few ids again and again."""
     try:
-        if int(pid) == os.getpid():
-            return True
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):  # no such process, or no such system
+        return "0"
+
+
+def _is_running(mark: str) -> bool:
+    pid, _, rest = mark.partition("-")
+    started = rest.partition("-")[0]
+    try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
-    except (OSError, ValueError):  # someone else's process, or no name of ours: leave it alone
+    except PermissionError:
+        pass  # someone else's process
+    except (OSError, ValueError, OverflowError):  # no name of ours: leave it alone
         return True
-    return True
+    now = _started(int(pid))
+    return now == started or "0" in (now, started)
 
 
 class InUseError(OSError):

@@ -86,8 +86,10 @@ def find_files(folder: str | os.PathLike[str], suffixes: Iterable[str] = FORMATS
             try:
                 found = path.stat()
             except OSError as error:
-                if audible:
-                    leave_out("broken link" if path.is_symlink() else (error.strerror or str(error)), path)
+                if path.is_symlink():  # whether to a song or an album, no one can tell
+                    leave_out("broken link", path)
+                elif audible:
+                    leave_out(error.strerror or str(error), path)
                 continue
             identity = (found.st_dev, found.st_ino)
             if stat.S_ISDIR(found.st_mode):

@@ -7,6 +7,7 @@ fields of `LatentsInfo` as strings, beside `format` and `format_version`. Nothin
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,15 @@ def write_latents(path: str | os.PathLike[str], latents: np.ndarray, info: Laten
     # Names that are not valid UTF-8 do not fit into JSON.
     metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
     metadata.update(format=FORMAT, format_version=FORMAT_VERSION)
-    write_bytes(path, save({TENSOR: np.ascontiguousarray(latents, np.float32)}, metadata))
+    write_bytes(path, _in_order(save({TENSOR: np.ascontiguousarray(latents, np.float32)}, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Safetensors bytes with a sorted header: the library writes metadata in random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the data stay aligned
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def read_latents(path: str | os.PathLike[str]) -> tuple[np.ndarray, LatentsInfo]:

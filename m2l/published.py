@@ -8,11 +8,13 @@ checkpoint with anything else inside is refused and never executed.
 from __future__ import annotations
 
 import _codecs
+import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -158,6 +160,7 @@ def read_pickled(path: Path) -> Any:
 
     Raises:
         CheckpointError: if the file is damaged, is no checkpoint, or contains anything else.
+        OSError: if it cannot be opened.
     """
     # The file was written under numpy 1, where this function lived in numpy.core.
     scalar = np.float64(0).__reduce__()[0]
@@ -169,24 +172,53 @@ def read_pickled(path: Path) -> Any:
         *{type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "bool")},
     ]
     try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            _check_archive(path, file)
+            with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about types that no checkpoint of ours holds
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{path} is damaged or holds more than weights and was not loaded (nothing in it was run): {first}"
+            f"{path} is damaged or holds more than weights and was not loaded (nothing in it was run): "
+            f"{first_line(error)}"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is not a readable checkpoint: {first}") from error
+    except OSError as error:
+        if error.filename is not None:  # the file cannot be opened
+            raise
+        raise CheckpointError(f"{path} is not a readable checkpoint: {first_line(error)}") from error
+    except Exception as error:  # unpickling what may be anything
+        raise CheckpointError(f"{path} is not a readable checkpoint: {first_line(error)}") from error
+
+
+def _check_archive(path: Path, file: IO[bytes]) -> None:
+    """Refuse what would make reading take more memory than the file is long.
+
+    torch saves a zip archive with plain entries since 2020; in the form before it, and in packed entries, a file of
+    a few bytes can claim any size.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint: it is damaged, or no archive of torch.save (1.6 or later)"
+        )
+    entries = zipfile.ZipFile(file).infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{path} is not a readable checkpoint: torch.save does not pack its entries")
+    claimed = sum(max(entry.file_size, entry.compress_size) for entry in entries)
+    if claimed > size:
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint: its entries claim {claimed} bytes, it has {size}"
+        )
+    file.seek(0)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, of bearable length, or its kind."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def read_published(path: Path, config: Music2LatentConfig) -> dict[str, Tensor]:
@@ -198,8 +230,10 @@ def read_published(path: Path, config: Music2LatentConfig) -> dict[str, Tensor]:
     """
     checkpoint = read_pickled(path)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("gen_state_dict"), Mapping):
-        found = sorted(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
-        raise CheckpointError(f"{path} has no 'gen_state_dict': found {_few(found)}")
+        found = type(checkpoint).__name__
+        if isinstance(checkpoint, Mapping):
+            found = _few(sorted(map(str, checkpoint))) or "nothing"
+        raise CheckpointError(f"{path} has no 'gen_state_dict': found {found}")
     theirs = checkpoint["gen_state_dict"]
     names = key_map(config)
     missing = [key for key in names if key not in theirs]
@@ -215,9 +249,6 @@ def describe_keys(missing: list[str], extra: list[str]) -> str:
     return "; ".join(parts)
 
 
-def _few(keys: Any, limit: int = 4) -> str:
-    if isinstance(keys, str):
-        return keys
-    keys = list(keys)
-    shown = ", ".join(map(repr, keys[:limit]))
+def _few(keys: list[str], limit: int = 4) -> str:
+    shown = ", ".join(repr(str(key)[:80]) for key in keys[:limit])
     return shown + (f" and {len(keys) - limit} more" if len(keys) > limit else "")

@@ -269,6 +269,7 @@ def encode_file(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    name: str | None = None,
     checkpoint: str = "",
     digest: str | None = None,
     window: int | None = None,
@@ -280,6 +281,7 @@ def encode_file(
         model: the autoencoder.
         source: audio file.
         target: latents file; written beside and renamed.
+        name: of the source, for the file's metadata; `source`'s own if None.
         checkpoint: how to find the model again, for the file's metadata.
         digest: `model.digest()` if already known.
         window: latents per window.
@@ -304,7 +306,7 @@ def encode_file(
         model=model.config.name,
         checkpoint=checkpoint,
         digest=digest or model.digest(),
-        source=os.path.basename(os.fspath(source)),
+        source=os.path.basename(os.fspath(source)) if name is None else name,
     )
     write_latents(target, latents, info)
     return info

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -277,16 +279,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path) -> None:
     assert os.listdir(tmp_path) == ["a.wav"]
 
 
-def test_leftovers_of_a_killed_process_are_removed_by_the_next_write(tmp_path) -> None:
-    with written_beside(tmp_path / "a.bin") as partial:
+def test_leftovers_of_killed_processes_are_removed_by_the_next_write(tmp_path) -> None:
+    killed = (
+        "import os, sys; from m2l.files import written_beside\n"
+        "with written_beside(sys.argv[1]) as partial: partial.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    for name in ("a.bin", "b.bin"):
+        subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
+        (half,) = os.listdir(tmp_path)  # the second removes what the first left
+    with written_beside(tmp_path / "c.bin") as partial:
         partial.write_bytes(b"x")
-        running = partial.name
-    dead = tmp_path / running.replace(f"-{os.getpid()}.part", "-999999999.part")
-    other = tmp_path / ".m2l-00000000-999999999.part"
-    dead.write_bytes(b"half")
-    other.write_bytes(b"another target's")
-    write_bytes(tmp_path / "a.bin", b"whole")
-    assert sorted(os.listdir(tmp_path)) == sorted([other.name, "a.bin"])
+        pid, start, number = partial.stem.split("-")[2:]
+        reused = tmp_path / partial.name.replace(f"-{start}-", f"-{int(start) - 1}-")
+        reused.write_bytes(b"of a process that had this one's id before")
+        foreign = tmp_path / f".m2l-00000000-{pid}-{start}-{number}.part"
+        foreign.write_bytes(b"of another machine")
+        write_bytes(tmp_path / "a.bin", b"whole")
+        assert sorted(os.listdir(tmp_path)) == sorted([foreign.name, "a.bin", partial.name])
+    assert half not in os.listdir(tmp_path)
+    assert (tmp_path / "c.bin").read_bytes() == b"x"
 
 
 def test_a_symlink_is_followed_and_kept(tmp_path) -> None:

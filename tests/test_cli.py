@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from m2l import Music2Latent, streaming  # noqa: E402
 from m2l.audio import audio_info, read_audio, write_audio  # noqa: E402
 from m2l.cli import main  # noqa: E402
-from m2l.cli_files import RECORD_NAME  # noqa: E402
+from m2l.cli_record import RECORD_NAME  # noqa: E402
 from m2l.latents import LatentsReader, read_latents  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
@@ -249,7 +249,7 @@ def test_a_killed_run_is_resumed_by_the_same_command(tmp_path, how) -> None:
     assert len(done) - 1 <= counts["skipped"] <= len(done)
     assert counts["made"] == 6 - counts["skipped"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [RECORD_NAME, *(f"{n}.wav" for n in range(6))]
+        [".lock", RECORD_NAME, *(f"{n}.wav" for n in range(6))]
     )
 
 

@@ -5,7 +5,6 @@ Constructing an adapter reads a header and a digest; torch and the weights are l
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 import m2l
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.fingerprint import digest, file_digest
-from m2l.config import Music2LatentConfig, create_config, from_json
+from m2l.config import Music2LatentConfig, create_config
 
 if TYPE_CHECKING:
     from m2l.model import Music2Latent
@@ -192,22 +191,16 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
     """Configuration and number of parameters, from headers only; None where only loading tells."""
     if weights.suffix != ".safetensors":
         return None, None
-    with open(weights, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    metadata = header.pop("__metadata__", {})
-    n_parameters = sum(int(np.prod(entry["shape"], dtype=np.int64)) for entry in header.values())
-    beside = path / "config.json" if path.is_dir() else None
-    if beside is not None and beside.is_file():
-        return from_json(beside.read_text(encoding="utf-8")), n_parameters
-    return (from_json(metadata["config"]) if "config" in metadata else None), n_parameters
+    from m2l.loading import read_facts
+
+    return read_facts(weights)
 
 
 def _card(path: Path) -> dict[str, Any]:
     """Licence and training data from a model card beside the weights, where there is one."""
-    card = path / "card.json"
-    if not card.is_file():
-        return {}
-    record = json.loads(card.read_text(encoding="utf-8"))
+    from m2l.loading import read_card
+
+    record = read_card(path)
     facts: dict[str, Any] = {}
     if isinstance(record.get("licence"), str):
         facts["licence"] = record["licence"]

@@ -109,14 +109,10 @@ def mini(device: str = "cpu") -> Music2LatentRepresentation:
 
 def _card_data(name: str) -> tuple[str, ...]:
     """`training_datasets` of a shipped checkpoint's model card, if it says so."""
-    import json
+    from m2l.loading import find_checkpoint, read_card
 
-    from m2l.loading import find_checkpoint
-
-    card = Path(find_checkpoint(name)) / "card.json"
-    if not card.is_file():
-        return ()
-    return tuple(str(item) for item in json.loads(card.read_text()).get("training_datasets", ()))
+    data = read_card(find_checkpoint(name)).get("training_datasets")
+    return tuple(map(str, data)) if isinstance(data, list) else ()
 
 
 def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Music2LatentRepresentation:

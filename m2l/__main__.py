@@ -1,0 +1,8 @@
+"""`python -m m2l`: the command line."""
+
+import sys
+
+from m2l.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
