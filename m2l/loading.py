@@ -73,7 +73,8 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
     """The file or folder that `name_or_path` stands for.
 
     Looked up in this order: a path that exists, a shipped checkpoint, and for the hub name
-    `SonyCSLParis/music2latent` the m2l cache, then the hub's own cache (HF_HOME).
+    `SonyCSLParis/music2latent` the m2l cache, then the hub's own cache (HF_HOME) at the pinned commit and at main,
+    which are the places that `m2l-bench` looks in, too.
 
     Raises:
         WeightsNotFoundError: if it is nowhere; the message says what to run.
