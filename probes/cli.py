@@ -96,7 +96,7 @@ def _request(options: argparse.Namespace) -> Any:
     try:
         deformations = tuple(str(parse_deformation(text)) for text in options.deform)
         seeds = tuple(seeds_from(0, options.seeds))
-        _check_numbers(options)
+        _check_options(options)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return Request(
@@ -110,7 +110,7 @@ def _request(options: argparse.Namespace) -> Any:
     )
 
 
-def _check_numbers(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     """Refuse, before anything is computed, what could not be done or written after it.
 
     Raises:
@@ -120,10 +120,18 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
     if options.resamples < 0:
         raise UsageError(f"--resamples must be at least 0, got {options.resamples}")
-    for name in ("output", "features"):
+    for name in ("output", "features", "store"):
         folder = getattr(options, name, None)
         if folder and Path(folder).exists() and not Path(folder).is_dir():
             raise UsageError(f"--{name} {folder}: it is not a folder")
+    if options.device != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"--device {options.device} cannot be used: {reason}") from None
 
 
 def _evaluate(request: Any, options: argparse.Namespace) -> Any:
@@ -214,7 +222,7 @@ def _import(options: argparse.Namespace) -> int:
 
     if options.seeds < 1:
         raise UsageError(f"at least one seed is needed, got {options.seeds}")
-    _check_numbers(options)
+    _check_options(options)
     experiments = read_experiments(options.config)
     planned = requests_of(experiments, n_seeds=options.seeds, resamples=options.resamples)
     if options.show:

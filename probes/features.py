@@ -14,7 +14,7 @@ from benchmarks.fingerprint import code_digest, derive_seed, digest, library_ver
 from benchmarks.units import Unit, fetch
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
-from probes.representations import REPRESENTATIONS, create_representation, split_name
+from probes.representations import REPRESENTATIONS, accepts_device, create_representation, split_name
 
 #: Raised when what the stage writes changes without its code showing it.
 VERSION = 1
@@ -39,7 +39,7 @@ class FeaturePlan:
 
     def __init__(self, name: str, options: dict[str, Any] | None = None, device: str = "cpu") -> None:
         self.name, self.options = name, dict(options or {})
-        if device != "cpu":
+        if device != "cpu" and accepts_device(name):
             self.options["device"] = device
         self.representation: Any = create_representation(name, **self.options)
         self.spec = self.representation.spec

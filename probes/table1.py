@@ -145,7 +145,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
     for representation in request.representations:
         cells: dict[str, Cell] = {}
         for name, info in found.infos.items():
-            cells |= to_cells(found.cell(representation, name), info)
+            cells |= to_cells(found.cell(representation, name), name, info)
         for extra in request.protocol.probes[1:]:
             for name, info in found.infos.items():
                 cell = found.cell(representation, name, extra)
@@ -223,9 +223,9 @@ def _own_data(row: PublishedRow) -> PublishedRow:
     return dataclasses.replace(row, source=f"{source}; data: MagnaTagATune, Beatport, TinySOL, under mir_ref")
 
 
-def to_cells(cell: ProbeCell | None, info: TaskInfo) -> dict[str, Cell]:
-    """Table cells of one task: value and interval in percent."""
-    keys = {metric: f"{info.name}/{metric}" for metric in info.metrics}
+def to_cells(cell: ProbeCell | None, task: str, info: TaskInfo) -> dict[str, Cell]:
+    """Table cells of one task, which the request calls `task`: value and interval in percent."""
+    keys = {metric: f"{task}/{metric}" for metric in info.metrics}
     if cell is None or cell.reason is not None:
         reason = cell.reason if cell is not None else "not measured"
         return {key: Cell(reason=reason) for key in keys.values()}
