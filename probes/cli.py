@@ -46,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     imported.set_defaults(call=_import)
     exported = commands.add_parser("export-mir-ref", help="write the request as a mir_ref experiment file")
     _add_what(exported)
-    exported.add_argument("--features", metavar="DIR", help="also write features, laid out as mir_ref's")
+    exported.add_argument(
+        "--features",
+        metavar="DIR",
+        help="mir_ref's folder of data sets: also write features where mir_ref reads them",
+    )
     _add_how(exported)
     exported.set_defaults(call=_export)
     return parser
@@ -60,7 +64,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME",
-        help="registered name, NAME@OUTPUT, module:Class, npy:FOLDER, hear:MODULE, autoencoder:NAME, "
+        help="registered name, NAME@OUTPUT, module:Class (extract returns (n_frames, dim)), "
+        "npy:FOLDER, hear:MODULE, autoencoder:NAME, "
         "music2latent:PATH, or chance; may be repeated",
     )
     add("--protocol", default="mir_ref-1", help="mir_ref-1 (default) or strict-1")

@@ -149,6 +149,27 @@ def test_files_in_subfolders_and_with_the_clips_own_names(tmp_path: Path) -> Non
     assert found.strays == ()
 
 
+def test_links_are_followed_and_broken_ones_said(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for clip in ("clip0.wav", "clip1.wav"):
+        (mine / clip).symlink_to(tmp_path / "clips" / clip)
+    (mine / "part").symlink_to(mine, target_is_directory=True)
+    (mine / "clip2.wav").symlink_to(tmp_path / "nowhere.wav")
+    (tmp_path / "clips" / "artist").mkdir()
+    (tmp_path / "clips" / "clip3.wav").rename(tmp_path / "clips" / "artist" / "clip3.wav")
+    (mine / "artist").symlink_to(tmp_path / "clips" / "artist", target_is_directory=True)
+    toml = str(tiny_toml(tmp_path, tmp_path / "clips"))
+    command = ["compare", "--external", f"mine={mine}", "--against", "identity", "--metrics", "si_sdr"]
+    how = ["--suite", toml, "--executor", "serial", "--store", str(tmp_path / "store"), "--quiet", "--json"]
+    assert main([*command, *how]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["scores"]["si_sdr"]["mine"]) == {"clip0.wav", "clip1.wav", "artist/clip3.wav"}
+    assert any("left out 1 broken link" in line for line in found["warnings"])
+
+
 def test_folders_that_are_not_there_are_reasons(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, message in (("nowhere", "no folder"), ("empty", "no audio file")):
