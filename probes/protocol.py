@@ -78,6 +78,7 @@ class Protocol:
         return dataclasses.replace(self, **(own | {"config": config, "name": name}))
 
 
+DEFAULT_PROTOCOL = "mir_ref-1"
 PROTOCOLS: dict[str, Protocol] = {
     "mir_ref-1": Protocol("mir_ref-1", "mir_ref", ProbeConfig()),
     "strict-1": Protocol(

@@ -15,6 +15,7 @@ import m2l
 from benchmarks.cache import write_atomic
 from benchmarks.clip_files import distinct, safe_name, with_digest
 from benchmarks.fingerprint import library_versions
+from probes.protocol import DEFAULT_PROTOCOL
 from probes.runner import ProbeCell, ProbeRun
 from probes.stage import problem_of
 
@@ -68,9 +69,10 @@ def cell_records(found: ProbeRun) -> list[dict[str, Any]]:
 
 
 def write_results(found: ProbeRun, folder: Path) -> list[Path]:
-    """Write `TASK/REPRESENTATION--PROBE[--DEFORMATION].json` and, where measured, `.npz` beside it.
+    """Write `TASK/REPRESENTATION--PROBE[--…].json` and, where measured, `.npz` beside it.
 
-    Names that cannot be file names as they are end in a digest, so that no two of them share a file.
+    The rest of the name says what is not the default: deformation, protocol, shuffled labels, limit. Names that cannot
+    be file names as they are end in a digest. So nothing replaces the results of something else.
 
     The .npz has `ids`, `targets`, `labels` and `predictions` (n_seeds, n_test, n_labels): enough to compute
     any other metric, or a paired test, without running anything again.
@@ -78,11 +80,15 @@ def write_results(found: ProbeRun, folder: Path) -> list[Path]:
     paths = []
     names = distinct({name: file_name(name) for name in found.request.representations})
     tasks = distinct({name: file_name(name) for name in found.request.tasks})
+    request = found.request
+    special = [file_name(request.protocol.name)] if request.protocol.name != DEFAULT_PROTOCOL else []
+    special += ["shuffled"] if request.shuffle_labels else []
+    special += [f"limit-{found.limit}"] if found.limit else []
     for cell in found.cells:
-        stem = f"{names[cell.representation]}--{cell.probe}"
+        parts = [names[cell.representation], cell.probe, *special]
         if cell.deformation:
-            stem += "--" + cell.deformation.replace(":", "-")
-        path = folder / tasks[cell.task] / f"{stem}.json"
+            parts.insert(2, cell.deformation.replace(":", "-"))
+        path = folder / tasks[cell.task] / f"{'--'.join(parts)}.json"
         write_atomic(path, json.dumps(record_of(found, cell), indent=2, sort_keys=True) + "\n")
         paths.append(path)
         if cell.predictions is not None:

@@ -160,12 +160,12 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
         task = create_task(name, **dict(request.task_options.get(name, {})))
         infos[name] = task.info
         try:
-            tasks[name] = task.load()
-            tasks[name].splits(request.protocol.scheme)
+            data = whole = task.load()
+            data.splits(request.protocol.scheme)
             if options.limit:
-                whole = tasks[name]
-                tasks[name] = limited(whole, request.protocol.scheme, options.limit)
-                limit = limit if tasks[name] is whole else options.limit
+                data = limited(whole, request.protocol.scheme, options.limit)
+                limit = limit if data is whole else options.limit
+            tasks[name] = data
         except (DataNotFoundError, TaskDataError, OSError) as error:
             reasons[name] = str(error)
     planner = _Planner(request, tasks, options.device, store)

@@ -265,6 +265,23 @@ def test_one_feature_file_is_not_two_clips(tmp_path: Path) -> None:
     assert folder.path(clip("1", "set/a/x.wav")) == tmp_path / "a/x.npy"
 
 
+def test_damaged_feature_files_are_counted(tmp_path: Path) -> None:
+    clips = tone_clips()
+    features_of(tmp_path, {clip.id: PITCHES.index(clip.labels["pitch"]) for clip in clips})
+    whole = (tmp_path / "tone-004.npy").read_bytes()
+    (tmp_path / "tone-000.npy").write_bytes(whole[:-3])
+    (tmp_path / "tone-001.npy").write_bytes(whole.replace(b"(3,)", b"(9999999999999,)"))
+    (tmp_path / "tone-002.npy").write_bytes(b"")
+    (tmp_path / "tone-003.npy").write_bytes(b"PK\x03\x04")
+    with open(tmp_path / "tone-005.npy", "wb") as file:
+        np.savez(file, a=np.ones(3))
+    np.save(tmp_path / "tone-006.npy", np.array([1j, 2, 3]))
+    np.save(tmp_path / "tone-007.npy", np.array([1e300, 2, 3]))
+    (cell,) = probed(tmp_path, f"npy:{tmp_path}").cells
+    assert cell.left_out == {f"tone-00{i}" for i in (0, 1, 2, 3, 5, 6, 7)}
+    assert cell.scores["f1_micro"].mean == 1.0
+
+
 def test_results_of_different_names_have_different_files(tmp_path: Path) -> None:
     names = [
         "npy:n/v1",
@@ -499,6 +516,39 @@ def test_files_that_are_none_are_one_line(
     assert main(["probe", "import-mir-ref", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["probe", "import-mir-ref", str(tmp_path)]) == 2
+
+
+def test_several_experiments_have_a_folder_each_and_one_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("probes.mirref.TASKS", {("tinysol", "pitch_class_classification"): TASK})
+    monkeypatch.setattr("probes.mirref.FEATURES", {"msd-musicnn": "edge_module:Right"})
+    probes = [{"hidden_units": units, "epochs": 5} for units in ([], ["infer"])]
+    record = {
+        "task": {"name": "pitch_class_classification"},
+        "datasets": [{"name": "tinysol"}],
+        "features": ["msd-musicnn"],
+        "probes": probes,
+    }
+    path = tmp_path / "two.yml"
+    path.write_text(yaml.safe_dump({"experiments": [record]}))
+    how = [
+        "--executor",
+        "serial",
+        "--store",
+        str(tmp_path / "s"),
+        "--seeds",
+        "1",
+        "--resamples",
+        "10",
+        "--quiet",
+    ]
+    assert (
+        main(["probe", "import-mir-ref", str(path), "--json", "--output", str(tmp_path / "out"), *how]) == 0
+    )
+    records = json.loads(capsys.readouterr().out)
+    assert len({item["protocol"]["name"] for item in records}) == len(records) == 2
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 2
 
 
 @dataclass(frozen=True)

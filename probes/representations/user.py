@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -156,12 +157,15 @@ class FeatureFolder:
         """
         path = self.path(clip)
         try:
-            values = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            # mapped: a header that claims more than the file holds is an error, and allocates nothing
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: not an array of numbers ({error})") from error
+        if not isinstance(values, np.ndarray):
+            raise ValueError(f"{path}: several arrays in one file, expected one")
         if values.ndim not in (1, 2) or values.dtype.kind not in "fiu" or 0 in values.shape:
             raise ValueError(f"{path}: array of shape {values.shape} and type {values.dtype}")
-        return {FEATURES: np.atleast_2d(values)}
+        return {FEATURES: np.atleast_2d(np.array(values))}
 
 
 class HearModule:
