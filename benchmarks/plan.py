@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -63,7 +64,7 @@ class Planner:
 
     @cached_property
     def all_clips(self) -> list[Clip]:
-        """The clips of the data set's split, before any limit: names of files must not depend on one."""
+        """The clips of the data set's split, before any limit."""
         try:
             return self._dataset.clips(self.suite.data.split or None)
         except (TypeError, ValueError) as error:
@@ -91,7 +92,13 @@ class Planner:
 
     @cached_property
     def all_clip_ids(self) -> tuple[str, ...]:
-        return tuple(clip.id for clip in self.all_clips)
+        """Ids of all clips of the data set, of every split where it can say: whose file one is depends on them."""
+        found = [clip.id for clip in self.all_clips]
+        if self.suite.data.split:
+            # a data set may not know the word, or not have all of its data
+            with suppress(ValueError, TypeError, OSError):
+                found += [clip.id for clip in self._dataset.clips("all")]
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:

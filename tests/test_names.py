@@ -136,3 +136,36 @@ def test_twins_are_exported_apart_and_measured_against_their_own(
             found = json.loads(capsys.readouterr().out)
             assert list(found["scores"]["si_sdr"]["mine"].values()) == ["inf"] * n
             assert found["warnings"] == []
+
+
+def test_a_file_of_another_split_is_no_partner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "clips" / "test" / "a b.wav", 200)
+    write(tmp_path / "clips" / "test__a_b.wav", 300)
+    write(tmp_path / "mine" / "test__a_b.wav", 300)
+    toml = tiny_toml(tmp_path, tmp_path / "clips")
+    toml.write_text(toml.read_text().replace("[data]\n", '[data]\nsplit = "test"\n', 1))
+    run = [
+        "--suite",
+        str(toml),
+        "--executor",
+        "serial",
+        "--store",
+        str(tmp_path / "store"),
+        "--quiet",
+        "--json",
+    ]
+    main(
+        [
+            "compare",
+            "--external",
+            f"mine={tmp_path / 'mine'}",
+            "--against",
+            "identity",
+            "--metrics",
+            "si_sdr",
+            *run,
+        ]
+    )
+    out = capsys.readouterr().out
+    assert "no file for the clip" in out
+    assert json.loads(out)["scores"]["si_sdr"].get("mine", {}) == {}
