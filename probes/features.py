@@ -69,6 +69,15 @@ class FeaturePlan:
             return None
         return axis_problem(self.representation, self.identity(), clips, store, ask=ask)
 
+    def check_deformation(self, deformation: str | None) -> None:
+        """Refuse to deform what is no audio.
+
+        Raises:
+            UsageError: the features were computed elsewhere.
+        """
+        if deformation and hasattr(self.representation, "lookup"):
+            raise UsageError(f"{self.name}: features computed elsewhere cannot be deformed ({deformation})")
+
     def units(self, clips: Sequence[Clip], deformation: str | None = None) -> list[Unit]:
         """One unit per `CLIPS_PER_UNIT` clips, in order.
 
@@ -80,8 +89,7 @@ class FeaturePlan:
             UsageError: a deformation of features that were computed elsewhere.
         """
         lookup = hasattr(self.representation, "lookup")
-        if lookup and deformation:
-            raise UsageError(f"{self.name}: features computed elsewhere cannot be deformed ({deformation})")
+        self.check_deformation(deformation)
         found = []
         for start in range(0, len(clips), CLIPS_PER_UNIT):
             part = tuple(clips[start : start + CLIPS_PER_UNIT])

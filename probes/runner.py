@@ -231,6 +231,8 @@ class _Planner:
             if output is not None and output not in plan.spec.outputs:
                 known = ", ".join(plan.spec.outputs)
                 raise UsageError(f"representation {representation!r}: no output {output!r} (has: {known})")
+            for deformation in request.deformations:
+                plan.check_deformation(deformation)
             clips = self.tasks[group[0]].clips
             problem = plan.problem(clips, self.store, ask=self.ask)
             if problem is not None:

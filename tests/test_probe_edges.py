@@ -249,6 +249,15 @@ def test_feature_files_are_found_or_refused_by_name(tmp_path: Path) -> None:
     assert "clean/tone-000.npy, noise/tone-000.npy" in str(refused.reason)
 
 
+def test_a_folder_of_other_features_is_missing_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features_of(tmp_path, {"stranger": 0})
+    how = ["--task", TASK, "--store", str(tmp_path / "s"), "--executor", "serial", "--quiet"]
+    assert main(["probe", "run", *how, "--representation", f"npy:{tmp_path}"]) == 3
+    assert "no file for any of 90 clips, such as tone-000.npy" in capsys.readouterr().out
+
+
 def test_one_feature_file_is_not_two_clips(tmp_path: Path) -> None:
     from probes.representations.user import FeatureFolder
 

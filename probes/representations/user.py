@@ -142,6 +142,8 @@ class FeatureFolder:
             if path in owners:
                 return f"{path} may belong to clips {owners[path]!r} and {clip.id!r}"
             owners[path] = clip.id
+        if clips and not owners:
+            return f"{self.folder} has no file for any of {len(clips)} clips, such as {clips[0].id}.npy"
         return None
 
     def digest(self, clip: Clip) -> str:
