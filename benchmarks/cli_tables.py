@@ -54,7 +54,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
     add("--address", metavar="URL", help="a running dask scheduler or ray cluster")
     add("--overwrite", default="missing", choices=OVERWRITE, help="what to compute again (missing)")
-    add("--limit", type=int, default=0, metavar="N", help="use only the first N clips")
+    add(
+        "--limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="use only the first N clips (Table 1: of each part, and at least one of every class)",
+    )
     add("--device", default="cpu", help="device of neural systems and embedders (cpu)")
     add(
         "--store",

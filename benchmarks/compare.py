@@ -207,9 +207,12 @@ def _warnings(planner: Planner, names: Sequence[str], options: Mapping[str, Mapp
         if kind != "external":
             continue
         try:
-            strays = External(path, **options.get(name, {})).unmatched(planner.clip_ids)
+            system = External(path, **options.get(name, {}))
         except FileNotFoundError:
             continue  # its row says so
+        strays = system.matches(planner.all_clip_ids).strays
+        if system.files.left_out:
+            lines.append(f"{label_of(name)}: left out {system.files}")
         if strays:
             lines.append(f"{label_of(name)}: {len(strays)} files belong to no clip, the first is {strays[0]}")
     return lines

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.autoencoders.external import export_stems, wav_bytes
+from benchmarks.autoencoders.external import wav_bytes
 from benchmarks.cache import CorruptEntryError, Store, write_atomic
+from benchmarks.clip_files import export_stems
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import RunOptions, run_units
 from benchmarks.plan import Planner
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     from benchmarks.cli import UsageError
 
+    if options.output.exists() and not options.output.is_dir():
+        raise UsageError(f"-o {options.output}: it is not a folder")
     try:
         run = RunOptions(limit=options.limit, quiet=options.quiet)
         executor = make_executor(options.executor, workers=options.workers)
@@ -70,11 +73,8 @@ def export(planner: Planner, store: Store, folder: Path) -> dict[str, Any]:
 
     Returns:
         written, kept (counts), left_out (reason -> count), folder.
-
-    Raises:
-        ValueError: two clips would have one file name.
     """
-    stems = export_stems(planner.clip_ids)
+    stems = export_stems(planner.all_clip_ids)
     written = kept = 0
     failures: dict[str, str] = {}
     lines: list[list[Any]] = []
@@ -99,5 +99,6 @@ def export(planner: Planner, store: Store, folder: Path) -> dict[str, Any]:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "clip", "sample_rate", "channels", "samples"])
     writer.writerows(lines)
-    write_atomic(folder / "clips.csv", table.getvalue())
+    # Ids of files whose names are no Unicode are written as the bytes that they are.
+    write_atomic(folder / "clips.csv", table.getvalue().encode(errors="surrogateescape"))
     return {"written": written, "kept": kept, "left_out": count_reasons(failures), "folder": str(folder)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -62,15 +63,19 @@ class Planner:
         self.suite, self.options, self.n_clips = suite, options, n_clips
 
     @cached_property
-    def clips(self) -> list[Clip]:
-        """The clips of this plan, in the data set's order."""
-        data = self.suite.data
+    def all_clips(self) -> list[Clip]:
+        """The clips of the data set's split, before any limit."""
         try:
-            found = self._dataset.clips(data.split or None)
+            return self._dataset.clips(self.suite.data.split or None)
         except (TypeError, ValueError) as error:
             if isinstance(error, UnknownNameError):
                 raise
             raise SuiteError(f"[data]: {error}") from error
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """The clips of this plan, in the data set's order."""
+        data, found = self.suite.data, self.all_clips
         limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
         return found[: min(limits)] if limits else found
 
@@ -84,6 +89,16 @@ class Planner:
         """How much of its data set there is, where a data set is not to be had in full (MusicCaps)."""
         say = getattr(self._dataset, "coverage", None)
         return str(say()) if say else None
+
+    @cached_property
+    def all_clip_ids(self) -> tuple[str, ...]:
+        """Ids of all clips of the data set, of every split where it can say: whose file one is depends on them."""
+        found = [clip.id for clip in self.all_clips]
+        if self.suite.data.split:
+            # a data set may not know the word, or not have all of its data
+            with suppress(ValueError, TypeError, OSError):
+                found += [clip.id for clip in self._dataset.clips("all")]
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:
@@ -185,7 +200,7 @@ class Planner:
         if split_label(name)[1].startswith("external:"):
             from benchmarks.external_units import with_files
 
-            return with_files(row, system)  # type: ignore[arg-type]
+            return with_files(row, system, self.all_clip_ids)  # type: ignore[arg-type]
         return row
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:

@@ -13,7 +13,7 @@ OK, FAILED, USAGE, MISSING = 0, 1, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command; returns the exit code (0 fine, 1 failed units, 2 usage, 3 nothing measurable)."""
+    """Run a sub-command; returns the exit code (0 fine, 1 failed units, 2 usage, 3 a cell that has no score)."""
     options = _parser().parse_args(argv)
     return int(options.call(options))
 
@@ -46,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     imported.set_defaults(call=_import)
     exported = commands.add_parser("export-mir-ref", help="write the request as a mir_ref experiment file")
     _add_what(exported)
-    exported.add_argument("--features", metavar="DIR", help="also write features, laid out as mir_ref's")
+    exported.add_argument(
+        "--features",
+        metavar="DIR",
+        help="mir_ref's folder of data sets: also write features where mir_ref reads them",
+    )
     _add_how(exported)
     exported.set_defaults(call=_export)
     return parser
@@ -60,7 +64,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME",
-        help="registered name, NAME@OUTPUT, module:Class, npy:FOLDER, hear:MODULE, autoencoder:NAME, "
+        help="registered name, NAME@OUTPUT, module:Class (extract returns (n_frames, dim)), "
+        "npy:FOLDER, hear:MODULE, autoencoder:NAME, "
         "music2latent:PATH, or chance; may be repeated",
     )
     add("--protocol", default="mir_ref-1", help="mir_ref-1 (default) or strict-1")
@@ -72,6 +77,13 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seeds", type=int, default=5, metavar="N", help="number of seeds (5)")
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (1000)")
+    add(
+        "--limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only the first N clips of train, validation and test each, and at least one of every class",
+    )
     add("--executor", default="loky", help="serial, loky, dask or ray (loky)")
     add("--workers", type=int, metavar="N", help="local workers")
     add("--device", default="cpu", help="where neural networks run (cpu)")
@@ -89,6 +101,7 @@ def _request(options: argparse.Namespace) -> Any:
     try:
         deformations = tuple(str(parse_deformation(text)) for text in options.deform)
         seeds = tuple(seeds_from(0, options.seeds))
+        _check_options(options)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return Request(
@@ -102,6 +115,30 @@ def _request(options: argparse.Namespace) -> Any:
     )
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, what could not be done or written after it.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    from benchmarks.cli import UsageError
+
+    if options.resamples < 0:
+        raise UsageError(f"--resamples must be at least 0, got {options.resamples}")
+    for name in ("output", "features", "store"):
+        folder = getattr(options, name, None)
+        if folder and Path(folder).exists() and not Path(folder).is_dir():
+            raise UsageError(f"--{name} {folder}: it is not a folder")
+    if options.device != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"--device {options.device} cannot be used: {reason}") from None
+
+
 def _evaluate(request: Any, options: argparse.Namespace) -> Any:
     from benchmarks.cache import Store
     from benchmarks.cli import UsageError
@@ -110,7 +147,9 @@ def _evaluate(request: Any, options: argparse.Namespace) -> Any:
     from probes.runner import run
 
     try:
-        how = RunOptions(overwrite=options.overwrite, device=options.device, quiet=options.quiet)
+        how = RunOptions(
+            overwrite=options.overwrite, limit=options.limit, device=options.device, quiet=options.quiet
+        )
         executor = make_executor(options.executor, workers=options.workers)
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -122,25 +161,38 @@ def _status(found: Any) -> int:
         for done in found.report.failed.values():
             print(f"failed: {done.stage} {done.name}: {done.error}", file=sys.stderr)
         return FAILED
-    measured = any(cell.reason is None for cell in found.cells if cell.representation != "chance")
-    return OK if measured or all(cell.representation == "chance" for cell in found.cells) else MISSING
+    missing = [cell for cell in found.cells if cell.reason is not None]
+    return MISSING if missing else OK
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _show(_evaluate(_request(options), options), options)
+    return _show([_evaluate(_request(options), options)], options)
 
 
-def _show(found: Any, options: argparse.Namespace) -> int:
+def _show(runs: Sequence[Any], options: argparse.Namespace) -> int:
+    """Write and print one or more runs; several have a folder each."""
     from probes.results import cell_records, lines_of, write_results
 
-    if options.output:
-        for path in write_results(found, Path(options.output)):
-            print(f"written: {path}", file=sys.stderr)
+    for number, found in enumerate(runs, 1):
+        if options.output:
+            folder = Path(options.output) / (f"{number:02d}" if len(runs) > 1 else "")
+            for path in write_results(found, folder):
+                print(f"written: {path}", file=sys.stderr)
     if options.json:
-        print(json.dumps(cell_records(found), indent=2, sort_keys=True))
+        print(
+            json.dumps([record for found in runs for record in cell_records(found)], indent=2, sort_keys=True)
+        )
     else:
-        print("\n".join(lines_of(found)))
-    return _status(found)
+        print("\n".join(line for found in runs for line in lines_of(found)))
+    for found in runs:
+        _warn(found)
+    # 1 (failed units) goes before 3 (no score)
+    return min((status for found in runs if (status := _status(found))), default=OK)
+
+
+def _warn(found: Any) -> None:
+    for line in found.warnings:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _table(options: argparse.Namespace) -> int:
@@ -148,6 +200,7 @@ def _table(options: argparse.Namespace) -> int:
 
     found = _evaluate(_request(options), options)
     print(table_of(found, "probe", "command line").render(options.format))
+    _warn(found)
     return _status(found)
 
 
@@ -169,29 +222,37 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from benchmarks.cli import UsageError
     from probes.mirref import read_experiments, requests_of
 
+    if options.seeds < 1:
+        raise UsageError(f"at least one seed is needed, got {options.seeds}")
+    _check_options(options)
     experiments = read_experiments(options.config)
     planned = requests_of(experiments, n_seeds=options.seeds, resamples=options.resamples)
     if options.show:
         print(json.dumps([item.describe() for item in planned], indent=2))
         return OK
-    status = OK
+    runs = []
     for item in planned:
         for warning in item.warnings:
             print(f"note: {warning}", file=sys.stderr)
-        status = max(status, _show(_evaluate(item.request, options), options))
-    return status
+        runs.append(_evaluate(item.request, options))
+    return _show(runs, options)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from probes.mirref import export_experiments, export_features
+    from probes.mirref import export_experiments
+    from probes.mirref_features import export_features
 
     request = _request(options)
-    print(export_experiments(request), end="")
-    if options.features:
-        found = _evaluate(request, options)
-        for path in export_features(found, Path(options.features), options.store, options.device):
-            print(f"written: {path}", file=sys.stderr)
-        return _status(found)
-    return OK
+    # The experiment file is the result; with features it names the folder that they are in.
+    print(export_experiments(request, options.features or "data"), end="")
+    if not options.features:
+        return OK
+    found = _evaluate(request, options)
+    left_out = 0
+    for path, why in export_features(found, Path(options.features), options.store, options.device):
+        print(f"written: {path}" if why is None else f"left out: {path}: {why}", file=sys.stderr)
+        left_out += why is not None
+    return _status(found) or (FAILED if left_out else OK)

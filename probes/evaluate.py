@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,8 @@ class Evaluation:
         per_seed: metric -> one value per seed (the mean over folds).
         predictions: (n_seeds, n_test, n_labels) probabilities, test parts fold after fold.
         draws: metric -> values on bootstrap resamples of the test items, mean over seeds.
-        details: chosen learning rates, kept epochs.
+        details: chosen learning rates, kept epochs, and "never_improved" where no seed got better on the validation
+            part after its first epoch.
     """
 
     per_seed: dict[str, list[float]]
@@ -87,7 +89,7 @@ def evaluate(
     """Probe one feature matrix on all `problems` that share it.
 
     Args:
-        features: (n_items, dim) float32. Rows that are not finite are an error only if a split uses them.
+        features: (n_items, dim). Rows that are not finite in float32 are an error only if a split uses them.
         problems: tasks; those with the same batch size are trained in one pass.
         protocol: how.
         seeds: of the probes; "knn" has no randomness and counts as one.
@@ -105,11 +107,12 @@ def evaluate(
     if shuffle_labels:
         problems = [_shuffled(problem) for problem in problems]
     used = np.unique(np.concatenate([np.concatenate(split) for p in problems for split in p.splits]))
+    with np.errstate(over="ignore"):
+        features = features.astype(np.float32, copy=False)
     finite = np.isfinite(features).all(axis=1)
     bad = used[~finite[used]]
     if bad.size:
         raise ValueError(f"features of {bad.size} items are not finite, the first is item {bad[0]}")
-    features = features.astype(np.float32, copy=False)
     if not finite.all():
         features = np.where(finite[:, None], features, np.float32(0))
     tested = {"": features, **{f"/{name}": changed for name, changed in (variants or {}).items()}}
@@ -123,12 +126,16 @@ def evaluate(
             continue
         if probe not in ("mlp", "linear"):
             raise ValueError(f"unknown probe {probe!r}; known: mlp, linear, knn")
-        for size in sorted({problem.batch_size for problem in problems}):
-            group = [problem for problem in problems if problem.batch_size == size]
-            changes: dict[str, Any] = {"batch_size": size, "drop_last": protocol.drop_last}
-            if probe == "linear":
-                changes["hidden_units"] = ()
-            config = dataclasses.replace(protocol.config, **changes)
+        groups: dict[tuple[int, tuple[int, ...]], list[Problem]] = {}
+        for problem in problems:
+            hidden = (
+                () if probe == "linear" else protocol.hidden_units(features.shape[1], len(problem.labels))
+            )
+            groups.setdefault((problem.batch_size, hidden), []).append(problem)
+        for (size, hidden), group in sorted(groups.items()):
+            config = dataclasses.replace(
+                protocol.config, batch_size=size, drop_last=protocol.drop_last, hidden_units=hidden
+            )
             narrowed = dataclasses.replace(protocol, config=config)
             trained = _mlp_models(features, group, narrowed, seeds, device)
             for problem in group:
@@ -145,6 +152,7 @@ class _Models:
 
     predict: list[list[Predictor]]
     details: dict[str, Any]
+    broken: int = 0  # seeds whose loss on the validation part is not finite
 
 
 def _test(
@@ -154,13 +162,24 @@ def _test(
     bad = int((~np.isfinite(features[problem.test_rows]).all(axis=1)).sum())
     if bad:
         return f"features of {bad} test clips are missing"
-    predictions = [
-        np.concatenate(
-            [predict(features[test]) for predict, (_, _, test) in zip(seed, problem.splits, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is counted below
+        predictions = np.stack(
+            [
+                np.concatenate(
+                    [
+                        predict(features[test])
+                        for predict, (_, _, test) in zip(seed, problem.splits, strict=True)
+                    ]
+                )
+                for seed in models.predict
+            ]
         )
-        for seed in models.predict
-    ]
-    return score(problem, np.stack(predictions), resamples, models.details, drop_last)
+    infinite = int((~np.isfinite(predictions)).any(axis=(1, 2)).sum())
+    for count, what in ((infinite, "predictions are"), (models.broken, "the loss is")):
+        if count:
+            largest = np.abs(features[problem.test_rows]).max()
+            return f"{what} not finite with {count} of {len(predictions)} seeds (the largest feature is {largest:.2g})"
+    return score(problem, predictions, resamples, models.details, drop_last)
 
 
 def _shuffled(problem: Problem) -> Problem:
@@ -203,9 +222,23 @@ def _mlp_models(
             "epochs": [[len(probe.history) for probe in seed] for seed in kept],
             "learning_rates": chosen,
         }
+        if _never_improved([probe for seed in kept for probe in seed]):
+            details["never_improved"] = True
         predict: list[list[Predictor]] = [[probe.predict_proba for probe in seed] for seed in kept]
-        found[problem.name] = _Models(predict, details)
+        broken = sum(any(not _finite_loss(probe) for probe in seed) for seed in kept)
+        found[problem.name] = _Models(predict, details, broken)
     return found
+
+
+def _never_improved(probes: Sequence[TrainedProbe]) -> bool:
+    """Whether all probes are those of their first epoch; one that is perfect from there on has learned all the same."""
+    return all(
+        probe.best_epoch == 0 and len(probe.history) > 1 and _kept_score(probe) < 1.0 for probe in probes
+    )
+
+
+def _finite_loss(probe: TrainedProbe) -> bool:
+    return not probe.history or math.isfinite(probe.history[probe.best_epoch]["loss"])
 
 
 def _kept_score(probe: TrainedProbe) -> float:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cache import Result, Store
+from benchmarks.cli import UsageError
 from benchmarks.datasets import Clip
 from benchmarks.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
 from benchmarks.units import Unit, fetch
+from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
-from probes.representations import REPRESENTATIONS, create_representation, split_name
+from probes.representations import REPRESENTATIONS, accepts_device, create_representation, split_name
 
 #: Raised when what the stage writes changes without its code showing it.
 VERSION = 1
@@ -37,7 +39,7 @@ class FeaturePlan:
 
     def __init__(self, name: str, options: dict[str, Any] | None = None, device: str = "cpu") -> None:
         self.name, self.options = name, dict(options or {})
-        if device != "cpu":
+        if device != "cpu" and accepts_device(name):
             self.options["device"] = device
         self.representation: Any = create_representation(name, **self.options)
         self.spec = self.representation.spec
@@ -52,16 +54,42 @@ class FeaturePlan:
             "device": self.options.get("device", "cpu"),
         }
 
+    def problem(self, clips: Sequence[Clip], store: Store, *, ask: bool = True) -> str | None:
+        """Why the representation cannot be measured on clips: axes in the wrong order, files that are not clear.
+
+        Args:
+            clips: of one data set.
+            store: where answers are kept.
+            ask: whether to run the representation on a clip for an answer that the store lacks.
+        """
+        if hasattr(self.representation, "lookup"):
+            check = getattr(self.representation, "check", None)
+            return check(clips) if check is not None else None
+        if _is_ours(self.name):
+            return None
+        return axis_problem(self.representation, self.identity(), clips, store, ask=ask)
+
+    def check_deformation(self, deformation: str | None) -> None:
+        """Refuse to deform what is no audio.
+
+        Raises:
+            UsageError: the features were computed elsewhere.
+        """
+        if deformation and hasattr(self.representation, "lookup"):
+            raise UsageError(f"{self.name}: features computed elsewhere cannot be deformed ({deformation})")
+
     def units(self, clips: Sequence[Clip], deformation: str | None = None) -> list[Unit]:
         """One unit per `CLIPS_PER_UNIT` clips, in order.
 
         Args:
             clips: of one data set.
             deformation: applied to the audio first; None leaves it.
+
+        Raises:
+            UsageError: a deformation of features that were computed elsewhere.
         """
         lookup = hasattr(self.representation, "lookup")
-        if lookup and deformation:
-            raise ValueError(f"{self.name}: features computed elsewhere cannot be deformed ({deformation})")
+        self.check_deformation(deformation)
         found = []
         for start in range(0, len(clips), CLIPS_PER_UNIT):
             part = tuple(clips[start : start + CLIPS_PER_UNIT])
@@ -87,6 +115,20 @@ class FeaturePlan:
             return str(self.representation.digest(clip))
         except FileNotFoundError:
             return "missing"
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a representation is of this project, whose axes our own tests hold."""
+    from benchmarks.autoencoders import AUTOENCODERS
+    from benchmarks.autoencoders.names import split_label
+
+    head, colon, argument = split_name(name)[0].partition(":")
+    if colon and head == "autoencoder":
+        target = split_label(argument)[1]
+        return ":" not in target and AUTOENCODERS.target(target).startswith("benchmarks.")
+    if colon:
+        return head == "music2latent"
+    return REPRESENTATIONS.target(head).startswith(("probes.", "benchmarks."))
 
 
 def _code_of(name: str) -> list[str]:
@@ -198,14 +240,20 @@ def time_mean(frames: np.ndarray) -> np.ndarray:
     """(n_frames, dim) -> (dim,) float32, summed in float64.
 
     Raises:
-        ValueError: no frames, another shape, or values that are not finite.
+        ValueError: no frames, another shape, no real numbers, or values that are not finite in float32.
     """
     frames = np.asarray(frames)
     if frames.ndim != 2 or 0 in frames.shape:
         raise ValueError(f"features have shape {frames.shape}, expected (n_frames, dim)")
+    if frames.dtype.kind not in "fiub":
+        raise ValueError(f"features have type {frames.dtype}, expected real numbers")
     if not np.isfinite(frames).all():
         raise ValueError(f"{int((~np.isfinite(frames)).sum())} feature values are not finite")
-    return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean = frames.mean(axis=0, dtype=np.float64)
+    beyond = int((np.abs(mean) > np.finfo(np.float32).max).sum())
+    if beyond:
+        raise ValueError(f"{beyond} feature values are beyond float32")
+    return mean.astype(np.float32)
 
 
 def gather(

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from probes.models import balance
 from probes.training import ProbeConfig, ProbeJob, TrainedProbe, train_probes
 
 
@@ -211,6 +212,9 @@ class KNNProbe(_Probe):
         self.targets_ = self._encode(y)
         if len(self.targets_) != len(features):
             raise ValueError(f"{len(self.targets_)} targets for {len(features)} items")
+        # cosines depend on the relative scale of columns, standardised ones do not
+        self.factors_ = balance(features if self.standardise else features.reshape(-1, 1))
+        features = self._balanced(features)
         deviation = features.std(axis=0)
         self.mean_ = features.mean(axis=0) if self.standardise else np.zeros_like(deviation)
         self.scale_ = (
@@ -221,6 +225,9 @@ class KNNProbe(_Probe):
         self.items_ = self._normalise(features)
         return self
 
+    def _balanced(self, features: np.ndarray) -> np.ndarray:
+        return features if self.factors_ is None else features * self.factors_
+
     def _normalise(self, features: np.ndarray) -> np.ndarray:
         scaled = (features - self.mean_) * self.scale_
         return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
@@ -228,7 +235,7 @@ class KNNProbe(_Probe):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Share of the neighbours with each class or tag."""
         check_is_fitted(self, "items_")
-        queries = self._normalise(self._matrix(X))
+        queries = self._normalise(self._balanced(self._matrix(X)))
         k = min(self.n_neighbors, len(self.items_))
         probabilities = np.empty((len(queries), len(self.classes_)))
         one_hot = self.targets_ if self.multilabel_ else np.eye(len(self.classes_))[self.targets_]
@@ -236,5 +243,8 @@ class KNNProbe(_Probe):
             similarity = queries[start : start + 512] @ self.items_.T
             # a stable sort breaks ties by item number, so the vote does not depend on the machine
             nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-            probabilities[start : start + 512] = one_hot[nearest].mean(axis=1)
+            votes = one_hot[nearest].mean(axis=1)
+            # a query so far away that its distance overflows is near to nothing
+            votes[~np.isfinite(similarity).all(axis=1)] = np.nan
+            probabilities[start : start + 512] = votes
         return probabilities

@@ -85,7 +85,8 @@ class ProbeJob:
 class TrainedProbe:
     """Weights of the kept epoch and how training got there.
 
-    `layers` holds (kernel (out, in), bias (out,)) per layer; `mean` and `scale` are (in,) and applied first.
+    `layers` holds (kernel (out, in), bias (out,)) per layer; `mean` and `scale` are (in,) and applied first, after
+    `factors`, which are powers of two (see `balance`).
     """
 
     layers: list[tuple[np.ndarray, np.ndarray]]
@@ -94,6 +95,7 @@ class TrainedProbe:
     multilabel: bool
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    factors: np.ndarray | None = None
 
     def decision_function(self, features: np.ndarray) -> np.ndarray:
         """Logits (n_items, n_outputs)."""
@@ -102,6 +104,8 @@ class TrainedProbe:
             raise ValueError(
                 f"probe was trained on {self.layers[0][0].shape[1]} features, got an array of {hidden.shape}"
             )
+        if self.factors is not None:
+            hidden = hidden * self.factors
         if self.mean is not None and self.scale is not None:
             hidden = (hidden - self.mean) * self.scale
         for number, (kernel, bias) in enumerate(self.layers):
@@ -117,6 +121,25 @@ class TrainedProbe:
             return 0.5 * (1.0 + np.tanh(0.5 * logits))
         logits = np.exp(logits - logits.max(axis=1, keepdims=True))
         return logits / logits.sum(axis=1, keepdims=True)
+
+
+#: Features between these are squared and summed in float32 without overflow or underflow.
+_SAFE_EXPONENT = 40
+
+
+def balance(features: np.ndarray) -> np.ndarray | None:
+    """(dim,) powers of two that bring columns of very large or very small (n_items, dim) features near one, if any.
+
+    Scaling by them is exact, and standardised features do not depend on the scale: it only keeps their deviations
+    from running out of float32.
+    """
+    largest = np.abs(features).max(axis=0, initial=0.0)
+    _, exponent = np.frexp(largest)
+    far = (np.abs(exponent) > _SAFE_EXPONENT) & (largest > 0)
+    if not far.any():
+        return None
+    # the smallest float32 is 2**-149: 2**127 is the largest power that is one
+    return np.ldexp(np.float32(1), np.where(far, np.minimum(-exponent, 127), 0)).astype(np.float32)
 
 
 def glorot_layers(sizes: Sequence[int], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

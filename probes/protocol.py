@@ -30,6 +30,8 @@ class Protocol:
         neighbours: numbers of neighbours tried on the validation part.
         batch_size: items per training step; None takes the task's.
         drop_last: leave out the last incomplete batch of the test part too, as mir_ref does. For studies.
+        inferred: sizes of the MLP's hidden layers from those of input and output in place of the configuration's, one
+            entry per layer: all "infer" (evenly spaced) or all "power_infer" (by squares), as mir_ref's.
     """
 
     name: str
@@ -40,10 +42,30 @@ class Protocol:
     neighbours: tuple[int, ...] = field(default=(1, 3, 5, 11, 21))
     batch_size: int | None = None
     drop_last: bool = False
+    inferred: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.inferred and set(self.inferred) not in ({"infer"}, {"power_infer"}):
+            raise ValueError(f"inferred must be all 'infer' or all 'power_infer', got {self.inferred!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready copy."""
-        return dataclasses.asdict(self)
+        record = dataclasses.asdict(self)
+        if not self.inferred:
+            del record["inferred"]
+        return record
+
+    def hidden_units(self, dim: int, n_outputs: int) -> tuple[int, ...]:
+        """Widths of the MLP's hidden layers for features of `dim` numbers; inferred ones are made even."""
+        layers = len(self.inferred)
+        if not layers:
+            return self.config.hidden_units
+        step = (dim - n_outputs) / (layers + 1)
+        if self.inferred[0] == "infer":
+            widths = [int(n_outputs + (layers - i) * step) for i in range(layers)]
+        else:
+            widths = [int(n_outputs + (i + 1) ** 2 * step) for i in range(layers)]
+        return tuple(max(2, width + width % 2) for width in widths)
 
     def replace(self, **changes: Any) -> Protocol:
         """A copy under a name that says what differs; fields of `config` may be given too."""
@@ -56,6 +78,7 @@ class Protocol:
         return dataclasses.replace(self, **(own | {"config": config, "name": name}))
 
 
+DEFAULT_PROTOCOL = "mir_ref-1"
 PROTOCOLS: dict[str, Protocol] = {
     "mir_ref-1": Protocol("mir_ref-1", "mir_ref", ProbeConfig()),
     "strict-1": Protocol(

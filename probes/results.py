@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import numpy as np
 
 import m2l
 from benchmarks.cache import write_atomic
+from benchmarks.clip_files import distinct, safe_name, with_digest
 from benchmarks.fingerprint import library_versions
+from probes.protocol import DEFAULT_PROTOCOL
 from probes.runner import ProbeCell, ProbeRun
 from probes.stage import problem_of
 
@@ -43,6 +44,7 @@ def record_of(found: ProbeRun, cell: ProbeCell) -> dict[str, Any]:
         "failures": cell.failures,
         "reason": cell.reason,
         "details": cell.details,
+        "limit": found.limit or None,
         "scores": {
             metric: {key: _number(value) for key, value in dataclasses.asdict(score).items()}
             for metric, score in cell.scores.items()
@@ -67,22 +69,40 @@ def cell_records(found: ProbeRun) -> list[dict[str, Any]]:
 
 
 def write_results(found: ProbeRun, folder: Path) -> list[Path]:
-    """Write `TASK/REPRESENTATION--PROBE[--DEFORMATION].json` and, where measured, `.npz` beside it.
+    """Write `TASK/REPRESENTATION--PROBE[--…].json` and, where measured, `.npz` beside it.
+
+    The rest of the name says what is not the default: deformation, protocol, shuffled labels, limit. Names that cannot
+    be file names as they are end in a digest. So nothing replaces the results of something else.
 
     The .npz has `ids`, `targets`, `labels` and `predictions` (n_seeds, n_test, n_labels): enough to compute
     any other metric, or a paired test, without running anything again.
     """
     paths = []
+    names = distinct({name: file_name(name) for name in found.request.representations})
+    tasks = distinct({name: file_name(name) for name in found.request.tasks})
+    request = found.request
+    special = [file_name(request.protocol.name)] if request.protocol.name != DEFAULT_PROTOCOL else []
+    special += ["shuffled"] if request.shuffle_labels else []
+    special += [f"limit-{found.limit}"] if found.limit else []
     for cell in found.cells:
-        parts = [cell.representation, cell.probe, *([cell.deformation] if cell.deformation else [])]
-        stem = "--".join(re.sub(r"[^\w.@+-]+", "-", part) for part in parts)
-        path = folder / cell.task / f"{stem}.json"
+        parts = [names[cell.representation], cell.probe, *special]
+        if cell.deformation:
+            parts.insert(2, cell.deformation.replace(":", "-"))
+        path = folder / tasks[cell.task] / f"{'--'.join(parts)}.json"
         write_atomic(path, json.dumps(record_of(found, cell), indent=2, sort_keys=True) + "\n")
         paths.append(path)
         if cell.predictions is not None:
             write_atomic(path.with_suffix(".npz"), _predictions(found, cell))
             paths.append(path.with_suffix(".npz"))
     return paths
+
+
+def file_name(name: str) -> str:
+    """A representation's or task's name as a file name: `npy:mine` is `npy-mine`, `npy:my/own` has a digest."""
+    head, colon, rest = name.partition(":")
+    plain = f"{head}-{rest}" if colon and "-" not in head else name
+    safe = safe_name(plain)
+    return safe if safe == plain else with_digest(safe, name)
 
 
 def _predictions(found: ProbeRun, cell: ProbeCell) -> bytes:
@@ -115,6 +135,7 @@ def lines_of(found: ProbeRun) -> list[str]:
             for metric, s in cell.scores.items()
         ]
         flag = "  (trained on this data set)" if cell.contaminated else ""
+        flag += "  (never improved)" if cell.never_improved else ""
         left_out = f"  ({sum(cell.failures.values())} clips left out)" if cell.failures else ""
         lines.append(f"{name}: {'  '.join(shown)}{flag}{left_out}")
     return lines

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cache import Result, Store
+from benchmarks.cli import UsageError
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import code_digest, library_versions
@@ -25,8 +26,12 @@ from probes.representations import split_name
 from probes.representations.base import RepresentationSpec
 from probes.tasks import create_task
 from probes.tasks.base import TaskData, TaskDataError, TaskInfo
+from probes.tasks.limited import limited
 
 CHANCE = "chance"
+NEVER_IMPROVED = (
+    "no seed improved on its first epoch; are the features in the order (n_frames, dim), and of a usual size?"
+)
 #: Data sets with the same recordings under two names: training on one contaminates the other.
 SAME_RECORDINGS = ({"beatport_key", "giantsteps-mtg-key"},)
 
@@ -75,6 +80,7 @@ class ProbeCell:
     """A representation on a task, measured with one probe; or the reason why not.
 
     Attributes:
+        task, representation, probe: which.
         scores: metric -> score.
         n_test: test items behind them.
         failures: reason -> number of clips left out.
@@ -97,10 +103,19 @@ class ProbeCell:
     draws: dict[str, np.ndarray] = field(default_factory=dict)
     predictions: np.ndarray | None = None
 
+    @property
+    def never_improved(self) -> bool:
+        """No seed got better on the validation part after its first epoch."""
+        return bool(self.details.get("never_improved"))
+
 
 @dataclass
 class ProbeRun:
-    """Everything a run found."""
+    """Everything a run found.
+
+    Attributes:
+        limit: clips per part of a split, of a run on a part of the data (0: all of it).
+    """
 
     request: Request
     infos: dict[str, TaskInfo]
@@ -108,15 +123,24 @@ class ProbeRun:
     specs: dict[str, RepresentationSpec]
     cells: list[ProbeCell]
     report: RunReport
+    limit: int = 0
 
     def cell(self, representation: str, task: str, probe: str | None = None) -> ProbeCell | None:
         """The cell on clean audio, with the protocol's main probe unless another is named."""
         probe = probe or self.request.protocol.probes[0]
-        for cell in self.cells:
-            key = (cell.representation, cell.task, cell.deformation)
-            if key == (representation, task, None) and (cell.probe == probe or cell.reason is not None):
-                return cell
-        return None
+        key = (representation, task, None)
+        found = [cell for cell in self.cells if (cell.representation, cell.task, cell.deformation) == key]
+        named = [cell for cell in found if cell.probe == probe]
+        return next(iter(named or [cell for cell in found if cell.reason is not None]), None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the scores has to know of single cells: probes that learned nothing."""
+        return [
+            f"{cell.representation} on {cell.task} ({cell.probe}): {NEVER_IMPROVED}"
+            for cell in self.cells
+            if cell.never_improved and cell.deformation is None
+        ]
 
 
 def run(request: Request, store: Store, executor: Executor, options: RunOptions) -> ProbeRun:
@@ -126,20 +150,27 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
 
     Raises:
         UnknownNameError: a task or representation that does not exist.
-        ValueError: wrong options.
+        UsageError: an output or a deformation that a representation does not have.
     """
     infos: dict[str, TaskInfo] = {}
     tasks: dict[str, TaskData] = {}
     reasons: dict[str, str] = {}
+    limit = 0
     for name in request.tasks:
         task = create_task(name, **dict(request.task_options.get(name, {})))
         infos[name] = task.info
         try:
-            tasks[name] = task.load()
-            tasks[name].splits(request.protocol.scheme)
+            data = whole = task.load()
+            data.splits(request.protocol.scheme)
+            if options.limit:
+                data = limited(whole, request.protocol.scheme, options.limit)
+                limit = limit if data is whole else options.limit
+            tasks[name] = data
         except (DataNotFoundError, TaskDataError, OSError) as error:
             reasons[name] = str(error)
-    planner = _Planner(request, tasks, options.device)
+    planner = _Planner(request, tasks, options.device, store)
+    # What is only planned must not run anybody's code on a clip.
+    planner.ask = options.overwrite != "cache-only" and not options.dry_run
     units: list[Unit] = []
     plan: dict[tuple[str, str], Unit | str] = {}
     for name in request.representations:
@@ -158,12 +189,13 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
             planned = plan.get((representation, name), reasons.get(name, "no data"))
             contaminated = is_contaminated(planner.specs.get(representation), infos[name])
             cells += _read(request, representation, name, planned, store, report, contaminated)
-    return ProbeRun(request, infos, tasks, planner.specs, cells, report)
+    return ProbeRun(request, infos, tasks, planner.specs, cells, report, limit)
 
 
 class _Planner:
-    def __init__(self, request: Request, tasks: Mapping[str, TaskData], device: str) -> None:
-        self.request, self.tasks, self.device = request, tasks, device
+    def __init__(self, request: Request, tasks: Mapping[str, TaskData], device: str, store: Store) -> None:
+        self.request, self.tasks, self.device, self.store = request, tasks, device, store
+        self.ask = True
         self.plans: dict[str, FeaturePlan | str] = {}
         self.specs: dict[str, RepresentationSpec] = {}
 
@@ -198,8 +230,13 @@ class _Planner:
             self.specs[representation] = plan.spec
             if output is not None and output not in plan.spec.outputs:
                 known = ", ".join(plan.spec.outputs)
-                raise ValueError(f"representation {representation!r}: no output {output!r} (has: {known})")
+                raise UsageError(f"representation {representation!r}: no output {output!r} (has: {known})")
+            for deformation in request.deformations:
+                plan.check_deformation(deformation)
             clips = self.tasks[group[0]].clips
+            problem = plan.problem(clips, self.store, ask=self.ask)
+            if problem is not None:
+                return f"{representation}: {problem}"
             inputs = plan.units(clips)
             counts.append(len(inputs))
             tested = sorted({i for name in group for split in self._splits(name) for i in split.test})

@@ -7,6 +7,7 @@ says what to measure; see `request_from`.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,6 +122,8 @@ def build(
         raise SuiteError(f"suite {suite.name!r} has no [table1]")
     request = request_from(suite.table1, suite.seed)
     found = run(request, store, executor, options)
+    for line in found.warnings:
+        print(f"warning: {line}", file=sys.stderr)
     return table_of(found, suite.name, suite.title or suite.name, suite.table1.get("note", "")), found.report
 
 
@@ -142,7 +145,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
     for representation in request.representations:
         cells: dict[str, Cell] = {}
         for name, info in found.infos.items():
-            cells |= to_cells(found.cell(representation, name), info)
+            cells |= to_cells(found.cell(representation, name), name, info)
         for extra in request.protocol.probes[1:]:
             for name, info in found.infos.items():
                 cell = found.cell(representation, name, extra)
@@ -150,6 +153,8 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
                     main = cells[f"{name}/{info.metrics[0]}"]
                     others = dict(main.details.get("other_probes", {}))
                     others[extra] = {metric: 100 * s.mean for metric, s in cell.scores.items()}
+                    if cell.reason is not None:
+                        others[extra] = {"reason": cell.reason}
                     details = {**main.details, "other_probes": others}
                     cells[f"{name}/{info.metrics[0]}"] = dataclasses.replace(main, details=details)
         rows.append(
@@ -163,6 +168,14 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         )
     n_seeds = len(request.seeds)
     notes = [
+        *(
+            [
+                f"Limit {found.limit}: the first clips of train, validation and test each, and of every class at least "
+                "one; not comparable with results on all of the data."
+            ]
+            if found.limit
+            else []
+        ),
         f"Percent. {_protocol_note(request)}; mean of {n_seeds} seeds, "
         "[95 % bootstrap interval over test items, shifted to the measured value]; "
         "standard deviations over seeds are in the JSON.",
@@ -172,6 +185,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             if name in found.tasks
         ),
         *([note] if note else []),
+        *found.warnings,
     ]
     comparisons = all_comparisons(found)
     if comparisons:
@@ -180,13 +194,15 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             f"{clear} of {len(comparisons)} pairs of representations differ clearly on their task's first "
             "metric (paired bootstrap over test items, see the JSON)."
         )
+    part = f"; a part of the data, limit {found.limit}" if found.limit else ""
     return TableResult(
         name="table1",
-        title=f"Table 1. Probing of representations ({title})",
+        title=f"Table 1. Probing of representations ({title}{part})",
         suite=suite,
         columns=columns,
         rows=rows,
-        published=[_own_data(row) for row in published_rows("table1")],
+        # beside a part of the data, figures of all of it would be read as comparable
+        published=[] if found.limit else [_own_data(row) for row in published_rows("table1")],
         published_columns=[Column(key, text, True, 1) for key, text in PUBLISHED_COLUMNS],
         notes=notes,
         comparisons=comparisons,
@@ -196,6 +212,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             "seeds": list(request.seeds),
             "tasks": {name: _task_record(found, name) for name in found.infos},
             "libraries": library_versions(),
+            **({"limit": found.limit} if found.limit else {}),
         },
     )
 
@@ -206,9 +223,9 @@ def _own_data(row: PublishedRow) -> PublishedRow:
     return dataclasses.replace(row, source=f"{source}; data: MagnaTagATune, Beatport, TinySOL, under mir_ref")
 
 
-def to_cells(cell: ProbeCell | None, info: TaskInfo) -> dict[str, Cell]:
-    """Table cells of one task: value and interval in percent."""
-    keys = {metric: f"{info.name}/{metric}" for metric in info.metrics}
+def to_cells(cell: ProbeCell | None, task: str, info: TaskInfo) -> dict[str, Cell]:
+    """Table cells of one task, which the request calls `task`: value and interval in percent."""
+    keys = {metric: f"{task}/{metric}" for metric in info.metrics}
     if cell is None or cell.reason is not None:
         reason = cell.reason if cell is not None else "not measured"
         return {key: Cell(reason=reason) for key in keys.values()}

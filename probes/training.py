@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from probes.models import ProbeConfig, ProbeJob, TrainedProbe, batch_order, glorot_layers
+from probes.models import ProbeConfig, ProbeJob, TrainedProbe, balance, batch_order, glorot_layers
 from probes.stack import Stack
 
 __all__ = [
@@ -87,10 +87,13 @@ def train_probes(
     # weights, two moments, gradient, best epoch, bf16 copies; and the gathered batch
     bytes_each = 4 * (6 * n_weights + 2 * config.batch_size * sum(sizes))
     at_once = max(1, int(memory // bytes_each))
-    data = torch.from_numpy(features).to(device)
+    factors = balance(features) if config.standardise else None
+    data = torch.from_numpy(features if factors is None else features * factors).to(device)
     trained: list[TrainedProbe] = []
     for start in range(0, len(jobs), at_once):
         part = slice(start, start + at_once)
         stack = Stack(data, list(jobs[part]), config, initial[part] if initial is not None else None)
         trained += stack.fit(progress)
+    for probe in trained:
+        probe.factors = factors
     return trained

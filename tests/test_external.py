@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_suite, tiny_toml, write_clips
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks.autoencoders import create_autoencoder
-from benchmarks.autoencoders.external import External, export_stems, file_stem
+from benchmarks.autoencoders.external import External
 from benchmarks.cache import Store
 from benchmarks.cli import main
 from benchmarks.executors import SerialExecutor
@@ -45,36 +43,6 @@ def run(suite: Suite, store: Path, name: str, **options: Any) -> Measured:
 
 def reasons(measured: Measured) -> dict[str, int]:
     return dict(next(iter(measured.cells.values())).failures)
-
-
-# -- names of files
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(st.characters(codec="ascii", exclude_characters="\x00"), min_size=1), unique=True))
-def test_file_names_are_safe_and_distinct(ids: list[str]) -> None:
-    try:
-        stems = export_stems(ids)
-    except ValueError:  # two of them cannot be told apart; the next test reads the message
-        assert len({file_stem(clip_id).lower() for clip_id in ids}) < len(ids)
-        return
-    assert len({stem.lower() for stem in stems.values()}) == len(ids)
-    for stem in stems.values():
-        assert not set(stem) & set('/\\:*?"<>|\n ')
-        assert not stem.startswith(".")
-
-
-def test_names_of_clips_become_names_of_files() -> None:
-    ids = ["hyperrogue/hunting.ogg@10", "song.flac", "other.wav", "other.ogg"]
-    assert list(export_stems(ids).values()) == [
-        "hyperrogue__hunting.ogg@10",
-        "song",
-        "other.wav",
-        "other.ogg",
-    ]
-    assert list(export_stems(["a.wav", "a.ogg", "a.wav.mp3"]).values()) == ["a.wav", "a.ogg", "a.wav.mp3"]
-    with pytest.raises(ValueError, match=r"'a b' and 'a\?b'"):
-        export_stems(["a b", "a?b"])
 
 
 # -- folders
@@ -123,7 +91,8 @@ def test_faults_of_files_are_counted_by_reason(suite: Suite, tmp_path: Path) -> 
         "shorter than the clip by more than 0.1 s": 1,
         "no file for the clip": 1,
     }
-    assert External(str(tmp_path / "mine")).unmatched([f"clip{i}.wav" for i in range(5)]) == ["notes.wav"]
+    found = External(str(tmp_path / "mine")).matches([f"clip{i}.wav" for i in range(5)])
+    assert found.strays == ("notes.wav",)
     # A row is measured anew when a file comes, changes or goes, and only its units are.
     (tmp_path / "mine" / "clip4.wav").write_bytes((tmp_path / "clips" / "clip4.wav").read_bytes())
     measured = run(suite, tmp_path / "store", name)
@@ -145,12 +114,12 @@ def test_resampled_and_folded_on_request(tmp_path: Path) -> None:
     sf.write(tmp_path / "x.wav", stereo, 48_000, subtype="FLOAT")
     clip = np.zeros((1, 16_000), np.float32)
     system = External(str(tmp_path), resample=True)
-    output = system.reconstruction("x", clip, 16_000)
+    output = system.reconstruction("x.wav", clip, 16_000)
     assert output.shape == clip.shape
     expected = 0.5 * np.sin(2 * np.pi * 300 * np.arange(16_000) / 16_000)
     assert np.corrcoef(output[0], expected)[0, 1] > 0.99
     with pytest.raises(ValueError, match="file at 48000 Hz"):
-        External(str(tmp_path)).reconstruction("x", clip, 16_000)
+        External(str(tmp_path)).reconstruction("x.wav", clip, 16_000)
 
 
 def test_ambiguous_and_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -160,9 +129,10 @@ def test_ambiguous_and_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "y.wav").write_bytes(b"RIFF but no more")
     sf.write(tmp_path / "z.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
     system = External(str(tmp_path))
-    for clip_id, message in (("x", "2 files"), ("y", "unreadable: the file"), ("z", "not finite")):
+    assert system.matches(["x", "y", "z"]).refused == {"x": "2 files for the clip (x.flac, x.wav)"}
+    for file, message in (("y.wav", "unreadable: the file"), ("z.wav", "not finite")):
         with pytest.raises(ValueError, match=message):
-            system.reconstruction(clip_id, clip, RATE)
+            system.reconstruction(file, clip, RATE)
 
 
 def test_files_in_subfolders_and_with_the_clips_own_names(tmp_path: Path) -> None:
@@ -170,10 +140,34 @@ def test_files_in_subfolders_and_with_the_clips_own_names(tmp_path: Path) -> Non
     for file in ("a/one.wav", "b/two.ogg@10.wav", "c__three.ogg.wav"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         sf.write(tmp_path / file, clip[0], RATE)
-    system = External(str(tmp_path))
-    for clip_id in ("a/one.flac", "b/two.ogg@10", "c/three.ogg"):
-        assert len(system.find(clip_id)) == 1, clip_id
-    assert system.unmatched(["a/one.flac", "b/two.ogg@10", "c/three.ogg"]) == []
+    found = External(str(tmp_path)).matches(["a/one.flac", "b/two.ogg@10", "c/three.ogg"])
+    assert found.files == {
+        "a/one.flac": "a/one.wav",
+        "b/two.ogg@10": "b/two.ogg@10.wav",
+        "c/three.ogg": "c__three.ogg.wav",
+    }
+    assert found.strays == ()
+
+
+def test_links_are_followed_and_broken_ones_said(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for clip in ("clip0.wav", "clip1.wav"):
+        (mine / clip).symlink_to(tmp_path / "clips" / clip)
+    (mine / "part").symlink_to(mine, target_is_directory=True)
+    (mine / "clip2.wav").symlink_to(tmp_path / "nowhere.wav")
+    (tmp_path / "clips" / "artist").mkdir()
+    (tmp_path / "clips" / "clip3.wav").rename(tmp_path / "clips" / "artist" / "clip3.wav")
+    (mine / "artist").symlink_to(tmp_path / "clips" / "artist", target_is_directory=True)
+    toml = str(tiny_toml(tmp_path, tmp_path / "clips"))
+    command = ["compare", "--external", f"mine={mine}", "--against", "identity", "--metrics", "si_sdr"]
+    how = ["--suite", toml, "--executor", "serial", "--store", str(tmp_path / "store"), "--quiet", "--json"]
+    assert main([*command, *how]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["scores"]["si_sdr"]["mine"]) == {"clip0.wav", "clip1.wav", "artist/clip3.wav"}
+    assert any("left out 1 broken link" in line for line in found["warnings"])
 
 
 def test_folders_that_are_not_there_are_reasons(suite: Suite, tmp_path: Path) -> None:
@@ -349,11 +343,3 @@ def test_a_program_that_is_not_there_is_a_reason(suite: Suite) -> None:
     row = Planner(suite, RunOptions()).system("external-command:no-such-codec {input} {output}")
     assert row.reason is not None
     assert "no program 'no-such-codec'" in row.reason
-
-
-def test_stems_stay_in_their_folder() -> None:
-    for clip_id in ("../../etc/passwd", "/etc/passwd", "..", ".hidden", "a/../b"):
-        stem = file_stem(clip_id)
-        assert "/" not in stem
-        assert not stem.startswith(".")
-        assert stem

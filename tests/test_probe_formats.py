@@ -98,7 +98,7 @@ def test_mir_ref_experiment_is_read(tmp_path: Path) -> None:
         ("name: tinysol", "name: tinysl", "no task for data set 'tinysl'"),
         ("AddGaussianSNR", "Reverb", "deformation 'Reverb'"),
         ("max_snr_in_db: 15", "max_snr_in_db: 20", "one fixed value"),
-        ("hidden_units: []", "hidden_units: [infer]", "only numbers"),
+        ("hidden_units: []", "hidden_units: [infer, 64]", "all numbers, all 'infer'"),
         ("split_type: single", "split_type: [1, 2]", "split_type"),
         ("experiments:", "experiment:", "no list 'experiments'"),
     ],

@@ -8,10 +8,9 @@ delay is not undone: SI-SDR is defined sample by sample, so a decoder that shift
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,59 +18,19 @@ import numpy as np
 from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.adapted import with_channels
 from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.clip_files import Matches, match
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, read_excerpt
-from benchmarks.weights import file_sha256
+from m2l.folders import Found, find_files
 
 #: Codecs pad or drop part of a frame: up to this many seconds more or less are cut or filled with silence.
 TOLERANCE = 0.1
-
-_UNSAFE = re.compile(r"[^\w.@+=,-]+", re.ASCII)
-
-
-def file_stem(clip_id: str) -> str:
-    """File name, without suffix, that `m2l-bench export-clips` gives a clip: folders become `__`."""
-    parts = [_UNSAFE.sub("_", part) for part in clip_id.split("/")]
-    return "__".join(parts).lstrip(".") or "_"
-
-
-def _short(clip_id: str) -> str:
-    """The id without a suffix of audio files: `song.flac` -> `song`."""
-    path = PurePosixPath(clip_id)
-    return str(path.with_suffix("")) if path.suffix.lower() in AUDIO_SUFFIXES else clip_id
-
-
-def export_stems(clip_ids: Iterable[str]) -> dict[str, str]:
-    """Clip id -> file name without suffix; ids that differ only in theirs (`a.wav`, `a.ogg`) keep them.
-
-    Raises:
-        ValueError: two ids have one file name all the same.
-    """
-    ids = list(clip_ids)
-    short = {clip_id: file_stem(_short(clip_id)) for clip_id in ids}
-    full = {clip_id: file_stem(clip_id) for clip_id in ids}
-    shared = set(_clashes(short))
-    mixed = {clip_id: (full if stem.lower() in shared else short)[clip_id] for clip_id, stem in short.items()}
-    if not _clashes(mixed):
-        return mixed
-    for clashing in _clashes(full).values():
-        first, second = clashing[:2]
-        raise ValueError(f"clips {first!r} and {second!r} would have one file name, {full[first]!r}")
-    return full
-
-
-def _clashes(stems: Mapping[str, str]) -> dict[str, list[str]]:
-    """File names, in small letters as some file systems see them, that several ids have."""
-    found: dict[str, list[str]] = {}
-    for clip_id, stem in stems.items():
-        found.setdefault(stem.lower(), []).append(clip_id)
-    return {stem: ids for stem, ids in found.items() if len(ids) > 1}
 
 
 class External:
     """A folder of reconstructions.
 
-    A clip's file is the one `m2l-bench export-clips` names, or one with the clip's own id, in subfolders or
-    not, with any suffix of an audio file.
+    A clip's file is one with the clip's own id, in subfolders or not, or the one `m2l-bench export-clips` names, with
+    any suffix of an audio file (see `benchmarks.clip_files`). Links to folders are followed.
 
     Args:
         path: the folder.
@@ -100,55 +59,29 @@ class External:
             source=f"files made elsewhere ({self.path.resolve().name})",
             options={"tolerance": self.tolerance, "resample": self.resample},
         )
-        if not self.files:
+        if not self.files.files:
             raise FileNotFoundError(f"no audio file in {path!r} (looked for {' '.join(AUDIO_SUFFIXES)})")
 
     @cached_property
-    def files(self) -> Mapping[str, tuple[Path, ...]]:
-        """Audio files by their path in the folder without suffix."""
-        found: dict[str, list[Path]] = {}
-        for file in sorted(self.path.rglob("*")):
-            if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file() and not file.name.startswith("."):
-                found.setdefault(file.relative_to(self.path).with_suffix("").as_posix(), []).append(file)
-        return {stem: tuple(files) for stem, files in found.items()}
+    def files(self) -> Found:
+        """The audio files, and what was left out."""
+        return find_files(self.path, AUDIO_SUFFIXES)
 
-    def find(self, clip_id: str) -> tuple[Path, ...]:
-        """The files of a clip: none, one, or (ambiguous) several."""
-        for stem in (file_stem(clip_id), file_stem(_short(clip_id)), clip_id, _short(clip_id)):
-            if stem in self.files:
-                return self.files[stem]
-        return ()
+    def matches(self, clip_ids: Iterable[str]) -> Matches:
+        """Which file belongs to which of all clips of a data set."""
+        return match(clip_ids, [file.relative_to(self.path).as_posix() for file in self.files.files])
 
-    def identity(self, clip_id: str) -> list[str]:
-        """What enters the content key for a clip: the digests of its files."""
-        return [file_sha256(path) for path in self.find(clip_id)]
-
-    def unmatched(self, clip_ids: Iterable[str]) -> list[str]:
-        """Files that belong to none of the clips, relative to the folder."""
-        used = {path for clip_id in clip_ids for path in self.find(clip_id)}
-        return [
-            path.relative_to(self.path).as_posix()
-            for paths in self.files.values()
-            for path in paths
-            if path not in used
-        ]
-
-    def reconstruction(self, clip_id: str, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """A clip's file, as float32 of the clip's shape and rate.
+    def reconstruction(self, file: str, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """A file of the folder, as float32 of the shape and rate of the clip it belongs to.
 
         Raises:
-            ValueError: no file, several, unreadable, or of another rate or length; the message is the reason
-                the tables count.
+            ValueError: unreadable, or of another rate or length; the message is the reason the tables count.
         """
-        paths = self.find(clip_id)
-        if not paths:
-            raise ValueError("no file for the clip")
-        if len(paths) > 1:
-            raise ValueError(f"{len(paths)} files for the clip ({', '.join(path.suffix for path in paths)})")
+        path = self.path / file
         try:
-            output, rate = read_excerpt(paths[0])
+            output, rate = read_excerpt(path)
         except (OSError, ValueError) as error:
-            raise ValueError(f"unreadable: {str(error).replace(str(paths[0]), 'the file')}") from error
+            raise ValueError(f"unreadable: {str(error).replace(str(path), 'the file')}") from error
         return fitted(output, rate, audio, sample_rate, self.tolerance, self.resample)
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> Any:

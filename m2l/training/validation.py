@@ -47,7 +47,8 @@ class Validation:
             audio, rate = read_audio(part.path, (part.start + part.stop - length) // 2, length)
             mono = audio.mean(0)
             reconstructed = model.reconstruct(mono, rate, seed=index)
-            name = f"{index:02d}-{Path(part.path).stem}.wav"
+            # the number keeps names apart, the stem says which clip it is: a long one is cut
+            name = f"{index:02d}-{Path(part.path).stem[:60]}.wav"
             for kind, samples in (("original", mono), (f"step-{step:08d}", reconstructed)):
                 write_audio(self.folder / kind / name, samples[None], rate, subtype="PCM_16")
             originals.append(mono)

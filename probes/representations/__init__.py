@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from benchmarks.cli import UsageError
 from benchmarks.registry import Registry, load_target
 from probes.representations.base import FEATURES, Representation, RepresentationSpec
 
@@ -66,9 +68,12 @@ def create_representation(name: str, **options: Any) -> Representation:
         UnknownNameError: no such name; the message gives the nearest.
         WeightsNotFoundError: weights are missing; the message says how to get them.
         TypeError: what `module:Class` makes has no `extract`.
+        UsageError: nothing before or after the colon.
     """
     name, _ = split_name(name)
     head, colon, argument = name.partition(":")
+    if colon and not (head and argument):
+        raise UsageError(f"representation {name!r}: something must stand on both sides of the colon")
     if not colon:
         made = REPRESENTATIONS.create(name, **options)
     elif head in _PREFIXES:
@@ -78,6 +83,21 @@ def create_representation(name: str, **options: Any) -> Representation:
     if not hasattr(made, "extract") and not hasattr(made, "lookup"):
         raise TypeError(f"representation {name!r} has no method 'extract' (see probes.representations.base)")
     return made
+
+
+def accepts_device(name: str) -> bool:
+    """Whether a representation can be told where to run."""
+    name, _ = split_name(name)
+    head, colon, argument = name.partition(":")
+    if colon and head == "autoencoder":
+        from benchmarks.plan import accepts_device as system_accepts_device
+
+        return system_accepts_device(argument)
+    factory = REPRESENTATIONS.load(name) if not colon else load_target(_PREFIXES.get(head, name))
+    try:
+        return "device" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # no signature
+        return False
 
 
 _PREFIXES = {

@@ -60,7 +60,8 @@ class Representation(Protocol):
             sample_rate: its rate in Hz.
 
         Returns:
-            Output name -> (n_frames, dim) float32, n_frames >= 1.
+            Output name -> (n_frames, dim) float32, n_frames >= 1: time first, unlike latents, which are (dim, frames).
+            `dim` must not depend on the length of the audio.
 
         Raises:
             ValueError: the clip cannot be processed; the message is reported with the cell.

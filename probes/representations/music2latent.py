@@ -77,12 +77,15 @@ def checkpoint(
 
     Raises:
         WeightsNotFoundError: it is not on this machine; says how to get it.
+        FileNotFoundError: a folder without weights.
     """
     from m2l.loading import find_checkpoint
 
     found = Path(find_checkpoint(path))
     files = sorted(found.iterdir()) if found.is_dir() else [found, found.with_name("config.json")]
     wanted = [f for f in files if f.is_file() and (f.suffix in _WEIGHTS or f.name == "config.json")]
+    if not any(file.suffix in _WEIGHTS for file in wanted):
+        raise FileNotFoundError(f"{found} holds no checkpoint ({' or '.join(sorted(_WEIGHTS))})")
     weights = digest({file.name: file_digest(file) for file in wanted})
 
     def load() -> Music2Latent:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cli import UsageError
+from benchmarks.clip_files import nfc, without_suffix
 from benchmarks.datasets.base import Clip
 from benchmarks.fingerprint import file_digest
+from m2l.folders import find_files
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
 
@@ -58,11 +62,15 @@ def adapt(made: Any, name: str) -> Any:
     return _Adapted(made, name)
 
 
+class AmbiguousFileError(ValueError):
+    """Several files for one clip, or one file for several clips; the message names them."""
+
+
 class FeatureFolder:
     """Features computed elsewhere: one .npy per clip, (dim,) or (n_frames, dim).
 
-    Files are looked for by clip id (`ID.npy`), and by the audio file's path below the data set's folder, as
-    mir_ref names them (`Family/Instrument/…/NOTE.npy`).
+    A clip's file is `ID.npy`; or it lies where the clip's audio does below the data set's folder, as mir_ref has it
+    (`Family/Instrument/…/NOTE.npy`); or it has the clip's name in some folder. Links to folders are followed.
 
     Args:
         folder: the folder.
@@ -71,8 +79,8 @@ class FeatureFolder:
 
     def __init__(self, folder: str, training: tuple[str, ...] = ()) -> None:
         self.folder = Path(folder).expanduser()
-        if not self.folder.is_dir():
-            raise FileNotFoundError(f"no folder of features {self.folder}")
+        if not folder or not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder of features {folder!r}")
         self.spec = RepresentationSpec(
             name=f"npy:{self.folder.name}",
             sample_rate=None,
@@ -81,19 +89,62 @@ class FeatureFolder:
         )
 
     @cached_property
-    def _by_stem(self) -> dict[str, Path]:
-        return {path.stem: path for path in sorted(self.folder.rglob("*.npy"))}
+    def _by_name(self) -> dict[str, list[str]]:
+        """Paths in the folder without suffix, by their last part in composed Unicode."""
+        found: dict[str, list[str]] = {}
+        for path in find_files(self.folder, (".npy",)).files:
+            inner = path.relative_to(self.folder).as_posix().removesuffix(path.suffix)
+            found.setdefault(nfc(inner.rpartition("/")[2]), []).append(
+                path.relative_to(self.folder).as_posix()
+            )
+        return found
 
     def path(self, clip: Clip) -> Path:
         """The clip's feature file.
 
         Raises:
             FileNotFoundError: there is none.
+            AmbiguousFileError: there are several.
         """
-        for stem in (clip.id, Path(clip.source).stem):
-            if stem in self._by_stem:
-                return self._by_stem[stem]
-        raise FileNotFoundError(f"no file {clip.id}.npy or {Path(clip.source).stem}.npy in {self.folder}")
+        track = Path(getattr(clip.loader, "path", clip.source)).as_posix()
+        own = [clip.id, without_suffix(clip.id), without_suffix(track)]
+        names = [name.rpartition("/")[2] for name in own]
+        files = list(dict.fromkeys(file for name in names for file in self._by_name.get(nfc(name), ())))
+        if not files:
+            raise FileNotFoundError(f"no file {clip.id}.npy or {names[-1]}.npy in {self.folder}")
+        stems = {file: Path(file).with_suffix("").as_posix() for file in files}
+        ways = (
+            lambda stem: stem == clip.id,
+            lambda stem: nfc(stem) == nfc(clip.id),
+            lambda stem: nfc(stem) == nfc(own[1]),
+            lambda stem: "/" in stem and f"/{nfc(own[2])}".endswith(f"/{nfc(stem)}"),
+            lambda stem: True,
+        )
+        for way in ways:
+            if chosen := [file for file in files if way(stems[file])]:
+                break
+        if len(chosen) > 1:
+            raise AmbiguousFileError(
+                f"{len(chosen)} files for clip {clip.id!r} in {self.folder}: {', '.join(chosen)}"
+            )
+        return self.folder / chosen[0]
+
+    def check(self, clips: Sequence[Clip]) -> str | None:
+        """Why the folder cannot be taken for the features of `clips`: it is not clear which file is whose."""
+        owners: dict[Path, str] = {}
+        for clip in clips:
+            try:
+                path = self.path(clip)
+            except FileNotFoundError:
+                continue  # counted as missing
+            except AmbiguousFileError as error:
+                return str(error)
+            if path in owners:
+                return f"{path} may belong to clips {owners[path]!r} and {clip.id!r}"
+            owners[path] = clip.id
+        if clips and not owners:
+            return f"{self.folder} has no file for any of {len(clips)} clips, such as {clips[0].id}.npy"
+        return None
 
     def digest(self, clip: Clip) -> str:
         """sha256 of the clip's feature file: part of the content key, as the audio is not."""
@@ -107,10 +158,16 @@ class FeatureFolder:
             ValueError: the file holds no 1-D or 2-D array of numbers.
         """
         path = self.path(clip)
-        values = np.load(path, allow_pickle=False)
+        try:
+            # mapped: a header that claims more than the file holds is an error, and allocates nothing
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not an array of numbers ({error})") from error
+        if not isinstance(values, np.ndarray):
+            raise ValueError(f"{path}: several arrays in one file, expected one")
         if values.ndim not in (1, 2) or values.dtype.kind not in "fiu" or 0 in values.shape:
             raise ValueError(f"{path}: array of shape {values.shape} and type {values.dtype}")
-        return {FEATURES: np.atleast_2d(values).astype(np.float32)}
+        return {FEATURES: np.atleast_2d(np.array(values))}
 
 
 class HearModule:
@@ -159,6 +216,10 @@ class HearModule:
         return outputs
 
 
+class NoFeaturesError(UsageError, TypeError):
+    """An autoencoder that gives no features."""
+
+
 class AutoencoderFeatures:
     """Any system of `benchmarks.autoencoders` that has `features(audio, sample_rate) -> (dim, frames)`.
 
@@ -167,15 +228,18 @@ class AutoencoderFeatures:
         options: passed to it.
 
     Raises:
-        TypeError: the system has no `features`.
+        NoFeaturesError: the system has no `features`.
     """
+
+    #: `features` gives (dim, frames), the order of latents.
+    transposed = True
 
     def __init__(self, name: str, **options: Any) -> None:
         from benchmarks.autoencoders import create_autoencoder
 
         self.system: Any = create_autoencoder(name, **options)
         if not callable(getattr(self.system, "features", None)):
-            raise TypeError(f"autoencoder {name!r} has no method 'features'")
+            raise NoFeaturesError(f"autoencoder {name!r} has no method 'features'")
         spec = self.system.spec
         self.spec = RepresentationSpec(
             name=f"autoencoder:{name}",

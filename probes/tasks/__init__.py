@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from benchmarks.cli import UsageError
 from benchmarks.registry import Registry, load_target
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def create_task(name: str, **options: Any) -> Task:
 
     Raises:
         UnknownNameError: no such name; the message gives the nearest.
+        UsageError: nothing before or after the colon.
     """
+    if ":" in name and not all(name.partition(":")):
+        raise UsageError(f"task {name!r}: something must stand on both sides of the colon")
     factory = load_target(name) if ":" in name else TASKS.load(name)
     task: Task = factory(**options)
     return task
