@@ -67,7 +67,8 @@ def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any
     """
     by_name = {row["name"]: row for row in rows}
     lines = [f"suite {suite.name}: {len(names)} things can be fetched for it"]
-    total, unknown, licences = 0, [], {}
+    total, unknown = 0, list[str]()
+    licences: dict[str, list[str]] = {}
     for name in names:
         row = by_name[name]
         here = name in WEIGHTS and has_weight(name)[0]
