@@ -123,9 +123,12 @@ def _averaged_model(folder: Path) -> Music2Latent:
 @torch.no_grad()
 def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
     """Standard deviation of the tanh latents over some crops and all dimensions, to 4 digits."""
+    found = [data[index] for index in range(crops)]
+    unreadable = sum(len(crop["unreadable"]) for crop in found)
+    if unreadable:
+        print(f"m2l: latent_scale: {unreadable} draws could not be read; others were taken", file=sys.stderr)
     latents = [
-        model.encoder(waveform_to_representation(data[index]["waveform"][None], model.config))
-        for index in range(crops)
+        model.encoder(waveform_to_representation(crop["waveform"][None], model.config)) for crop in found
     ]
     return float(f"{float(torch.cat(latents).std()):.4g}")
 
