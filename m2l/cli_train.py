@@ -330,6 +330,8 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
         return FAILED, f"out of memory: {text}; --accumulate N computes a batch in N parts"
+    if "by peer" in text:  # what gloo says of a process that was killed
+        return FAILED, f"another process of the run is gone ({text}); the last checkpoint in {run} is whole"
     return None, error
 
 

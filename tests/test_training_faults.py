@@ -75,6 +75,14 @@ def test_a_flipped_bit_is_found_wherever_it_is(name: str, share: float, run: Pat
     assert newest_whole(run) == run / "step-00000004"
 
 
+def test_a_checkpoint_under_another_name_is_not_taken(
+    run: Path, data: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "step-00000006").rename(run / "step-00000009")
+    trainer = Trainer(tiny(data), run, device="cpu")
+    assert trainer.state.step == 4
+
+
 def test_every_key_of_the_state_is_covered(run: Path) -> None:
     path = list_checkpoints(run)[-1] / "training.json"
     plain = json.loads(path.read_text())

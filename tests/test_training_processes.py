@@ -422,3 +422,25 @@ def test_of_several_processes_one_says_what_is_wrong(
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("m2l: ")]
     assert len(lines) == 1, lines
     assert message in lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
+def test_a_killed_process_of_several_is_one_line_of_another(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer._step
+
+    def die(self: Trainer, parts: Any) -> dict[str, float]:
+        if self.world.rank == 1 and self.state.step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, parts)
+
+    monkeypatch.setattr(Trainer, "_step", die)
+    words = ["--data", data[0], "--batch-size", 2, "--checkpoint-every", 1, "--run", tmp_path / "r"]
+    assert list(ranks(["train", *SMALL, *words])) == [-signal.SIGKILL, 1]
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("m2l: ")] == [
+        line for line in lines if "is gone" in line
+    ]
+    assert "Traceback" not in "".join(lines)
+    assert list_checkpoints(tmp_path / "r")[-1].name == "step-00000002"

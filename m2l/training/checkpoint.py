@@ -179,6 +179,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> bool:
         state.scaler.load_state_dict(plain["scaler"])
         recent, unreadable = list(plain.get("recent_losses", ())), dict(plain.get("unreadable", {}))
         state.step = int(plain["step"])
+        if state.step != step_of(path):
+            raise ValueError(f"{STEP_FILE} says step {state.step}")
     except (
         OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError
     ) as error:  # fmt: skip

@@ -112,7 +112,8 @@ def _checkpoint_folder(source: Path) -> Path:
 def _averaged_model(folder: Path) -> Music2Latent:
     """The averaged weights of a checkpoint; if it is damaged, the error names the last that is not."""
     try:
-        checkpoints.verify_checkpoint(folder)
+        if not checkpoints.verify_checkpoint(folder):
+            print(f"m2l: {folder} has no checksums, so damage to it would not be noticed", file=sys.stderr)
         return Music2Latent.from_pretrained(folder, device="cpu")
     except (ValueError, OSError) as error:
         whole = checkpoints.newest_whole(folder.parent)
