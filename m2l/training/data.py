@@ -210,8 +210,8 @@ def _stretch(row: dict[str, Any], crop_samples: int) -> Stretch | str:
     """The usable stretch, or the reason why there is none."""
     try:
         info = audio_info(row["path"])
-    except (AudioError, OSError):
-        return "unreadable"
+    except (AudioError, OSError) as error:
+        return "cut short" if "cut short" in str(error) else "unreadable"
     rate, frames = info.sample_rate, info.frames
     if rate not in NATIVE_RATES:
         return f"at {rate} Hz (used are 44.1 and 48 kHz)"

@@ -184,6 +184,8 @@ def read_settings(run: Path) -> TrainingSettings:
     """
     path = run / SETTINGS_FILE
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no JSON object")
