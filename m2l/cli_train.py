@@ -226,6 +226,8 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         with world(args.device) as here:
             return _train(args, here)
+    except BrokenPipeError:
+        raise
     except PeerError:
         _yield_to_torchrun()
         return FAILED
@@ -302,6 +304,7 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
 
     from m2l.config import ConfigError
     from m2l.files import InUseError
+    from m2l.loading import WeightsNotFoundError
     from m2l.published import CheckpointError
     from m2l.training import SettingsError, TrainingStopped
     from m2l.training.checkpoint import list_checkpoints
@@ -311,7 +314,7 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
 
     if isinstance(error, TrainingStopped):
         return MISSING if isinstance(error, UnreadableDataError) else FAILED, f"stopped at {error}"
-    if isinstance(error, DataError | CheckpointError | MissingError):
+    if isinstance(error, DataError | CheckpointError | WeightsNotFoundError | MissingError):
         return MISSING, error
     if isinstance(error, SettingsError | ConfigError | UsageError):
         return USAGE, error

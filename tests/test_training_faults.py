@@ -328,7 +328,8 @@ def test_a_bad_validation_file_is_left_out_and_counted(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(validation, "METRICS", ())
-    for name in ("a.flac", "b.flac"):
+    long = f"b{'ä' * 120}.flac"
+    for name in ("a.flac", long):
         noise_file(tmp_path / "held" / name, seconds=0.5)
     validate = validation.Validation(str(tmp_path / "held"), tmp_path / "run" / "validation")
     (tmp_path / "held" / "a.flac").write_bytes(b"no audio")
@@ -336,5 +337,5 @@ def test_a_bad_validation_file_is_left_out_and_counted(
     assert "a.flac" in capsys.readouterr().err
     (entry,) = [line for line in log_lines(tmp_path / "run") if "validation_si_sdr" in line]
     assert entry["validation_unreadable"] == 1
-    (tmp_path / "held" / "b.flac").unlink()
+    (tmp_path / "held" / long).unlink()
     assert validate(trainer.ema.model, 2) == {"validation_unreadable": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -66,7 +67,9 @@ class Validation:
                 continue
             mono = audio.mean(0)
             reconstructed = model.reconstruct(mono, rate, seed=index)
-            name = f"{index:02d}-{Path(part.path).stem}.wav"
+            # The file's own name may be as long as the file system allows.
+            stem = os.fsencode(Path(part.path).stem)[:200].decode(errors="ignore")
+            name = f"{index:02d}-{stem}.wav"
             for kind, samples in (("original", mono), (f"step-{step:08d}", reconstructed)):
                 write_audio(self.folder / kind / name, samples[None], rate, subtype="PCM_16")
             originals.append(mono)
