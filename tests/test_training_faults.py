@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training_helpers import (
     assert_same_run,
@@ -22,9 +24,10 @@ from training_helpers import (
 from m2l import CheckpointError
 from m2l.audio import AudioError
 from m2l.cli import main
-from m2l.training import Trainer, validation
-from m2l.training.checkpoint import list_checkpoints, newest_whole, verify_checkpoint
+from m2l.training import SettingsError, Trainer, validation
+from m2l.training.checkpoint import list_checkpoints, load_checkpoint, newest_whole, verify_checkpoint
 from m2l.training.data import open_corpus
+from m2l.training.settings import check_same_run
 
 FILES = ["config.json", "model.safetensors", "training.json", "training.safetensors"]
 SMALL = ["--preset", "tiny", "--batch-size", "1", "--precision", "float32", "--warmup-steps", "2", "--device", "cpu",
@@ -179,6 +182,49 @@ def test_export_names_a_damaged_checkpoint_and_the_last_whole_one(
     assert f"step-00000006/{name}" in line
     assert line.endswith("the last whole checkpoint is " + str(run / "step-00000004"))
     assert m2l("export", run / "step-00000004", "-o", run / "out", "--crops", 2) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("old", [False, True])
+def test_a_thousand_damaged_files_are_errors_of_one_line_or_nothing(
+    old: bool, run: Path, data: tuple[str, str]
+) -> None:
+    random = np.random.default_rng(0)
+
+    def damaged(content: bytes) -> bytes:
+        place, kind = int(random.integers(len(content))), random.integers(4)
+        if kind == 0:
+            return content[:place]
+        if kind == 1:
+            return content[:place] + random.bytes(int(random.integers(1, 30))) + content[place + 9 :]
+        if kind == 2:  # in a header, where there is one
+            place = int(random.integers(min(len(content), 300)))
+        new = bytes([content[place] ^ (1 << int(random.integers(8)))])
+        return content[:place] + new + content[place + 1 :]
+
+    checkpoint = run / "step-00000006"
+    state = Trainer(tiny(data), run, device="cpu").state
+    if old:
+        without_checksums(checkpoint)
+    for name in ("training.json", "training.safetensors", "model.safetensors"):
+        whole = (checkpoint / name).read_bytes()
+        for _ in range(1000):
+            content = damaged(whole)
+            (checkpoint / name).write_bytes(content)
+            message = ""
+            try:
+                load_checkpoint(checkpoint, state)
+            except CheckpointError as error:
+                message = str(error)
+            assert "\n" not in message
+            # What is taken says the same, such as 1E-5 for 1e-5.
+            assert message or old or content == whole or json.loads(content) == json.loads(whole)
+        (checkpoint / name).write_bytes(whole)
+    settings = (run / "training.json").read_bytes()
+    for _ in range(1000):
+        (run / "training.json").write_bytes(damaged(settings))
+        with suppress(CheckpointError, SettingsError):
+            check_same_run(run, tiny(data))
 
 
 # --- audio that is left out, or cannot be read ----------------------------------------------------------------------
