@@ -182,9 +182,11 @@ class Ablation:
 
     def costs(self) -> list[Cost]:
         """What is left of each row and how long it takes here, measured on two steps of each."""
-        found = []
+        found: list[Cost] = []
         for preset in self.rows:
             trainer = self.trainer(preset)
+            if not found:  # all rows are trained on the same
+                trainer.complain()
             left = trainer.settings.steps - trainer.state.step
             seconds, peak = 0.0, 0.0
             if left:
@@ -237,9 +239,17 @@ class Ablation:
         target = self.folder / "checkpoints" / preset
         card = target / "card.json"
         steps = self.rows[preset].steps
-        if not (card.is_file() and json.loads(card.read_text(encoding="utf-8")).get("steps") == steps):
+        if _exported_step(card) != steps:
             export(self.run_of(preset), target, notes=[f"row of Table 3: {title_of(preset)}"])
         return target
+
+
+def _exported_step(card: Path) -> int | None:
+    """The step that a model card speaks of; None without a readable one: then it is exported again."""
+    try:
+        return json.loads(card.read_text(encoding="utf-8"))["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def with_rows(suite: Suite, checkpoints: Mapping[str, Path]) -> Suite:

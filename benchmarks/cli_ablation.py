@@ -56,8 +56,12 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     from m2l.config import ConfigError
+    from m2l.files import InUseError
+    from m2l.published import CheckpointError
     from m2l.training import SettingsError, TrainingStopped
     from m2l.training.data import DataError
+    from m2l.training.loop import UnreadableDataError
+    from m2l.training.readers import ReaderError
 
     if options.threads:
         import torch
@@ -74,14 +78,20 @@ def main(argv: Sequence[str]) -> int:
             print("interrupted; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
         return _measure(ablation, suite, Store(options.store), executor, run, options)
-    except TrainingStopped as error:
+    except (TrainingStopped, ReaderError) as error:
         print(f"m2l-bench: training stopped at {error}", file=sys.stderr)
-        return FAILED
-    except DataError as error:
+        return MISSING if isinstance(error, UnreadableDataError) else FAILED
+    except (SettingsError, ConfigError, InUseError) as error:
+        if isinstance(error, DataError):
+            raise FileNotFoundError(str(error)) from None
+        raise UsageError(str(error)) from None
+    except CheckpointError as error:
+        raise FileNotFoundError(str(error)) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder that cannot be written to
         print(f"m2l-bench: {error}", file=sys.stderr)
         return MISSING
-    except (SettingsError, ConfigError) as error:
-        raise UsageError(str(error)) from None
 
 
 def _ablation(options: argparse.Namespace) -> Ablation:

@@ -44,23 +44,27 @@ def points_of(run: Path) -> Points:
     """The run's initial weights and its kept checkpoints.
 
     Raises:
-        RunError: `run` is no run, or has no checkpoint.
+        RunError: `run` is no run, has no checkpoint, or one that is damaged.
     """
-    from m2l.training.checkpoint import list_checkpoints, step_of
+    from m2l.published import CheckpointError
+    from m2l.training.checkpoint import STEP_FILE, list_checkpoints, step_of, verify_checkpoint
+    from m2l.training.settings import read_settings
 
-    path = run / "training.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{str(run)!r} is no run of m2l train: {error}") from None
     kept = list_checkpoints(run)
+    try:
+        settings = read_settings(run)
+        for folder in kept:
+            if (folder / STEP_FILE).exists():
+                verify_checkpoint(folder)
+    except CheckpointError as error:
+        raise RunError(str(error)) from None
     if not kept:
         raise RunError(f"{str(run)!r} holds no complete checkpoint (step-...)")
     names: dict[int, str] = {}
     options: dict[str, dict[str, Any]] = {}
-    if settings.get("init") is None:
+    if settings.init is None:
         names[0] = "step 0=music2latent-random"
-        options[names[0]] = {"preset": settings["preset"], "seed": settings["seed"]}
+        options[names[0]] = {"preset": settings.preset, "seed": settings.seed}
     for folder in kept:
         names[step_of(folder)] = f"step {step_of(folder)}=music2latent:{folder}"
     return Points(names, options)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2l.cli_errors import FAILED, FINE, INTERRUPTED, MissingError, UsageError
+from m2l.cli_errors import FAILED, FINE, INTERRUPTED, MISSING, USAGE, MissingError, UsageError
 
 if TYPE_CHECKING:
     from m2l.training import Trainer, TrainingSettings
+    from m2l.training.distributed import World
+    from m2l.training.validation import Validation
 
 
 def add_train(commands: Any) -> None:
@@ -177,6 +182,7 @@ def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
     Raises:
         UsageError: for values that make no sense.
     """
+    from m2l.config import ConfigError, create_config
     from m2l.training import SettingsError, TrainingSettings
     from m2l.training.settings import with_recipe
 
@@ -188,82 +194,153 @@ def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
     if args.init is not None:
         given["preset"] = args.preset
     try:
+        create_config(args.preset)
         return TrainingSettings(**with_recipe(args.preset, given))
-    except SettingsError as error:
+    except (SettingsError, ConfigError) as error:
         raise UsageError(error) from error
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for options that argparse accepts and that make no sense."""
+    if not args.data:
+        raise UsageError("--data is needed: a folder, audio file or manifest")
+    for name in (
+        "checkpoint_every", "keep", "log_every", "validate_every", "validation_clips", "threads", "until", "milestone",
+    ):  # fmt: skip
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if args.workers < 0:
+        raise UsageError(f"--workers must be at least 0, not {args.workers}")
+    if not args.run.strip():
+        raise UsageError("--run must name a folder")
+    args.run = os.path.expanduser(args.run)
+    if os.path.lexists(args.run) and not os.path.isdir(args.run):
+        raise UsageError(f"--run {args.run} is not a folder")
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Train as the options say; returns the exit code."""
+    """Train as the options say; returns the exit code. Of several processes only one says what went wrong."""
+    from m2l.training.distributed import PeerError, world
+
+    try:
+        with world(args.device) as here:
+            return _train(args, here)
+    except BrokenPipeError:
+        raise
+    except PeerError:
+        _yield_to_torchrun()
+        return FAILED
+    except Exception as error:
+        code, message = _explained(error, args.run)
+        if code is None:
+            raise
+        if os.environ.get("RANK", "0") not in ("", "0"):
+            _yield_to_torchrun()
+        print(f"m2l: {message}", file=sys.stderr)
+        return code
+
+
+def _yield_to_torchrun() -> None:
+    """Leave the word to the process that failed first: torchrun ends the others, which fail for the same reason."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(3)
+
+
+def _train(args: argparse.Namespace, here: World) -> int:
+    from m2l.training.interrupt import stopping
+
+    with here.together():
+        trainer, validation = _open(args, here)
+    if args.dry_run:
+        with here.together():
+            _print_rehearsal(trainer, args)
+        return FINE
+    with stopping(trainer) as stopped:
+        step = trainer.train(
+            until=args.until, checkpoint_every=args.checkpoint_every, keep=args.keep,
+            milestone=args.milestone, log_every=args.log_every, validate_every=args.validate_every,
+            validate=validation, quiet=args.quiet,
+        )  # fmt: skip
+    if here.is_main:
+        steps = trainer.settings.steps
+        result = {"run": args.run, "step": step, "steps": steps, "complete": step == steps}
+        print(json.dumps(result) if args.json else f"{args.run}: step {step} of {steps}")
+        if stopped:
+            print("m2l: interrupted; the same command goes on from here", file=sys.stderr)
+    return INTERRUPTED if stopped else FINE
+
+
+def _open(args: argparse.Namespace, here: World) -> tuple[Trainer, Validation | None]:
     import torch
 
-    from m2l.config import ConfigError
-    from m2l.loading import WeightsNotFoundError
-    from m2l.published import CheckpointError
-    from m2l.training import SettingsError, Trainer, TrainingStopped
-    from m2l.training.data import DataError
-    from m2l.training.distributed import world
-    from m2l.training.interrupt import stopping
+    from m2l.training import Trainer
     from m2l.training.validation import Validation
 
     settings = resolved_settings(args)
-    if not settings.data:
-        raise UsageError("--data is needed: a folder, audio file or manifest")
-    for name in ("checkpoint_every", "keep", "log_every", "validate_every", "validation_clips"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
-    if args.threads is not None:
-        if args.threads < 1:
-            raise UsageError(f"--threads must be at least 1, not {args.threads}")
+    _check(args)
+    if args.threads:
         torch.set_num_threads(args.threads)
-    try:
-        with world(args.device) as here:
-            trainer = Trainer(settings, args.run, device=args.device, world=here, workers=args.workers)
-            if args.dry_run:
-                _print_rehearsal(trainer, args)
-                return FINE
-            validation = None
-            if args.validation:
-                validation = Validation(
-                    args.validation,
-                    Path(args.run) / "validation",
-                    args.validation_split,
-                    args.validation_clips,
-                )
-            with stopping(trainer) as stopped:
-                step = trainer.train(
-                    until=args.until, checkpoint_every=args.checkpoint_every, keep=args.keep,
-                    milestone=args.milestone, log_every=args.log_every, validate_every=args.validate_every,
-                    validate=validation, quiet=args.quiet,
-                )  # fmt: skip
-    except DataError as error:
-        raise MissingError(error) from error
-    except (SettingsError, ConfigError) as error:
-        raise UsageError(error) from error
-    except (WeightsNotFoundError, CheckpointError) as error:
-        raise MissingError(error) from error
-    except TrainingStopped as error:
-        print(f"m2l: stopped at {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:  # a full disk, a folder that cannot be written to
-        print(f"m2l: {error}; the last checkpoint in {args.run} is whole", file=sys.stderr)
-        return FAILED
-    if here.is_main:
-        result = {
-            "run": str(args.run),
-            "step": step,
-            "steps": settings.steps,
-            "complete": step == settings.steps,
-        }
-        print(json.dumps(result) if args.json else f"{args.run}: step {step} of {settings.steps}")
-    if stopped:
-        print("m2l: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return FINE
+    on_cpu = here.device(args.device).type != "cuda"
+    if args.dry_run and args.precision is None and settings.precision == "float16" and on_cpu:
+        settings = dataclasses.replace(settings, precision="bfloat16")
+        if here.is_main:
+            print(
+                f"m2l: {args.preset} is trained in float16, which needs a CUDA device; this is what "
+                "--precision bfloat16 takes here",
+                file=sys.stderr,
+            )
+    trainer = Trainer(settings, args.run, device=args.device, world=here, workers=args.workers)
+    if not args.validation or args.dry_run:
+        return trainer, None
+    folder = Path(args.run) / "validation"
+    clips, quiet = args.validation_clips, not here.is_main
+    return trainer, Validation(args.validation, folder, args.validation_split, clips, quiet=quiet)
+
+
+def _explained(error: Exception, run: str) -> tuple[int | None, object]:
+    """Exit code and message for an error; no code for one that is a fault of the program."""
+    import torch
+
+    from m2l.config import ConfigError
+    from m2l.files import InUseError
+    from m2l.loading import WeightsNotFoundError
+    from m2l.published import CheckpointError
+    from m2l.training import SettingsError, TrainingStopped
+    from m2l.training.checkpoint import list_checkpoints
+    from m2l.training.data import DataError
+    from m2l.training.loop import UnreadableDataError
+    from m2l.training.readers import ReaderError
+
+    if isinstance(error, TrainingStopped):
+        return MISSING if isinstance(error, UnreadableDataError) else FAILED, f"stopped at {error}"
+    if isinstance(error, DataError | CheckpointError | WeightsNotFoundError | MissingError):
+        return MISSING, error
+    if isinstance(error, SettingsError | ConfigError | UsageError):
+        return USAGE, error
+    if isinstance(error, InUseError):
+        return USAGE, f"{error}; give another --run, or wait for its end"
+    if isinstance(error, ReaderError):
+        return FAILED, error
+    if isinstance(
+        error, OSError
+    ):  # a full disk, a folder that cannot be written to, weights that are not there
+        kept = list_checkpoints(Path(run))
+        return (
+            FAILED if kept else MISSING,
+            f"{error}{f'; the last checkpoint in {run} is whole' if kept else ''}",
+        )
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
+        return FAILED, f"out of memory: {text}; --accumulate N computes a batch in N parts"
+    if "by peer" in text:  # what gloo says of a process that was killed
+        return FAILED, f"another process of the run is gone ({text}); the last checkpoint in {run} is whole"
+    return None, error
 
 
 def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
     """What `--dry-run` shows: everything resolved, and two steps' worth of time and memory."""
+    trainer.complain()
     facts = trainer.describe()
     measured = trainer.rehearse()
     left = trainer.settings.steps - trainer.state.step
@@ -281,6 +358,8 @@ def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
         for name, value in facts.pop(group).items():
             print(f"  {name} = {json.dumps(value)}")
     for corpus in facts.pop("corpora"):
+        if left_out := corpus.pop("left_out", None):
+            corpus["left out"] = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         print(f"corpus: {', '.join(f'{name} {value}' for name, value in corpus.items())}")
     for name, value in facts.items():
         print(f"{name}: {value}")
@@ -288,21 +367,30 @@ def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Export as the options say; returns the exit code."""
+    from m2l.config import ConfigError
     from m2l.published import CheckpointError
     from m2l.training.export import export
     from m2l.training.settings import SettingsError
 
+    for name in ("source", "output"):
+        if not getattr(args, name).strip():
+            raise UsageError(f"{'RUN' if name == 'source' else '--output'} must name a folder")
+    if args.crops < 1:
+        raise UsageError(f"--crops must be at least 1, not {args.crops}")
     try:
         metrics = None if args.metrics is None else json.loads(Path(args.metrics).read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict | None):
+            raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"--metrics {args.metrics}: {error}") from error
+    source, output = (Path(os.path.expanduser(name)) for name in (args.source, args.output))
     try:
         card = export(
-            Path(args.source), Path(args.output), dtype=args.dtype, licence=args.licence, notes=args.note,
+            source, output, dtype=args.dtype, licence=args.licence, notes=args.note,
             datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
             metrics=metrics,
         )  # fmt: skip
-    except (CheckpointError, SettingsError, OSError) as error:
+    except (CheckpointError, SettingsError, ConfigError, OSError) as error:
         raise MissingError(error) from error
     print(json.dumps(card, indent=2))
     return FINE

@@ -19,12 +19,13 @@ from benchmarks.ablation import (
     title_of,
     with_rows,
 )
-from benchmarks.cli import MISSING, OK
+from benchmarks.cli import MISSING, OK, USAGE
 from benchmarks.cli import main as bench
 from benchmarks.curve import RunError, points_of
 from benchmarks.datasets import create_dataset
 from benchmarks.reference import published_rows
 from benchmarks.suite import SuiteError, load_suite, parse_suite
+from m2l.files import exclusive
 from m2l.training import SettingsError
 from m2l.training.checkpoint import list_checkpoints, step_of
 
@@ -157,6 +158,47 @@ def test_a_stopped_row_goes_on_and_is_exported_once(clips: Path) -> None:
     assert rows.train("tiny", quiet=True), "nothing left to do"
     assert rows.export("tiny") == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    (folder / "card.json").write_text("{")  # damaged: made again
+    assert rows.export("tiny") == folder
+    assert json.loads((folder / "card.json").read_text()) == card
+
+
+def test_a_row_that_another_process_trains_is_refused_and_so_is_a_damaged_curve(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "m2l.training.Trainer.rehearse", lambda *_: {"seconds_per_step": 1.0, "peak_bytes": 1e9}
+    )
+    (clips / "song.m4a").write_text("x")
+    run = clips.parent / "runs" / "runs" / "tiny"
+    run.mkdir(parents=True)
+    settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
+    command = [
+        "ablation",
+        "--data",
+        str(clips),
+        "--steps",
+        "4",
+        "--presets",
+        "tiny",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    with exclusive(run):
+        assert bench([*command, *settings, "--runs", str(clips.parent / "runs")]) == USAGE
+    words = capsys.readouterr().err
+    assert "is being written to by another process" in words.splitlines()[-1]
+    assert "1 not a readable format (.m4a)" in words
+    assert not list_checkpoints(run)
+    small_rows(clips).trainer("tiny").train(until=1, quiet=True)
+    run = small_rows(clips).run_of("tiny")
+    weights = run / "step-00000001" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert bench(["curve", str(run)]) == MISSING
+    assert "model.safetensors is damaged: its checksum differs" in capsys.readouterr().err
 
 
 def test_quarters_are_kept(clips: Path) -> None:

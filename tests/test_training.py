@@ -352,6 +352,7 @@ def test_settings_survive_json(run: TrainingSettings) -> None:
         ({"optimiser": "sgd"}, "optimiser must be one of radam, muon, not 'sgd'"),
         ({"direct_share": 1.5}, r"direct_share must lie in \[0, 1\], not 1.5"),
         ({"band_weight": -1.0}, "band_weight must not be negative, is -1.0"),
+        ({"level_weight": -1.0}, "level_weight must not be negative, is -1.0"),
         ({"spectrum_weight": -1.0}, "spectrum_weight must not be negative, is -1.0"),
         ({"autoencoder_steps": -1}, "autoencoder_steps must not be negative, is -1"),
         ({"autoencoder_steps": 9, "steps": 9}, "autoencoder_steps must be fewer than the 9 steps, not 9"),

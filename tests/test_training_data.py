@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch.utils.data import DataLoader
 from training_helpers import music_and_speech, noise_file, tiny
 
 from m2l import create_config
@@ -24,9 +23,9 @@ from m2l.training.data import (
     collate,
     crop_samples,
     open_corpus,
-    start_worker,
     times_of,
 )
+from m2l.training.readers import reading
 
 CONFIG = create_config("tiny")
 CROP = crop_samples(tiny(()), CONFIG)
@@ -207,10 +206,8 @@ def test_a_crop_depends_on_seed_step_and_item_alone(tmp_path: Path) -> None:
 def test_workers_change_nothing(workers: int, tmp_path: Path) -> None:
     data = crops_of(*music_and_speech(tmp_path), steps=4)
     order = StepOrder(data.settings, 1)
-    loader = DataLoader(
-        data, batch_sampler=order, num_workers=workers, collate_fn=collate, worker_init_fn=start_worker
-    )
-    batches = list(loader)
+    with reading(data, order, workers, lambda: False) as found:
+        batches = list(found)
     assert len(batches) == 3
     for items, batch in zip(order, batches, strict=True):
         expected = collate([data[item] for item in items])

@@ -15,7 +15,16 @@ from m2l import Music2Latent
 from m2l.config import create_config
 from m2l.consistency import consistency_loss, denoise, output_weight
 from m2l.training.data import times_of
-from m2l.training.losses import BANDS, StepLoss, band_distance, band_edges, direction_distance, spectrum_loss
+from m2l.training.losses import (
+    BANDS,
+    ENERGY_FLOOR,
+    StepLoss,
+    band_distance,
+    band_edges,
+    direction_distance,
+    level_distance,
+    spectrum_loss,
+)
 from m2l.training.optimiser import Muon, is_matrix, orthogonalised
 
 
@@ -65,6 +74,52 @@ def test_band_distance_of_silence_is_finite_and_so_is_its_gradient() -> None:
     assert silent.grad is not None
     assert bool(distance.isfinite())
     assert bool(silent.grad.isfinite().all())
+
+
+def test_level_distance_of_half_a_constant_spectrum_is_log_4_but_for_the_floor() -> None:
+    """Two channels of 1024 bins of value v have the energy 2048 v^2 in each frame, and half of it a quarter of that."""
+    for value in (1.0, 0.01, 1e-4):
+        x = torch.full((3, 2, 1024, 8), value)
+        energy = torch.tensor(2048 * value**2, dtype=torch.float64)
+        expected = ((energy + ENERGY_FLOOR) / (energy / 4 + ENERGY_FLOOR)).log()
+        torch.testing.assert_close(
+            level_distance(0.5 * x, x), expected.float().expand(3), rtol=1e-5, atol=1e-6
+        )
+        torch.testing.assert_close(level_distance(x, 0.5 * x), level_distance(0.5 * x, x))
+    assert float(
+        level_distance(torch.full((1, 2, 1024, 4), 0.5), torch.ones(1, 2, 1024, 4))
+    ) == pytest.approx(float(torch.tensor(4.0).log()), abs=1e-5)
+    # It is the level alone: neither phases nor the place of a bin are in it.
+    x = spectrum()
+    torch.testing.assert_close(level_distance(-x.flip(2), x), torch.zeros(2), rtol=0.0, atol=1e-5)
+    # A patch is 4 frames: a louder half within it does not show, and beyond them it does.
+    steps = torch.ones(1, 1, 16, 8)
+    steps[..., 4:] = 3
+    assert float(level_distance(torch.ones(1, 1, 16, 8), steps)) == pytest.approx(
+        float(torch.tensor(9.0).log()) / 2, rel=1e-3
+    )
+
+
+def test_the_level_is_heard_by_its_weight_in_a_step(data: tuple[str, str]) -> None:
+    model, x, noise = model_with_output(), spectrum(), torch.randn(2, 2, 1024, 16)
+    model.requires_grad_(False)
+    config, t = (
+        model.config,
+        torch.ones(2),
+    )  # direct items: what is judged is drawn from sigma_max in one step
+    drawn = denoise(
+        model.unet, x + config.sigma_max * noise, torch.full((2,), config.sigma_max),
+        model.decoder(model.encoder(x)), config,
+    )  # fmt: skip
+    losses = {
+        weight: StepLoss(model, tiny(data, direct_share=1.0, level_weight=weight))(x, t, 0.1, noise)
+        for weight in (0.0, 30.0)
+    }
+    plain = StepLoss(model, tiny(data, direct_share=1.0))(x, t, 0.1, noise)
+    assert torch.equal(losses[0.0], plain)
+    distance = level_distance(drawn, x).mean()
+    assert float(distance) > 0.01
+    torch.testing.assert_close(losses[30.0], plain + 30 * distance, rtol=1e-4, atol=0.0)
 
 
 @given(st.integers(1, 4096))

@@ -14,7 +14,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,9 @@ class OurStep(Trainer):
         awaken(self.ema.model)
         self._fed = itertools.cycle(batches)
 
-    def _batches(self) -> Iterator[Batch]:
-        return self._fed
-
     def step(self) -> float:
         """One optimiser step; returns its loss."""
-        return self._step(self._fed)["loss"]
+        return self._step([next(self._fed)])["loss"]
 
 
 class PlainStep:

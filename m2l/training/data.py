@@ -3,7 +3,9 @@
 The reference draws each crop from a corpus chosen with equal probability, at the file's native rate (44.1 or
 48 kHz, never resampled), from one of the first two channels, and draws again when its RMS is below 0.001. No
 other augmentation. All of an item's randomness comes from (seed, step, item): workers, restarts and the number of
-processes change nothing.
+processes change nothing. A place that cannot be read is drawn again, too, and counted.
+
+Nothing is left out of a corpus without a word: `Corpus.left_out` says what and why.
 """
 
 from __future__ import annotations
@@ -12,10 +14,8 @@ import csv
 import json
 import math
 import os
-import signal
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,16 @@ from torch.utils.data import Dataset, Sampler
 
 from m2l.audio import FORMATS, AudioError, audio_info, read_audio
 from m2l.config import Music2LatentConfig
+from m2l.folders import OTHER_AUDIO, find_files
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
 
 #: Sample rates of training audio: others would need resampling, or would shift all pitches.
 NATIVE_RATES = (44_100, 48_000)
-#: Draws of one crop before its corpus is called silent.
+#: Draws of one crop before its corpus is given up.
 MAX_DRAWS = 100
+#: Bytes of the longest manifest: more is some other kind of file.
+MAX_MANIFEST = 2**29
 
 
 class DataError(SettingsError):
@@ -52,75 +55,129 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Files that are drawn from with one weight; each file is as likely as the next."""
+    """Files that are drawn from with one weight; each file is as likely as the next.
+
+    `left_out` holds what was found and cannot be drawn from: reason -> paths.
+    """
 
     name: str
     weight: float
     stretches: tuple[Stretch, ...]
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Audio in all."""
         return sum((part.stop - part.start) / part.sample_rate for part in self.stretches)
 
+    @property
+    def files(self) -> int:
+        """Files that crops come from."""
+        return len({part.path for part in self.stretches})
 
-def open_corpus(spec: str, crop_samples: int, split: str = "train") -> Corpus:
+    @property
+    def complaint(self) -> str | None:
+        """What was left out and why, in one line with a file of each kind; None if nothing was."""
+        count = sum(map(len, self.left_out.values()))
+        if not count:
+            return None
+        examples = ", ".join(Path(paths[0]).name for _, paths in sorted(self.left_out.items()))
+        return (
+            f"{self.name}: {self.files} of {self.files + count} files are used; left out: "
+            f"{_reasons(self.left_out)} (such as {examples})"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Name, weight, files, hours and rates, and how many files were left out for which reason."""
+        facts = {
+            "name": self.name,
+            "weight": self.weight,
+            "files": self.files,
+            "hours": round(self.seconds / 3600, 3),
+            "sample_rates": sorted({part.sample_rate for part in self.stretches}),
+        }
+        left_out = {reason: len(paths) for reason, paths in sorted(self.left_out.items())}
+        return {**facts, "left_out": left_out} if left_out else facts
+
+
+def open_corpus(spec: str, crop_samples: int, split: str = "train", own: Path | None = None) -> Corpus:
     """The corpus that `PATH[=WEIGHT]` names.
 
     Args:
-        spec: a folder (all audio below it), an audio file, or a manifest: CSV with a header, or JSON lines, with a
-            column `path` and optionally `split`, and `start` with or without `seconds` for the part to use. Paths
-            in it are relative to the manifest's folder or to the one above.
+        spec: a folder (all audio below it, links followed), an audio file, or a manifest: CSV with a header, or JSON
+            lines, with a column `path` and optionally `split`, and `start` with or without `seconds` for the part to
+            use. Paths in it are relative to the manifest's folder or to the one above.
         crop_samples: files shorter than this are left out, as are rates other than 44.1 and 48 kHz.
         split: rows used, where the manifest has a column `split`.
+        own: the run's folder; audio that a validation wrote there is no training data.
 
     Raises:
         DataError: for a path that is not there, a weight that is no positive number, or nothing usable in it; the
             message counts what was left out and why.
     """
     path, weight = _path_and_weight(spec)
-    if path.is_dir():
-        rows = [
-            {"path": found}
-            for found in sorted(path.rglob("*"))
-            if found.suffix.lower() in FORMATS and not found.name.startswith(".")
-        ]
-    elif not path.is_file():
-        raise DataError(f"no training data at {str(path)!r}")
-    elif path.suffix.lower() in FORMATS:
-        rows = [{"path": path}]
-    else:
-        rows = _manifest_rows(path, split)
+    left_out: dict[str, list[str]] = {}
+    try:
+        rows = _rows(path, split, left_out)
+    except OSError as error:
+        raise DataError(f"training data at {str(path)!r}: {error.strerror or error}") from error
+    inside = None if own is None else os.path.realpath(own) + os.sep
     stretches: list[Stretch] = []
-    left_out: dict[str, int] = {}
     for row in rows:
+        if inside and path.is_dir() and os.path.realpath(row["path"]).startswith(inside):
+            left_out.setdefault("in the run's own folder", []).append(str(row["path"]))
+            continue
         found = _stretch(row, crop_samples)
         if isinstance(found, Stretch):
             stretches.append(found)
         else:
-            left_out[found] = left_out.get(found, 0) + 1
+            left_out.setdefault(found, []).append(str(row["path"]))
     if not stretches:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-        raise DataError(f"no usable audio in {str(path)!r}: {reasons or 'it holds no audio files'}")
-    return Corpus(spec, weight, tuple(stretches))
+        raise DataError(
+            f"no usable audio in {str(path)!r}: {_reasons(left_out) or 'it holds no audio files'}"
+        )
+    return Corpus(spec, weight, tuple(stretches), left_out)
+
+
+def _reasons(left_out: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{len(paths)} {reason}" for reason, paths in sorted(left_out.items()))
+
+
+def _rows(path: Path, split: str, left_out: dict[str, list[str]]) -> list[dict[str, Any]]:
+    if path.is_dir():
+        found = find_files(path)
+        left_out.update({reason: [str(one) for one in paths] for reason, paths in found.left_out.items()})
+        return [{"path": one} for one in found.files]
+    if not path.exists():
+        raise DataError(f"no training data at {str(path)!r}")
+    if not path.is_file():
+        raise DataError(f"training data at {str(path)!r}: not a regular file (a pipe or device)")
+    if path.suffix.lower() in FORMATS:
+        return [{"path": path}]
+    return _manifest_rows(path, split)
 
 
 def _path_and_weight(spec: str) -> tuple[Path, float]:
-    if Path(spec).exists():  # a path may hold a "=" itself
-        return Path(spec), 1.0
+    whole = Path(os.path.expanduser(spec))
+    if spec.strip() and os.path.lexists(whole):  # a path may hold a "=" itself
+        return whole, 1.0
     path, equals, text = spec.rpartition("=")
-    if not equals:
-        return Path(spec), 1.0
     try:
-        weight = float(text)
+        weight = float(text) if equals else 1.0
     except ValueError:
-        return Path(spec), 1.0
+        return whole, 1.0
     if not 0 < weight < float("inf"):
         raise DataError(f"weight of {path!r} must be a positive number, not {text}")
-    return Path(path), weight
+    if not (path if equals else spec).strip():  # would be the current folder
+        raise DataError(f"training data {spec!r} names no path")
+    return Path(os.path.expanduser(path)) if equals else whole, weight
 
 
 def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
+    if path.suffix.lower() in OTHER_AUDIO:
+        raise DataError(f"{str(path)!r} is no manifest, and {path.suffix} is not a readable format of audio")
+    if path.stat().st_size > MAX_MANIFEST:
+        raise DataError(f"{str(path)!r} is no manifest: it has {path.stat().st_size} bytes")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() in (".jsonl", ".json"):
@@ -133,7 +190,7 @@ def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
             isinstance(row, dict) and row.get("path") and isinstance(row["path"], str) for row in rows
         ):
             raise ValueError("it needs a 'path' in every row")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error, RecursionError) as error:
         raise DataError(f"{str(path)!r} is no manifest: {error}") from error
     if any("split" in row for row in rows):
         splits = sorted({str(row.get("split")) for row in rows})
@@ -144,7 +201,8 @@ def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
         below, above = path.parent / row["path"], path.parent.parent / row["path"]
         row["path"] = below if below.exists() or not above.exists() else above
         if not row["path"].is_file():
-            raise DataError(f"{str(path)!r} names a file that is not there: {str(below)!r}")
+            what = "what is not a file" if row["path"].exists() else "a file that is not there"
+            raise DataError(f"{str(path)!r} names {what}: {str(below)!r}")
     return rows
 
 
@@ -152,8 +210,8 @@ def _stretch(row: dict[str, Any], crop_samples: int) -> Stretch | str:
     """The usable stretch, or the reason why there is none."""
     try:
         info = audio_info(row["path"])
-    except (AudioError, OSError):
-        return "unreadable"
+    except (AudioError, OSError) as error:
+        return "cut short" if "cut short" in str(error) else "unreadable"
     rate, frames = info.sample_rate, info.frames
     if rate not in NATIVE_RATES:
         return f"at {rate} Hz (used are 44.1 and 48 kHz)"
@@ -198,29 +256,46 @@ class Crops(Dataset[dict[str, Any]]):
         self._edges = np.cumsum(weights / weights.sum())
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """The crop, its noise and its origin: `waveform` (samples,), `noise` (2, n_bins, T), `origin` text."""
+        """The crop, its noise and its origin: `waveform` (samples,), `noise` (2, n_bins, T), `origin` text.
+
+        `unreadable` holds (path, what was wrong) of each draw before it that could not be read.
+        """
         step, index = divmod(item, self.settings.batch_size)
         random = _random(self.settings.seed, step, index + 1)
-        crop, origin = self._crop(random)
+        unreadable: list[tuple[str, str]] = []
+        crop, origin = self._crop(random, unreadable)
         seed = int(random.integers(2**63))
         noise = torch.randn(
             (2, self.config.n_bins, self.settings.crop_frames), generator=torch.Generator().manual_seed(seed)
         )
-        return {"waveform": torch.from_numpy(crop), "noise": noise, "origin": origin}
+        return {
+            "waveform": torch.from_numpy(crop),
+            "noise": noise,
+            "origin": origin,
+            "unreadable": unreadable,
+        }
 
-    def _crop(self, random: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _crop(self, random: np.random.Generator, unreadable: list[tuple[str, str]]) -> tuple[np.ndarray, str]:
         corpus = self.corpora[min(int(np.searchsorted(self._edges, random.random())), len(self.corpora) - 1)]
         for _ in range(MAX_DRAWS):
             part = corpus.stretches[int(random.integers(len(corpus.stretches)))]
             start = part.start + int(random.integers(part.stop - part.start - self.samples + 1))
             channel = int(random.integers(min(part.channels, 2)))
             try:
-                audio, _ = read_audio(part.path, start, self.samples)
+                audio, rate = read_audio(part.path, start, self.samples)
+                if rate != part.sample_rate or len(audio) <= channel:
+                    raise AudioError(f"{part.path} has changed since the run was started")
             except (AudioError, OSError) as error:
-                raise DataError(f"no crop at {start / part.sample_rate:.3f} s: {error}") from error
+                unreadable.append((part.path, f"no crop at {start / part.sample_rate:.3f} s: {error}"))
+                continue
             crop = np.ascontiguousarray(audio[channel])
             if len(crop) == self.samples and float(np.sqrt(np.mean(crop**2))) >= self.settings.silence_rms:
                 return crop, f"{part.path} @{start / part.sample_rate:.3f}s channel {channel}"
+        if unreadable:
+            raise DataError(
+                f"{corpus.name!r}: {len(unreadable)} of {MAX_DRAWS} draws in a row could not be read: "
+                f"{unreadable[-1][1]}"
+            )
         raise DataError(
             f"{corpus.name!r}: {MAX_DRAWS} crops in a row were below RMS {self.settings.silence_rms}"
         )
@@ -254,41 +329,13 @@ class StepOrder(Sampler[list[int]]):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: stacked tensors, and the list of origins."""
+    """A batch: stacked tensors, the list of origins, and what could not be read on the way."""
     return {
         "waveform": torch.stack([item["waveform"] for item in items]),
         "noise": torch.stack([item["noise"] for item in items]),
         "origin": [item["origin"] for item in items],
+        "unreadable": [fault for item in items for fault in item["unreadable"]],
     }
-
-
-def next_batch(batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """The loader's next batch.
-
-    Raises:
-        DataError: of one line, whichever process found the fault.
-    """
-    try:
-        return next(batches)
-    except DataError as error:
-        # Torch's frames hold error and loader in a circle. A loader that is collected as garbage cannot tell its
-        # workers any more to end, and waits for them for ten seconds.
-        traceback.clear_frames(error.__traceback__)
-        # A worker's has a traceback in its text, and the class before the message.
-        message = str(error).strip().splitlines()[-1].removeprefix(f"{__name__}.DataError: ")
-    raise DataError(message)
-
-
-def start_worker(_: int) -> None:
-    """Set up a process that reads audio: one thread, since more would take the trainer's, and no death of its own.
-
-    Ctrl-C and job schedulers signal all processes of a run. The trainer must finish its step and ends its workers
-    itself, so they let the first signal pass; the second is the trainer's, at its own exit.
-    """
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def times_of(step: int, settings: TrainingSettings, config: Music2LatentConfig) -> Tensor:

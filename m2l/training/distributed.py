@@ -6,9 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from m2l.training.settings import SettingsError
+
+T = TypeVar("T")
+
+
+class PeerError(RuntimeError):
+    """Another process of the run has failed, and says why itself."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,19 @@ class World:
         return self.rank == 0
 
     def device(self, wanted: str | None) -> torch.device:
-        """The process's device: its own GPU if there are any and none other is wanted."""
+        """The process's device: its own GPU if there are any and none other is wanted.
+
+        Raises:
+            SettingsError: for a device that is not there.
+        """
         if wanted is not None:
-            return torch.device(wanted)
+            try:
+                device = torch.device(wanted)
+                torch.empty(1, device=device)
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise SettingsError(f"device {wanted!r} cannot be used: {reason}") from error
+            return device
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def any(self, flag: bool) -> bool:
@@ -43,18 +62,30 @@ class World:
         values = self.gather(value)
         return sum(values) / len(values)
 
-    def gather(self, value: float) -> list[float]:
+    def gather(self, value: T) -> list[T]:
         """All processes' values, by rank. All must call it."""
         if self.size == 1:
             return [value]
-        gathered: list[float] = [0.0] * self.size
+        gathered: list[T] = [value] * self.size
         dist.all_gather_object(gathered, value)
         return gathered
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.size > 1:
-            dist.barrier()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that fails in all processes if it fails in one, instead of leaving the others waiting.
+
+        All must enter it. The first that failed raises its own error, the others `PeerError`.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        failed = [rank for rank, flag in enumerate(self.gather(failure is not None)) if flag]
+        if failure is not None and failed[0] == self.rank:
+            raise failure
+        if failed:
+            raise PeerError(f"process {failed[0]} has failed") from failure
 
 
 @contextmanager
@@ -62,17 +93,40 @@ def world(device: str | None = None) -> Iterator[World]:
     """Join the process group that `torchrun` describes in the environment, or be alone.
 
     gloo on the CPU, NCCL on GPUs.
+
+    Raises:
+        SettingsError: for an environment that does not describe a group, or processes that do not find each other.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield World()
+    here = _here()
+    if here.size == 1:
+        yield here
         return
-    here = World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
     target = here.device(device)
     if target.type == "cuda":
         torch.cuda.set_device(target)
-    dist.init_process_group("nccl" if target.type == "cuda" else "gloo", rank=here.rank, world_size=size)
+    backend = "nccl" if target.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, rank=here.rank, world_size=here.size)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(
+            f"the {here.size} processes of the run do not find each other: {reason}"
+        ) from error
     try:
         yield here
     finally:
         dist.destroy_process_group()
+
+
+def _here() -> World:
+    text = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if text["WORLD_SIZE"] in (None, "", "1"):
+        return World()
+    try:
+        here = World(*(int(value or 0) for value in text.values()))
+        if text["RANK"] is None or not 0 <= here.rank < here.size:
+            raise ValueError
+    except ValueError:
+        said = ", ".join(f"{name}={value}" for name, value in text.items())
+        raise SettingsError(f"{said} in the environment describe no process of a run; use torchrun") from None
+    return here

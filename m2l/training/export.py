@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from m2l.model import Music2Latent, torch_dtype
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
 from m2l.training.data import Crops, crop_samples, open_corpus
-from m2l.training.loop import SETTINGS_FILE, describe_corpus
-from m2l.training.settings import TrainingSettings, from_dict
+from m2l.training.log import is_earlier
+from m2l.training.settings import TrainingSettings, read_settings
 
 CARD_FILE = "card.json"
 
@@ -53,15 +54,15 @@ def export(
     """
     folder = _checkpoint_folder(source)
     run = folder.parent
-    try:
-        settings = from_dict(json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{run} is no run of m2l train: {error}") from error
+    settings = read_settings(run)
     step = checkpoints.step_of(folder)
-    model = Music2Latent.from_pretrained(folder, device="cpu")
+    model = _averaged_model(folder)
     corpora = [
-        open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
+        open_corpus(spec, crop_samples(settings, model.config), settings.split, run) for spec in settings.data
     ]
+    for corpus in corpora:
+        if corpus.complaint:
+            print(f"m2l: {corpus.complaint}", file=sys.stderr)
     scale = latent_deviation(model, Crops(corpora, settings, model.config), crops)
     config = model.config.replace(latent_scale=scale)
     target = torch_dtype(dtype)
@@ -77,7 +78,7 @@ def export(
         "licence": licence,
         "training_datasets": list(datasets or (_short(corpus.name) for corpus in corpora)),
         "dataset_licences": datasets or {},
-        "corpora": [_portable_corpus(describe_corpus(corpus)) for corpus in corpora],
+        "corpora": [_portable_corpus(corpus.describe()) for corpus in corpora],
         "steps": step,
         "steps_planned": settings.steps,
         "batch_size": settings.batch_size,
@@ -90,32 +91,53 @@ def export(
         "metrics": last_validation(run, step) if metrics is None else metrics,
         "notes": notes or [],
     }
-    write_bytes(output / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+    # A file name that is not valid Unicode becomes its JSON escape.
+    text = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    write_bytes(output / CARD_FILE, text)
     return card
 
 
 def _checkpoint_folder(source: Path) -> Path:
-    if source.name.startswith("step-"):
-        return source
+    if source.resolve().name.startswith("step-"):
+        folder = source.resolve()
+        if not checkpoints.is_checkpoint(folder):
+            raise CheckpointError(f"{source} is no complete checkpoint (step-…)")
+        return folder
     found = checkpoints.list_checkpoints(source)
     if not found:
         raise CheckpointError(f"{source} holds no complete checkpoint (step-…)")
     return found[-1]
 
 
+def _averaged_model(folder: Path) -> Music2Latent:
+    """The averaged weights of a checkpoint; if it is damaged, the error names the last that is not."""
+    try:
+        if not checkpoints.verify_checkpoint(folder):
+            print(f"m2l: {folder} has no checksums, so damage to it would not be noticed", file=sys.stderr)
+        return Music2Latent.from_pretrained(folder, device="cpu")
+    except (ValueError, OSError) as error:
+        whole = checkpoints.newest_whole(folder.parent)
+        hint = f"; the last whole checkpoint is {whole}" if whole else ""
+        raise CheckpointError(f"{error}{hint}") from error
+
+
 @torch.no_grad()
 def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
     """Standard deviation of the tanh latents over some crops and all dimensions, to 4 digits."""
+    found = [data[index] for index in range(crops)]
+    unreadable = sum(len(crop["unreadable"]) for crop in found)
+    if unreadable:
+        print(f"m2l: latent_scale: {unreadable} draws could not be read; others were taken", file=sys.stderr)
     latents = [
-        model.encoder(waveform_to_representation(data[index]["waveform"][None], model.config))
-        for index in range(crops)
+        model.encoder(waveform_to_representation(crop["waveform"][None], model.config)) for crop in found
     ]
     return float(f"{float(torch.cat(latents).std()):.4g}")
 
 
 def training_seconds(run: Path, step: int) -> float:
     """Seconds spent up to `step`, without interruptions, from the run's log."""
-    return max((entry["seconds"] for entry in _log(run, step) if "seconds" in entry), default=0.0)
+    spent = (entry.get("seconds") for entry in _log(run, step))
+    return max((one for one in spent if isinstance(one, (int, float))), default=0.0)
 
 
 def last_validation(run: Path, step: int) -> dict[str, float]:
@@ -126,10 +148,9 @@ def last_validation(run: Path, step: int) -> dict[str, float]:
 
 def _log(run: Path, step: int) -> Iterator[dict[str, Any]]:
     path = run / "log.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        entry = json.loads(line)
-        if entry["step"] <= step:
-            yield entry
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        if is_earlier(line, step):
+            yield json.loads(line)
 
 
 def hardware() -> dict[str, Any]:

@@ -8,17 +8,31 @@ has noticed that there are latents. Here each of these convolutions is scaled to
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from m2l import tiled
+from m2l.config import Music2LatentConfig
 from m2l.decoder import DecoderLevel
 from m2l.layers import Upsample, zero_init
 from m2l.model import Music2Latent
-from m2l.training.settings import TrainingSettings
+from m2l.training.checkpoint import STEP_FILE, verify_checkpoint
+from m2l.training.settings import SettingsError, TrainingSettings
 from m2l.unet import CrossBlock
+
+
+def check_fits(settings: TrainingSettings, config: Music2LatentConfig) -> None:
+    """Raise `SettingsError` for settings that a model of this configuration cannot be trained with."""
+    if settings.crop_frames % config.time_downsampling:
+        raise SettingsError(
+            f"crop_frames must be a multiple of {config.time_downsampling}, not {settings.crop_frames}"
+        )
+    for name in ("autoencoder_steps", "spectrum_weight"):
+        if getattr(settings, name) and config.base_channels < 3:
+            raise SettingsError(f"{name} needs 3 channels at the finest level, not {config.base_channels}")
 
 
 def initial_model(settings: TrainingSettings) -> Music2Latent:
@@ -30,6 +44,9 @@ def initial_model(settings: TrainingSettings) -> Music2Latent:
     """
     if settings.init is None:
         return Music2Latent.from_config(settings.preset, settings.seed)
+    folder = Path(settings.init)
+    if (folder / STEP_FILE).is_file():
+        verify_checkpoint(folder)
     model = Music2Latent.from_pretrained(settings.init, device="cpu")
     # Out of the mapped file, where weights are aligned to nothing: kernels round by alignment, and the file may go.
     for parameter in model.parameters():

@@ -22,6 +22,8 @@ class RunLog:
     """
 
     def __init__(self, run: Path | None, step: int) -> None:
+        #: What the last line about it says was left out of the corpora.
+        self.left_out: list[Any] = []
         self._file: Any = None
         self._board: Any = None
         self._crops = 0
@@ -31,10 +33,12 @@ class RunLog:
             return
         path = run / "log.jsonl"
         if path.is_file():
-            kept = [line for line in path.read_bytes().splitlines(True) if _earlier(line, step)]
+            kept = [line for line in path.read_bytes().splitlines(True) if is_earlier(line, step)]
             write_bytes(path, b"".join(kept))
-            spent = [json.loads(line)["seconds"] for line in kept if b'"seconds"' in line]
+            entries = [json.loads(line) for line in kept]
+            spent = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), (int, float))]
             self._start -= spent[-1] if spent else 0.0
+            self.left_out = next((one["left_out"] for one in reversed(entries) if "left_out" in one), [])
         self._path = path
         self._file = path.open("a", encoding="utf-8")
         try:
@@ -90,8 +94,9 @@ class RunLog:
                 raise
 
 
-def _earlier(line: bytes, step: int) -> bool:
+def is_earlier(line: bytes, step: int) -> bool:
+    """Whether a line of the log is whole and of this step or one before."""
     try:
         return int(json.loads(line)["step"]) <= step
-    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):  # a line cut short by a kill
         return False

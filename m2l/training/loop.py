@@ -13,44 +13,34 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from m2l import tiled
 from m2l.consistency import step_size
-from m2l.files import write_bytes
+from m2l.files import InUseError, exclusive, write_bytes
+from m2l.loading import CheckpointError
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
-from m2l.training.data import (
-    Corpus,
-    Crops,
-    DataError,
-    StepOrder,
-    collate,
-    crop_samples,
-    next_batch,
-    open_corpus,
-    start_worker,
-    times_of,
-)
+from m2l.training.data import Crops, DataError, StepOrder, collate, crop_samples, open_corpus, times_of
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
-from m2l.training.initialise import freeze_unused, initial_model, scale_latent_path
+from m2l.training.initialise import check_fits, freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.losses import StartLoss, StepLoss
 from m2l.training.optimiser import make_optimiser
+from m2l.training.readers import Batch, reading, take
 from m2l.training.schedule import ema_decay, learning_rate
-from m2l.training.settings import SettingsError, TrainingSettings, from_dict
+from m2l.training.settings import SETTINGS_FILE, SettingsError, TrainingSettings, check_same_run
+from m2l.training.unreadable import Unreadable
 
-SETTINGS_FILE = "training.json"
 #: Losses that the explosion test needs before it judges, and looks back on.
 MEMORY = 100
 #: Crops the data-dependent initialisation looks at.
@@ -62,6 +52,10 @@ class TrainingStopped(RuntimeError):
 
     Names step, loss and batch.
     """
+
+
+class UnreadableDataError(TrainingStopped):
+    """Training that stopped because too much of its audio could not be read; the state is in a checkpoint."""
 
 
 class Trainer:
@@ -95,21 +89,16 @@ class Trainer:
         self.workers = workers
         settings.shares(self.world.size)  # fails early
         if settings.precision == "float16" and self.device.type != "cuda":
-            raise SettingsError(f"precision float16 needs a CUDA device, not {self.device}: use bfloat16")
+            raise SettingsError(
+                f"precision float16 needs a CUDA device, not {self.device}: use bfloat16 (--precision bfloat16)"
+            )
         check_same_run(self.run, settings)
 
         model = initial_model(settings)
-        if settings.crop_frames % model.config.time_downsampling:
-            raise SettingsError(
-                f"crop_frames must be a multiple of {model.config.time_downsampling}, not {settings.crop_frames}"
-            )
-        for name in ("autoencoder_steps", "spectrum_weight"):
-            if getattr(settings, name) and model.config.base_channels < 3:
-                raise SettingsError(
-                    f"{name} needs 3 channels at the finest level, not {model.config.base_channels}"
-                )
+        check_fits(settings, model.config)
         self.corpora = [
-            open_corpus(spec, crop_samples(settings, model.config), settings.split) for spec in settings.data
+            open_corpus(spec, crop_samples(settings, model.config), settings.split, self.run)
+            for spec in settings.data
         ]
         freeze_unused(model)
         if settings.lsuv and settings.init is None and not checkpoints.list_checkpoints(self.run):
@@ -128,9 +117,9 @@ class Trainer:
         self.ema = Ema(model)
         recent: deque[float] = deque(maxlen=MEMORY)
         self.state = checkpoints.TrainingState(model, self.ema.model, optimiser, scaler, recent)
-        for path in reversed(checkpoints.list_checkpoints(self.run)):
-            checkpoints.load_checkpoint(path, self.state)
-            break
+        self._damaged, self._unsure = checkpoints.load_newest(self.run, self.state)
+        self.unreadable = Unreadable(self.state.unreadable)
+        self._saved = self.state.step
         self._loss = self._wrapped(starting=self._starting)
         self.stop_requested = False
 
@@ -186,59 +175,126 @@ class Trainer:
             quiet: no progress bar.
 
         Raises:
-            TrainingStopped: for a loss that is not finite or explodes, or audio that cannot be read; the last
+            TrainingStopped: for a loss that is not finite or explodes, or too much audio that cannot be read; the last
                 checkpoint stays.
-            OSError: if the run's folder cannot be written to; likewise.
+            InUseError: if another process trains in the run's folder; nothing was written.
+            OSError: if the folder cannot be written to; the last checkpoint stays.
+            PeerError: if another process of the run has failed.
         """
         state, settings = self.state, self.settings
         last = settings.steps if until is None else min(until, settings.steps)
-        if self.world.is_main:
-            self.run.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.run / SETTINGS_FILE, (json.dumps(settings.to_dict(), indent=2) + "\n").encode())
-        log = RunLog(self.run if self.world.is_main else None, state.step)
-        bar = tqdm(
-            total=settings.steps, initial=state.step, unit="step", file=sys.stderr,
-            disable=quiet or not self.world.is_main, dynamic_ncols=True,
-        )  # fmt: skip
-        saved = state.step
-        with log, bar:
-            batches = self._batches()
-            while state.step < last and not self.world.any(self.stop_requested):
-                facts = self._step(batches)
+        if len(set(self.world.gather(state.step))) > 1:
+            raise CheckpointError(f"the processes of the run do not find the same checkpoints in {self.run}")
+        with ExitStack() as stack:
+            with self.world.together():
+                if self.world.is_main:
+                    self.run.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(exclusive(self.run))
+                    self._prepare()
+                log = stack.enter_context(RunLog(self.run if self.world.is_main else None, state.step))
+                self._note_left_out(log)
+            bar = stack.enter_context(tqdm(
+                total=settings.steps, initial=state.step, unit="step", file=sys.stderr,
+                disable=quiet or not self.world.is_main, dynamic_ncols=True,
+            ))  # fmt: skip
+            batches = stack.enter_context(self._reading())
+            while state.step < last:
+                parts = self._fetch(batches, keep, milestone)
+                if parts is None:
+                    break
+                facts = self._step(parts)
                 bar.update()
                 bar.set_postfix(loss=f"{facts['loss']:.1f}", refresh=False)
-                log.step(state.step, facts, settings.batch_size, write=state.step % log_every == 0)
+                if state.unreadable:
+                    facts["unreadable_draws"] = state.unreadable.total()
+                logged = state.step % log_every == 0
+                with self.world.together() if logged or self.unreadable.news else nullcontext():
+                    log.step(state.step, facts, settings.batch_size, write=logged)
+                    self.unreadable.tell(log, state.step, self._say)
                 if state.step % checkpoint_every == 0:
-                    saved = self._save(keep, milestone)
+                    self._save(keep, milestone)
                 if validate is not None and validate_every and state.step % validate_every == 0:
-                    if self.world.is_main:
-                        log.write({"step": state.step, **validate(self.state.ema, state.step)})
-                    self.world.barrier()
-            if state.step != saved:
-                self._save(keep, milestone)
+                    with self.world.together():
+                        if self.world.is_main:
+                            log.write({"step": state.step, **validate(self.state.ema, state.step)})
+            self._save(keep, milestone)
+        if state.unreadable:
+            self._say(f"{self.unreadable} in {state.step} steps; other places were drawn")
         return state.step
 
-    def _save(self, keep: int, milestone: int | None) -> int:
+    def _prepare(self) -> None:
+        """Bring the folder into order, as its only writer."""
+        newest = checkpoints.newest_step(self.run, [path for path, _ in self._damaged])
+        if newest > self.state.step:
+            raise InUseError(f"{self.run} was trained on by another process meanwhile; start again")
+        checkpoints.remove_leftovers(self.run)
+        for path, reason in self._damaged:
+            start = f"step {self.state.step}"
+            self._say(f"{reason}; going on from {start}; kept as {checkpoints.set_aside(path).name}")
+        self._damaged = []
+        if self._unsure:
+            self._say(f"{self._unsure} has no checksums, so damage to it would not be noticed")
+            self._unsure = None
+        content = json.dumps(self.settings.to_dict(), indent=2) + "\n"
+        write_bytes(self.run / SETTINGS_FILE, content.encode())
+
+    def complain(self) -> None:
+        """Say what was left out of the corpora, and why."""
+        for corpus in self.corpora:
+            if corpus.complaint:
+                self._say(corpus.complaint)
+
+    def _note_left_out(self, log: RunLog) -> None:
+        self.complain()
+        facts = [corpus.describe() for corpus in self.corpora]
+        left_out = [{"name": one["name"], "left_out": one["left_out"]} for one in facts if "left_out" in one]
+        if left_out != log.left_out:
+            log.write({"step": self.state.step, "left_out": left_out})
+
+    def _say(self, text: str) -> None:
         if self.world.is_main:
-            checkpoints.save_checkpoint(self.run, self.state)
-            checkpoints.prune(self.run, keep, milestone)
-        self.world.barrier()
-        return self.state.step
+            tqdm.write(f"m2l: {text}", file=sys.stderr)
 
-    def _batches(self) -> Iterator[dict[str, Any]]:
+    def _save(self, keep: int, milestone: int | None) -> None:
+        """Write a checkpoint, unless the last one is of this step."""
+        if self.state.step == self._saved:
+            return
+        with self.world.together():
+            if self.world.is_main:
+                checkpoints.save_checkpoint(self.run, self.state)
+                checkpoints.prune(self.run, keep, milestone)
+        self._saved = self.state.step
+
+    def _reading(self) -> AbstractContextManager[Iterator[Batch]]:
         order = StepOrder(self.settings, self.state.step, self.world.rank, self.world.size)
-        loader = DataLoader(
-            Crops(self.corpora, self.settings, self.state.model.config),
-            batch_sampler=order,
-            num_workers=self.workers,
-            collate_fn=collate,
-            worker_init_fn=start_worker,
-            pin_memory=self.device.type == "cuda",
-        )
-        return iter(loader)
+        crops = Crops(self.corpora, self.settings, self.state.model.config)
+        pin = self.device.type == "cuda"
+        return reading(crops, order, self.workers, lambda: self.stop_requested, pin=pin)
 
-    def _step(self, batches: Iterator[dict[str, Any]]) -> dict[str, float]:
-        """One optimiser step; returns what the log records of it."""
+    def _fetch(self, batches: Iterator[Batch], keep: int, milestone: int | None) -> list[Batch] | None:
+        """This process's parts of the next batch; None if the run is to stop.
+
+        Raises:
+            TrainingStopped: if they cannot be had in one of the processes, after a checkpoint.
+        """
+        parts, fault = take(batches, self.settings.accumulate)
+        unreadable = [one for part in parts for one in part["unreadable"]]
+        told = self.world.gather((self.stop_requested, fault, unreadable))
+        if any(stop for stop, *_ in told):
+            return None
+        faults = [one for _, one, _ in told if one is not None]
+        if not faults:
+            crops = (self.state.step + 1) * self.settings.batch_size
+            too_many = self.unreadable.add([one for *_, ones in told for one in ones], crops)
+            faults = [DataError(too_many)] if too_many else []
+        if faults:
+            self._save(keep, milestone)  # the state is that of a step's end
+            kind = UnreadableDataError if isinstance(faults[0], DataError) else TrainingStopped
+            self._fail(str(faults[0]), [origin for part in parts for origin in part["origin"]], kind=kind)
+        return parts
+
+    def _step(self, parts: list[Batch]) -> dict[str, float]:
+        """One optimiser step over the accumulated parts of a batch; returns what the log records of it."""
         state, settings = self.state, self.settings
         if state.step and state.step == settings.autoencoder_steps:
             self._loss = self._wrapped(starting=False)
@@ -254,11 +310,7 @@ class Trainer:
         state.optimiser.zero_grad(set_to_none=True)
         origins: list[str] = []
         total = 0.0
-        for index in range(settings.accumulate):
-            try:
-                batch = next_batch(batches)
-            except DataError as error:
-                self._fail(str(error), origins)
+        for index, batch in enumerate(parts):
             origins += batch["origin"]
             t = times[index * part : (index + 1) * part].to(self.device)
             with self._no_sync(index):
@@ -318,16 +370,23 @@ class Trainer:
                 )
         recent.append(loss)
 
-    def _fail(self, what: str, origins: list[str], loss: float | None = None) -> NoReturn:
+    def _fail(
+        self,
+        what: str,
+        origins: list[str],
+        loss: float | None = None,
+        kind: type[TrainingStopped] = TrainingStopped,
+    ) -> NoReturn:
         kept = checkpoints.list_checkpoints(self.run)
         report = {"step": self.state.step, "what": what, "loss": None if loss is None else str(loss), "batch": origins,
                   "rank": self.world.rank, "checkpoint": kept[-1].name if kept else None}  # fmt: skip
         if self.run.is_dir():
             name = "failure.json" if self.world.is_main else f"failure-{self.world.rank}.json"
             write_bytes(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
-        raise TrainingStopped(
+        batch = f"; batch: {'; '.join(origins)}" if origins else ""
+        raise kind(
             f"step {self.state.step}: {what}{'' if loss is None else f' ({loss:g})'}; the last checkpoint is "
-            f"{kept[-1] if kept else 'none'}; batch: {'; '.join(origins)}"
+            f"{kept[-1] if kept else 'none'}{batch}"
         )
 
     def rehearse(self, steps: int = 2) -> dict[str, float]:
@@ -337,14 +396,15 @@ class Trainer:
         """
         if self._starting:
             self._loss = self._wrapped(starting=False)
-        batches = self._batches()
         times, share = [], self.settings.shares(self.world.size)[1]
-        for _ in range(steps):
-            started = time.perf_counter()
-            for _ in range(self.settings.accumulate):
-                t = torch.full((share,), 0.5, device=self.device)
-                self.state.scaler.scale(self.loss(next(batches), t, self.settings.initial_delta_t)).backward()
-            times.append(time.perf_counter() - started)
+        with self._reading() as batches:
+            for _ in range(steps):
+                started = time.perf_counter()
+                for _ in range(self.settings.accumulate):
+                    t = torch.full((share,), 0.5, device=self.device)
+                    loss = self.loss(next(batches), t, self.settings.initial_delta_t)
+                    self.state.scaler.scale(loss).backward()
+                times.append(time.perf_counter() - started)
         self.state.optimiser.zero_grad(set_to_none=True)
         self._loss = self._wrapped(starting=self._starting)
         return {"seconds_per_step": min(times), "peak_bytes": peak_memory(self.device)}
@@ -358,37 +418,8 @@ class Trainer:
             "step": self.state.step,
             "device": str(self.device),
             "processes": self.world.size,
-            "corpora": [describe_corpus(corpus) for corpus in self.corpora],
+            "corpora": [corpus.describe() for corpus in self.corpora],
         }
-
-
-def check_same_run(run: Path, settings: TrainingSettings) -> None:
-    """Raise `SettingsError` naming what differs if `run` was started with other settings.
-
-    `explosion` may differ: it decides when a run gives up, and not what comes of it.
-    """
-    path = run / SETTINGS_FILE
-    if not path.is_file():
-        return
-    then, now = from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict(), settings.to_dict()
-    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
-                 if now[name] != then[name] and name != "explosion"]  # fmt: skip
-    if differing:
-        raise SettingsError(
-            f"{run} was started with other settings ({'; '.join(differing)}); "
-            "resume with the same, or give another --run"
-        )
-
-
-def describe_corpus(corpus: Corpus) -> dict[str, Any]:
-    """Name, weight, files, hours and rates of a corpus."""
-    return {
-        "name": corpus.name,
-        "weight": corpus.weight,
-        "files": len({part.path for part in corpus.stretches}),
-        "hours": round(corpus.seconds / 3600, 3),
-        "sample_rates": sorted({part.sample_rate for part in corpus.stretches}),
-    }
 
 
 def peak_memory(device: torch.device) -> float:

@@ -8,8 +8,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from m2l.published import CheckpointError
+
+#: In the folder of a run: what it was started with.
+SETTINGS_FILE = "training.json"
 PRECISIONS = ("float32", "bfloat16", "float16")
 DENSITIES = ("grid", "lognormal")
 WEIGHTINGS = ("gap", "output")
@@ -169,6 +174,51 @@ def from_dict(values: dict[str, Any]) -> TrainingSettings:
         return TrainingSettings(**values)
     except TypeError as error:
         raise SettingsError(f"bad training setting: {error}") from error
+
+
+def read_settings(run: Path) -> TrainingSettings:
+    """What a run was started with.
+
+    Raises:
+        CheckpointError: if its file is missing, damaged, or of another version.
+    """
+    path = run / SETTINGS_FILE
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+        return from_dict(values)
+    except FileNotFoundError:
+        raise CheckpointError(f"{run} is no run of m2l train: it has no {SETTINGS_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}, the settings of the run, cannot be read: {error}") from error
+
+
+def check_same_run(run: Path, settings: TrainingSettings) -> None:
+    """Raise `SettingsError` naming what differs if `run` was started with other settings.
+
+    `explosion` may differ: it decides when a run gives up, and not what comes of it.
+
+    Raises:
+        CheckpointError: if the run's settings are damaged.
+    """
+    if not (run / SETTINGS_FILE).exists():
+        return
+    try:
+        then, now = read_settings(run).to_dict(), settings.to_dict()
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; without that file the run goes on with the settings given"
+        ) from error
+    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
+                 if now[name] != then[name] and name != "explosion"]  # fmt: skip
+    if differing:
+        raise SettingsError(
+            f"{run} was started with other settings ({'; '.join(differing)}); "
+            "resume with the same, or give another --run"
+        )
 
 
 #: Preset -> settings that differ from the reference training's, which `paper` and the full-size rows use.

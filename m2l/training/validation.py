@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from m2l.audio import read_audio, write_audio
+from m2l.audio import AudioError, read_audio, write_audio
 from m2l.config import create_config
 from m2l.model import Music2Latent
 from m2l.training.data import Stretch, open_corpus
@@ -25,37 +27,59 @@ class Validation:
         source: as `open_corpus` takes it.
         folder: where `original/` and `step-…/` go.
         split: rows used of a manifest with a column `split`.
-        clips: files used, evenly spread over the corpus.
+        clips: files used, evenly spread over the corpus. One that cannot be read is named and left out.
+        quiet: do not name them, nor what was left out of the corpus.
 
     Raises:
         DataError: if there is no usable audio at `source`.
     """
 
-    def __init__(self, source: str, folder: Path, split: str = "validation", clips: int = 8) -> None:
-        corpus = open_corpus(source, create_config("paper").downsampling_ratio, split)
+    def __init__(
+        self, source: str, folder: Path, split: str = "validation", clips: int = 8, *, quiet: bool = False
+    ) -> None:
+        corpus = open_corpus(source, create_config("paper").downsampling_ratio, split, folder.parent)
+        self._quiet = quiet
+        if corpus.complaint:
+            self._say(f"validation: {corpus.complaint}")
         chosen = np.unique(np.linspace(0, len(corpus.stretches) - 1, clips).round().astype(int))
         self.stretches: list[Stretch] = [corpus.stretches[index] for index in chosen]
         self.folder = folder
 
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(f"m2l: {text}", file=sys.stderr)
+
     def __call__(self, model: Music2Latent, step: int) -> dict[str, float]:
-        """Mean SI-SDR in dB over the clips, and what `METRICS` can say, under `validation_…` names."""
+        """Mean SI-SDR in dB over the clips, and what `METRICS` can say, under `validation_…` names.
+
+        `validation_unreadable` counts clips that could not be read, where there are any; nothing else comes without
+        a single one that could.
+        """
         (self.folder / "original").mkdir(parents=True, exist_ok=True)
         (self.folder / f"step-{step:08d}").mkdir(exist_ok=True)
         originals, results, rates, scores = [], [], set(), []
         for index, part in enumerate(self.stretches):
             length = min(part.stop - part.start, round(SECONDS * part.sample_rate))
-            audio, rate = read_audio(part.path, (part.start + part.stop - length) // 2, length)
+            try:
+                audio, rate = read_audio(part.path, (part.start + part.stop - length) // 2, length)
+            except (AudioError, OSError) as error:
+                self._say(f"step {step}: validation leaves out {part.path}: {error}")
+                continue
             mono = audio.mean(0)
             reconstructed = model.reconstruct(mono, rate, seed=index)
-            # the number keeps names apart, the stem says which clip it is: a long one is cut
-            name = f"{index:02d}-{Path(part.path).stem[:60]}.wav"
+            # The file's own name may be as long as the file system allows.
+            stem = os.fsencode(Path(part.path).stem)[:200].decode(errors="ignore")
+            name = f"{index:02d}-{stem}.wav"
             for kind, samples in (("original", mono), (f"step-{step:08d}", reconstructed)):
                 write_audio(self.folder / kind / name, samples[None], rate, subtype="PCM_16")
             originals.append(mono)
             results.append(reconstructed)
             rates.add(rate)
             scores.append(si_sdr(reconstructed, mono))
-        facts = {"validation_si_sdr": float(np.mean(scores))}
+        unreadable = len(self.stretches) - len(scores)
+        facts: dict[str, float] = {"validation_unreadable": unreadable} if unreadable else {}
+        if scores:
+            facts["validation_si_sdr"] = float(np.mean(scores))
         if len(rates) == 1:
             for name, value in _more(originals, results, rates.pop()).items():
                 facts[f"validation_{name}"] = value

@@ -137,6 +137,7 @@ def harness(work: Path) -> dict[str, dict[str, float]]:
 
 def make() -> dict[str, Any]:
     from benchmarks.processor import processor
+
     from benchmarks.weight_table import WEIGHTS, WeightFile
 
     torch.set_num_threads(1)

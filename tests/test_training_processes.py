@@ -1,0 +1,447 @@
+"""Processes around a training run: readers that die or wait, a second writer, kills, torchrun; and mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_helpers import (
+    assert_same_run,
+    music_and_speech,
+    noise_file,
+    tiny,
+    train,
+)
+
+from m2l.cli import main
+from m2l.files import InUseError, exclusive
+from m2l.training import Trainer, readers
+from m2l.training.checkpoint import list_checkpoints
+from m2l.training.data import DataError, StepOrder
+from m2l.training.readers import MAX_DEATHS, reading
+
+SMALL = ["--preset", "tiny", "--batch-size", "1", "--precision", "float32", "--warmup-steps", "2", "--device", "cpu",
+         "--log-every", "1", "--quiet"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return music_and_speech(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
+    """A run of 6 steps with checkpoints of steps 2, 4 and 6."""
+    run = tmp_path_factory.mktemp("straight")
+    train(tiny(data), run)
+    return run
+
+
+@pytest.fixture
+def run(straight: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(straight, tmp_path / "run"))
+
+
+def m2l(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+# --- readers ------------------------------------------------------------------------------------------------------
+
+
+def crops_of(data: tuple[str, ...], tmp_path: Path, **changes: Any) -> tuple[Any, StepOrder]:
+    from m2l.training.data import Crops
+
+    trainer = Trainer(tiny(data, **changes), tmp_path / "unused", device="cpu")
+    crops = Crops(trainer.corpora, trainer.settings, trainer.state.model.config)
+    return crops, StepOrder(trainer.settings, 0)
+
+
+def test_a_killed_reader_is_started_again_and_nothing_changes(
+    data: tuple[str, str], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    step = Trainer._step
+
+    def kill_a_reader(self: Trainer, parts: Any) -> dict[str, float]:
+        if self.state.step == 0:  # one of them is asked for its last batch after this
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+        return step(self, parts)
+
+    monkeypatch.setattr(Trainer, "_step", kill_a_reader)
+    train(tiny(data), tmp_path, workers=2)
+    assert_same_run(tmp_path, straight)
+    words = capfd.readouterr().err
+    assert words.count("a process that reads audio died (signal 9); another one goes on") in (1, 2)
+    assert "Traceback" not in words
+    assert not children()
+
+
+def children(of: int | None = None) -> list[int]:
+    """Child processes that run."""
+    path = Path(f"/proc/{of or os.getpid()}/task/{of or os.getpid()}/children")
+    return [int(word) for word in path.read_text().split()]
+
+
+def test_a_reader_that_always_dies_ends_the_run_with_a_checkpoint(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    train(tiny(data), tmp_path, until=1)
+    own = os.getpid()
+
+    def die_in_a_reader(*_: Any) -> Any:
+        assert os.getpid() != own
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("m2l.training.data.read_audio", die_in_a_reader)
+    with pytest.raises(RuntimeError, match=f"step 1: a process that reads audio died {MAX_DEATHS} times"):
+        train(tiny(data), tmp_path, workers=1)
+    assert capfd.readouterr().err.count("another one goes on") == MAX_DEATHS - 1
+    assert not children()
+
+
+def test_a_run_that_waits_for_audio_can_be_stopped(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from m2l.training import data as module
+
+    monkeypatch.setattr(readers, "PATIENCE", 0.1)
+    trainer = Trainer(tiny(data), tmp_path, device="cpu", workers=1)
+    read, calls = module.read_audio, []
+
+    def hang(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 4:  # two steps' crops
+            time.sleep(1000)
+        return read(*arguments)
+
+    monkeypatch.setattr(module, "read_audio", hang)
+    timer = threading.Timer(1.5, lambda: setattr(trainer, "stop_requested", True))
+    timer.start()
+    began = time.monotonic()
+    assert trainer.train(quiet=True) in (1, 2)
+    assert time.monotonic() - began < 10
+    assert list_checkpoints(tmp_path)[-1].name == f"step-{trainer.state.step:08d}"
+    assert not children()
+
+
+def test_a_fault_of_a_reader_is_one_line(data: tuple[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError("no room")
+
+    crops, order = crops_of(data, tmp_path)
+    monkeypatch.setattr("m2l.training.data.read_audio", fail)
+    with (
+        reading(crops, order, 1, lambda: False) as batches,
+        pytest.raises(DataError, match=r"^MemoryError: no room$"),
+    ):
+        next(batches)
+
+
+def test_readers_need_no_dev_shm(data: tuple[str, str], tmp_path: Path) -> None:
+    """Containers have 64 MB of it. What readers hand over is not there."""
+    before = set(os.listdir("/dev/shm"))
+    crops, order = crops_of(data, tmp_path, batch_size=8, steps=8)
+    with reading(crops, order, 2, lambda: False) as batches:
+        next(batches)
+        for child in children():
+            maps = Path(f"/proc/{child}/maps").read_text().splitlines()
+            used = [line for line in maps if "/dev/shm/" in line and "/dev/shm/sem." not in line]
+            assert not used
+        assert set(os.listdir("/dev/shm")) <= before
+
+
+# --- one writer, kills --------------------------------------------------------------------------------------------
+
+
+def test_a_second_writer_is_refused_in_one_line(
+    run: Path, data: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for spec in data for word in ("--data", spec)]
+    arguments = ["train", *SMALL, *words, "--run", run / "new", "--steps", 1]
+    (run / "new").mkdir()
+    with exclusive(run / "new"):
+        assert m2l(*arguments) == 2
+        assert sorted(path.name for path in (run / "new").iterdir()) == [".lock"]  # nothing was written
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is being written to by another process" in line
+    assert m2l(*arguments) == 0
+
+
+def test_whoever_loaded_before_another_went_on_starts_again(run: Path, data: tuple[str, str]) -> None:
+    shutil.rmtree(run / "step-00000006")
+    late = Trainer(tiny(data), run, device="cpu")
+    train(tiny(data), run)
+    content = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(InUseError, match="trained on by another process meanwhile"):
+        late.train(quiet=True)
+    assert {path: path.read_bytes() for path in content} == content
+
+
+def start(arguments: list[object], **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from m2l.cli import main; sys.exit(main())", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    since = time.monotonic()
+    while not condition():
+        assert time.monotonic() - since < seconds, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
+def test_readers_end_with_their_trainer(data: tuple[str, str], tmp_path: Path) -> None:
+    trainer = os.fork()
+    if trainer == 0:
+        try:
+            train(tiny(data, steps=10_000), tmp_path, workers=2)
+        finally:
+            os._exit(1)
+    wait_until(
+        lambda: (tmp_path / "log.jsonl").exists() and '"step": 2' in (tmp_path / "log.jsonl").read_text()
+    )
+    inner = children(trainer)
+    assert len(inner) == 2
+    os.kill(trainer, signal.SIGKILL)
+    os.waitpid(trainer, 0)
+    wait_for_end(inner)
+    with exclusive(tmp_path):  # nor do they hold the lock of the run
+        pass
+
+
+def wait_for_end(processes: list[int]) -> None:
+    wait_until(lambda: all(is_zombie(pid) for pid in processes), 5)
+
+
+def wait_for_lock(running: subprocess.Popen[str], lock: Path) -> None:
+    """Until the process has taken the run."""
+    wait_until(
+        lambda: running.poll() is not None or (lock.exists() and f"{running.pid} on" in lock.read_text())
+    )
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(data: tuple[str, str], tmp_path: Path) -> None:
+    """Of the command as users start it, from its first files to its last; readers, halves and locks go with it."""
+    words = [word for spec in data for word in ("--data", spec)]
+    run = tmp_path / "run"
+    arguments = ["train", *SMALL, *words, "--steps", 60, "--workers", 2, "--checkpoint-every", 1]
+    assert m2l(*arguments, "--run", tmp_path / "straight") == 0
+    random, kills = np.random.default_rng(0), 0
+    while kills < 20:
+        running = start([*arguments, "--run", run])
+        wait_for_lock(running, run / ".lock")
+        time.sleep(float(random.uniform(0, 1.5)))
+        inner = children(running.pid) if running.poll() is None else []
+        running.kill()
+        running.communicate()
+        if running.returncode == 0:
+            break
+        assert running.returncode == -signal.SIGKILL
+        kills += 1
+        wait_for_end(inner)
+    assert kills >= 5
+    assert m2l(*arguments, "--run", run) == 0
+    assert_same_run(run, tmp_path / "straight")
+    assert not list(run.rglob("*.part"))
+    assert {path.name for path in run.iterdir()} == {path.name for path in (tmp_path / "straight").iterdir()}
+
+
+# --- mistakes on the command line ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "nope"], "unknown preset 'nope'"),
+        (["--preset", "papr"], "unknown preset 'papr'; did you mean 'paper'?"),
+        (["--preset", "nope", "--init", "mini"], "unknown preset 'nope'"),
+        (["--preset", "paper", "--precision", "float16"], "float16 needs a CUDA device, not cpu"),
+        (["--preset", "paper"], "--precision bfloat16"),
+        (["--workers", "-1"], "--workers must be at least 0, not -1"),
+        (["--threads", "0"], "--threads must be at least 1, not 0"),
+        (["--until", "0"], "--until must be at least 1, not 0"),
+        (["--milestone", "-3"], "--milestone must be at least 1, not -3"),
+        (["--run", ""], "--run must name a folder"),
+        (["--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
+    ],
+)
+def test_mistakes_of_train_are_one_line_and_2(
+    words: list[str], message: str, data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--batch-size", "1", "--device", "cpu", "--run", tmp_path / "r", "--data", data[0]]
+    assert m2l(*arguments, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("m2l: ")
+    assert message in line
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--crops", "0"], 2, "--crops must be at least 1, not 0"),
+        (["-o", ""], 2, "--output must name a folder"),
+        (["--metrics", "LIST"], 3, "it holds no JSON object"),
+        (["--metrics", "DEEP"], 3, "DEEP"),
+    ],
+)
+def test_mistakes_of_export_are_one_line(
+    words: list[str], code: int, message: str, straight: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("LIST").write_text("[1]")
+    Path("DEEP").write_text("[" * 100_000)
+    assert m2l("export", straight, "-o", "out", *words) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not Path("out").exists()
+
+
+def test_a_damaged_log_does_not_stop_resuming_or_export(run: Path, data: tuple[str, str]) -> None:
+    log = run / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b'\xff\n[1]\n{"step": 6, "seconds": "x"}\n{"step": 1e999}\n')
+    assert m2l("export", run, "-o", run / "out", "--crops", 2) == 0
+    assert train(tiny(data), run).state.step == 6
+
+
+def test_a_dry_run_of_a_float16_recipe_works_without_cuda(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "m2l.training.Trainer.rehearse", lambda self: {"seconds_per_step": 1.0, "peak_bytes": 1e9}
+    )
+    words = [
+        "--preset",
+        "paper",
+        "--device",
+        "cpu",
+        "--data",
+        data[0],
+        "--run",
+        tmp_path / "r",
+        "--dry-run",
+        "--json",
+    ]
+    assert m2l("train", *words) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["settings"]["precision"] == "bfloat16"
+    assert "trained in float16, which needs a CUDA device" in captured.err
+
+
+# --- several processes --------------------------------------------------------------------------------------------
+
+
+def ranks(arguments: list[object], size: int = 2) -> Iterator[int]:
+    """What `torchrun` does for each process, and then to the others when one ends with a fault."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = {}
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
+                              MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+            code = 99
+            try:
+                code = m2l(*arguments)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        running[child] = rank
+    while running:
+        child, status = os.wait()
+        if child in running:
+            del running[child]
+            code = os.waitstatus_to_exitcode(status)
+            yield code
+            for other in running if code else ():
+                os.kill(other, signal.SIGTERM)
+
+
+def gone(path: str, *_: object) -> None:
+    raise FileNotFoundError(f"{path} was there a moment ago")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--preset", "nope"], 2, "unknown preset 'nope'"),
+        (["--data", "nowhere"], 3, "no training data at 'nowhere'"),
+        (["--device", "gpu"], 2, "device 'gpu' cannot be used"),
+        (["--run", "LOCKED"], 2, "is being written to by another process"),
+        (["--run", "DAMAGED"], 3, "training.json, the settings of the run"),
+        (["--data", "GONE"], 3, "could not be read"),
+    ],
+)
+def test_of_several_processes_one_says_what_is_wrong(
+    words: list[str], code: int, message: str, data: tuple[str, str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "LOCKED").mkdir()
+    (tmp_path / "DAMAGED").mkdir()
+    (tmp_path / "DAMAGED" / "training.json").write_text("{")
+    if "GONE" in words:
+        noise_file(tmp_path / "GONE" / "a.flac")
+        monkeypatch.setattr("m2l.training.data.read_audio", gone)
+    else:
+        words = ["--data", data[0], *words]
+    with exclusive(tmp_path / "LOCKED"):
+        codes = list(ranks(["train", *SMALL, "--batch-size", 2, "--run", "r", *words]))
+    assert codes[0] == code
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("m2l: ")]
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
+def test_a_killed_process_of_several_is_one_line_of_another(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer._step
+
+    def die(self: Trainer, parts: Any) -> dict[str, float]:
+        if self.world.rank == 1 and self.state.step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, parts)
+
+    monkeypatch.setattr(Trainer, "_step", die)
+    words = ["--data", data[0], "--batch-size", 2, "--checkpoint-every", 1, "--run", tmp_path / "r"]
+    assert list(ranks(["train", *SMALL, *words])) == [-signal.SIGKILL, 1]
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("m2l: ")] == [
+        line for line in lines if "is gone" in line
+    ]
+    assert "Traceback" not in "".join(lines)
+    assert list_checkpoints(tmp_path / "r")[-1].name == "step-00000002"
