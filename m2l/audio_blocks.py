@@ -29,7 +29,6 @@ from m2l.audio import (
 from m2l.files import written_beside
 from m2l.sound_file import SoundFile, open_sound, sound_info
 
-
 log = logging.getLogger("m2l")
 
 

@@ -68,7 +68,7 @@ class SoundFile:
         self._done = 0
 
     def _open_all(self, layout: Layout) -> list[AudioInfo]:
-        infos = []
+        infos: list[AudioInfo] = []
         # The first is left open, as it is read first.
         for part in reversed(layout.parts):
             self._open(part)
@@ -87,7 +87,7 @@ class SoundFile:
             return
         self._raw = _Window(self._path, part)
         try:
-            self._sound = soundfile.SoundFile(self._raw)
+            self._sound = _Sound(self._raw)
         except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
             raise AudioError(f"{self._path} is not readable audio: {reason_of(error)}") from error
 
@@ -112,7 +112,9 @@ class SoundFile:
             assert self._sound is not None
             self._sound.seek(left)
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(f"{self._path} cannot be read from sample {frame}: {reason_of(error)}") from error
+            raise AudioError(
+                f"{self._path} cannot be read from sample {frame}: {reason_of(error)}"
+            ) from error
         self._done = left
 
     def read(self) -> np.ndarray:
@@ -135,8 +137,11 @@ class SoundFile:
 
     def _read_block(self) -> np.ndarray:
         assert self._sound is not None
+        # Not beyond an end that is known: what follows may be a tag, which a decoder would take for damage.
+        known = self._infos[self._index].frames
+        count = self._step if known is None else min(self._step, max(0, known - self._done))
         try:
-            block = self._sound.read(self._step, dtype="float32", always_2d=True).T
+            block = self._sound.read(count, dtype="float32", always_2d=True).T
         except (soundfile.SoundFileError, RuntimeError) as error:
             before = sum(info.frames or 0 for info in self._infos[: self._index])
             fault = f"is damaged after sample {before + self._done}: {reason_of(error)}"
@@ -151,6 +156,7 @@ class SoundFile:
             self._step = _SMALL_STEP
             try:
                 self._open(self._layout.parts[self._index])
+                assert self._sound is not None
                 self._sound.seek(self._done)
             except (AudioError, soundfile.SoundFileError, RuntimeError):
                 pass
@@ -162,7 +168,12 @@ class SoundFile:
     def _check_end(self) -> None:
         info = self._infos[self._index]
         slack = _VORBIS_SLACK if info.subtype == "VORBIS" else 0
-        if self._layout.exact and info.frames is not None and self._done < info.frames - slack and not self._incomplete:
+        if (
+            self._layout.exact
+            and info.frames is not None
+            and self._done < info.frames - slack
+            and not self._incomplete
+        ):
             part = "" if len(self._infos) == 1 else f"part {self._index + 1} of {len(self._infos)}: "
             raise AudioError(
                 f"{self._path} is cut short: {part}of {info.frames} samples in its header, {self._done} are there"
@@ -177,11 +188,21 @@ class SoundFile:
         self._sound = self._raw = None
 
 
+class _Sound(soundfile.SoundFile):
+    """soundfile's own, but that blocks follow each other without a seek after each.
+
+    Seeking in an MP3 of a low bit rate loses what its next frame takes from those before.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class _Window:
     """A part of a file as a file of its own, with its patches: what soundfile needs of a file object."""
 
     def __init__(self, path: str | bytes, part: Part) -> None:
-        self._file = open(path, "rb")
+        self._file = open(path, "rb")  # noqa: SIM115 - closed by its user
         self._part = part
         self._position = 0
 
@@ -233,7 +254,7 @@ def open_sound(path: str | os.PathLike[str]) -> soundfile.SoundFile:
     with open(path, "rb"):
         pass
     try:
-        return soundfile.SoundFile(sound_name(path))
+        return _Sound(sound_name(path))
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = "it is empty (0 bytes)" if os.path.getsize(path) == 0 else reason_of(error)
         raise AudioError(f"{os.fspath(path)} is not readable audio: {reason}") from error

@@ -160,7 +160,7 @@ def test_ambiguous_and_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "y.wav").write_bytes(b"RIFF but no more")
     sf.write(tmp_path / "z.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
     system = External(str(tmp_path))
-    for clip_id, message in (("x", "2 files"), ("y", "unreadable: the file"), ("z", "not finite")):
+    for clip_id, message in (("x", "2 files"), ("y", "unreadable: the file"), ("z", "non-finite")):
         with pytest.raises(ValueError, match=message):
             system.reconstruction(clip_id, clip, RATE)
 
