@@ -31,9 +31,10 @@ class _Chain:
     serial: int | None = None
     samples: int = 0
     ended: bool = False
-    #: The page the audio ends with: position and length.
-    last: tuple[int, int] = (0, 0)
     has_data: bool = False
+    #: Number of the last page, and where the first damaged or missing one should be.
+    page: int = 0
+    damage: int | None = None
 
 
 def ogg(source: Source, begin: int) -> Layout:
@@ -48,7 +49,7 @@ def ogg(source: Source, begin: int) -> Layout:
             if position < 0:
                 break
             continue
-        flags, samples, serial = struct.unpack("<BqI", head[5:18])
+        flags, samples, serial, number = struct.unpack("<BqII", head[5:22])
         length = 27 + head[26] + sum(head[27 : 27 + head[26]])
         if flags & 2:
             if not links or links[-1].has_data:
@@ -62,10 +63,13 @@ def ogg(source: Source, begin: int) -> Layout:
             incomplete = True
             break
         if links and serial == links[-1].serial:
-            links[-1].last = (position, length)
-            links[-1].ended = bool(flags & 4)
-            if samples > 0:
-                links[-1].samples = samples
+            link = links[-1]
+            # Streams that were cut out of others begin with any number.
+            missing = number != link.page + 1 and link.samples > 0
+            if link.damage is None and (missing or _page_is_damaged(source.at(position, length))):
+                link.damage = position
+            link.page, link.ended = number, bool(flags & 4)
+            link.samples = max(samples, link.samples)
         position += length
     if not links:
         return Layout((Part(0, source.size),))
@@ -79,10 +83,11 @@ def _ogg_fault(source: Source, links: list[_Chain], incomplete: bool) -> str | N
         if link.serial is None:  # nothing that is known: the decoder's business
             continue
         where = "it" if len(links) == 1 else f"part {number} of {len(links)}"
+        if link.damage is not None:
+            return f"is damaged: a page of {where} at byte {link.damage} is missing or fails its checksum"
         if link.ended:
-            if _page_is_damaged(source.at(*link.last)):
-                return f"is damaged: the last page of {where} fails its checksum"
-        elif incomplete and number == len(links):
+            continue
+        if incomplete and number == len(links):
             return (
                 f"is cut short: {where} ends within a page after {link.samples} samples, with more announced"
             )
@@ -352,13 +357,13 @@ class _Stream:
 
 
 def mpeg(source: Source, begin: int) -> Layout:
-    """Believe the first frame's count where its count of bytes fits the file; else walk all frames."""
+    """Hold the frames of each stream against the count in its first."""
     end = _before_tags(source)
     first = next(_synced(source, begin, min(end, begin + 2**20), end), None)
     if first is None:
         return Layout((Part(0, source.size),), exact=False)
     stream = _stream_at(source, first)
-    if stream.counted and stream.counted_bytes and first + stream.counted_bytes == end:
+    if stream.counted is not None and stream.counted == _hop(source, stream, end):
         return Layout((Part(0, source.size),))
     streams, junk, incomplete = _walk(source, stream, end)
     if incomplete or source.size - streams[-1].stop < _DECODER_SKIPS:
@@ -383,6 +388,31 @@ def mpeg(source: Source, begin: int) -> Layout:
     note = f"holds {junk} bytes of no audio between its frames" if junk else None
     exact = all(stream.counted or stream.kind[1] == _LAYER_III for stream in streams)
     return Layout(tuple(parts), _joined(cuts), note, exact)
+
+
+def _hop(source: Source, stream: _Stream, end: int) -> int | None:
+    """Frames behind the first, if nothing but frames of one kind follows it up to the end; quicker than a walk."""
+    sizes: dict[bytes, int] = {}
+    position, frames = stream.start, -1
+    while position < end:
+        block = source.at(position, 2**16)
+        offset, last = 0, min(len(block), end - position) - 4
+        while offset <= last:
+            head = block[offset + 1 : offset + 3]
+            size = sizes.get(head)
+            if size is None:
+                frame = _mpeg_frame(head)
+                if frame is None or frame[2] != stream.kind:
+                    return None
+                size = sizes[head] = frame[0]
+            if block[offset] != 0xFF:
+                return None
+            offset += size
+            frames += 1
+        if offset == 0:
+            return None
+        position += offset
+    return frames if position == end else None
 
 
 def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int, bool]:
@@ -445,7 +475,8 @@ def _stream_at(source: Source, position: int) -> _Stream:
     assert frame is not None
     side = _side_information(head)
     counted = counted_bytes = None
-    if head[4 + side : 8 + side] in (b"Xing", b"Info"):
+    # As the decoder has it, which takes it for sound unless all before the name is zero.
+    if head[4 + side : 8 + side] in (b"Xing", b"Info") and not any(head[4 : 4 + side]):
         flags = head[11 + side]
         words = [int.from_bytes(head[at : at + 4], "big") for at in (12 + side, 16 + side)]
         counted = words.pop(0) if flags & 1 else None

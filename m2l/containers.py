@@ -8,7 +8,7 @@ What can be told of a cut:
   a pipe (0, 2^31 - 64 KiB and more) claim nothing, so that a cut of such a file cannot be told.
 - FLAC: the last frame ends before the header's total. Where the header does not tell, only a frame that is itself
   incomplete can be told.
-- Ogg (Vorbis, Opus, FLAC, Speex): the last page is incomplete, damaged, or not marked as the end of its stream.
+- Ogg (Vorbis, Opus, FLAC, Speex): a page is missing or damaged, or the last is not marked as the end of its stream.
 - MP3: fewer frames than its Xing, Info or VBRI header counts; without such a header, an incomplete last frame.
 """
 
@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -27,6 +28,8 @@ _BLOCK = 2**16
 _STREAMED_RIFF = 2**31 - 2**16
 _STREAMED_AIFF = 0x7F000000
 _MAX_CHUNKS = 10_000
+_ODD_BYTES = 256
+_JUST_NOW = 2_000_000_000  # nanoseconds
 _FILE_MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff", b"fLaC", b"OggS")
 _TAG_MAGICS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
 
@@ -41,7 +44,7 @@ class Part:
     start: int
     stop: int
     patches: tuple[tuple[int, bytes], ...] = ()
-    prefix: bytes = b""
+    prefix: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Source:
 
     def at(self, position: int, count: int) -> bytes:
         """`count` bytes from `position`; fewer at the end of the file."""
+        if not 0 <= position < self.size:
+            return b""
         offset = position - self._base
         if offset < 0 or offset + count > len(self._block):
             self._file.seek(position)
@@ -98,18 +103,25 @@ class Source:
 
 
 def examine(path: str | os.PathLike[str]) -> Layout:
-    """The layout of a file; kept for files that have not changed.
+    """The layout of a file; remembered while the file does not change.
 
     Raises:
         OSError: if it cannot be read.
     """
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
-    return _examine(os.fspath(path), status.st_size, identity)
+    # Clocks of file systems are coarse: a file that was just written may change once more at the same time.
+    if abs(time.time_ns() - status.st_mtime_ns) < _JUST_NOW:
+        return _examine(os.fspath(path), status.st_size)
+    return _remembered(os.fspath(path), status.st_size, identity)
 
 
 @lru_cache(maxsize=2**16)
-def _examine(path: str, size: int, _: tuple[int, ...]) -> Layout:
+def _remembered(path: str, size: int, _: tuple[int, ...]) -> Layout:
+    return _examine(path, size)
+
+
+def _examine(path: str, size: int) -> Layout:
     from m2l.container_streams import flac, mpeg, ogg
 
     with open(path, "rb") as file:
@@ -169,7 +181,7 @@ def _behind(source: Source, position: int, next_chunk: Callable[[int], int | Non
         return replace(
             layout, fault=f"has a second file joined to it at byte {position}, which would not be read"
         )
-    if left > _BLOCK and not head.startswith(_TAG_MAGICS) and any(source.at(position, _BLOCK)):
+    if left > _ODD_BYTES and not head.startswith(_TAG_MAGICS) and any(source.at(position, _BLOCK)):
         return replace(layout, note=f"ends in {left} bytes that are no part of its audio, and are not read")
     return layout
 

@@ -263,8 +263,12 @@ def test_an_ogg_file_without_the_mark_of_its_end(tmp_path) -> None:
     with pytest.raises(AudioError, match=r"ends after \d+ samples without the mark of the end of a stream"):
         read_audio(put(tmp_path, "a.ogg", content[:last]))
     damaged = content[:-1] + bytes([content[-1] ^ 1])
-    with pytest.raises(AudioError, match="the last page of it fails its checksum"):
+    with pytest.raises(AudioError, match=rf"a page of it at byte {last} is missing or fails its checksum"):
         read_audio(put(tmp_path, "b.ogg", damaged))
+    pages = [page for page in content.split(b"OggS") if page]
+    without_one = b"".join(b"OggS" + page for page in pages[:3] + pages[4:])
+    with pytest.raises(AudioError, match="a page of it at byte"):
+        read_audio(put(tmp_path, "c.ogg", without_one))
 
 
 def test_a_header_that_claims_more_than_any_memory_holds(tmp_path) -> None:
