@@ -174,6 +174,9 @@ class AudioReader(_Blocks):
         block = self._file.read()
         if block.shape[1] == 0 and self.source_samples == 0:
             raise AudioError(f"{self._path} holds no audio samples")
+        if self._file.fault != self.fault:  # found while decoding
+            self.fault = self._file.fault
+            log.warning("%s %s", self._path, self.fault)
         check_values(block, self._path, self._start + self.source_samples)
         return block
 

@@ -17,6 +17,7 @@ from m2l.audio import AudioError, audio_info, output_format
 from m2l.cli import FAILED, FINE, MissingError, UsageError
 from m2l.cli_files import Job, Record, job_key, plan_jobs
 from m2l.cli_model import load_model, portable_name
+from m2l.containers import examine
 from m2l.latents import LatentsError, LatentsReader
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Outcome:
     #: Seconds of audio, and seconds it took.
     audio_seconds: float | None = None
     took: float | None = None
+    #: What is missing of an input that was read with --incomplete.
+    fault: str | None = None
 
 
 @dataclass
@@ -150,6 +153,8 @@ def _run_one(
         if record is not None and job.relative is not None:
             job.target.parent.mkdir(parents=True, exist_ok=True)
             record.begin(job.relative)
+        if getattr(args, "incomplete", False):
+            outcome.fault = examine(job.source).fault
         outcome.audio_seconds = _convert(args, job, model, digest, checkpoint, progress)
         if record is not None and job.relative is not None:
             record.finish(job.relative, key)
@@ -196,7 +201,9 @@ def _model_for(args: argparse.Namespace, job: Job, models: _Models) -> tuple[Mus
 
 def _settings(args: argparse.Namespace, digest: str) -> dict[str, Any]:
     names = ("command", "dtype", "window", "n_steps", "seed", "subtype")
-    return {"digest": digest, **{name: getattr(args, name, None) for name in names}}
+    # Only where it is set: what was made before there was such an option stays as good as it is.
+    asked = {"incomplete": True} if getattr(args, "incomplete", False) else {}
+    return {"digest": digest, **{name: getattr(args, name, None) for name in names}, **asked}
 
 
 def _convert(
@@ -214,6 +221,7 @@ def _convert(
             checkpoint=checkpoint,
             digest=digest,
             window=window,
+            incomplete=args.incomplete,
             progress=progress,
         ).duration
     options: dict[str, Any] = {
@@ -225,6 +233,7 @@ def _convert(
     }
     if args.command == "decode":
         return streaming.decode_file(model, job.source, job.target, **options).duration
+    options["incomplete"] = args.incomplete
     rate, _, samples = streaming.reconstruct_file(model, job.source, job.target, **options)
     return samples / rate
 
@@ -247,6 +256,8 @@ def _without(name: str, message: str | None) -> str:
 def _report(args: argparse.Namespace, outcomes: list[Outcome]) -> int:
     counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
     counts["not tried"] = len(outcomes) - sum(counts.values())
+    if cut := sum(one.status == "made" and one.fault is not None for one in outcomes):
+        print(f"m2l: {cut} of the inputs were cut short, and read as far as they go", file=sys.stderr)
     if args.json:
         files = [asdict(one) for one in outcomes]
         print(json.dumps({"command": args.command, "counts": counts, "files": files}, indent=2))

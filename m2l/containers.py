@@ -122,7 +122,8 @@ def _remembered(path: str, size: int, _: tuple[int, ...]) -> Layout:
 
 
 def _examine(path: str, size: int) -> Layout:
-    from m2l.container_streams import flac, mpeg, ogg
+    from m2l.container_mpeg import mpeg
+    from m2l.container_streams import flac, ogg
 
     with open(path, "rb") as file:
         source = Source(file, size)
@@ -149,6 +150,26 @@ def after_id3(source: Source, position: int) -> int:
             return position
         length = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
         position += 10 + length + (10 if tag[5] & 0x10 else 0)
+
+
+def before_tags(source: Source) -> int:
+    """Where the ID3v1, Lyrics3 and APE tags at the end of the file begin."""
+    end = source.size
+    if source.at(end - 128, 3) == b"TAG":
+        end -= 128
+    foot = source.at(end - 15, 15)
+    if foot[6:] == b"LYRICS200" and foot[:6].isdigit():
+        end = max(0, end - 15 - int(foot[:6]))
+    foot = source.at(end - 32, 32)
+    if foot[:8] == b"APETAGEX":
+        size, _, flags = struct.unpack("<III", foot[12:24])
+        end = max(0, end - size - (32 if flags >> 31 else 0))
+    return end
+
+
+def joined(cuts: list[str]) -> str | None:
+    """The fault of a file whose streams have these."""
+    return "is cut short: " + "; ".join(cuts) if cuts else None
 
 
 # --- formats of chunks ----------------------------------------------------------------------------------------------

@@ -168,16 +168,12 @@ class SoundFile:
     def _check_end(self) -> None:
         info = self._infos[self._index]
         slack = _VORBIS_SLACK if info.subtype == "VORBIS" else 0
-        if (
-            self._layout.exact
-            and info.frames is not None
-            and self._done < info.frames - slack
-            and not self._incomplete
-        ):
+        if self._layout.exact and info.frames is not None and self._done < info.frames - slack:
             part = "" if len(self._infos) == 1 else f"part {self._index + 1} of {len(self._infos)}: "
-            raise AudioError(
-                f"{self._path} is cut short: {part}of {info.frames} samples in its header, {self._done} are there"
-            )
+            fault = f"is cut short: {part}of {info.frames} samples in its header, {self._done} are there"
+            if not self._incomplete:
+                raise AudioError(f"{self._path} {fault}")
+            self.fault = self.fault or fault
 
     def close(self) -> None:
         """Close the file."""
