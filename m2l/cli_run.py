@@ -257,7 +257,7 @@ def _report(args: argparse.Namespace, outcomes: list[Outcome]) -> int:
     counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
     counts["not tried"] = len(outcomes) - sum(counts.values())
     if cut := sum(one.status == "made" and one.fault is not None for one in outcomes):
-        print(f"m2l: {cut} of the inputs were cut short, and read as far as they go", file=sys.stderr)
+        print(f"m2l: cut short, and read as far as they go: {cut} of {len(outcomes)} inputs", file=sys.stderr)
     if args.json:
         files = [asdict(one) for one in outcomes]
         print(json.dumps({"command": args.command, "counts": counts, "files": files}, indent=2))

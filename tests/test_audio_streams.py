@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import random
@@ -300,3 +301,25 @@ def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     with pytest.raises(AudioError, match="not a regular file"):
         read_audio(tmp_path / "a.wav")
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_refuses_what_is_cut_and_reads_it_when_asked_for(tmp_path, capsys) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "in").mkdir()
+    put(tmp_path / "in", "whole.flac", made("flac", 0.5) + made("flac", 0.5, 1))
+    put(tmp_path / "in", "cut.wav", made("wav")[:-40_000])
+    run = ["encode", str(tmp_path / "in"), "--checkpoint", "random:tiny", "--json", "-o", str(tmp_path / "out")]
+    assert main(run) == 1
+    files = {Path(one["input"]).name: one for one in json.loads(capsys.readouterr().out)["files"]}
+    assert files["whole.flac"]["audio_seconds"] == 1.0
+    assert "is cut short: of 96000 bytes of audio in its header, 56000 are there" in files["cut.wav"]["error"]
+    assert main([*run, "--incomplete"]) == 0
+    out, said = capsys.readouterr()
+    files = {Path(one["input"]).name: one for one in json.loads(out)["files"]}
+    assert files["cut.wav"]["audio_seconds"] == pytest.approx(28_000 / RATE)
+    assert "cut short" in files["cut.wav"]["fault"]
+    assert files["whole.flac"]["fault"] is None
+    assert "cut short, and read as far as they go: 1 of 2 inputs" in said
