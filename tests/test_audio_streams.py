@@ -311,7 +311,15 @@ def test_the_command_line_refuses_what_is_cut_and_reads_it_when_asked_for(tmp_pa
     (tmp_path / "in").mkdir()
     put(tmp_path / "in", "whole.flac", made("flac", 0.5) + made("flac", 0.5, 1))
     put(tmp_path / "in", "cut.wav", made("wav")[:-40_000])
-    run = ["encode", str(tmp_path / "in"), "--checkpoint", "random:tiny", "--json", "-o", str(tmp_path / "out")]
+    run = [
+        "encode",
+        str(tmp_path / "in"),
+        "--checkpoint",
+        "random:tiny",
+        "--json",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert main(run) == 1
     files = {Path(one["input"]).name: one for one in json.loads(capsys.readouterr().out)["files"]}
     assert files["whole.flac"]["audio_seconds"] == 1.0
