@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 from m2l.containers import Layout, Part, Source, after_id3, before_tags, joined
 
@@ -19,6 +21,7 @@ _BITRATES = {
 }
 _SMALLEST_FRAME = 24
 _LAYER_III = 1  # as headers have it
+_MAX_TRIES = 100_000
 # Bytes behind the last frame from which the decoder would report damage.
 _DECODER_SKIPS = 1024
 
@@ -148,7 +151,10 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
         if position != stream.start:
             found = _stream_at(source, position)
             full = stream.counted is not None and stream.frames >= stream.counted
-            if found.counted is not None or (full and end - position > 3 * frame[0]):
+            if full and found.counted is None:
+                # More than was counted: another stream, unless it is junk that looks like a frame.
+                full = next(_synced(source, position, position + 1, end, followers=3), None) == position
+            if found.counted is not None or full:
                 stream = found
                 streams.append(stream)
         # The frame that holds a count is none of those counted.
@@ -194,21 +200,29 @@ def _stream_at(source: Source, position: int) -> _Stream:
 
 
 def _synced(source: Source, begin: int, stop: int, end: int, followers: int = 1) -> Iterator[int]:
-    """Positions of frames that others of their kind follow, or the end."""
-    position = source.find(b"\xff", begin, stop)
-    while 0 <= position < end - _SMALLEST_FRAME:
+    """Positions from `begin` to `stop` of frames that others of their kind follow, or the end; the first thousands."""
+    for position in islice(_headers(source, begin, min(stop, end - _SMALLEST_FRAME)), _MAX_TRIES):
         frame = _mpeg_frame(source.at(position + 1, 2))
-        if frame is not None:
-            following, left = position + frame[0], followers
-            while left and following < end:
-                head = source.at(following, 3)
-                after = _mpeg_frame(head[1:]) if head[:1] == b"\xff" and len(head) == 3 else None
-                if after is None or after[2] != frame[2]:
-                    break
-                following, left = following + after[0], left - 1
-            if left == 0 or following == end:
-                yield position
-        position = source.find(b"\xff", position + 1, stop)
+        if frame is None:
+            continue
+        following, left = position + frame[0], followers
+        while left and following < end:
+            head = source.at(following, 3)
+            after = _mpeg_frame(head[1:]) if head[:1] == b"\xff" and len(head) == 3 else None
+            if after is None or after[2] != frame[2]:
+                break
+            following, left = following + after[0], left - 1
+        if left == 0 or (following == end and (left < followers or followers == 1)):
+            yield position
+
+
+def _headers(source: Source, begin: int, stop: int) -> Iterator[int]:
+    """Positions of what may be the header of a frame."""
+    while begin < stop:
+        block = source.at(begin, min(2**16, stop - begin + 2))
+        for match in re.finditer(rb"\xff[\xe2-\xff][\x10-\xef]", block):
+            yield begin + match.start()
+        begin += max(1, len(block) - 2)
 
 
 def _is_tag(source: Source, position: int) -> bool:

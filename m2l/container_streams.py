@@ -143,6 +143,7 @@ def flac(source: Source, begin: int) -> Layout:
         if info is None or end is None or (end.end == info.samples and found):
             parts.append(part)
             continue
+        complete = complete or (found and not last)  # tags of the next stream may follow
         where = "" if len(starts) == 1 else f"part {number} of {len(starts)}: "
         there = end.end if complete else end.first
         if info.samples > there:

@@ -209,7 +209,7 @@ def _behind(source: Source, position: int, next_chunk: Callable[[int], int | Non
 
 def _riff(source: Source, begin: int) -> Layout:
     order = ">" if source.at(begin, 4) == b"RIFX" else "<"
-    long_size = None
+    long_size, long_at = None, 0
 
     def chunk(position: int) -> tuple[bytes, int] | None:
         head = source.at(position, 8)
@@ -228,13 +228,14 @@ def _riff(source: Source, begin: int) -> Layout:
             break
         name, claimed = found
         if name == b"ds64":
-            long_size = int.from_bytes(source.at(position + 16, 8), "little")
+            long_at = position + 16
+            long_size = int.from_bytes(source.at(long_at, 8), "little")
         if name == b"data":
             audio = position + 8
             if long_size is not None and claimed == 0xFFFFFFFF:
                 claimed = long_size
                 if claimed == 0 or claimed >= 2**62:  # written to a pipe
-                    return _whole(source)
+                    return _whole(source, (long_at, (source.size - audio).to_bytes(8, "little")))
             elif claimed == 0 and source.size - audio >= 8 and _is_no_chunk(chunk, source, audio):
                 return _whole(source, (position + 4, b"\xff\xff\xff\xff"))
             elif claimed >= _STREAMED_RIFF:
@@ -292,7 +293,7 @@ def _w64(source: Source, begin: int) -> Layout:
             break
         if source.at(position, 4) == b"data":
             claimed = int.from_bytes(source.at(position + 16, 8), "little") - 24
-            if claimed >= 2**62:
+            if claimed <= 0 or claimed >= 2**62:  # written to a pipe
                 return _whole(source)
             whole = _payload(source, position + 24, claimed, _whole(source))
             if whole.fault is None:
@@ -317,7 +318,7 @@ def _caf(source: Source, begin: int) -> Layout:
         if head[:4] == b"data":
             there = (position + 4, (source.size - position - 12).to_bytes(8, "big"))
             claimed = int.from_bytes(head[4:], "big", signed=True)
-            if claimed == -1:
+            if claimed == -1 or (claimed == 0 and next_chunk(position + 12) is None):  # written to a pipe
                 return _whole(source, there)
             whole = _payload(source, position + 16, claimed - 4, _whole(source))
             if whole.fault is not None:
@@ -332,5 +333,7 @@ def _au(source: Source, begin: int) -> Layout:
     offset, claimed = struct.unpack(f"{order}4x2I", source.at(begin, 12).ljust(12, b"\0"))
     if claimed >= _STREAMED_RIFF:
         return _whole(source)
+    if claimed == 0:
+        return _whole(source, (begin + 8, b"\xff\xff\xff\xff"))
     whole = _payload(source, begin + offset, claimed, _whole(source))
     return whole if whole.fault else _behind(source, begin + offset + claimed, lambda _: None, whole)

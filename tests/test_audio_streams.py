@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import struct
+import time
 import tracemalloc
 from functools import cache
 from pathlib import Path
@@ -194,11 +195,14 @@ def test_wav_written_to_a_pipe(tmp_path, caplog, size: int, riff: int) -> None:
     assert not caplog.records
 
 
-@pytest.mark.parametrize("kind", ["au", "caf"])
-def test_au_and_caf_written_to_a_pipe(tmp_path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["au", "caf", "w64", "rf64"])
+@pytest.mark.parametrize("size", [b"\xff", b"\0"], ids=["unknown", "never filled in"])
+def test_other_containers_written_to_a_pipe(tmp_path, kind: str, size: bytes) -> None:
     content = bytearray(made(kind, 0.1))
-    at, count = (8, 4) if kind == "au" else (content.index(b"data") + 4, 8)
-    content[at : at + count] = count * b"\xff"
+    name = {"rf64": b"ds64", "caf": b"data", "w64": b"data", "au": b".snd"}[kind]
+    at = content.rindex(name) + {"rf64": 16, "caf": 4, "w64": 16, "au": 8}[kind]
+    count = 4 if kind == "au" else 8
+    content[at : at + count] = count * size
     assert read(tmp_path, f"a.{kind}", bytes(content)).shape == (1, 4_800)
 
 
@@ -209,6 +213,8 @@ def test_an_mp3_of_one_bit_rate_without_count_is_as_long_as_its_frames(tmp_path)
     soundfile.write(out, audio, 44_100, format="MP3", bitrate_mode="CONSTANT", compression_level=0.9)
     made = read(tmp_path, "a.mp3", out.getvalue())
     assert 0 <= made.shape[1] - audio.size < 3 * 1152
+    part, _ = read_audio(tmp_path / "a.mp3", 500_000, 40_000)
+    assert np.abs(part - made[:, 500_000:540_000])[:, 3_000:].max() < 1e-3
 
 
 # --- cut short --------------------------------------------------------------------------------------------------------
@@ -295,6 +301,14 @@ def test_what_does_no_harm_is_not_refused(tmp_path, caplog) -> None:
         assert np.array_equal(read(tmp_path, f"a.{kind}", content + tail), whole), (kind, tail[:16])
     assert np.array_equal(read(tmp_path, "a.mp3", ID3V2 + made("mp3")), read(tmp_path, "b.mp3", made("mp3")))
     assert not caplog.records
+
+
+def test_junk_is_not_searched_for_ever(tmp_path) -> None:
+    began = time.monotonic()
+    for junk in (b"\xff" * 3_000_000, b"\xff\xfb\x94\0\0" * 600_000):
+        audio = read(tmp_path, "a.mp3", made("mp3") + junk)
+        assert audio.shape[1] == RATE
+    assert time.monotonic() - began < 5
 
 
 def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path) -> None:
