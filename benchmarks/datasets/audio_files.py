@@ -108,7 +108,7 @@ def read_excerpt(
         if info.duration is not None and first >= (info.frames or 0) > 0:
             raise ClipError(f"{path}: the excerpt starts at {start} s, the file has {info.duration:.3f} s")
         audio, _ = m2l_audio.read_audio(path, first, wanted)
-    except m2l_audio.AudioError as error:
+    except (OSError, m2l_audio.AudioError) as error:
         raise _clip_error(path, error) from error
     samples = audio.shape[1]
     if samples == 0:
@@ -121,6 +121,8 @@ def read_excerpt(
 
 
 def _clip_error(path: Path, error: Exception) -> ClipError:
+    if isinstance(error, OSError):
+        return ClipError(f"{path}: {error.strerror or error}")
     said = str(error).removeprefix(str(path)).lstrip(": ")
     # In brackets, so that tables count files that are cut under one reason, wherever they end.
     for words, short in _SHORT.items():
@@ -133,13 +135,13 @@ def audio_info(path: Path) -> tuple[int, int, float]:
     """Return (sample rate, channels, seconds) from a file's headers.
 
     Raises:
-        ClipError: Undecodable, cut short, or of unknown length.
+        ClipError: Not there, undecodable, cut short, or of unknown length.
     """
     from m2l import audio as m2l_audio
 
     try:
         info = m2l_audio.audio_info(path)
-    except m2l_audio.AudioError as error:
+    except (OSError, m2l_audio.AudioError) as error:
         raise _clip_error(path, error) from error
     if info.duration is None:
         raise ClipError(f"{path}: its headers do not tell its length")
