@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from m2l.audio import AudioError, audio_info, output_format
 from m2l.cli import FAILED, FINE, MissingError, UsageError
 from m2l.cli_files import Job, Record, job_key, plan_jobs
 from m2l.cli_model import load_model, portable_name
-from m2l.containers import examine
 from m2l.latents import LatentsError, LatentsReader
 
 if TYPE_CHECKING:
@@ -153,8 +153,6 @@ def _run_one(
         if record is not None and job.relative is not None:
             job.target.parent.mkdir(parents=True, exist_ok=True)
             record.begin(job.relative)
-        if getattr(args, "incomplete", False):
-            outcome.fault = examine(job.source).fault
         outcome.audio_seconds = _convert(args, job, model, digest, checkpoint, progress)
         if record is not None and job.relative is not None:
             record.finish(job.relative, key)
@@ -253,10 +251,22 @@ def _without(name: str, message: str | None) -> str:
     return (message or "").removeprefix(f"{name} ").removeprefix(f"{name}: ")
 
 
+def _note_faults(outcomes: list[Outcome]) -> None:
+    """Say of each output whose input was cut short what is missing."""
+    from m2l.containers import examine
+
+    for one in outcomes:
+        if one.status == "made" and os.path.isfile(one.input):
+            with suppress(OSError):
+                one.fault = examine(one.input).fault
+
+
 def _report(args: argparse.Namespace, outcomes: list[Outcome]) -> int:
     counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
     counts["not tried"] = len(outcomes) - sum(counts.values())
-    if cut := sum(one.status == "made" and one.fault is not None for one in outcomes):
+    if getattr(args, "incomplete", False):
+        _note_faults(outcomes)
+    if cut := sum(one.fault is not None for one in outcomes):
         print(f"m2l: cut short, and read as far as they go: {cut} of {len(outcomes)} inputs", file=sys.stderr)
     if args.json:
         files = [asdict(one) for one in outcomes]
