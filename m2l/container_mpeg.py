@@ -53,12 +53,15 @@ class _Stream:
     samples: int
     counted: int | None = None
     counted_bytes: int | None = None
+    #: Bytes of a first frame that is no sound, and whether the decoder takes a count from it.
+    tag: int = 0
+    is_known: bool = False
     frames: int = 0
     #: Where its last frame ends.
     stop: int = 0
 
     def is_short(self, stop: int, incomplete: bool) -> bool:
-        if self.counted is None:
+        if not self.counted:
             return incomplete
         missing = self.counted - self.frames
         # Some programs count the frame that holds the count.
@@ -73,17 +76,17 @@ def mpeg(source: Source, begin: int) -> Layout:
     if first is None:
         return Layout((Part(0, source.size),), exact=False)
     stream = _stream_at(source, first)
-    if stream.counted is not None and stream.counted == _hop(source, stream, end):
+    if stream.is_known and stream.counted == _hop(source, stream, end):
         return Layout((Part(0, source.size),))
     streams, junk, incomplete = _walk(source, stream, end)
     if incomplete or source.size - streams[-1].stop < _DECODER_SKIPS:
         streams[-1].stop = source.size
     parts, cuts = [], []
     for number, stream in enumerate(streams, 1):
-        uncounted = stream.counted is None
-        if uncounted and stream.kind[1] == _LAYER_III:
+        uncounted = not stream.counted
+        if not stream.is_known and stream.kind[1] == _LAYER_III:
             # libsndfile would guess the length from the first frame, and read no further.
-            parts.append(Part(stream.start, stream.stop, (), _counting_frame(source, stream)))
+            parts.append(Part(stream.start + stream.tag, stream.stop, (), _counting_frame(source, stream)))
         else:
             parts.append(Part(0 if number == 1 else stream.start, stream.stop))
         if not stream.is_short(min(stream.stop, end), incomplete and number == len(streams)):
@@ -96,7 +99,7 @@ def mpeg(source: Source, begin: int) -> Layout:
             counted = (stream.counted or 0) * stream.samples
             cuts.append(f"{where}of {counted} samples in its header, {there} are there")
     note = f"holds {junk} bytes of no audio between its frames" if junk else None
-    exact = all(stream.counted or stream.kind[1] == _LAYER_III for stream in streams)
+    exact = all(stream.is_known or stream.kind[1] == _LAYER_III for stream in streams)
     return Layout(tuple(parts), joined(cuts), note, exact)
 
 
@@ -142,7 +145,7 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
             position = following
             found = _stream_at(source, position)
             # What a header counts may well be interrupted; the decoder goes on behind it.
-            if stream.counted is None or found.counted is not None or found.kind != stream.kind:
+            if stream.counted is None or found.tag or found.kind != stream.kind:
                 stream = found
                 streams.append(stream)
             continue
@@ -151,14 +154,13 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
         if position != stream.start:
             found = _stream_at(source, position)
             full = stream.counted is not None and stream.frames >= stream.counted
-            if full and found.counted is None:
+            if full and not found.tag:
                 # More than was counted: another stream, unless it is junk that looks like a frame.
                 full = next(_synced(source, position, position + 1, end, followers=3), None) == position
-            if found.counted is not None or full:
+            if found.tag or full:
                 stream = found
                 streams.append(stream)
-        # The frame that holds a count is none of those counted.
-        if position != stream.start or stream.counted is None:
+        if position != stream.start or not stream.tag:
             stream.frames += 1
         position += frame[0]
         stream.stop = position
@@ -187,16 +189,19 @@ def _stream_at(source: Source, position: int) -> _Stream:
     frame = _mpeg_frame(head[1:3])
     assert frame is not None
     side = _side_information(head)
-    counted = counted_bytes = None
+    stream = _Stream(position, frame[2], frame[1])
     # As the decoder has it, which takes it for sound unless all before the name is zero.
     if head[4 + side : 8 + side] in (b"Xing", b"Info") and not any(head[4 : 4 + side]):
         flags = head[11 + side]
         words = [int.from_bytes(head[at : at + 4], "big") for at in (12 + side, 16 + side)]
-        counted = words.pop(0) if flags & 1 else None
-        counted_bytes = words[0] if flags & 2 else None
+        stream.tag = frame[0]
+        stream.counted = words.pop(0) or None if flags & 1 else None
+        stream.counted_bytes = words[0] if flags & 2 else None
+        stream.is_known = stream.counted is not None
     elif head[36:40] == b"VBRI" and len(head) >= 54:
-        counted_bytes, counted = struct.unpack(">II", head[46:54])
-    return _Stream(position, frame[2], frame[1], counted or None, counted_bytes)
+        stream.tag = frame[0]
+        stream.counted_bytes, stream.counted = struct.unpack(">II", head[46:54])
+    return stream
 
 
 def _synced(source: Source, begin: int, stop: int, end: int, followers: int = 1) -> Iterator[int]:

@@ -217,6 +217,23 @@ def test_an_mp3_of_one_bit_rate_without_count_is_as_long_as_its_frames(tmp_path)
     assert np.abs(part - made[:, 500_000:540_000])[:, 3_000:].max() < 1e-3
 
 
+@pytest.mark.parametrize("tag", ["VBRI", "Xing without a count"])
+def test_counts_that_the_decoder_does_not_take(tmp_path, tag: str) -> None:
+    content = made("mp3", 2.0)
+    frames = without_count(content)
+    size = len(content) - len(frames)
+    if tag == "VBRI":
+        head = content[:4] + bytes(32) + b"VBRI" + struct.pack(">3H2I", 1, 0, 75, len(content), 85)
+    else:
+        head = content[:21] + b"Xing" + bytes(4)
+    for joined in (head.ljust(size, b"\0") + frames, 2 * (head.ljust(size, b"\0") + frames)):
+        missing = read(tmp_path, "a.mp3", joined).shape[1] - len(joined) // len(content) * 2.0 * RATE
+        assert 0 <= missing < 4 * 1152
+    if tag == "VBRI":
+        with pytest.raises(AudioError, match=r"of 97920 samples in its header, \d+ are there"):
+            read_audio(put(tmp_path, "b.mp3", (head.ljust(size, b"\0") + frames)[:-3_000]))
+
+
 # --- cut short --------------------------------------------------------------------------------------------------------
 
 
