@@ -28,6 +28,7 @@ _BLOCK = 2**16
 _STREAMED_RIFF = 2**31 - 2**16
 _STREAMED_AIFF = 0x7F000000
 _MAX_CHUNKS = 10_000
+_PLAIN_AIFC = (b"NONE", b"sowt", b"twos", b"raw ", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64")
 _ODD_BYTES = 256
 _JUST_NOW = 2_000_000_000  # nanoseconds
 _FILE_MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff", b"fLaC", b"OggS")
@@ -261,16 +262,29 @@ def _aiff(source: Source, begin: int) -> Layout:
         size = int.from_bytes(head[4:], "big")
         return position + 8 + size + (size & 1)
 
+    frames = width = 0
     position: int | None = begin + 12
     for _ in range(_MAX_CHUNKS):
         following = None if position is None else next_chunk(position)
         if position is None or following is None:
             break
-        if source.at(position, 4) == b"SSND":
-            claimed = int.from_bytes(source.at(position + 4, 4), "big") - 8
+        common = source.at(position, 30)
+        if common[:4] == b"COMM" and len(common) == 30:
+            channels, frames, bits = struct.unpack(">HIH", common[8:16])
+            plain = source.at(begin + 8, 4) == b"AIFF" or common[26:] in _PLAIN_AIFC
+            width = channels * ((bits + 7) // 8) if plain else 0
+        if common[:4] == b"SSND":
+            claimed = int.from_bytes(common[4:8], "big") - 8
             if claimed >= _STREAMED_AIFF - 2**16:
                 return _whole(source)
             whole = _payload(source, position + 16, claimed, _whole(source))
+            if width and whole.fault is None and claimed // width != frames:
+                there = claimed // width
+                if there < frames:
+                    words = f"is cut short: of {frames} samples in its header, {there} are there"
+                    return replace(whole, fault=words)
+                if there > frames + 1:  # one may be padding
+                    whole = replace(whole, note=f"counts {frames} samples in its header, and holds {there}")
             return whole if whole.fault else _behind(source, following, next_chunk, whole)
         position = following
     return _whole(source)

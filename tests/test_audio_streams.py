@@ -295,6 +295,16 @@ def test_an_ogg_file_without_the_mark_of_its_end(tmp_path) -> None:
         read_audio(put(tmp_path, "c.ogg", without_one))
 
 
+def test_aiff_with_another_count_than_its_audio(tmp_path, caplog) -> None:
+    content = made("aiff")
+    at = content.index(b"COMM") + 10
+    more, fewer = (content[:at] + struct.pack(">I", count) + content[at + 4 :] for count in (60_000, 10_000))
+    with pytest.raises(AudioError, match="of 60000 samples in its header, 48000 are there"):
+        read_audio(put(tmp_path, "a.aiff", more))
+    read(tmp_path, "b.aiff", fewer)
+    assert "counts 10000 samples in its header, and holds 48000" in caplog.text
+
+
 def test_a_header_that_claims_more_than_any_memory_holds(tmp_path) -> None:
     """2^36 - 1 samples are 256 GiB."""
     path = put(tmp_path, "a.flac", flac_claiming(made("flac", 2.0), 2**36 - 1))
