@@ -8,6 +8,7 @@ and put a floor of quantisation noise under those that are exact.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -327,9 +328,13 @@ def compare_corpus_units(unit: Unit, store: Store) -> Result:
     return Result({"comparisons": compare_draws(cells, level=level)})
 
 
+# What a file that cannot be read says of itself in brackets differs from file to file.
+_UNREADABLE_DETAIL = re.compile(r"^(unreadable: .*) \(.*\)$")
+
+
 def count_reasons(failures: Mapping[str, str]) -> dict[str, int]:
     """Reason -> number of clips, sorted by reason."""
-    return dict(sorted(Counter(failures.values()).items()))
+    return dict(sorted(Counter(_UNREADABLE_DETAIL.sub(r"\1", why) for why in failures.values()).items()))
 
 
 def _without_clip(message: str, clip: Any) -> str:

@@ -44,8 +44,6 @@ FORMATS = {
 
 # Integer samples by dtype: (offset, full scale). Wider or unsigned ones have no convention in audio.
 _INTEGER_SCALES = {"u1": (128, 2.0**7), "i1": (0, 2.0**7), "i2": (0, 2.0**15), "i4": (0, 2.0**31)}
-# libsndfile's "length unknown" of piped FLAC and the like.
-_UNKNOWN_FRAMES = 2**62
 
 
 class AudioError(ValueError):
@@ -197,24 +195,34 @@ def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
     return np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, missing)])
 
 
-def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
-    """What the file's header says, without reading its samples.
+def audio_info(path: str | os.PathLike[str], *, incomplete: bool = False) -> AudioInfo:
+    """What the file's headers say, of all streams that are joined in it, without decoding its samples.
+
+    Args:
+        path: anything libsndfile reads.
+        incomplete: describe what is there of a file that is cut short instead of refusing it.
 
     Raises:
         OSError: if it does not exist, is a folder, or cannot be opened.
-        AudioError: if it is not audio that libsndfile reads.
+        AudioError: if it is not audio that libsndfile reads, or cut short (see `m2l.containers`).
     """
-    with open_sound(path) as file:
-        return sound_info(file, path)
+    from m2l.sound_file import SoundFile
+
+    file = SoundFile(path, incomplete)
+    file.close()
+    return file.info
 
 
-def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
+def read_audio(
+    path: str | os.PathLike[str], start: int = 0, frames: int = -1, *, incomplete: bool = False
+) -> tuple[np.ndarray, int]:
     """Read a file, or a part of it.
 
     Args:
         path: anything libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF, …).
         start: first frame, in the file's own rate.
         frames: how many; -1 for all that follow. Fewer come back where the file ends earlier.
+        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
 
     Returns:
         float32 (channels, samples) and the file's sample rate.
@@ -225,7 +233,7 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
     """
     from m2l.audio_blocks import AudioReader
 
-    with AudioReader(path, start=start) as reader:
+    with AudioReader(path, start=start, incomplete=incomplete) as reader:
         wanted = frames if frames >= 0 else None
         blocks: list[np.ndarray] = []
         while wanted is None or wanted > 0:
@@ -282,20 +290,6 @@ def output_format(path: str | os.PathLike[str], subtype: str | None, nbytes: flo
     return kind, chosen
 
 
-def open_sound(path: str | os.PathLike[str]) -> soundfile.SoundFile:
-    """Open for reading, with the operating system's own error where it has one."""
-    with open(
-        path, "rb"
-    ):  # FileNotFoundError, PermissionError, IsADirectoryError; libsndfile says "System error"
-        pass
-    try:
-        # Bytes, because soundfile cannot encode the names of files that are not valid UTF-8.
-        return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else os.fspath(path))
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        reason = "it is empty (0 bytes)" if os.path.getsize(path) == 0 else reason_of(error)
-        raise AudioError(f"{os.fspath(path)} is not readable audio: {reason}") from error
-
-
 def sound_name(path: str | os.PathLike[str]) -> str | bytes:
     """A file name for soundfile: bytes on POSIX, since it cannot encode names that are not valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
@@ -305,14 +299,6 @@ def reason_of(error: BaseException) -> str:
     """libsndfile's own words, without soundfile's "Error opening <path>:" in front."""
     text = getattr(error, "error_string", None) or str(error) or type(error).__name__
     return text.strip().rstrip(".").removeprefix("Error : ")
-
-
-def sound_info(file: soundfile.SoundFile, path: str | os.PathLike[str]) -> AudioInfo:
-    """`AudioInfo` of an open file; its sample rate is checked."""
-    frames = int(file.frames)
-    rate = check_sample_rate(file.samplerate, f"sample rate in the header of {os.fspath(path)}:")
-    known = None if frames < 0 or frames >= _UNKNOWN_FRAMES else frames
-    return AudioInfo(os.fspath(path), rate, int(file.channels), known, file.format, file.subtype)
 
 
 def _as_numpy(audio: Any, name: str) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +21,15 @@ from m2l.audio import (
     as_channels_first,
     check_sample_rate,
     check_values,
-    open_sound,
     output_format,
     reason_of,
     resampled_length,
-    sound_info,
     sound_name,
 )
 from m2l.files import written_beside
+from m2l.sound_file import SoundFile, open_sound, sound_info
 
 log = logging.getLogger("m2l")
-
-# An MP3's length is an estimate, good to a few of its frames of 1152 samples.
-_MP3_SLACK = 4 * 1152
 
 
 class BlockReader(Protocol):
@@ -128,21 +123,34 @@ class _Blocks:
 class AudioReader(_Blocks):
     """Reads a file in blocks, resampled to `sample_rate` where one is given.
 
+    Streams that are joined in the file are read one after the other.
+
     Args:
         path: anything libsndfile reads.
         sample_rate: rate of the blocks in Hz; the file's own if None.
         start: first frame, at the file's own rate.
+        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
+
+    Attributes:
+        fault: what is missing of a file read with `incomplete`; None where nothing is known to be.
 
     Raises:
         OSError: if the file does not exist, is a folder, or cannot be opened.
-        AudioError: if it is no audio, holds no samples, or ends before `start`.
+        AudioError: if it is no audio, holds no samples, is cut short, or ends before `start`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int | None = None, start: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int | None = None,
+        start: int = 0,
+        incomplete: bool = False,
+    ) -> None:
         self._path = os.fspath(path)
-        self._file = open_sound(path)
+        self._file = SoundFile(path, incomplete)
         try:
-            self.info = sound_info(self._file, path)
+            self.fault = self._file.fault
+            self.info = self._file.info
             super().__init__(self.info.sample_rate, sample_rate, self.info.channels)
             total = self.info.frames
             if total == 0:
@@ -155,44 +163,22 @@ class AudioReader(_Blocks):
             if start:
                 self._file.seek(start)
             self._start = start
-            self._warn_of_truncation()
-        except BaseException as error:
+            for word in (self._file.fault, self._file.note):
+                if word is not None:
+                    log.warning("%s %s", self._path, word)
+        except BaseException:
             self._file.close()
-            if isinstance(error, (soundfile.SoundFileError, RuntimeError)):
-                raise AudioError(
-                    f"{self._path} cannot be read from sample {start}: {reason_of(error)}"
-                ) from error
             raise
 
-    def _warn_of_truncation(self) -> None:
-        # libsndfile reads a RIFF file as far as it goes and only notes the difference. 0, and 2^31 - 1
-        # upwards, are what programs write that stream to a pipe: no sign of damage.
-        found = re.search(r"^ *data : (\d+) \(should be (\d+)\)", self._file.extra_info, re.MULTILINE)
-        if found and 0 < int(found[1]) < 2**31 - 65_536 and int(found[2]) < int(found[1]):
-            log.warning("%s is cut short: %s of %s bytes of audio are there", self._path, found[2], found[1])
-
     def _next_source_block(self) -> np.ndarray:
-        try:
-            block = self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True).T
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(
-                f"{self._path} is damaged after sample {self._start + self.source_samples}: "
-                f"{reason_of(error)}"
-            ) from error
-        if block.shape[1] == 0:
-            self._check_end()
-        check_values(block, self._path, self._start + self.source_samples)
-        return np.ascontiguousarray(block)
-
-    def _check_end(self) -> None:
-        if self.source_samples == 0:
+        block = self._file.read()
+        if block.shape[1] == 0 and self.source_samples == 0:
             raise AudioError(f"{self._path} holds no audio samples")
-        slack = _MP3_SLACK if self.info.format == "MP3" else 0
-        if self.expected_samples is not None and self.source_samples < self.expected_samples - slack:
-            raise AudioError(
-                f"{self._path} is cut short: of {self.expected_samples} samples in its header, "
-                f"{self.source_samples} are there"
-            )
+        if self._file.fault != self.fault:  # found while decoding
+            self.fault = self._file.fault
+            log.warning("%s %s", self._path, self.fault)
+        check_values(block, self._path, self._start + self.source_samples)
+        return block
 
     def close(self) -> None:
         """Close the file."""

@@ -171,6 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(reconstruct, required=True)
     _add_sampling(reconstruct)
 
+    for command in (encode, reconstruct):
+        command.add_argument(
+            "--incomplete",
+            action="store_true",
+            help="read what is there of audio that is cut short, and count it, instead of refusing it",
+        )
+
     info = commands.add_parser("info", help="what a checkpoint, latents file or audio file is")
     info.add_argument("targets", nargs="+", metavar="CHECKPOINT|FILE", help=_CHECKPOINT_HELP)
     info.add_argument("--json", action="store_true", help="print one JSON object")

@@ -40,6 +40,8 @@ class Outcome:
     #: Seconds of audio, and seconds it took.
     audio_seconds: float | None = None
     took: float | None = None
+    #: What is missing of an input that was read with --incomplete.
+    fault: str | None = None
 
 
 @dataclass
@@ -257,7 +259,9 @@ def _model_for(
 
 def _settings(args: argparse.Namespace, digest: str) -> dict[str, Any]:
     names = ("command", "dtype", "window", "n_steps", "seed", "subtype")
-    return {"digest": digest, **{name: getattr(args, name, None) for name in names}}
+    # Only where it is set: what was made before there was such an option stays as good as it is.
+    asked = {"incomplete": True} if getattr(args, "incomplete", False) else {}
+    return {"digest": digest, **{name: getattr(args, name, None) for name in names}, **asked}
 
 
 def _convert(
@@ -282,6 +286,7 @@ def _convert(
             checkpoint=checkpoint,
             digest=digest,
             window=window,
+            incomplete=args.incomplete,
             progress=progress,
         ).duration
     options: dict[str, Any] = {
@@ -293,6 +298,7 @@ def _convert(
     }
     if args.command == "decode":
         return streaming.decode_file(model, file, job.target, **options).duration
+    options["incomplete"] = args.incomplete
     rate, _, samples = streaming.reconstruct_file(model, file, job.target, **options)
     return samples / rate
 
@@ -313,9 +319,23 @@ def _without(name: str, message: str | None) -> str:
     return (message or "").removeprefix(f"{name} ").removeprefix(f"{name}: ")
 
 
+def _note_faults(outcomes: list[Outcome]) -> None:
+    """Say of each output whose input was cut short what is missing."""
+    from m2l.containers import examine
+
+    for one in outcomes:
+        if one.status == "made" and os.path.isfile(one.input):
+            with suppress(OSError):
+                one.fault = examine(one.input).fault
+
+
 def _report(args: argparse.Namespace, plan: Plan, outcomes: list[Outcome]) -> int:
     counts = {name: sum(one.status == name for one in outcomes) for name in ("made", "skipped", "failed")}
     counts["not tried"] = len(outcomes) - sum(counts.values())
+    if getattr(args, "incomplete", False):
+        _note_faults(outcomes)
+    if cut := sum(one.fault is not None for one in outcomes):
+        print(f"m2l: cut short, and read as far as they go: {cut} of {len(outcomes)} inputs", file=sys.stderr)
     if args.json:
         report = {
             "command": args.command,

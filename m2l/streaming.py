@@ -273,6 +273,7 @@ def encode_file(
     checkpoint: str = "",
     digest: str | None = None,
     window: int | None = None,
+    incomplete: bool = False,
     progress: Progress | None = None,
 ) -> LatentsInfo:
     """Encode an audio file into a latents file (`m2l.latents`).
@@ -285,6 +286,7 @@ def encode_file(
         checkpoint: how to find the model again, for the file's metadata.
         digest: `model.digest()` if already known.
         window: latents per window.
+        incomplete: encode what is there of a source that is cut short, with a warning, instead of refusing it.
         progress: called with the seconds done.
 
     Returns:
@@ -294,7 +296,7 @@ def encode_file(
         AudioError: if the source cannot be used.
         OSError: if a file cannot be read or written.
     """
-    latents, reader = _encode(model, source, window, progress)
+    latents, reader = _encode(model, source, window, incomplete, progress)
     info = LatentsInfo(
         channels=reader.channels,
         latent_dim=latents.shape[1],
@@ -367,11 +369,13 @@ def reconstruct_file(
     seed: int = 0,
     subtype: str | None = None,
     window: int | None = None,
+    incomplete: bool = False,
     progress: Progress | None = None,
 ) -> tuple[int, int, int]:
     """Encode and decode an audio file; the result has its rate, channels and exact length.
 
-    Takes the arguments of `decode_file`, with an audio file as `source`; `progress` counts both passes.
+    Takes the arguments of `decode_file`, with an audio file as `source`, and `incomplete` of `encode_file`; `progress`
+    counts both passes.
 
     Returns:
         (sample_rate, channels, samples).
@@ -380,7 +384,7 @@ def reconstruct_file(
         AudioError: if the source cannot be used.
         OSError: if a file cannot be read or written.
     """
-    latents, reader = _encode(model, source, window, progress)
+    latents, reader = _encode(model, source, window, incomplete, progress)
     tensor = torch.from_numpy(latents)
     seconds = reader.source_samples / reader.source_rate
     pieces = decode_long(
@@ -398,9 +402,13 @@ def reconstruct_file(
 
 
 def _encode(
-    model: Music2Latent, source: str | os.PathLike[str], window: int | None, progress: Progress | None
+    model: Music2Latent,
+    source: str | os.PathLike[str],
+    window: int | None,
+    incomplete: bool,
+    progress: Progress | None,
 ) -> tuple[np.ndarray, AudioReader]:
-    with AudioReader(source, model.config.sample_rate) as reader:
+    with AudioReader(source, model.config.sample_rate, incomplete=incomplete) as reader:
         pieces = [piece.numpy() for piece in encode_long(model, reader, window=window, progress=progress)]
         return np.concatenate(pieces, axis=-1), reader
 

@@ -80,7 +80,7 @@ MISTAKES = [
     ("encode a.wav -o out --checkpoint tiny", 3, ["It is a preset", "random:tiny"]),
     ("encode a.wav -o out --checkpoint random:tinny", 2, ["'tinny'", "did you mean 'tiny'"]),
     ("encode a.wav -o out --checkpoint random:tiny:x", 2, ["seed", "'x'"]),
-    ("encode a.wav -o out --checkpoint SonyCSLParis/music2latent", 3, ["is not on this machine", "m2l-bench fetch music2latent"]),
+    ("encode a.wav -o out --checkpoint SonyCSLParis/music2latent", 3, ["is not on this machine", "m2l-bench fetch"]),
     ("encode a.wav -o out --checkpoint bad", 3, ["bad/model.safetensors is not"]),
     ("encode a.wav -o out --checkpoint empty", 3, ["empty holds neither model.safetensors nor"]),
     ("encode a.wav -o out --checkpoint broken.pt", 3, ["broken.pt is not a readable checkpoint"]),

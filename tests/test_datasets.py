@@ -86,7 +86,7 @@ def test_readable_files_are_returned_as_they_are(
         ("corrupt.mp3", r"corrupt\.mp3"),
         ("cut.wav", r"cut\.wav: cannot be decoded"),
         ("empty.flac", r"empty\.flac"),
-        ("nan.wav", r"'nan\.wav'.*nan at channel 0, sample 0 \(100 samples"),
+        ("nan.wav", r"nan\.wav: .*100 non-finite values, the first \(nan\) at channel 0, sample 0"),
     ],
 )
 def test_damaged_files_say_what_is_wrong_when_loaded(folder: Path, id: str, message: str) -> None:

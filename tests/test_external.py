@@ -130,7 +130,7 @@ def test_ambiguous_and_damaged_files_are_refused(tmp_path: Path) -> None:
     sf.write(tmp_path / "z.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
     system = External(str(tmp_path))
     assert system.matches(["x", "y", "z"]).refused == {"x": "2 files for the clip (x.flac, x.wav)"}
-    for file, message in (("y.wav", "unreadable: the file"), ("z.wav", "not finite")):
+    for file, message in (("y.wav", "unreadable: the file"), ("z.wav", "non-finite")):
         with pytest.raises(ValueError, match=message):
             system.reconstruction(file, clip, RATE)
 

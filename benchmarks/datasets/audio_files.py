@@ -1,4 +1,8 @@
-"""Reading excerpts of audio files by position, with errors that name the file and what is wrong."""
+"""Reading excerpts of audio files by position, with errors that name the file and what is wrong.
+
+Files are read as `m2l encode` and `m2l train` read them: joined streams to their end, and a file that is cut short is
+an error, even where the excerpt itself is there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,23 @@ import numpy.typing as npt
 
 from benchmarks.datasets.base import ClipError, file_sha256
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+#: As `m2l.audio.FORMATS`, without loading libsndfile.
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".w64",
+    ".rf64",
+)
+
+_SHORT = {"is cut short: ": "cut short", "is not readable audio: ": "cannot be decoded"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,7 @@ class FileLoader:
 
         Raises:
             FileNotFoundError: No such file.
-            ClipError: Undecodable, too short for the excerpt, or not the file it should be.
+            ClipError: Undecodable, cut short, too short for the excerpt, or not the file it should be.
         """
         path = Path(self.path)
         if self.sha256 is not None:
@@ -72,49 +92,57 @@ def read_excerpt(
 
     Raises:
         FileNotFoundError: No such file.
-        ClipError: Undecodable, empty, or `start` lies behind its end.
+        ClipError: Undecodable, cut short, empty, or `start` lies behind its end.
     """
-    import soundfile  # loads libsndfile: not needed by data sets that only list or render
+    from m2l import audio as m2l_audio  # loads libsndfile: not needed by data sets that only list or render
 
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if start < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"excerpt of {path}: start {start!r} s, length {seconds!r} s")
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = int(file.samplerate)
-            first = round(start * rate)
-            if file.frames == 0:
-                raise ClipError(f"{path}: no samples")
-            if first >= file.frames:
-                raise ClipError(
-                    f"{path}: the excerpt starts at {start} s, the file has {file.frames / rate:.3f} s"
-                )
-            wanted = -1 if seconds is None else round(seconds * rate)
-            if first:
-                file.seek(first)
-            audio = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ClipError(f"{path}: cannot be decoded ({str(error).strip()})") from error
-    if len(audio) == 0:
+        info = m2l_audio.audio_info(path)
+        rate = info.sample_rate
+        first = round(start * rate)
+        wanted = -1 if seconds is None else round(seconds * rate)
+        if info.duration is not None and first >= (info.frames or 0) > 0:
+            raise ClipError(f"{path}: the excerpt starts at {start} s, the file has {info.duration:.3f} s")
+        audio, _ = m2l_audio.read_audio(path, first, wanted)
+    except (OSError, m2l_audio.AudioError) as error:
+        raise _clip_error(path, error) from error
+    samples = audio.shape[1]
+    if samples == 0:
         raise ClipError(f"{path}: no samples could be decoded at {start} s")
-    if exact and wanted > 0 and len(audio) < wanted:
+    if exact and wanted > 0 and samples < wanted:
         raise ClipError(
-            f"{path}: {len(audio) / rate:.3f} s could be decoded from {start} s, the excerpt has {seconds} s"
+            f"{path}: {samples / rate:.3f} s could be decoded from {start} s, the excerpt has {seconds} s"
         )
-    return np.ascontiguousarray(audio.T), rate
+    return audio, rate
+
+
+def _clip_error(path: Path, error: Exception) -> ClipError:
+    if isinstance(error, OSError):
+        return ClipError(f"{path}: {error.strerror or error}")
+    said = str(error).removeprefix(str(path)).lstrip(": ")
+    # In brackets, so that tables count files that are cut under one reason, wherever they end.
+    for words, short in _SHORT.items():
+        if said.startswith(words):
+            said = f"{short} ({said.removeprefix(words)})"
+    return ClipError(f"{path}: {said}")
 
 
 def audio_info(path: Path) -> tuple[int, int, float]:
-    """Return (sample rate, channels, seconds) from a file's header.
+    """Return (sample rate, channels, seconds) from a file's headers.
 
     Raises:
-        ClipError: Undecodable.
+        ClipError: Not there, undecodable, cut short, or of unknown length.
     """
-    import soundfile
+    from m2l import audio as m2l_audio
 
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ClipError(f"{path}: cannot be decoded ({str(error).strip()})") from error
-    return int(info.samplerate), int(info.channels), float(info.frames) / float(info.samplerate)
+        info = m2l_audio.audio_info(path)
+    except (OSError, m2l_audio.AudioError) as error:
+        raise _clip_error(path, error) from error
+    if info.duration is None:
+        raise ClipError(f"{path}: its headers do not tell its length")
+    return info.sample_rate, info.channels, info.duration

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, file_sha256, select_split
 
+if TYPE_CHECKING:
+    from m2l.folders import Found
+
 
 class FolderDataset:
     """The audio files of a folder, in sorted order, one clip each or cut into excerpts.
+
+    Links to folders are followed. What looks like audio and is no clip (a format that is not read, a broken link, a
+    pipe) is counted on stderr and below the tables.
 
     Files are listed by name only: a damaged one becomes a clip whose `load()` raises, so that it shows up
     in a table as a failure with its reason instead of ending the run or vanishing from the count. Folders
@@ -55,18 +64,45 @@ class FolderDataset:
 
     def clips(self, split: str | None = None) -> list[Clip]:
         """List one clip per audio file; see the class. Hashes every file (the digest is its content)."""
-        found = [self._clip(path) for path in sorted(self._files())]
+        found = [self._clip(path) for path in self._found.files]
         if not found:
             kinds = " ".join(AUDIO_SUFFIXES)
-            raise DataNotFoundError(f"no audio file in {self.path} (looked for {kinds})")
+            others = f"; left out: {self._found}" if self.left_out else ""
+            raise DataNotFoundError(f"no audio file in {self.path} (looked for {kinds}{others})")
         return select_split(found, split, self.splits, self.name)
 
-    def _files(self) -> Iterator[Path]:
-        for folder, folders, files in os.walk(self.path):
-            folders[:] = sorted(f for f in folders if self.recursive and not f.startswith("."))
-            for file in files:
-                if not file.startswith(".") and Path(file).suffix.lower() in AUDIO_SUFFIXES:
-                    yield Path(folder) / file
+    @property
+    def left_out(self) -> Mapping[str, tuple[Path, ...]]:
+        """What looks like audio and is no clip: reason -> paths."""
+        return self._found.left_out
+
+    def coverage(self) -> str | None:
+        """What was left out, for a line under the table; None where nothing was."""
+        if not self.left_out:
+            return None
+        count = sum(map(len, self.left_out.values()))
+        files = len(self._found.files)
+        return f"{self.name}: {files} of {files + count} files are clips; left out: {self._found}"
+
+    @cached_property
+    def _found(self) -> Found:
+        from m2l.folders import Found, find_files  # loads libsndfile
+
+        try:
+            found = find_files(self.path, AUDIO_SUFFIXES)
+        except OSError as error:
+            raise DataNotFoundError(f"cannot list {self.path}: {error.strerror or error}") from error
+        if not self.recursive:
+            here = [path for path in found.files if path.parent == self.path]
+            others = {
+                reason: tuple(path for path in paths if path.parent == self.path)
+                for reason, paths in found.left_out.items()
+            }
+            found = Found(tuple(here), {reason: paths for reason, paths in others.items() if paths})
+        if found.left_out:
+            examples = ", ".join(paths[0].name for _, paths in sorted(found.left_out.items()))
+            print(f"folder {self.path}: left out {found} (such as {examples})", file=sys.stderr)
+        return found
 
     def _clip(self, path: Path) -> Clip:
         relative = path.relative_to(self.path).as_posix()

@@ -179,9 +179,11 @@ def _adopt_groups(
         root = next((path for path in roots if HIDDEN not in path.parts), None)
         if root is None:
             continue
-        files = [path for path in walk(root) if path.suffix.lower() in AUDIO_SUFFIXES]
+        from m2l.folders import find_files  # loads libsndfile
+
+        found = find_files(root, AUDIO_SUFFIXES)
         members = []
-        for path in files:
+        for path in found.files:
             target = f"{group}/{path.relative_to(root).as_posix()}"
             link_or_copy(path, folder / target)
             members.append(Member(target, path.stat().st_size, digests(path, None)[0]))
@@ -190,5 +192,8 @@ def _adopt_groups(
         # One record holds the files; the others say that their archives need not be fetched.
         for position, archive in enumerate(members_of):
             write_record(folder, archive.name, members if position == 0 else [])
-        tell(f"  {name}: adopted {len(members)} files; no list is published to tell whether that is all")
+        others = f"; left out: {found}" if found.left_out else ""
+        tell(
+            f"  {name}: adopted {len(members)} files; no list is published to tell whether that is all{others}"
+        )
     return {}
