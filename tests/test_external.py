@@ -161,6 +161,9 @@ def test_links_are_followed_and_broken_ones_said(
     (tmp_path / "clips" / "artist").mkdir()
     (tmp_path / "clips" / "clip3.wav").rename(tmp_path / "clips" / "artist" / "clip3.wav")
     (mine / "artist").symlink_to(tmp_path / "clips" / "artist", target_is_directory=True)
+    for clip in (tmp_path / "clips").glob("clip[4-9].wav"):
+        clip.unlink()
+    (tmp_path / "clips" / "clip2.wav").unlink()
     toml = str(tiny_toml(tmp_path, tmp_path / "clips"))
     command = ["compare", "--external", f"mine={mine}", "--against", "identity", "--metrics", "si_sdr"]
     how = ["--suite", toml, "--executor", "serial", "--store", str(tmp_path / "store"), "--quiet", "--json"]
