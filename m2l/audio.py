@@ -320,6 +320,7 @@ def _as_numpy(audio: Any, name: str) -> np.ndarray:
         tensor = audio.detach()
         if getattr(tensor, "is_complex", bool)():
             raise AudioError(f"{name} is complex ({tensor.dtype}); expected a waveform")
+        tensor = tensor.to_dense().resolve_neg()
         # numpy has no bfloat16; other floats become float32 here or later all the same.
         return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
     if audio is None or isinstance(audio, (str, bytes, os.PathLike)):

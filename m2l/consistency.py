@@ -161,7 +161,8 @@ def sample(
         if step:
             fresh = torch.randn_like(x) if renoise is None else renoise(x, step)
             x = x + math.sqrt(sigma**2 - config.sigma_min**2) * fresh
-        x = denoise(unet, x, torch.full((len(x),), sigma, device=x.device), pyramid, config)
+        level = torch.full((len(x),), sigma, dtype=torch.float32, device=x.device)
+        x = denoise(unet, x, level, pyramid, config)
     return x
 
 
