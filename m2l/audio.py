@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 import soxr
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Audio with more rows than this, and more rows than columns, is taken for (samples, channels).
 MAX_CHANNELS = 32
@@ -313,6 +316,28 @@ def sound_info(file: soundfile.SoundFile, path: str | os.PathLike[str]) -> Audio
     rate = check_sample_rate(file.samplerate, f"sample rate in the header of {os.fspath(path)}:")
     known = None if frames < 0 or frames >= _UNKNOWN_FRAMES else frames
     return AudioInfo(os.fspath(path), rate, int(file.channels), known, file.format, file.subtype)
+
+
+# --- names of the published package's `audio` module ----------------------------------------------------------
+
+
+def to_representation_encoder(x: Tensor) -> Tensor:
+    """(channels, samples) at 44.1 kHz -> (channels, 2, 1024, T) of the published model; differentiable."""
+    from m2l.config import create_config
+    from m2l.representation import waveform_to_representation  # this module does without torch
+
+    return waveform_to_representation(x, create_config("paper"))
+
+
+to_representation = to_representation_encoder
+
+
+def to_waveform(x: Tensor) -> Tensor:
+    """Inverse of `to_representation_encoder`: (channels, 512 T + 1536) in [-1, 1]; differentiable."""
+    from m2l.config import create_config
+    from m2l.representation import representation_to_waveform
+
+    return representation_to_waveform(x, create_config("paper"))
 
 
 def _as_numpy(audio: Any, name: str) -> np.ndarray:
