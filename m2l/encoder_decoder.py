@@ -194,7 +194,9 @@ class EncoderDecoder:
         return made.cpu()
 
     def _waveform(self, path_or_audio: Any) -> Tensor:
-        audio = read_audio(path_or_audio)[0] if isinstance(path_or_audio, (str, os.PathLike)) else path_or_audio
+        audio = (
+            read_audio(path_or_audio)[0] if isinstance(path_or_audio, (str, os.PathLike)) else path_or_audio
+        )
         try:
             waveform = float_tensor(audio, "audio")
         except ValueError as error:

@@ -20,7 +20,7 @@ from m2l.construction import constructing
 from m2l.decoder import Decoder
 from m2l.encoder import Encoder
 from m2l.noise import noise_source
-from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.representation import waveform_to_representation
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from m2l.config import Music2LatentConfig
 
-
 #: `noise(item, first_latent, n_latents, step)`: unit noise (1, 2, n_bins, n_latents * time_downsampling).
 NoiseSource = Callable[[int, int, int, int], Tensor]
 
@@ -24,7 +23,13 @@ def seeded_noise(config: Music2LatentConfig, seed: int) -> NoiseSource:
 
     def noise(item: int, first_latent: int, n_latents: int, step: int) -> Tensor:
         return latent_noise(
-            config, seed=seed, n_items=1, n_latents=n_latents, first_latent=first_latent, first_item=item, step=step
+            config,
+            seed=seed,
+            n_items=1,
+            n_latents=n_latents,
+            first_latent=first_latent,
+            first_item=item,
+            step=step,
         )
 
     return noise

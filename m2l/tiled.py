@@ -122,7 +122,6 @@ class Pool:
         with self.lock:
             self.free.clear()
 
-
     def forget(self) -> None:
         """Start afresh in a forked process: a thread that is not there may have held the lock."""
         self.__init__()  # type: ignore[misc]
@@ -270,7 +269,9 @@ def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Te
     bins, frames = x.shape[2:]
     phases = []
     for time_phase in range(factor[1]):
-        by_time, time_start = _phase_kernel(conv.weight.to(at_least_float32(conv.weight.dtype)), 3, factor[1], time_phase)
+        by_time, time_start = _phase_kernel(
+            conv.weight.to(at_least_float32(conv.weight.dtype)), 3, factor[1], time_phase
+        )
         for bin_phase in range(factor[0]):
             kernel, bin_start = _phase_kernel(by_time, 2, factor[0], bin_phase)
             kernel = (
