@@ -149,10 +149,10 @@ class Moments:
     def __init__(self, norm: nn.GroupNorm) -> None:
         self.norm = norm
         self.dtype = at_least_float32(norm.weight.dtype)
-        self.ones = torch.ones(norm.num_channels, dtype=self.dtype)
-        self.zeros = torch.zeros(norm.num_channels, dtype=self.dtype)
+        self.ones = norm.weight.new_ones(norm.num_channels, dtype=self.dtype)
+        self.zeros = norm.weight.new_zeros(norm.num_channels, dtype=self.dtype)
         self.count = 0
-        self.mean = self.m2 = torch.zeros(norm.num_groups, dtype=torch.float64)
+        self.mean = self.m2 = norm.weight.new_zeros(norm.num_groups, dtype=torch.float64)
 
     def add(self, tile: Tensor) -> None:
         """Take in a tile (1, C, t, F)."""
