@@ -7,9 +7,10 @@
     reference = metric.reference(target, sample_rate)
     results = metric.score_batch([preds_a, preds_b], reference)
 
-It gives the numbers of Google's C++ (conformance number 333), to 1e-12. It differs where the C++ makes
-a number up: a silent or non-finite signal, one under 0.96 s, or two lengths over a second apart have no
-quality, and get NaN and the reason. `strict_cpp=True` says what the C++ says.
+It gives the numbers of Google's C++ (conformance number 333): in audio mode and by the exponential to 1e-12, by the
+lattice network of speech mode, which is computed in float32, to 1e-5. It differs where the C++ makes a number up: a
+silent or non-finite signal, one under 0.96 s, or two lengths over a second apart have no quality, and get NaN and the
+reason. `strict_cpp=True` says what the C++ says.
 """
 
 from __future__ import annotations
