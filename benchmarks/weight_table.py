@@ -148,6 +148,19 @@ _SOURCES = (
         "ViSQOL: similarity to MOS, audio mode",
     ),
     WeightSource(
+        "visqol-lattice",
+        "wheel:visqol-python==3.8.0",
+        (
+            WeightFile(
+                "visqol/model/lattice_tcditugenmeetpackhref_ls2_nl60_lr12_bs2048_learn.005_ep2400_train1_7_raw.tflite",
+                2233840,
+                "4bd031d6c95594ae2cd1d471aa6611bff26b3bbf816528431ff1741bcd798dc6",
+            ),
+        ),
+        "Apache-2.0",
+        "ViSQOL: similarity to MOS, speech mode",
+    ),
+    WeightSource(
         "music2latent",
         f"hub:{HUB_NAME}@{HUB_COMMIT}",
         (WeightFile(HUB_FILE, about=233_000_000),),

@@ -6,10 +6,15 @@
     audio = model.decode(latents, length=audio.shape[-1], sample_rate=sample_rate)
 
 Names are imported on first use, so `import m2l` alone does not load torch.
+
+A process forked off one that has imported `m2l` computes with one thread: torch's others stay behind in the parent,
+and waiting for them would hang. Start workers by "spawn" or "forkserver" to let them use several.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +48,16 @@ __all__ = [
     "list_checkpoints",
     "list_configs",
 ]
+
+
+def _one_thread_after_fork() -> None:
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(1)  # type: ignore[union-attr]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread_after_fork)
 
 
 def __getattr__(name: str) -> Any:

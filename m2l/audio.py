@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 import soxr
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Audio with more rows than this, and more rows than columns, is taken for (samples, channels).
 MAX_CHANNELS = 32
@@ -301,11 +304,34 @@ def reason_of(error: BaseException) -> str:
     return text.strip().rstrip(".").removeprefix("Error : ")
 
 
+# --- names of the published package's `audio` module ----------------------------------------------------------
+
+
+def to_representation_encoder(x: Tensor) -> Tensor:
+    """(channels, samples) at 44.1 kHz -> (channels, 2, 1024, T) of the published model; differentiable."""
+    from m2l.config import create_config
+    from m2l.representation import waveform_to_representation  # this module does without torch
+
+    return waveform_to_representation(x, create_config("paper"))
+
+
+to_representation = to_representation_encoder
+
+
+def to_waveform(x: Tensor) -> Tensor:
+    """Inverse of `to_representation_encoder`: (channels, 512 T + 1536) in [-1, 1]; differentiable."""
+    from m2l.config import create_config
+    from m2l.representation import representation_to_waveform
+
+    return representation_to_waveform(x, create_config("paper"))
+
+
 def _as_numpy(audio: Any, name: str) -> np.ndarray:
     if hasattr(audio, "detach"):  # a torch tensor, without importing torch for everyone else
         tensor = audio.detach()
         if getattr(tensor, "is_complex", bool)():
             raise AudioError(f"{name} is complex ({tensor.dtype}); expected a waveform")
+        tensor = tensor.to_dense().resolve_neg()
         # numpy has no bfloat16; other floats become float32 here or later all the same.
         return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
     if audio is None or isinstance(audio, (str, bytes, os.PathLike)):

@@ -130,7 +130,7 @@ def sampling_sigmas(n_steps: int, config: Music2LatentConfig) -> list[float]:
     """Noise levels of an n-step decode, sigma_max first: n + 1 points of the Eq. 14 grid without the last one."""
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1, not {n_steps}")
-    t = torch.linspace(1, 0, n_steps + 1, dtype=torch.float64)[:-1]
+    t = torch.linspace(1, 0, n_steps + 1, dtype=torch.float64, device="cpu")[:-1]
     return sigma_from_t(t, config).tolist()
 
 
@@ -161,7 +161,8 @@ def sample(
         if step:
             fresh = torch.randn_like(x) if renoise is None else renoise(x, step)
             x = x + math.sqrt(sigma**2 - config.sigma_min**2) * fresh
-        x = denoise(unet, x, torch.full((len(x),), sigma, device=x.device), pyramid, config)
+        level = torch.full((len(x),), sigma, dtype=torch.float32, device=x.device)
+        x = denoise(unet, x, level, pyramid, config)
     return x
 
 

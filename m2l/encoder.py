@@ -68,5 +68,7 @@ class Encoder(nn.Module):
             x = block(x)
         return self.conv_out(F.silu(self.norm_out(x))).tanh()
 
-    def forward(self, representation: Tensor) -> Tensor:
-        return self.latents(self.features(representation))
+    def forward(self, representation: Tensor, extract_features: bool = False) -> Tensor:
+        """`latents` of `features`, or the features themselves if `extract_features` says so."""
+        features = self.features(representation)
+        return features if extract_features else self.latents(features)

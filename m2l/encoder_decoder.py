@@ -3,20 +3,21 @@
     from m2l import EncoderDecoder      # was: from music2latent import EncoderDecoder
 
 Its conventions are kept, the inconvenient ones included: no resampling, up to 4095 samples cut off the end, long
-signals cut into pieces without overlap, the last piece filled up with the signal's own beginning. `Music2Latent`
-has none of these.
+signals cut into pieces without overlap, the last piece filled up with the signal's own beginning, noise from torch's
+global generator in the order in which the published class draws it. `Music2Latent` has none of these. The functions
+that others import from the package's modules are in `m2l.inference` and `m2l.audio`.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from m2l.arrays import float_tensor, without_gradients
 from m2l.audio import AudioError, read_audio
 from m2l.model import Music2Latent
 from m2l.published import HUB_NAME
@@ -29,6 +30,14 @@ MAX_BATCH_SIZE = 1
 
 class EncoderDecoder:
     """Encode to and decode from the latents of the published Music2Latent.
+
+    Both run without gradients, as in the published class, and warn when an input asks for one. With gradients:
+    `gen.encoder(to_representation_encoder(audio)) / 0.06`, and `to_waveform(gen(0.06 * latents, 80 * noise))`.
+
+    Attributes:
+        gen: the network, with `encoder(representation, extract_features=False)`, `decoder(latents)` and a call
+            `gen(latents, x, sigma)`; a `Music2Latent`.
+        device: where it was put.
 
     Args:
         load_path_inference: checkpoint to load (anything `Music2Latent.from_pretrained` takes); the published
@@ -48,6 +57,14 @@ class EncoderDecoder:
         self.device = self.gen.device
         self.load_path_inference = load_path_inference
 
+    @classmethod
+    def around(cls, gen: Music2Latent) -> EncoderDecoder:
+        """The published interface to a model that is loaded already."""
+        made = cls.__new__(cls)
+        made.gen, made.device, made.load_path_inference = gen, gen.device, None
+        return made
+
+    @without_gradients
     def encode(
         self,
         path_or_audio: str | os.PathLike[str] | np.ndarray | Tensor,
@@ -85,6 +102,7 @@ class EncoderDecoder:
         out = torch.cat([network(part) for part in pieces.split(max_batch_size or MAX_BATCH_SIZE)])
         return _join(out, channels)[..., : frames // ratio]
 
+    @without_gradients
     def decode(
         self,
         latent: np.ndarray | Tensor,
@@ -104,7 +122,8 @@ class EncoderDecoder:
             max_batch_size: as in `encode`.
             noise: start noise of unit variance, (channels, 2, 1024, 8 L); not in the published class, whose results
                 differ from run to run.
-            generator: source of all other noise; torch's global one if None.
+            generator: source of all other noise; torch's global one if None. After `torch.manual_seed` the noise is
+                that of the published class.
 
         Returns:
             (channels, 4096 L + 1536) float32 on the CPU, in [-1, 1].
@@ -113,56 +132,84 @@ class EncoderDecoder:
             ValueError: for latents or noise of a wrong shape.
         """
         config = self.gen.config
-        latents = torch.as_tensor(latent, dtype=torch.float32, device=self.device)
+        latents = float_tensor(latent, "latent")
         if latents.dim() == 2:
             latents = latents[None]
         if latents.dim() != 3 or latents.shape[1] != config.latent_dim or 0 in latents.shape:
             raise ValueError(f"latent must be (channels, {config.latent_dim}, L), not {tuple(latents.shape)}")
         channels, _, length = latents.shape
         ratio = config.time_downsampling
-        shape = (channels, 2, config.n_bins, ratio * length)
-        if noise is None:
-            start = _randn(shape, generator)
-        else:
-            start = torch.as_tensor(noise, dtype=torch.float32)
-            if tuple(start.shape) != shape:
-                raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
-
         longest = (max_waveform_length or MAX_WAVEFORM_LENGTH) // config.hop_length // ratio
         pieces = _cut(latents, longest, "max_waveform_length")
-        starts = _cut(start, longest * ratio, "max_waveform_length")
+        # The published class cuts one piece too many where the pieces just fill the length, and draws for it.
+        count = channels * (length // longest + 1) if length > longest else channels
+        starts = None
+        if noise is not None:
+            start, shape = float_tensor(noise, "noise"), (channels, 2, config.n_bins, ratio * length)
+            if tuple(start.shape) != shape:
+                raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
+            starts, count = _cut(start, longest * ratio, "max_waveform_length"), len(pieces)
         size = max_batch_size or MAX_BATCH_SIZE
-
-        def renoise(like: Tensor, step: int) -> Tensor:
-            return _randn(tuple(like.shape), generator).to(like.device)
-
-        parts = [
-            self.gen.decode_representation(part, begin, n_steps=denoising_steps, renoise=renoise).cpu()
-            for part, begin in zip(pieces.split(size), starts.split(size), strict=True)
-        ]
+        parts = []
+        for first in range(0, count, size):
+            batch = slice(first, min(first + size, count))
+            begin = None if starts is None else starts[batch]
+            parts.append(
+                self.decode_batch(
+                    pieces[batch],
+                    batch.stop - first,
+                    n_steps=denoising_steps,
+                    start=begin,
+                    generator=generator,
+                )
+            )
         representation = _join(torch.cat(parts), channels)[..., : ratio * length]
         return representation_to_waveform(representation, config)
 
+    def decode_batch(
+        self,
+        latents: Tensor,
+        count: int,
+        *,
+        n_steps: int = 1,
+        start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """(b, 64, l) latents -> (b, 2, 1024, 8 l), the noise as the published class draws it for `count` items."""
+        config = self.gen.config
+        shape = (count, 2, config.n_bins, config.time_downsampling * latents.shape[-1])
+
+        def draw(device: torch.device) -> Tensor:
+            place = generator.device if generator else device
+            return torch.randn(shape, generator=generator, dtype=torch.float32, device=place)[: len(latents)]
+
+        begin = draw(torch.device("cpu")) if start is None else start
+        made = begin.cpu()
+        if len(latents):
+            made = self.gen.decode_representation(
+                latents, begin, n_steps=n_steps, renoise=lambda like, _: draw(like.device).to(like.device)
+            )
+        for _ in range(0 if start is not None else 1 if len(latents) else n_steps):
+            draw(made.device)  # it draws after the last step, too, and decodes the piece too many
+        return made.cpu()
+
     def _waveform(self, path_or_audio: Any) -> Tensor:
-        if isinstance(path_or_audio, (str, Path)):
-            audio: Any = read_audio(path_or_audio)[0]
-        else:
-            audio = path_or_audio
-        waveform = torch.as_tensor(audio)
+        audio = (
+            read_audio(path_or_audio)[0] if isinstance(path_or_audio, (str, os.PathLike)) else path_or_audio
+        )
+        try:
+            waveform = float_tensor(audio, "audio")
+        except ValueError as error:
+            raise AudioError(
+                f"{error}; expected a float waveform (samples,) or (channels, samples)"
+            ) from None
         if waveform.dim() == 1:
             waveform = waveform[None]
-        if waveform.dim() != 2 or not waveform.is_floating_point():
+        if waveform.dim() != 2:
             raise AudioError(
-                f"audio must be a float waveform (samples,) or (channels, samples), not {tuple(waveform.shape)} "
-                f"of {waveform.dtype}"
+                f"audio must be a float waveform (samples,) or (channels, samples), not {tuple(waveform.shape)}"
             )
-        if not bool(waveform.isfinite().all()):
-            raise AudioError("audio holds NaN or infinite values")
-        return waveform.to(self.device, torch.float32)
-
-
-def _randn(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=generator.device if generator else None)
+        return waveform.to(self.gen.device)
 
 
 def _cut(x: Tensor, longest: int, name: str) -> Tensor:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from m2l.audio import AudioError, check_sample_rate
 from m2l.files import write_bytes
@@ -93,15 +93,15 @@ def write_latents(path: str | os.PathLike[str], latents: np.ndarray, info: Laten
     # Names that are not valid UTF-8 do not fit into JSON.
     metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
     metadata.update(format=FORMAT, format_version=FORMAT_VERSION)
-    write_bytes(path, _in_order(save({TENSOR: np.ascontiguousarray(latents, np.float32)}, metadata)))
+    write_bytes(path, _serialize(np.ascontiguousarray(latents, "<f4"), metadata))
 
 
-def _in_order(content: bytes) -> bytes:
-    """Safetensors bytes with a sorted header: the library writes metadata in random order."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the data stay aligned
-    return len(header).to_bytes(8, "little") + header + content[end:]
+def _serialize(latents: np.ndarray, metadata: dict[str, str]) -> bytes:
+    """A safetensors file, its header in a fixed order: the library's is random, so equal latents would differ."""
+    tensor = {"dtype": "F32", "shape": latents.shape, "data_offsets": (0, latents.nbytes)}
+    header = json.dumps({"__metadata__": metadata, TENSOR: tensor}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + latents.tobytes()
 
 
 def read_latents(path: str | os.PathLike[str]) -> tuple[np.ndarray, LatentsInfo]:

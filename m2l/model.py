@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from m2l import consistency, loading, tiled
+from m2l.arrays import float_tensor, like, without_gradients
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
+from m2l.construction import constructing
 from m2l.decoder import Decoder
 from m2l.encoder import Encoder
-from m2l.noise import latent_noise
-from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.noise import noise_source
+from m2l.representation import waveform_to_representation
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -34,8 +35,15 @@ class Music2Latent(nn.Module):
     samples) or (batch, channels, samples), at any rate, and goes back in the same kind and shape. The samples are
     padded by 3 hops in front and as needed behind, so that all are covered by whole windows and none is lost.
 
-    Methods that take or return audio run without gradients. For training, call `encoder`, `decoder` and `unet`
-    through `m2l.consistency.consistency_loss`.
+    These methods run without gradients, and warn when an input asks for one. With gradients, for audio
+    (items, samples) and latents (items, 64, L):
+
+        latents = model.encoder(waveform_to_representation(audio, model.config)) / model.config.latent_scale
+        maps = model.decoder(latents * model.config.latent_scale)
+        audio = representation_to_waveform(consistency.sample(model.unet, maps, noise, model.config), model.config)
+
+    with the functions of `m2l.representation` and `m2l.consistency`; whole multiples of 8 frames, no padding. Training
+    calls the three networks through `m2l.consistency.consistency_loss`.
     """
 
     #: Signals of up to this many latents (30 s) are processed whole; longer ones in overlapping windows.
@@ -62,11 +70,11 @@ class Music2Latent(nn.Module):
         """
         if isinstance(config, str):
             config = create_config(config)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with constructing(seed):
             return _channels_last(cls(config)).eval()
 
     @classmethod
+    @torch.inference_mode(False)
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] = "mini",
@@ -89,7 +97,7 @@ class Music2Latent(nn.Module):
             CheckpointError: if the file is damaged, unsafe, or does not fit its config.
         """
         checkpoint = loading.read_checkpoint(loading.find_checkpoint(name_or_path, revision))
-        with torch.device("meta"):
+        with constructing(None):
             model = cls(checkpoint.config)
         loading.check_weights(checkpoint, model.state_dict())
         target = torch_dtype(dtype)
@@ -122,19 +130,19 @@ class Music2Latent(nn.Module):
 
     # --- representations: one call, one window ------------------------------------------------------------
 
-    @torch.no_grad()
+    @without_gradients
     def features_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> features (B, 8192, T / 8) float32."""
         with tiled.POOL:
             return self.encoder.features(representation.to(self.device, self.dtype)).float()
 
-    @torch.no_grad()
+    @without_gradients
     def encode_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> latents (B, 64, T / 8) float32, divided by `latent_scale`."""
         with tiled.POOL:
             return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
 
-    @torch.no_grad()
+    @without_gradients
     def decode_representation(
         self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None
     ) -> Tensor:
@@ -155,6 +163,30 @@ class Music2Latent(nn.Module):
                 self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
             )
 
+    def forward(
+        self,
+        latents: Tensor,
+        x: Tensor,
+        sigma: float | Tensor | None = None,
+        pyramid_latents: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The consistency function f (Eq. 10), called as the published network is; differentiable.
+
+        Args:
+            latents: (B, 64, L) in (-1, 1), not divided by `latent_scale`; or representations like `x`, to be encoded.
+            x: (B, 2, n_bins, 8 L) noisy representations.
+            sigma: their noise level, one number or (B,); sigma_max if None.
+            pyramid_latents: `decoder(latents)`, if it is at hand.
+
+        Returns:
+            (B, 2, n_bins, 8 L) float32.
+        """
+        if pyramid_latents is None:
+            pyramid_latents = self.decoder(self.encoder(latents) if latents.shape == x.shape else latents)
+        level = torch.ones(len(x), dtype=torch.float32, device=x.device)
+        level = level * (self.config.sigma_max if sigma is None else sigma)
+        return consistency.denoise(self.unet, x, level, pyramid_latents, self.config)
+
     # --- audio --------------------------------------------------------------------------------------------
 
     def n_latents(self, n_samples: int) -> int:
@@ -166,6 +198,7 @@ class Music2Latent(nn.Module):
         # The first 3 hops of an STFT are covered by fewer than 4 windows: pad that much in front of the audio.
         return self.config.n_fft - self.config.hop_length
 
+    @without_gradients
     def encode(self, audio: Array, sample_rate: int | None = None) -> Array:
         """Audio -> latents.
 
@@ -182,6 +215,7 @@ class Music2Latent(nn.Module):
         """
         return self._analyse(audio, sample_rate, self.encode_representation)
 
+    @without_gradients
     def features(self, audio: Array, sample_rate: int | None = None) -> Array:
         """Audio -> the encoder features that Table 1 probes, (…, 8192, L); not scaled. See `encode`."""
         return self._analyse(audio, sample_rate, self.features_representation)
@@ -203,7 +237,7 @@ class Music2Latent(nn.Module):
                 lambda part: network(waveform_to_representation(part, self.config)),
                 nn.functional.pad(items, padding),
             )
-        return _like(audio, out.reshape(*leading, *out.shape[1:]))
+        return like(audio, out.reshape(*leading, *out.shape[1:]))
 
     def _batched(self, call: Callable[..., Tensor], *items: Tensor) -> Tensor:
         # One item at a time on the CPU, where a batch only costs memory.
@@ -211,6 +245,7 @@ class Music2Latent(nn.Module):
         parts = zip(*(tensor.split(size) for tensor in items), strict=True)
         return torch.cat([call(*(tensor.to(self.device) for tensor in part)) for part in parts])
 
+    @without_gradients
     def decode(
         self,
         latents: Array,
@@ -230,8 +265,8 @@ class Music2Latent(nn.Module):
             sample_rate: of the result; the model's own if None.
             n_steps: denoising steps; one is the paper's choice.
             seed: of the noise, which depends on (seed, item, position) alone. Same seed, same audio.
-            generator: source of the noise instead of `seed`.
-            noise: unit-variance start noise (items, 2, n_bins, 8 L) instead of either.
+            generator: gives the seed instead: one whole number is drawn from it, for all items, steps and any length.
+            noise: unit-variance start noise (items, 2, n_bins, 8 L) instead; later steps use the seed or generator.
 
         Returns:
             (…, length) float32 in [-1, 1].
@@ -239,68 +274,33 @@ class Music2Latent(nn.Module):
         Raises:
             ValueError: for latents or noise of a wrong shape, or not finite.
         """
-        tensor = latents if isinstance(latents, Tensor) else torch.from_numpy(np.asarray(latents))
+        from m2l.streaming import synthesise  # streaming builds on this module
+
         config = self.config
+        tensor = float_tensor(latents, "latents")
         if tensor.dim() < 2 or tensor.shape[-2] != config.latent_dim or 0 in tensor.shape:
             raise ValueError(
                 f"latents must be (…, {config.latent_dim}, L) with L > 0, not {tuple(tensor.shape)}"
             )
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ValueError(f"latents must be finite floating point numbers ({tensor.dtype})")
-        items = tensor.reshape(-1, *tensor.shape[-2:]).float()
+        if length is not None and length < 1:
+            raise ValueError(f"length must be at least 1 sample, not {length}")
+        items = tensor.reshape(-1, *tensor.shape[-2:])
+        start = None if noise is None else float_tensor(noise, "noise")
+        shape = (len(items), 2, config.n_bins, items.shape[-1] * config.time_downsampling)
+        if start is not None and tuple(start.shape) != shape:
+            raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
+        source = noise_source(config, seed=seed, generator=generator, start=start)
+        audio = synthesise(self, items, n_steps=n_steps, noise=source)
         rate = config.sample_rate if sample_rate is None else sample_rate
         covered = tensor.shape[-1] * config.downsampling_ratio - self._lead
-        if noise is None and generator is None and items.shape[-1] > self.WINDOW_LATENTS:
-            from m2l.streaming import synthesise_long
-
-            audio = synthesise_long(self, items, n_steps=n_steps, seed=seed)
-        else:
-            audio = self._synthesise(items, n_steps, self._noise(items, seed, generator, noise))
-        array = resample(audio[:, self._lead : self._lead + covered].cpu().numpy(), config.sample_rate, rate)
+        array = resample(audio[:, self._lead : self._lead + covered].numpy(), config.sample_rate, rate)
         if length is not None:
-            if length < 1:
-                raise ValueError(f"length must be at least 1 sample, not {length}")
             array = fit_length(array, length)
         # Resampling overshoots a little at full scale.
         array = np.clip(array, -1.0, 1.0)
-        return _like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
+        return like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
 
-    def _synthesise(self, items: Tensor, n_steps: int, noise: Callable[[int], Tensor]) -> Tensor:
-        def part(latents: Tensor, index: Tensor) -> Tensor:
-            chosen = index.tolist()
-            representation = self.decode_representation(
-                latents,
-                noise(0)[chosen],
-                n_steps=n_steps,
-                renoise=lambda x, step: noise(step)[chosen].to(x.device),
-            )
-            return representation_to_waveform(representation, self.config)
-
-        return self._batched(part, items, torch.arange(len(items)))
-
-    def _noise(
-        self, items: Tensor, seed: int, generator: torch.Generator | None, noise: Any
-    ) -> Callable[[int], Tensor]:
-        """Unit noise for all items at a denoising step, drawn once per step."""
-        config = self.config
-        shape = (len(items), 2, config.n_bins, items.shape[-1] * config.time_downsampling)
-        if noise is not None:
-            start = torch.as_tensor(noise, dtype=torch.float32)
-            if tuple(start.shape) != shape:
-                raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
-            if not bool(start.isfinite().all()):
-                raise ValueError("noise holds NaN or infinite values")
-
-        @cache
-        def draw(step: int) -> Tensor:
-            if noise is not None and step == 0:
-                return start
-            if generator is not None:
-                return torch.randn(shape, generator=generator, device=generator.device)
-            return latent_noise(config, seed=seed, n_items=shape[0], n_latents=items.shape[-1], step=step)
-
-        return draw
-
+    @without_gradients
     def reconstruct(
         self, audio: Array, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0
     ) -> Array:
@@ -313,12 +313,6 @@ class Music2Latent(nn.Module):
 def _channels_last(model: Music2Latent) -> Music2Latent:
     # Convolutions are up to twice as fast on images whose channels lie together, on CPU and GPU alike.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _like(original: Any, result: Tensor) -> Any:
-    if isinstance(original, Tensor):
-        return result.to(original.device)
-    return result.cpu().numpy()
 
 
 def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -6,11 +6,61 @@ decode gives the same audio whole or in windows, in any order and with any numbe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from m2l.config import Music2LatentConfig
+
+#: `noise(item, first_latent, n_latents, step)`: unit noise (1, 2, n_bins, n_latents * time_downsampling).
+NoiseSource = Callable[[int, int, int, int], Tensor]
+
+
+def seeded_noise(config: Music2LatentConfig, seed: int) -> NoiseSource:
+    """`latent_noise` of a seed."""
+
+    def noise(item: int, first_latent: int, n_latents: int, step: int) -> Tensor:
+        return latent_noise(
+            config,
+            seed=seed,
+            n_items=1,
+            n_latents=n_latents,
+            first_latent=first_latent,
+            first_item=item,
+            step=step,
+        )
+
+    return noise
+
+
+def noise_source(
+    config: Music2LatentConfig,
+    *,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+    start: Tensor | None = None,
+) -> NoiseSource:
+    """The noise of a decode.
+
+    Args:
+        config: gives bins and frames per latent.
+        seed: of the noise.
+        generator: one whole number is drawn from it, and is the seed instead.
+        start: (items, 2, n_bins, frames), the noise of step 0 instead; later steps come from the seed.
+    """
+    if generator is not None:
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+    drawn = seeded_noise(config, seed)
+
+    def noise(item: int, first_latent: int, n_latents: int, step: int) -> Tensor:
+        if start is None or step:
+            return drawn(item, first_latent, n_latents, step)
+        frames = config.time_downsampling
+        return start[item : item + 1, ..., first_latent * frames : (first_latent + n_latents) * frames]
+
+    return noise
 
 
 def latent_noise(

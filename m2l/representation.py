@@ -25,12 +25,15 @@ def n_samples(frames: int, config: Music2LatentConfig) -> int:
     return config.hop_length * frames + config.n_fft - config.hop_length
 
 
+# Kept tensors outlive the call that made them: it may run in inference mode, and the next one need gradients.
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _window(n_fft: int, device: torch.device) -> Tensor:
-    return torch.hann_window(n_fft, periodic=True, device=device)
+    return torch.hann_window(n_fft, periodic=True, dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _synthesis_window(n_fft: int, hop: int, device: torch.device) -> Tensor:
     # w / sum of the w^2 of all frames that cover a sample: analysis then synthesis is the identity wherever
     # n_fft / hop frames overlap.
@@ -79,8 +82,8 @@ def representation_to_waveform(representation: Tensor, config: Music2LatentConfi
     """
     parts = (representation.float() / config.beta).movedim(-3, -1)
     power = parts.square().sum(-1, keepdim=True)
-    # |c| = |c~|^(1/alpha): scale by |c~|^(1/alpha - 1), which is 0 at 0.
-    gain = power.pow((1 / config.alpha - 1) / 2)
+    # |c| = |c~|^(1/alpha): scale by |c~|^(1/alpha - 1). At 0, where that is 0, its slope is infinite.
+    gain = power.clamp_min(torch.finfo(torch.float32).tiny).pow((1 / config.alpha - 1) / 2)
     spectrum = torch.view_as_complex((parts * gain).contiguous()).transpose(-1, -2)
     # n makes irfft supply the dropped Nyquist bin as zero.
     frames = torch.fft.irfft(spectrum, n=config.n_fft)

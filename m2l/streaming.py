@@ -25,7 +25,7 @@ from torch import Tensor
 
 from m2l.audio_blocks import AudioReader, BlockReader, audio_writer
 from m2l.latents import LatentsInfo, LatentsReader, write_latents
-from m2l.noise import latent_noise
+from m2l.noise import NoiseSource, seeded_noise
 from m2l.representation import representation_to_waveform, waveform_to_representation
 from m2l.windows import Window, join_windows, plan_windows
 
@@ -129,6 +129,7 @@ def decode_long(
     *,
     n_steps: int = 1,
     seed: int = 0,
+    noise: NoiseSource | None = None,
     window: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
@@ -140,6 +141,7 @@ def decode_long(
         n_latents: how many there are.
         n_steps: denoising steps.
         seed: of the noise, see `m2l.noise`.
+        noise: the noise itself, instead of a seed.
         window: latents per window; `model.WINDOW_LATENTS` if None.
         progress: called with the seconds done.
 
@@ -149,13 +151,14 @@ def decode_long(
     """
     config = model.config
     channels = len(read(0, 1))
+    source = seeded_noise(config, seed) if noise is None else noise
 
     def parts() -> Iterator[tuple[Window, Tensor]]:
         planned = plan_windows(lambda n: min(n, n_latents), window or model.WINDOW_LATENTS)
         for group in _groups(model, planned, channels):
             latents = torch.cat([read(one.start, one.stop) for one in group]).float()
             places = [(one.start, item) for one in group for item in range(channels)]
-            decode = partial(_decode_windows, model, latents, places, n_steps, seed)
+            decode = partial(_decode_windows, model, latents, places, n_steps, source)
             made = _in_batches(decode, len(places), _batch_items(model))
             yield from zip(group, made.split(channels), strict=True)
 
@@ -172,26 +175,14 @@ def _decode_windows(
     all_latents: Tensor,
     all_places: list[tuple[int, int]],
     n_steps: int,
-    seed: int,
+    source: NoiseSource,
     chosen: slice,
 ) -> Tensor:
     """Decode the chosen of (B, latent_dim, l), each from the noise of its place: (first latent, item)."""
     latents, places = all_latents[chosen], all_places[chosen]
 
     def noise(step: int) -> Tensor:
-        drawn = [
-            latent_noise(
-                model.config,
-                seed=seed,
-                n_items=1,
-                n_latents=latents.shape[-1],
-                first_latent=first,
-                first_item=item,
-                step=step,
-            )
-            for first, item in places
-        ]
-        return torch.cat(drawn)
+        return torch.cat([source(item, first, latents.shape[-1], step) for first, item in places])
 
     representation = model.decode_representation(
         latents, noise(0), n_steps=n_steps, renoise=lambda x, step: noise(step).to(x.device)
@@ -253,10 +244,10 @@ def analyse_long(model: Music2Latent, items: Tensor, network: Callable[[Tensor],
     return torch.cat(list(encode_long(model, reader, network=network)), dim=-1)
 
 
-def synthesise_long(model: Music2Latent, items: Tensor, *, n_steps: int, seed: int) -> Tensor:
-    """(items, latent_dim, L) -> (items, 4096 L + 3 hops) audio, in windows."""
+def synthesise(model: Music2Latent, items: Tensor, *, n_steps: int, noise: NoiseSource) -> Tensor:
+    """(items, latent_dim, L) -> (items, 4096 L + 3 hops) audio on the CPU, in windows if it is long."""
     pieces = decode_long(
-        model, lambda start, stop: items[..., start:stop], items.shape[-1], n_steps=n_steps, seed=seed
+        model, lambda start, stop: items[..., start:stop], items.shape[-1], n_steps=n_steps, noise=noise
     )
     return torch.cat(list(pieces), dim=-1)
 

@@ -17,6 +17,7 @@ too large for the cache.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -121,15 +122,25 @@ class Pool:
         with self.lock:
             self.free.clear()
 
+    def forget(self) -> None:
+        """Start afresh in a forked process: a thread that is not there may have held the lock."""
+        self.__init__()  # type: ignore[misc]
+
 
 POOL = Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.forget)
 
 
 def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
     """Uninitialised (1, C, F, T), frame by frame in memory."""
-    size = torch.empty(0, dtype=dtype).element_size()
-    memory = torch.from_numpy(POOL.take(channels * bins * frames * size)).view(dtype)
+    memory = torch.from_numpy(POOL.take(channels * bins * frames * dtype.itemsize)).view(dtype)
     return memory.view(1, frames, bins, channels).permute(0, 3, 2, 1)
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The precision that sums and kernels of a network of this precision are computed in."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class Moments:
@@ -137,9 +148,11 @@ class Moments:
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         self.norm = norm
-        self.ones, self.zeros = torch.ones(norm.num_channels), torch.zeros(norm.num_channels)
+        self.dtype = at_least_float32(norm.weight.dtype)
+        self.ones = norm.weight.new_ones(norm.num_channels, dtype=self.dtype)
+        self.zeros = norm.weight.new_zeros(norm.num_channels, dtype=self.dtype)
         self.count = 0
-        self.mean = self.m2 = torch.zeros(norm.num_groups, dtype=torch.float64)
+        self.mean = self.m2 = norm.weight.new_zeros(norm.num_groups, dtype=torch.float64)
 
     def add(self, tile: Tensor) -> None:
         """Take in a tile (1, C, t, F)."""
@@ -164,9 +177,9 @@ class Moments:
         """The GroupNorm with these statistics, with SiLU behind it if asked: a function of a tile."""
         norm = self.norm
         repeats = norm.num_channels // norm.num_groups
-        mean = self.mean.float().repeat_interleave(repeats)
-        variance = (self.m2 / self.count).float().repeat_interleave(repeats)
-        weight, bias = norm.weight.float(), norm.bias.float()
+        mean = self.mean.to(self.dtype).repeat_interleave(repeats)
+        variance = (self.m2 / self.count).to(self.dtype).repeat_interleave(repeats)
+        weight, bias = norm.weight.to(self.dtype), norm.bias.to(self.dtype)
 
         def apply(tile: Tensor) -> Tensor:
             tile = F.batch_norm(tile, mean, variance, weight, bias, False, 0.0, norm.eps)
@@ -256,7 +269,9 @@ def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Te
     bins, frames = x.shape[2:]
     phases = []
     for time_phase in range(factor[1]):
-        by_time, time_start = _phase_kernel(conv.weight.float(), 3, factor[1], time_phase)
+        by_time, time_start = _phase_kernel(
+            conv.weight.to(at_least_float32(conv.weight.dtype)), 3, factor[1], time_phase
+        )
         for bin_phase in range(factor[0]):
             kernel, bin_start = _phase_kernel(by_time, 2, factor[0], bin_phase)
             kernel = (

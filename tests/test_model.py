@@ -332,3 +332,8 @@ def test_encoder_decoder_equals_the_published_wheel(tmp_path: Path) -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-4
     features = wheel.encode(audio.copy(), extract_features=True)
     assert float((ours.encode(audio, extract_features=True) - features).norm() / features.norm()) < 1e-4
+    torch.manual_seed(0)
+    decoded = wheel.decode(expected[..., :4], denoising_steps=2)  # a channel after the other
+    torch.manual_seed(0)
+    found = ours.decode(expected[..., :4], denoising_steps=2)
+    assert float((found - decoded).norm() / decoded.norm()) < 1e-4

@@ -16,10 +16,15 @@ import visqol_plain as plain
 
 from benchmarks.metrics.visqol import SPEC, ViSQOL, higher_is_better, visqol
 from benchmarks.metrics.visqol_core import TooShortError, prepare, score
+from benchmarks.metrics.visqol_lattice import Lattice, load_lattice
+from benchmarks.metrics.visqol_mapper import Features, ModelFormatError
 from benchmarks.metrics.visqol_modes import AUDIO
-from benchmarks.weights import WeightsNotFoundError, has_weight
+from benchmarks.weights import WeightsNotFoundError, find_weight, has_weight
 
 RATE = 48_000
+needs_lattice = pytest.mark.skipif(
+    not has_weight("visqol-lattice")[0], reason=has_weight("visqol-lattice")[1]
+)
 needs_model = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])
 
 
@@ -61,7 +66,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "visqol_synthetic.json")
 def test_equals_the_plain_implementation(name: str) -> None:
     target, preds = CASES[name]
     expected = plain.band_nsim(preds, target)
-    result = score(prepare(target, RATE, AUDIO), preds, lambda bands: float(bands.mean()))
+    result = score(prepare(target, RATE, AUDIO), preds, lambda features: float(features.nsim.mean()))
     np.testing.assert_allclose(result.band_nsim, expected, rtol=0, atol=1e-9)
     assert result.vnsim == pytest.approx(expected.mean(), abs=1e-9)
 
@@ -225,7 +230,8 @@ def test_spec_names_what_decides_the_number() -> None:
     spec = ViSQOL().spec()
     assert spec.items() >= SPEC.items()
     assert len(spec["model"]) == 64
-    assert ViSQOL("speech").spec()["model"] is None
+    assert "speech_model" not in spec
+    assert ViSQOL("speech", speech_model="exponential").spec()["model"] is None
     assert ViSQOL(encodec_compat=True).spec() != spec
 
 
@@ -247,20 +253,80 @@ def test_loud_offset_between_batches_and_references() -> None:
         metric.score_batch([X, X], [metric.reference(X, RATE)])
 
 
-def test_speech_mode() -> None:
+def syllables(seconds: int = 3) -> np.ndarray:
+    """Noise in bursts, (samples,) at 16 kHz."""
     generator = np.random.default_rng(0)
-    n = 3 * 16_000
-    syllables = np.repeat(generator.random(n // 4_000) > 0.4, 4_000)
-    voice = np.convolve(generator.standard_normal(n), np.ones(8) / 8, "same") * syllables
-    assert visqol(voice, voice, 16_000, mode="speech").moslqo == pytest.approx(5.0, abs=1e-6)
-    unscaled = ViSQOL("speech", scaled_speech=False)
+    n = seconds * 16_000
+    bursts = np.repeat(generator.random(n // 4_000) > 0.4, 4_000)
+    return np.convolve(generator.standard_normal(n), np.ones(8) / 8, "same") * bursts
+
+
+def test_exponential_speech_mode() -> None:
+    voice, generator = syllables(), np.random.default_rng(1)
+    exponential = ViSQOL("speech", speech_model="exponential")
+    reference = exponential.reference(voice, 16_000)
+    assert exponential.score(voice, reference).moslqo == pytest.approx(5.0, abs=1e-6)
+    unscaled = ViSQOL("speech", speech_model="exponential", scaled_speech=False)
     assert unscaled.score(voice, unscaled.reference(voice, 16_000)).moslqo == pytest.approx(4.01586, abs=1e-5)
-    worse = visqol(noisy(voice, 0.1), voice, 16_000, mode="speech")
+    worse = exponential.score(noisy(voice, 0.1), reference)
     assert 1.0 <= worse.moslqo < 4.5
     assert len(worse.band_nsim) == 21
     # Pauses are left out: fewer patches than 20-frame stretches.
-    quiet = np.concatenate([voice, 1e-4 * generator.standard_normal(n)])
-    assert visqol(quiet, quiet, 16_000, mode="speech").n_patches < len(quiet) // (20 * 320) - 1
+    quiet = np.concatenate([voice, 1e-4 * generator.standard_normal(len(voice))])
+    found = visqol(quiet, quiet, 16_000, mode="speech", speech_model="exponential")
+    assert found.n_patches < len(quiet) // (20 * 320) - 1
+
+
+@needs_lattice
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_speech_mode_is_the_lattice_by_default(backend: str) -> None:
+    voice = syllables()
+    metric = ViSQOL("speech", backend=backend)  # type: ignore[arg-type]
+    reference = metric.reference(voice, 16_000)
+    scores = [metric.score(noisy(voice, level), reference).moslqo for level in (0.0, 0.02, 0.2)]
+    assert 4.2 < scores[0] < 4.7  # a listener does not give a perfect copy a 5
+    assert scores[0] > scores[1] > scores[2] >= 1.0
+    exponential = ViSQOL("speech", speech_model="exponential")
+    assert scores[2] != exponential.score(noisy(voice, 0.2), exponential.reference(voice, 16_000)).moslqo
+    assert metric.spec()["speech_model"] == "lattice"
+    assert len(metric.spec()["model"]) == 64
+
+
+@needs_lattice
+def test_lattice_equals_the_published_runtime() -> None:
+    """Scores of the model's own runtime (ai-edge-litert 2.3) for features that are a formula."""
+    lattice = load_lattice(find_weight("visqol-lattice"))
+    band = np.linspace(0.0, 1.0, 21)
+    expected = {1.0: 4.436738, 0.95: 4.147180, 0.9: 3.753391, 0.8: 2.197681, 0.6: 1.0}
+    for q, mos in expected.items():
+        lost = 1.0 - q
+        features = Features(
+            q - 0.1 * lost * band, q - 0.3 * lost * (1 + band), 0.5 * lost + 0.05 * band, 30 - 20 * band
+        )
+        assert lattice.predict(features) == pytest.approx(mos, abs=1e-5)
+
+
+def test_other_files_are_no_lattice_model(tmp_path: Path) -> None:
+    for content, why in (
+        (b"svm_type nu_svr", "not a TensorFlow Lite"),
+        (b"\x18\0\0\0TFL3" + b"\xff" * 40, "damaged"),
+    ):
+        path = tmp_path / "model.tflite"
+        path.write_bytes(content)
+        with pytest.raises(ModelFormatError, match=why):
+            ViSQOL("speech", model=path).spec()
+    with pytest.raises(ValueError, match="'lattice' or 'exponential', not 'polynomial'"):
+        ViSQOL("speech", speech_model="polynomial")  # type: ignore[arg-type]
+
+
+@needs_lattice
+def test_a_damaged_lattice_model_is_refused(tmp_path: Path) -> None:
+    """Cut anywhere, or with bytes of its tables changed: another score or `ModelFormatError`, nothing else."""
+    data = bytearray(find_weight("visqol-lattice").read_bytes())
+    generator = np.random.default_rng(0)
+    for end in generator.integers(0, len(data), 20):
+        with pytest.raises(ModelFormatError):
+            Lattice(bytes(data[:end]), "cut")
 
 
 def oracle() -> Path:
@@ -296,10 +362,29 @@ def test_googles_speech_scores() -> None:
     folder = oracle()
     target, rate = soundfile.read(folder / "CA01_01.flac")
     preds, _ = soundfile.read(folder / "transcoded_CA01_01.flac")
-    assert visqol(preds, target, rate, strict_cpp=True, mode="speech").moslqo == pytest.approx(
-        3.374506, abs=1e-6
+    music, music_rate = soundfile.read(folder / "guitar48_stereo.flac", always_2d=True)
+    exponential = ViSQOL("speech", strict_cpp=True, speech_model="exponential")
+    unscaled = ViSQOL("speech", strict_cpp=True, speech_model="exponential", scaled_speech=False)
+    for metric, mos in ((exponential, 3.374505555111911), (unscaled, 4.015861169223797)):
+        estimate = preds if metric is exponential else target
+        assert metric.score(estimate, metric.reference(target, rate)).moslqo == pytest.approx(mos, abs=1e-9)
+    other = exponential.score(target, exponential.reference(music.T, music_rate))
+    assert other.moslqo == pytest.approx(1.269675546824064, abs=1e-9)
+
+
+@pytest.mark.shared
+@needs_lattice
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_googles_lattice_scores(backend: str) -> None:
+    folder = oracle()
+    speech, rate = soundfile.read(folder / "CA01_01.flac")
+    transcoded, _ = soundfile.read(folder / "transcoded_CA01_01.flac")
+    music, _ = soundfile.read(folder / "guitar48_stereo.flac", always_2d=True)
+    rows = (
+        (speech, transcoded, 3.3129234313964844),
+        (speech, speech, 4.505550384521484),
+        (music.T, speech, 1.4982070922851562),
     )
-    unscaled = ViSQOL("speech", strict_cpp=True, scaled_speech=False)
-    assert unscaled.score(target, unscaled.reference(target, rate)).moslqo == pytest.approx(
-        4.015861, abs=1e-6
-    )
+    metric = ViSQOL("speech", strict_cpp=True, backend=backend)  # type: ignore[arg-type]
+    for target, preds, mos in rows:
+        assert metric.score(preds, metric.reference(target, rate)).moslqo == pytest.approx(mos, abs=1e-5)

@@ -312,4 +312,4 @@ def _controlled(seed: int) -> Iterator[None]:
 
 
 def _to_numpy(value: Any) -> Any:
-    return value.detach().float().cpu().numpy() if hasattr(value, "detach") else value
+    return value.detach().float().cpu().resolve_neg().numpy() if hasattr(value, "detach") else value

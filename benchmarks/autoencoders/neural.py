@@ -186,13 +186,14 @@ class NeuralAutoencoder:
         """The network, loaded at first use, in evaluation mode."""
         import torch
 
-        if self._path is not None:
-            model = self.load(self._path, self.settings)
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(self.random_seed or 0))
-                model = self.build(self.settings)
-        return model.to(self.device).eval().requires_grad_(False)
+        with torch.inference_mode(False):  # it is kept, and others may want gradients through it
+            if self._path is not None:
+                model = self.load(self._path, self.settings)
+            else:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(int(self.random_seed or 0))
+                    model = self.build(self.settings)
+            return model.to(self.device).eval().requires_grad_(False)
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> Latents:
         """Latents of `(channels, samples)` audio at any rate.

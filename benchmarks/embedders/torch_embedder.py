@@ -50,7 +50,8 @@ class TorchEmbedder:
     def model(self) -> torch.nn.Module:
         """The network, loaded at first use."""
         if self._model is None:
-            self._model = self._load().to(self.device).eval().requires_grad_(False)
+            with torch.inference_mode(False):  # it is kept, and others may want gradients through it
+                self._model = self._load().to(self.device).eval().requires_grad_(False)
         return self._model
 
     def close(self) -> None:

@@ -127,7 +127,7 @@ def _kernel(a: Array, b: Array) -> np.ndarray:
 
 def _embeddings(x: Any, name: str) -> Array:
     if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg().numpy()
     rows = np.asarray(x, dtype=np.float64)
     if rows.ndim != 2 or len(rows) < 2:
         raise ValueError(f"{name} must be (n, dim) with n >= 2, got shape {rows.shape}")

@@ -233,7 +233,7 @@ def merge(parts: Iterable[Moments]) -> Moments:
 def _two_dimensional(x: Any) -> np.ndarray:
     """(n, dim) of any real dtype."""
     if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg().numpy()
     rows = np.atleast_2d(np.asarray(x))
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"embeddings must be (n, dim), got shape {np.shape(x)}")

@@ -172,7 +172,7 @@ def _not_finite(preds: np.ndarray, target: np.ndarray) -> str:
 def _as_channels(x: Any, name: str) -> np.ndarray:
     """(channels, samples) float64 from an array or tensor of shape (samples,) or (channels, samples)."""
     if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu().resolve_conj().resolve_neg().numpy()
     array = np.asarray(x)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"{name} must be (samples,) or (channels, samples) and not empty, got {array.shape}")

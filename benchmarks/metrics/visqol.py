@@ -7,14 +7,15 @@
     reference = metric.reference(target, sample_rate)
     results = metric.score_batch([preds_a, preds_b], reference)
 
-It gives the numbers of Google's C++ (conformance number 333), to 1e-12. It differs where the C++ makes
-a number up: a silent or non-finite signal, one under 0.96 s, or two lengths over a second apart have no
-quality, and get NaN and the reason. `strict_cpp=True` says what the C++ says.
+It gives the numbers of Google's C++ (conformance number 333): in audio mode and by the exponential to 1e-12, by the
+lattice network of speech mode, which is computed in float32, to 1e-5. It differs where the C++ makes a number up: a
+silent or non-finite signal, one under 0.96 s, or two lengths over a second apart have no quality, and get NaN and the
+reason. `strict_cpp=True` says what the C++ says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics import visqol_audio as audio
-from benchmarks.metrics.visqol_core import Lap, Reference, TooShortError, no_lap, prepare, score
+from benchmarks.metrics.visqol_core import Lap, Mapper, Reference, TooShortError, no_lap, prepare, score
+from benchmarks.metrics.visqol_lattice import Lattice, load_lattice
 from benchmarks.metrics.visqol_mapper import SupportVectorRegression, load_model, speech_mos
 from benchmarks.metrics.visqol_modes import CONFORMANCE_NUMBER, MODES
 from benchmarks.metrics.visqol_result import VisqolResult
@@ -38,6 +40,7 @@ SPEC: dict[str, Any] = {"metric": "visqol", "version": VERSION, "conformance": C
 higher_is_better = True
 
 Backend = Literal["numba", "torch"]
+SpeechModel = Literal["lattice", "exponential"]
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,19 @@ class ViSQOL:
     """ViSQOL with its options; scores any number of pairs, from any number of threads.
 
     Args:
-        mode: "audio" (48 kHz, support vector regression) or "speech" (16 kHz, exponential).
+        mode: "audio" (48 kHz, support vector regression) or "speech" (16 kHz, `speech_model`).
         strict_cpp: no policy of our own: silence gets the C++'s number, what it refuses raises
             `ValueError`, and signals are scored at the rate they come in, as its command line does.
         encodec_compat: clamp to ±0.99 and round to 16 bits first, as EnCodec's evaluation does.
-        scaled_speech: speech mode gives 5 to a perfect match (Google's default), else about 4.
-        model: file of the support vector model; by default the cache, then the installed wheel.
+        speech_model: "lattice", Google's default in speech mode, a network that gives a perfect match about 4.5; or
+            "exponential", which Google's code uses with `--use_lattice_model=false`, and needs no file.
+        scaled_speech: the exponential gives 5 to a perfect match (Google's default), else about 4.
+        model: file of the mode's model; by default the cache, then the installed wheel.
         backend: "numba" (float64, CPU) or "torch" (float32 spectrograms; for GPUs).
         device: torch device of the torch back end.
 
     Raises:
-        ValueError: unknown mode or back end.
+        ValueError: unknown mode, speech model or back end.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class ViSQOL:
         *,
         strict_cpp: bool = False,
         encodec_compat: bool = False,
+        speech_model: SpeechModel = "lattice",
         scaled_speech: bool = True,
         model: str | PathLike[str] | None = None,
         backend: Backend = "numba",
@@ -91,7 +97,9 @@ class ViSQOL:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         if backend not in ("numba", "torch"):
             raise ValueError(f"backend must be 'numba' or 'torch', not {backend!r}")
-        self.mode = MODES[mode]
+        if speech_model not in ("lattice", "exponential"):
+            raise ValueError(f"speech_model must be 'lattice' or 'exponential', not {speech_model!r}")
+        self.mode, self.speech_model = MODES[mode], speech_model
         self.strict_cpp, self.encodec_compat, self.scaled_speech = strict_cpp, encodec_compat, scaled_speech
         self.model, self.backend, self.device = model, backend, device
 
@@ -99,8 +107,9 @@ class ViSQOL:
         """Everything that decides a number: for content keys.
 
         Raises:
-            WeightsNotFoundError: audio mode, and the model is not on this machine.
+            WeightsNotFoundError: the mode's model is not on this machine.
         """
+        model = self._model()
         return {
             **SPEC,
             "mode": self.mode.name,
@@ -108,19 +117,28 @@ class ViSQOL:
             "encodec_compat": self.encodec_compat,
             "scaled_speech": self.scaled_speech,
             "backend": self.backend,
-            "model": None if self.mode.voice_activity else self._svr().digest,
+            "model": None if model is None else model.digest,
+            **({"speech_model": self.speech_model} if self.mode.voice_activity else {}),
         }
 
-    def _svr(self) -> SupportVectorRegression:
+    def _model(self) -> SupportVectorRegression | Lattice | None:
         from benchmarks.weights import find_weight
 
-        return load_model(find_weight("visqol-svr", self.model))
+        if not self.mode.voice_activity:
+            return load_model(find_weight("visqol-svr", self.model))
+        if self.speech_model == "lattice":
+            return load_lattice(find_weight("visqol-lattice", self.model))
+        return None
 
-    def _mapper(self) -> Callable[[NDArray[np.float64]], float]:
-        if self.mode.voice_activity:
-            scaled = self.scaled_speech
-            return lambda band_nsim: speech_mos(band_nsim, scaled=scaled)
-        return self._svr().predict
+    def _mapper(self) -> Mapper:
+        model = self._model()
+        if isinstance(model, Lattice):
+            return model.predict
+        if model is not None:
+            predict = model.predict
+            return lambda features: predict(features.nsim)
+        scaled = self.scaled_speech
+        return lambda features: speech_mos(features.nsim, scaled=scaled)
 
     def _signal(self, channels: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
         wanted = rate if self.strict_cpp else self.mode.sample_rate
@@ -169,7 +187,7 @@ class ViSQOL:
         Raises:
             ValueError: not audio; with `strict_cpp`, other rates than the reference's and signals that
                 are too short.
-            WeightsNotFoundError: the support vector model is not on this machine; says how to get it.
+            WeightsNotFoundError: the mode's model is not on this machine; says how to get it.
         """
         if self.backend == "torch":
             return self.score_batch([preds], reference, sample_rate)[0]
@@ -260,9 +278,15 @@ class ViSQOL:
 
 @lru_cache(maxsize=8)
 def _shared(
-    mode: Literal["audio", "speech"], strict_cpp: bool, encodec_compat: bool, model: str | None
+    mode: Literal["audio", "speech"],
+    strict_cpp: bool,
+    encodec_compat: bool,
+    model: str | None,
+    speech_model: SpeechModel,
 ) -> ViSQOL:
-    return ViSQOL(mode, strict_cpp=strict_cpp, encodec_compat=encodec_compat, model=model)
+    return ViSQOL(
+        mode, strict_cpp=strict_cpp, encodec_compat=encodec_compat, model=model, speech_model=speech_model
+    )
 
 
 def visqol(
@@ -272,6 +296,7 @@ def visqol(
     strict_cpp: bool = False,
     *,
     mode: Literal["audio", "speech"] = "audio",
+    speech_model: SpeechModel = "lattice",
     encodec_compat: bool = False,
     model: str | PathLike[str] | None = None,
 ) -> VisqolResult:
@@ -283,15 +308,16 @@ def visqol(
         sample_rate: of both, in Hz; resampled to 48 kHz (audio) or 16 kHz (speech).
         strict_cpp: what Google's C++ says, also about silence (see `ViSQOL`).
         mode: "audio" or "speech".
+        speech_model: of speech mode: "lattice", Google's default, or "exponential" (see `ViSQOL`).
         encodec_compat: clamp to ±0.99 and round to 16 bits first, as EnCodec's evaluation does.
-        model: file of the support vector model.
+        model: file of the mode's model.
 
     Returns:
         The result, with `.moslqo`, NaN with a `.reason` where there is no answer.
 
     Raises:
         ValueError: not audio; with `strict_cpp`, signals that are too short.
-        WeightsNotFoundError: the support vector model is not on this machine; says how to get it.
+        WeightsNotFoundError: the mode's model is not on this machine; says how to get it.
     """
-    metric = _shared(mode, strict_cpp, encodec_compat, None if model is None else str(model))
+    metric = _shared(mode, strict_cpp, encodec_compat, None if model is None else str(model), speech_model)
     return metric.score(preds, metric.reference(target, sample_rate))

@@ -29,7 +29,7 @@ def as_channels(audio: Any, name: str) -> NDArray[np.float64]:
         TypeError: not an array of numbers.
     """
     if hasattr(audio, "detach"):
-        tensor = audio.detach().cpu()
+        tensor = audio.detach().cpu().resolve_conj().resolve_neg()
         audio = tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
     array = np.asarray(audio)
     if array.dtype.kind not in "fiu":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.metrics.visqol_align import shift, usable_lag
 from benchmarks.metrics.visqol_correlate import correlator
 from benchmarks.metrics.visqol_gammatone import FilterBank, band_rms, make_filter_bank, to_decibels
+from benchmarks.metrics.visqol_mapper import Features
 from benchmarks.metrics.visqol_modes import (
     HOP_FRACTION,
     MIN_VNSIM,
@@ -25,13 +26,13 @@ from benchmarks.metrics.visqol_modes import (
     hop_length,
     window_length,
 )
-from benchmarks.metrics.visqol_nsim import apply_floors, band_similarity
+from benchmarks.metrics.visqol_nsim import apply_floors, band_details, band_similarity
 from benchmarks.metrics.visqol_patches import PatchPlan, n_required_frames, patch_starts, plan_patches
 from benchmarks.metrics.visqol_result import VisqolResult
 from benchmarks.metrics.visqol_search import Match, match_patches
 
-#: Maps the mean NSIM of each band to MOS-LQO.
-Mapper = Callable[[NDArray[np.float64]], float]
+#: Maps a pair's features to MOS-LQO.
+Mapper = Callable[[Features], float]
 #: Called with a stage's name when it ends; for profiles.
 Lap = Callable[[str], None]
 
@@ -171,8 +172,8 @@ def _realigned_patch(
     plan: PatchPlan,
     row: int,
     lag: int,
-) -> tuple[NDArray[np.float64], tuple[float, float, float, float]] | None:
-    """Band NSIM and times of one patch after aligning its audio; None if too little audio is left."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float, float, float]] | None:
+    """Both floored patches and their times after aligning their audio; None if too little audio is left."""
     bank, piece = reference.bank, plan.realign(row, lag, reference.sample_rate)
     n_frames = bank.n_frames(piece.n_target)
     if n_frames < 1 or bank.n_frames(piece.n_preds) != n_frames:
@@ -184,7 +185,7 @@ def _realigned_patch(
         other = to_decibels(band_rms(padded, bank, n_frames=n_frames)).T
     else:
         other = frames_at(preds, decibels, bank, piece.preds_start, n_frames)
-    return band_similarity(*apply_floors(target, other)), piece.times
+    return *apply_floors(target, other), piece.times
 
 
 def score(
@@ -195,7 +196,7 @@ def score(
     Args:
         reference: the prepared reference.
         preds: mono estimate at the reference's rate, (samples,).
-        mapper: mean NSIM of each band to MOS-LQO.
+        mapper: a pair's features to MOS-LQO.
         lap: told the name of each stage as it ends.
 
     Raises:
@@ -220,8 +221,10 @@ def score(
     except ValueError as error:
         raise TooShortError(str(error)) from error
     lap("patch search")
-    bands, times = _patch_similarities(reference, preds, decibels, match, target_floored, preds_floored, lap)
-    result = summarise(reference, match, bands, times, lag, mapper)
+    bands, details, times = _patch_similarities(
+        reference, preds, decibels, match, target_floored, preds_floored, lap
+    )
+    result = summarise(reference, match, bands, details, times, lag, mapper)
     lap("mapping")
     return result
 
@@ -234,8 +237,11 @@ def _patch_similarities(
     target_floored: NDArray[np.float64],
     preds_floored: NDArray[np.float64],
     lap: Lap,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Band NSIM (patches, bands) and times (patches, 4) after fine alignment, where that is no worse."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Band NSIM (patches, bands), details (patches, 2, bands) in speech mode, and times (patches, 4).
+
+    After fine alignment, where that is no worse.
+    """
     width = reference.mode.patch_frames
     plan, preds = plan_patches(match, reference, preds)
     found = np.flatnonzero(~match.lost)
@@ -248,33 +254,50 @@ def _patch_similarities(
     }  # fmt: skip
     lap("patch alignment")
     bands = np.zeros((len(match.starts), reference.mode.n_bands))
+    details = no_details(len(bands), reference.mode)
+    # Two perfect matches are equal but for rounding, and differ in loudness, which counts in speech mode alone.
+    tie = 1e-12 if details.size else 0.0
     times = plan.coarse_times(match.lost)
-    for p in found:
+    for p in range(len(bands)):
         start, offset = match.starts[p], match.offsets[p]
-        patch = np.zeros((len(bands[p]), width))
+        target = target_floored[:, start : start + width]
+        patch: NDArray[np.float64] = np.zeros((len(bands[p]), width))
         overlap = preds_floored[:, offset : offset + width]
         patch[:, : overlap.shape[1]] = overlap
-        bands[p] = band_similarity(target_floored[:, start : start + width], patch)
-        fine = _realigned_patch(reference, preds, decibels, plan, p, lags[p])
-        if fine is not None and not fine[0].mean() < bands[p].mean():
-            bands[p], times[p] = fine
+        if not match.lost[p]:
+            bands[p] = band_similarity(target, patch)
+            fine = _realigned_patch(reference, preds, decibels, plan, p, lags[p])
+            if fine is not None:
+                similarity = band_similarity(*fine[:2])
+                if not similarity.mean() < bands[p].mean() - tie:
+                    target, patch, times[p] = fine
+                    bands[p] = similarity
+        if details.size:  # of lost patches, too, as in the C++
+            details[p] = band_details(target, patch)
     lap("patch similarity")
-    return bands, times
+    return bands, details, times
+
+
+def no_details(n_patches: int, mode: Mode) -> NDArray[np.float64]:
+    """Room for the details of each patch, (patches, 2, bands); none in audio mode, which does without."""
+    return np.zeros((n_patches if mode.voice_activity else 0, 2, mode.n_bands))
 
 
 def summarise(
     reference: Reference,
     match: Match,
     bands: NDArray[np.float64],
+    details: NDArray[np.float64],
     times: NDArray[np.float64],
     lag: int,
     mapper: Mapper,
 ) -> VisqolResult:
     """Average the patches and map them to MOS-LQO."""
-    band_nsim = bands.sum(axis=0) / len(bands)
+    features = features_of(bands, details, times, reference.frame_seconds)
+    band_nsim = features.nsim
     vnsim = float(band_nsim.mean())
     return VisqolResult(
-        moslqo=1.0 if vnsim < MIN_VNSIM else mapper(band_nsim),
+        moslqo=1.0 if vnsim < MIN_VNSIM else mapper(features),
         vnsim=vnsim,
         band_nsim=band_nsim,
         center_frequencies=reference.bank.center_frequencies,
@@ -286,3 +309,22 @@ def summarise(
         dropped_share=match.n_dropped / len(reference.starts),
         lost_share=float(match.lost.mean()),
     )
+
+
+def features_of(
+    bands: NDArray[np.float64],
+    details: NDArray[np.float64],
+    times: NDArray[np.float64],
+    frame_seconds: float,
+) -> Features:
+    """Features of a pair from its patches: see `summarise` and `Features`."""
+    nsim = bands.sum(axis=0) / len(bands)
+    worst = np.sort(bands, axis=0)[: max(1, int(len(bands) * 0.1))].mean(axis=0)
+    if not len(details):
+        return Features(nsim, worst, np.empty(0), np.empty(0))
+    # The variance over all frames from each patch's own mean and variance.
+    frames = np.ceil((times[:, 1] - times[:, 0]) / frame_seconds)[:, None]
+    total = float(frames.sum())
+    squares = ((frames - 1) * details[:, 0] ** 2 + frames * bands**2).sum(axis=0)
+    variance = (squares - nsim**2 * total) / (total - 1)
+    return Features(nsim, worst, np.sqrt(np.maximum(variance, 0.0)), details[:, 1].mean(axis=0))

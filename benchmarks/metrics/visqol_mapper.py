@@ -1,4 +1,7 @@
-"""From band similarities to MOS-LQO: Google's support vector regression (audio), an exponential (speech)."""
+"""From band similarities to MOS-LQO: support vector regression (audio), an exponential (speech).
+
+The lattice network, the default of speech mode, is in `benchmarks.metrics.visqol_lattice`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,24 @@ _SPEECH_SCALE = float(np.float32(1.245063))
 
 
 class ModelFormatError(ValueError):
-    """The file is not the nu-SVR model that ViSQOL's audio mode needs."""
+    """The file is not the model that ViSQOL's mode needs."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a pair is mapped to MOS-LQO by: numbers for each band, (bands,), over all patches.
+
+    Attributes:
+        nsim: mean NSIM.
+        nsim10: mean NSIM of the worst tenth of the patches, of one at least.
+        deviation: standard deviation of the similarity, over frames; empty in audio mode, as is `energy`.
+        energy: mean of the estimate's spectrogram in dB above its floor.
+    """
+
+    nsim: NDArray[np.float64]
+    nsim10: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    energy: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

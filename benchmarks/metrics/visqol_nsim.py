@@ -110,6 +110,31 @@ def _band_similarity(
         out[b] = total / n
 
 
+def band_details(target: NDArray[np.float64], preds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How the similarity of two patches varies over frames, and how loud the estimate is.
+
+    Args:
+        target: (bands, frames), dB above the floor.
+        preds: the same.
+
+    Returns:
+        (2, bands): standard deviation of the similarity over frames (of a sample), mean of `preds`.
+    """
+    target, preds = np.ascontiguousarray(target), np.ascontiguousarray(preds)
+    bands, frames = target.shape
+    product = np.pad(target * preds, 1, mode="edge")
+    corner, edge, center = KERNEL
+    window = [[corner, edge, corner], [edge, center, edge], [corner, edge, corner]]
+    cross = sum(window[b][t] * product[b : b + bands, t : t + frames] for b in range(3) for t in range(3))
+    (r, spread_r), (d, spread_d) = (np.empty((2, bands, frames)) for _ in range(2))
+    local_statistics(target, -1, 1, r, spread_r)
+    local_statistics(preds, -1, 1, d, spread_d)
+    structure = (cross - r * d + C3) / (np.maximum(spread_r * spread_d, 0.0) + C3)
+    similarity = (2.0 * r * d + C1) / (r * r + d * d + C1) * structure
+    deviation = similarity.std(axis=1, ddof=1) if frames > 1 else np.zeros(bands)
+    return np.stack([deviation, preds.mean(axis=1)])
+
+
 def band_similarity(target: NDArray[np.float64], preds: NDArray[np.float64]) -> NDArray[np.float64]:
     """NSIM of two patches of the same shape, averaged over frames.
 

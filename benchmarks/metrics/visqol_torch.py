@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.metrics.visqol_align import shift, usable_lag
-from benchmarks.metrics.visqol_core import Mapper, Reference, TooShortError, describe, summarise
+from benchmarks.metrics.visqol_core import Mapper, Reference, TooShortError, describe, no_details, summarise
 from benchmarks.metrics.visqol_gammatone import FilterBank
 from benchmarks.metrics.visqol_modes import (
     ABSOLUTE_FLOOR_DB,
@@ -29,6 +29,7 @@ from benchmarks.metrics.visqol_modes import (
     SEARCH_RADIUS_PATCHES,
     Mode,
 )
+from benchmarks.metrics.visqol_nsim import band_details
 from benchmarks.metrics.visqol_patches import Piece, plan_patches
 from benchmarks.metrics.visqol_result import VisqolResult
 from benchmarks.metrics.visqol_search import Match, best_path, scorable_patches
@@ -184,6 +185,7 @@ class _Pair:
     preds_db: Tensor
     match: Match
     bands: NDArray[np.float64]
+    details: NDArray[np.float64]
     times: NDArray[np.float64]
 
 
@@ -196,7 +198,7 @@ def score_pairs(
         pairs: (target, preds), each (samples,); a target that occurs again is transformed once.
         sample_rate: in Hz.
         mode: audio or speech.
-        mapper: mean NSIM of each band to MOS-LQO.
+        mapper: a pair's features to MOS-LQO.
         device: torch device.
 
     Returns:
@@ -247,7 +249,9 @@ def _score_group(
                 results[i] = error
         _realign(list(matched.values()), filters)
         for i, pair in matched.items():
-            results[i] = summarise(pair.reference, pair.match, pair.bands, pair.times, pair.lag, mapper)
+            results[i] = summarise(
+                pair.reference, pair.match, pair.bands, pair.details, pair.times, pair.lag, mapper
+            )
     return [results[i] for i in range(len(pairs))]
 
 
@@ -274,7 +278,15 @@ def _match_pair(
     b = torch.stack([padded[:, o : o + size] for o in match.offsets])
     bands = _similarity(a, b, _statistics(a), _statistics(b)).cpu().numpy()
     bands[match.lost] = 0.0
-    return _Pair(reference, target, target_db, aligned, lag, tensor, preds_db, match, bands, np.empty((0, 4)))
+    details = no_details(len(bands), reference.mode)
+    for p in range(len(details)):
+        details[p] = _details(a[p], b[p])
+    times = np.empty((0, 4))
+    return _Pair(reference, target, target_db, aligned, lag, tensor, preds_db, match, bands, details, times)
+
+
+def _details(target: Tensor, preds: Tensor) -> NDArray[np.float64]:
+    return band_details(target.cpu().double().numpy(), preds.cpu().double().numpy())
 
 
 def _realign(pairs: Sequence[_Pair], filters: _Filters) -> None:
@@ -303,11 +315,13 @@ def _realign(pairs: Sequence[_Pair], filters: _Filters) -> None:
                                 pieces[i].preds_start, pieces[i].preds_zeros) for i in rows], n)  # fmt: skip
         a, b = _floors(target, preds)
         fine = _similarity(a, b, _statistics(a), _statistics(b)).cpu().numpy()
-        for bands, i in zip(fine, rows, strict=True):
+        for row, (bands, i) in enumerate(zip(fine, rows, strict=True)):
             k, p = where[i]
             if not bands.mean() < pairs[k].bands[p].mean():
                 pairs[k].bands[p] = bands
                 pairs[k].times[p] = pieces[i].times
+                if len(pairs[k].details):
+                    pairs[k].details[p] = _details(a[row], b[row])
 
 
 def _frame_counts(bank: FilterBank, piece: Piece) -> set[int]:

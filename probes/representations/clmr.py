@@ -135,7 +135,8 @@ class CLMR:
     @cached_property
     def model(self) -> SampleCNN:
         """The network, loaded at first use."""
-        return load_clmr(self._path).to(self._device)
+        with torch.inference_mode(False):  # it is kept, and others may want gradients through it
+            return load_clmr(self._path).to(self._device)
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         """See `Representation.extract`."""

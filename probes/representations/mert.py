@@ -121,8 +121,9 @@ class MERT:
     @cached_property
     def model(self) -> HubertModel:
         """The network, loaded at first use."""
-        model: Any = load_mert(self._path)
-        return model.to(self._device)
+        with torch.inference_mode(False):  # it is kept, and others may want gradients through it
+            model: Any = load_mert(self._path)
+            return model.to(self._device)
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         """See `Representation.extract`."""
