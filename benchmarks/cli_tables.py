@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import Store
-from benchmarks.cli import FAILED, MISSING, OK, UsageError, positive_shard, results_folder
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, positive_shard
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
+from benchmarks.gate_results import INCOMPLETE
 from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport
+from benchmarks.places import HELP, ROOT, Place, place_of
 from benchmarks.status import Beat
 from benchmarks.suite import Suite, load_suite
-from benchmarks.tables import FORMATS, TABLES, TableResult, write_if_changed
-
-#: What `--only N` stands for.
-PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",)}
+from benchmarks.tables import FORMATS, PARTS, TABLES, TableResult, write_if_changed
 
 
 def tables_main(argv: Sequence[str]) -> int:
@@ -65,7 +64,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
     add("--quiet", action="store_true", help="no progress on stderr")
     if command == "tables":
-        add("--results", default="results", metavar="DIR", help="folder of result files (results)")
+        add("--results", metavar="DIR", help=HELP)
+        add("--refresh", action="store_true",
+            help="in m2l's own checkout: also rewrite the committed reference, results/SUITE")  # fmt: skip
         add("--format", default="md", choices=FORMATS, help="what is printed (md)")
         add("--json", dest="format", action="store_const", const="json", help="same as --format json")
     else:
@@ -76,6 +77,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, *, write: bool) -> int:
     suite = load_suite(options.suite)
     wanted = _wanted(suite, options.only)
+    if write:
+        place = place_of(options.results, suite.name)
+        check_folder("--results", place.measured)
+        if options.refresh and not place.in_checkout:
+            raise UsageError(
+                f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"
+            )
     try:
         run = RunOptions(
             overwrite=options.overwrite,
@@ -103,7 +111,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
             if found is not None:
                 made.append(found)
     status = _status(made, report, strict=options.strict, partial=run.shard is not None)
-    if write and not _write(made, suite, store, options):
+    if write and not _write(made, place, store, options, failed=bool(report.failed)):
         status = status or FAILED
     if not write:
         print(f"{report.computed} units computed, {report.cached} were there, {len(report.failed)} failed")
@@ -121,7 +129,7 @@ def _dry_run(
     """Say what would run, what is missing, and how long it takes."""
     from benchmarks.dry_run import describe, dry_run
 
-    found = dry_run(suite, run, wanted, store, getattr(options, "results", "results"))
+    found = dry_run(suite, run, wanted, store, getattr(options, "results", None) or ROOT)
     as_json = getattr(options, "format", "md") == "json"
     print(json.dumps(found.to_dict(), indent=2, sort_keys=True) if as_json else describe(found, workers))
     return OK
@@ -183,11 +191,16 @@ def _status(
 
 
 def _write(
-    made: Sequence[TableResult | FigureResult], suite: Suite, store: Store, options: argparse.Namespace
+    made: Sequence[TableResult | FigureResult],
+    place: Place,
+    store: Store,
+    options: argparse.Namespace,
+    *,
+    failed: bool,
 ) -> bool:
     """Write and print; False when `--overwrite never` met a file that would change."""
-    folder = results_folder(options.results, suite.name)
-    fine, shown = True, []
+    folder = place.measured
+    fine, shown, written = True, [], []
     for item in made:
         if isinstance(item, FigureResult):
             text = item.to_json() if options.format == "json" else item.to_markdown()
@@ -202,20 +215,53 @@ def _write(
                 f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
             )
             fine = False
+        elif failed and (lost := _lost(item, folder)):
+            paths = _written_to(item, folder, store, item.name + INCOMPLETE)
+            print(
+                f"{folder / item.name}.json is kept: this run failed and lacks {lost} of its cells;",
+                "written beside it:",
+                *(str(path) for path in paths),
+                file=sys.stderr,
+            )
         else:
-            paths = item.write(folder, store) if isinstance(item, FigureResult) else item.write(folder)
+            paths = _written_to(item, folder, store, item.name)
+            for left in folder.glob(f"{item.name}{INCOMPLETE}.*"):  # of a run before this one
+                left.unlink()
+            if options.refresh:
+                paths += _written_to(item, place.reference, store, item.name)
             print("written:", *(str(path) for path in paths), file=sys.stderr)
+            written.append(item.name)
     costs = cost_record(store, made)
     if costs["systems"]:
-        write_if_changed(folder / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
+        for target in [folder, *([place.reference] if options.refresh else [])]:
+            write_if_changed(target / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
         if options.format == "md":
             shown.append(_cost_lines(costs))
-    print("\n".join(shown))  # after writing: a reader that closes the pipe early loses no file
+    print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
     if any(item.measured for item in made) and not options.quiet:
-        elsewhere = "" if options.results == "results" else f" --results {shlex.quote(options.results)}"
+        elsewhere = f" --results {shlex.quote(options.results)}" if options.results else ""
         command = f"m2l-bench report --suite {shlex.quote(options.suite)}{elsewhere}"
         print(f"to look and listen: {command}", file=sys.stderr)
+    if place.in_checkout and written and not (options.refresh or options.limit):
+        from benchmarks.reproduction import reproduction_lines
+
+        print(*reproduction_lines(place.reference, folder, written), sep="\n", file=sys.stderr)
     return fine
+
+
+def _written_to(item: TableResult | FigureResult, folder: Path, store: Store, stem: str) -> list[Path]:
+    if isinstance(item, FigureResult):
+        return item.write(folder, store, stem)
+    return item.write(folder, stem)
+
+
+def _lost(item: TableResult | FigureResult, folder: Path) -> int:
+    """How many cells with a value the file in the folder has and the new one lacks."""
+    from benchmarks.reproduction import read_values, values_of
+
+    return len(
+        read_values(folder / f"{item.name}.json").keys() - values_of(json.loads(item.to_json())).keys()
+    )
 
 
 def _differs(item: TableResult | FigureResult, folder: Path) -> bool:

@@ -43,7 +43,11 @@ def measured_rates(store: Store, results: str | Path | None) -> Rates:
     """Rates of this store, then of the cost records below `results` (what both have, the store says)."""
     own = store.rates()
     cpu, sources = dict(own), [f"{len(own)} in this store"] if own else []
-    for path in sorted(Path(results).glob("*/cost.json")) if results is not None else ():
+    for path in (
+        sorted([*Path(results).glob("*/cost.json"), *Path(results).glob("local/*/cost.json")])
+        if results is not None
+        else ()
+    ):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             found = {

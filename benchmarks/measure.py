@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import m2l
@@ -15,6 +14,7 @@ from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.plan import Planner, SystemRow
+from benchmarks.processor import processor
 from benchmarks.scores import PairMetric, parse_metric
 from benchmarks.stages import count_reasons
 from benchmarks.suite import Suite
@@ -155,7 +155,7 @@ class _Reader:
 
 def tidy(reason: str) -> str:
     """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
-    places = {str(cache_dir()): "<cache>", str(Path.home()): "~"}
+    places = {str(cache_dir()): "<cache>", os.path.expanduser("~"): "~"}
     if data := os.environ.get("M2L_DATA"):
         places = {data.rstrip("/"): "$M2L_DATA", **places}
     for place, name in places.items():
@@ -276,6 +276,7 @@ def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
         "n_clips": measured.n_clips,
         "clips_sha256": measured.manifest,
         "libraries": library_versions(),
+        "processor": processor(),
     }
 
 

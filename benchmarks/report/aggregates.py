@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.json_files import read_object
 from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
 
 TABLE_NAMES = ("table1", "table2", "table3")
@@ -57,29 +57,33 @@ class Aggregates:
         return dict((self.figure2 or {}).get("provenance", {}).get("suite", {}))
 
 
-def read_aggregates(folder: str | Path) -> Aggregates:
-    """Read all result files of a suite.
+def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Aggregates:
+    """Read all result files of a suite. A link that leads out of the folder is as good as no file.
+
+    Args:
+        folder: where they are.
+        command: what makes them, for the error message.
 
     Raises:
         FileNotFoundError: the folder holds no table and no figure.
         AggregateError: a file is not what `m2l-bench tables` writes.
     """
     folder = Path(folder)
-    tables = {name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, name)}
-    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2") else None
+    tables = {
+        name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, f"{name}.json")
+    }
+    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2.json") else None
     if not tables and figure2 is None:
-        raise FileNotFoundError(
-            f"no results in {folder}: make them with  m2l-bench tables --suite {folder.name}"
-        )
+        raise FileNotFoundError(f"no results in {folder}: make them with  {command}")
     if figure2 is not None:
         for key in ("columns", "curves", "steps"):
             if key not in figure2:
                 raise AggregateError(f"{folder / 'figure2.json'}: key {key!r} is missing")
-    cost = _record(folder / "cost.json") if _is_file(folder, "cost") else None
+    cost = _record(folder / "cost.json") if _is_file(folder, "cost.json") else None
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in DOWNLOADS
-        if (folder / name).is_file()
+        if _is_file(folder, name)
     }
     found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files)
     title = found.suite_record.get("title") or _title_in_brackets(found) or folder.name
@@ -133,17 +137,12 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
 
 
 def _is_file(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.json").is_file()
+    path = folder / name
+    return path.is_file() and path.resolve().parent == folder.resolve()
 
 
 def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise AggregateError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise AggregateError(f"{path}: expected an object, got {type(record).__name__}")
-    return record
+    return read_object(path, AggregateError)
 
 
 def _table(path: Path) -> TableResult:
