@@ -144,7 +144,8 @@ def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
     """`--baseline`, which may be a folder of results as for `--results`."""
     if not given:
         return place.reference / "baseline.json"
-    return Path(given) / suite / "baseline.json" if Path(given).is_dir() else Path(given)
+    folder = Path(given).is_dir() or not (Path(given).suffix or Path(given).exists())
+    return Path(given) / suite / "baseline.json" if folder else Path(given)
 
 
 def _only(given: Sequence[str] | None) -> list[str] | None:
