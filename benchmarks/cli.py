@@ -15,8 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.registry import UnknownNameError, load_target
+
+if TYPE_CHECKING:
+    from benchmarks.cache import Store
 
 OK, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -218,6 +222,19 @@ def check_folder(option: str, path: str | Path) -> None:
             return
         if part.exists():
             raise UsageError(f"{option} {path}: {part} is a file, not a folder")
+
+
+def open_store(given: str | None) -> Store:
+    """The store of `--store`, or the one in the cache.
+
+    Raises:
+        UsageError: a path that leads through a file.
+    """
+    from benchmarks.cache import Store
+
+    if given and "://" not in given:
+        check_folder("--store", Path(given).expanduser())
+    return Store(given)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cache import Store, write_atomic
-from benchmarks.cli import FAILED, MISSING, OK, UsageError
+from benchmarks.cache import write_atomic
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import RunOptions, describe_pending
 from benchmarks.suite import load_suite
@@ -17,6 +17,8 @@ from benchmarks.suite import load_suite
 def main(argv: Sequence[str]) -> int:
     """Measure what is missing and print the curve; exit code 0, 1 failed units, 3 nothing could be measured."""
     options = _parser().parse_args(argv)
+    if options.output is not None:
+        check_folder("-o", options.output)
     try:
         run = RunOptions(
             limit=options.limit, dry_run=options.dry_run, device=options.device, quiet=options.quiet
@@ -28,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from benchmarks.plan import Planner
 
     suite = load_suite(options.suite)
-    store = Store(options.store)
+    store = open_store(options.store)
     controls = CONTROLS if options.against is None else _names(options.against)
     metrics = None if options.metrics is None else _names(options.metrics)
     try:

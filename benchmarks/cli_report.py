@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.cli import OK, UsageError
+from benchmarks.cli import OK, UsageError, open_store
 from benchmarks.places import HELP, place_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def main(argv: Sequence[str]) -> int:
     """Build the report of a suite and say where it is; returns the exit code."""
     options = _parser().parse_args(argv)
     # Only now: `--help` loads no template engine and no numerical library.
-    from benchmarks.cache import Store
     from benchmarks.executors import make_executor
     from benchmarks.pipeline import RunOptions
     from benchmarks.report.aggregates import AggregateError, read_aggregates
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(str(error)) from None
     with executor:
         choice = ListeningOptions(options.clips, options.audio)
-        listening = build_listening(found, suite, Store(options.store), executor, run, choice)
+        listening = build_listening(found, suite, open_store(options.store), executor, run, choice)
     site = render(found, listening, commands, None if suite is None else suite.tables)
     write(site.files, target)
     first = target / "index.html"
@@ -141,7 +140,9 @@ def _suite_and_results(name: str, root: str | None) -> tuple[Suite | None, Path]
 
 
 def _commands(options: argparse.Namespace) -> list[str]:
-    same = ["--suite", options.suite, *(["--results", options.results] if options.results else [])]
+    same = ["--suite", options.suite]
+    for name in ("results", "store"):
+        same += [f"--{name}", getattr(options, name)] if getattr(options, name) else []
     report = ["m2l-bench", "report", *same]
     if options.clips != 12:
         report += ["--clips", str(options.clips or "all")]

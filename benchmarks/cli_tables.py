@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import Store
-from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, positive_shard
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store, positive_shard
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
         executor = make_executor(options.executor, workers=options.workers, address=options.address)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    store = Store(options.store)
+    store = open_store(options.store)
     if run.dry_run:
         return _dry_run(suite, wanted, store, run, options, getattr(executor, "workers", 1))
     report = RunReport()
@@ -131,8 +131,17 @@ def _dry_run(
 
     found = dry_run(suite, run, wanted, store, getattr(options, "results", None) or ROOT)
     as_json = getattr(options, "format", "md") == "json"
-    print(json.dumps(found.to_dict(), indent=2, sort_keys=True) if as_json else describe(found, workers))
+    print(
+        json.dumps(found.to_dict(), indent=2, sort_keys=True)
+        if as_json
+        else describe(found, workers, _given(options))
+    )
     return OK
+
+
+def _given(options: argparse.Namespace) -> str:
+    """The options that name suite and store, for a command that is to be typed as it is printed."""
+    return shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
 
 
 def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:
@@ -208,9 +217,7 @@ def _write(
             text = item.render(options.format)
         if isinstance(item, TableResult) or options.format in ("md", "json"):
             shown.append(text)
-        if not item.measured:
-            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
-        elif options.overwrite == "never" and _differs(item, folder):
+        if item.measured and options.overwrite == "never" and _differs(item, folder):
             print(
                 f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
             )
@@ -223,6 +230,8 @@ def _write(
                 *(str(path) for path in paths),
                 file=sys.stderr,
             )
+        elif not item.measured:
+            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
         else:
             paths = _written_to(item, folder, store, item.name)
             for left in folder.glob(f"{item.name}{INCOMPLETE}.*"):  # of a run before this one
@@ -240,7 +249,7 @@ def _write(
     print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
     if any(item.measured for item in made) and not options.quiet:
         elsewhere = f" --results {shlex.quote(options.results)}" if options.results else ""
-        command = f"m2l-bench report --suite {shlex.quote(options.suite)}{elsewhere}"
+        command = f"m2l-bench report {_given(options)}{elsewhere}"
         print(f"to look and listen: {command}", file=sys.stderr)
     if place.in_checkout and written and not (options.refresh or options.limit):
         from benchmarks.reproduction import reproduction_lines

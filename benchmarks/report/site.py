@@ -175,6 +175,7 @@ def _overview(
     table2 = found.tables.get("table2")
     figure2 = figure2_charts(found.figure2)
     return {
+        "figure2_command": f"{commands[0]} --only figure2" if commands and "figure2" in (known or ()) else "",
         "suite_known": known is not None,
         "sections": {section.id: section for section in sections},
         "compression": compression_charts(table2) if table2 else [],
