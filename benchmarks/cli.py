@@ -228,13 +228,16 @@ def open_store(given: str | None) -> Store:
     """The store of `--store`, or the one in the cache.
 
     Raises:
-        UsageError: a path that leads through a file.
+        UsageError: a path that leads through a file, or a URL that nothing opens.
     """
     from benchmarks.cache import Store
 
     if given and "://" not in given:
         check_folder("--store", Path(given).expanduser())
-    return Store(given)
+    try:
+        return Store(given)
+    except ValueError as error:
+        raise UsageError(f"--store {given}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -46,8 +46,11 @@ def main(argv: Sequence[str]) -> int:
     with executor:
         choice = ListeningOptions(options.clips, options.audio)
         listening = build_listening(found, suite, open_store(options.store), executor, run, choice)
-    site = render(found, listening, commands, None if suite is None else suite.tables)
-    write(site.files, target)
+    try:
+        site = render(found, listening, commands, None if suite is None else suite.tables)
+        write(site.files, target)
+    except (AggregateError, FileExistsError, NotADirectoryError) as error:
+        raise UsageError(str(error)) from None
     first = target / "index.html"
     seconds = time.monotonic() - start
     if options.json:

@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
     wanted = _wanted(suite, options.only)
     if write:
         place = place_of(options.results, suite.name)
-        check_folder("--results", place.measured)
+        check_folder("--results", options.results or place.measured)
         if options.refresh and not place.in_checkout:
             raise UsageError(
                 f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"

@@ -129,9 +129,10 @@ def git(folder: Path, *arguments: str) -> str:
     Raises:
         RecordError: git is not there, or refuses; the message is git's.
     """
-    command = ["git", "-C", str(folder), *arguments]
+    # Results may be somebody else's, and so may be the repository around them: its settings start no program.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise RecordError("git is not installed; give --commit NAME --date TIME") from None
     if done.returncode != 0:

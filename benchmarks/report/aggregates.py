@@ -6,8 +6,10 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.json_files import read_object
 from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
@@ -103,7 +105,8 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
     """The table that `TableResult.to_json` wrote.
 
     Raises:
-        KeyError, TypeError: the record lacks a key, or has one that a table does not have.
+        KeyError, TypeError, ValueError: the record lacks a key, has one that a table does not have, or a value
+            of another kind.
     """
     rows = []
     for row in record["rows"]:
@@ -112,7 +115,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
             for key, cell in row["cells"].items()
         }
         rows.append(Row(**{**row, "cells": cells}))
-    return TableResult(
+    table = TableResult(
         name=record["name"],
         title=record["title"],
         suite=record["suite"],
@@ -134,6 +137,40 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         },
         provenance=record["provenance"],
     )
+    for part in (*table.columns, *(table.published_columns or ()), *table.rows, *table.published):
+        _conform(part)
+        for cell in part.cells.values() if isinstance(part, Row) else ():
+            _conform(cell)
+    for value, kind in ((table.title, str), (table.suite, str), (table.provenance, dict)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+    int(table.provenance.get("n_clips", 0))
+    return table
+
+
+@cache
+def _kinds_of(kind: type) -> dict[str, tuple[type, ...]]:
+    """Field -> types that `isinstance` takes."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        found[name] = tuple(get_origin(option) or option for option in options)
+    return found
+
+
+def _conform(part: Any) -> None:
+    """Hold a frozen dataclass to its annotations: what came from a file may be anything.
+
+    Raises:
+        TypeError: a field is of another kind.
+    """
+    for name, allowed in _kinds_of(type(part)).items():
+        value = getattr(part, name)
+        fine = isinstance(value, (*allowed, int) if float in allowed else allowed)
+        if not fine or (isinstance(value, bool) and bool not in allowed):
+            raise TypeError(f"{type(part).__name__} {name} is {value!r:.60}")
+        if isinstance(part, Column) and name == "digits" and not 0 <= value <= 12:
+            raise ValueError(f"digits={value}: must be from 0 to 12")
 
 
 def _is_file(folder: Path, name: str) -> bool:
@@ -150,7 +187,7 @@ def _table(path: Path) -> TableResult:
         return table_from(_record(path))
     except KeyError as error:
         raise AggregateError(f"{path}: key {error} is missing") from None
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
         raise AggregateError(f"{path}: not a table of this version: {error}") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import m2l
-from benchmarks.report.aggregates import TABLE_NAMES, Aggregates
+from benchmarks.report.aggregates import TABLE_NAMES, AggregateError, Aggregates
 from benchmarks.report.charts import Chart, compression_charts, figure2_charts, speed_charts
 from benchmarks.report.folder import MARKER, marker_of
 from benchmarks.report.listening import Listening, systems_heard
@@ -74,7 +74,29 @@ def render(
         listening: what can be heard.
         commands: the command lines that make the results and the report.
         sections: tables that the suite has a section for; None if it is not known.
+
+    Raises:
+        AggregateError: the results hold what no run writes.
     """
+    import jinja2
+
+    try:
+        return _render(found, listening, commands, sections)
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        jinja2.TemplateError,
+    ) as error:
+        problem = f"{type(error).__name__} {error}"
+        raise AggregateError(f"{found.folder}: not results of this version: {problem:.200}") from error
+
+
+def _render(
+    found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None
+) -> Site:
     pages = page_addresses(found)
     addresses = {name: f"systems/{href}" for name, href in pages.items()}
     table1_pages = {name: f"systems/{href}" for name, href in pages_for_table1(found, pages).items()}
