@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -148,7 +147,6 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
     return table
 
 
-@cache
 def _kinds_of(kind: type) -> dict[str, tuple[type, ...]]:
     """Field -> types that `isinstance` takes."""
     found = {}
@@ -158,13 +156,16 @@ def _kinds_of(kind: type) -> dict[str, tuple[type, ...]]:
     return found
 
 
-def _conform(part: Any) -> None:
+_KINDS = {kind.__name__: _kinds_of(kind) for kind in (Column, Cell, Row, PublishedRow)}
+
+
+def _conform(part: Column | Cell | Row | PublishedRow) -> None:
     """Hold a frozen dataclass to its annotations: what came from a file may be anything.
 
     Raises:
         TypeError: a field is of another kind.
     """
-    for name, allowed in _kinds_of(type(part)).items():
+    for name, allowed in _KINDS[type(part).__name__].items():
         value = getattr(part, name)
         fine = isinstance(value, (*allowed, int) if float in allowed else allowed)
         if not fine or (isinstance(value, bool) and bool not in allowed):
