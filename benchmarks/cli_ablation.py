@@ -27,6 +27,7 @@ from benchmarks.cache import Store
 from benchmarks.cli import FAILED, INTERRUPTED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.pipeline import RunOptions
+from benchmarks.places import stem_for
 from benchmarks.suite import Suite, SuiteError, load_suite
 from benchmarks.tables import FORMATS
 
@@ -166,7 +167,8 @@ def _measure(
     with executor:
         table, report = build(with_rows(suite, checkpoints), store, executor, run)
     folder = options.output or ablation.folder / "results" / suite.name
-    print("written:", *(str(path) for path in table.write(folder)), file=sys.stderr)
+    stem = stem_for(folder, table.name, failed=bool(report.failed))
+    print("written:", *(str(path) for path in table.write(folder, stem)), file=sys.stderr)
     print(table.render(options.format))
     if report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in report.failed.values()})

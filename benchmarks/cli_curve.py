@@ -11,6 +11,7 @@ from benchmarks.cache import write_atomic
 from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import RunOptions, describe_pending
+from benchmarks.places import stem_for
 from benchmarks.suite import load_suite
 
 
@@ -44,9 +45,10 @@ def main(argv: Sequence[str]) -> int:
         return OK
     text = curve_json(found, options.run) if options.json else found.to_markdown()
     if options.output is not None:
+        stem = stem_for(options.output, "curve", failed=bool(found.report.failed))
         for suffix, content in (("json", curve_json(found, options.run)), ("md", found.to_markdown())):
-            write_atomic(options.output / f"curve.{suffix}", content)
-        print(f"written: {options.output}/curve.json and curve.md", file=sys.stderr)
+            write_atomic(options.output / f"{stem}.{suffix}", content)
+        print(f"written: {options.output}/{stem}.json and {stem}.md", file=sys.stderr)
     print(text, end="" if text.endswith("\n") else "\n")
     if found.report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in found.report.failed.values()})

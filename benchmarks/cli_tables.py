@@ -18,9 +18,8 @@ from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_s
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
-from benchmarks.gate_results import INCOMPLETE
 from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport
-from benchmarks.places import HELP, ROOT, Place, place_of
+from benchmarks.places import HELP, INCOMPLETE, ROOT, Place, place_of, remove_incomplete
 from benchmarks.status import Beat
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables import FORMATS, PARTS, TABLES, TableResult, write_if_changed
@@ -234,8 +233,7 @@ def _write(
             print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
         else:
             paths = _written_to(item, folder, store, item.name)
-            for left in folder.glob(f"{item.name}{INCOMPLETE}.*"):  # of a run before this one
-                left.unlink()
+            remove_incomplete(folder, item.name)
             if options.refresh:
                 paths += _written_to(item, place.reference, store, item.name)
             print("written:", *(str(path) for path in paths), file=sys.stderr)
@@ -252,9 +250,14 @@ def _write(
         command = f"m2l-bench report {_given(options)}{elsewhere}"
         print(f"to look and listen: {command}", file=sys.stderr)
     if place.in_checkout and written and not (options.refresh or options.limit):
+        from benchmarks.gate_record import RecordError
         from benchmarks.reproduction import reproduction_lines
 
-        print(*reproduction_lines(place.reference, folder, written), sep="\n", file=sys.stderr)
+        try:
+            lines = reproduction_lines(place.reference, folder, written)
+        except (OSError, RecordError) as error:
+            lines = [f"not compared with {place.reference}: {error}"]
+        print(*lines, sep="\n", file=sys.stderr)
     return fine
 
 

@@ -26,8 +26,8 @@ from benchmarks.gate_record import (
     rounded,
 )
 from benchmarks.json_files import read_object
+from benchmarks.places import INCOMPLETE
 
-INCOMPLETE = ".incomplete"
 #: The row of Table 1 that is computed from the labels alone.
 _UNTRAINED = "chance"
 
@@ -51,7 +51,8 @@ def read_results(folder: str | Path) -> Record:
         raise FileNotFoundError(f"no results in {folder}")
     suites = {record.suite for record in found.values()}
     if len(suites) > 1:
-        raise RecordError(f"{folder}: its tables are of different suites: {', '.join(sorted(suites))}")
+        named = ", ".join(f"{name}.json of {record.suite!r:.60}" for name, record in found.items())
+        raise RecordError(f"{folder} holds tables of different suites: {named}")
     main = found.pop(TABLE, None) or Record(suites.pop(), "", 0, 0, {}, {}, {})
     return replace(main, others=found)
 

@@ -7,6 +7,7 @@ and wherever `--results` is given, there is one folder, for both.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from benchmarks.suite import tomllib
 #: Where results are unless `--results` says otherwise.
 ROOT = "results"
 LOCAL = "local"
+#: Between name and suffix of what a failed run writes beside a file that it does not replace.
+INCOMPLETE = ".incomplete"
 HELP = "folder of result files (results; in m2l's own checkout results/local)"
 
 
@@ -52,6 +55,24 @@ def place_of(results: str | Path | None, suite: str) -> Place:
     if results is None and (reference / "baseline.json").is_file() and _is_checkout(Path()):
         return Place(Path(ROOT) / LOCAL / suite, reference)
     return Place(reference, reference)
+
+
+def stem_for(folder: Path, name: str, *, failed: bool) -> str:
+    """The name to write under: a run that failed does not replace what an earlier one wrote, and says so."""
+    if failed and (folder / f"{name}.json").is_file():
+        print(
+            f"{folder / name}.json is kept: this run failed; what it has is written beside it",
+            file=sys.stderr,
+        )
+        return name + INCOMPLETE
+    remove_incomplete(folder, name)
+    return name
+
+
+def remove_incomplete(folder: Path, name: str) -> None:
+    """Remove what a failed run left, once a run has succeeded."""
+    for left in folder.glob(f"{name}{INCOMPLETE}.*"):
+        left.unlink()
 
 
 def _is_checkout(folder: Path) -> bool:

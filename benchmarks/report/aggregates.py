@@ -136,7 +136,8 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         },
         provenance=record["provenance"],
     )
-    for part in (*table.columns, *(table.published_columns or ()), *table.rows, *table.published):
+    parts: list[Column | Row | PublishedRow] = [*table.columns, *(table.published_columns or ())]
+    for part in [*parts, *table.rows, *table.published]:
         _conform(part)
         for cell in part.cells.values() if isinstance(part, Row) else ():
             _conform(cell)
