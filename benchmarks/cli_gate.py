@@ -72,6 +72,8 @@ def _gate(options: argparse.Namespace) -> int:
     if not path.is_file():
         raise FileNotFoundError(f"no baseline {path}; pin the results with: {_command(options, '--update')}")
     baseline = read_baseline(path)
+    if place.in_checkout:
+        print(f"gate: {place.newest} against {path}", file=sys.stderr)
     try:
         current = read_results(place.newest)
     except FileNotFoundError as error:
