@@ -7,7 +7,6 @@ runs again, and a finished row is not trained twice.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.cache import cache_dir
 from benchmarks.fingerprint import digest
+from benchmarks.json_files import read_object
 from benchmarks.suite import Suite, SuiteError, Table3
 
 if TYPE_CHECKING:
@@ -237,7 +237,11 @@ class Ablation:
         target = self.folder / "checkpoints" / preset
         card = target / "card.json"
         steps = self.rows[preset].steps
-        if not (card.is_file() and json.loads(card.read_text(encoding="utf-8")).get("steps") == steps):
+        try:
+            made = read_object(card, ValueError).get("steps")
+        except (OSError, ValueError):  # not there, or damaged: it is made again
+            made = None
+        if made != steps:
             export(self.run_of(preset), target, notes=[f"row of Table 3: {title_of(preset)}"])
         return target
 

@@ -55,6 +55,7 @@ MISTAKES = [
     ("compare nosuch --suite tiny.toml --executor serial", "nosuch"),
     ("compare identity --suite tiny.toml --executor serial -o afile", "-o afile: afile is a file"),
     ("compare identity --suite tiny.toml --metrics sisdr --executor serial", "sisdr"),
+    ("compare music2latent:carded --suite tiny.toml --executor serial", "carded/card.json: not valid JSON"),
     ("compare --external mine --suite tiny.toml", "--external 'mine'"),
     ("compare identity --option keep=3 --suite tiny.toml", "keep=3"),
     ("curve norun --suite tiny.toml --executor serial", "norun"),
@@ -110,6 +111,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "taken").mkdir()
     (folder / "taken" / "clip0.wav").write_text("a reconstruction")
     shutil.copytree(GOLDEN, folder / "golden")
+    (folder / "carded").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / "carded" / name).symlink_to(ROOT / "m2l" / "checkpoints" / "mini" / name)
+    (folder / "carded" / "card.json").write_text('{"licence": ')
     variants = {
         "broken": "[data\n",
         "unknown": suite.replace("metrics =", "metric ="),

@@ -15,6 +15,7 @@ import numpy as np
 import m2l
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.fingerprint import digest, file_digest
+from benchmarks.json_files import read_object
 from m2l.config import Music2LatentConfig, create_config, from_json
 
 if TYPE_CHECKING:
@@ -203,11 +204,15 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """Licence and training data from a model card beside the weights, where there is one."""
+    """Licence and training data from a model card beside the weights, where there is one.
+
+    Raises:
+        ValueError: the card is damaged; the message names it.
+    """
     card = path / "card.json"
     if not card.is_file():
         return {}
-    record = json.loads(card.read_text(encoding="utf-8"))
+    record = read_object(card, ValueError)
     facts: dict[str, Any] = {}
     if isinstance(record.get("licence"), str):
         facts["licence"] = record["licence"]
