@@ -371,12 +371,13 @@ def _judge(
     tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
     signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]
     harms = [sign * item.effect for sign, (_, item) in zip(signs, tested, strict=True)]
-    worse = holm([p_value(harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
-    better = holm([p_value(-harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
+    worse = _adjusted([(harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    better = _adjusted([(-harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    family = sum(not math.isnan(item.error) for _, item in tested)
     verdicts = list(drafts)
     for position, (i, item) in enumerate(tested):
         limit = item.on_scale(drafts[i].tolerance)
-        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, len(tested), alpha))
+        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, family, alpha))
         draft = replace(drafts[i], p=worse[position], detectable=detectable)
         if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
@@ -386,6 +387,15 @@ def _judge(
             draft = replace(draft, reason="beyond the tolerance, but within chance")
         verdicts[i] = draft
     return verdicts
+
+
+def _adjusted(found: Sequence[tuple[float, _Evidence]]) -> list[float]:
+    """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
+    values = [p_value(harm, item.error, item.n) for harm, item in found]
+    inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
+    for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
+        values[i] = value
+    return values
 
 
 def _notes(baseline: Record, current: Record) -> list[str]:

@@ -267,3 +267,31 @@ def test_a_store_that_is_no_store_is_one_line(checkout: Path, capsys: pytest.Cap
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "afile" in line
     assert (checkout / "results" / "tiny" / "table2.json").read_bytes() == before
+
+
+def test_cells_without_a_standard_error_do_not_loosen_the_test_of_the_others() -> None:
+    """Probes that moved within their tolerance are no rejections in Holm's sense: p-values stay what they were."""
+    from dataclasses import replace
+
+    baseline, now = read_baseline(GOLDEN / "baseline.json"), read_results(GOLDEN)
+    scores = {
+        clip: value - 0.2 * (i % 3)
+        for i, (clip, value) in enumerate(now.cells["si_sdr"]["mp3-64k"].scores.items())
+    }
+    cell = replace(now.cells["si_sdr"]["mp3-64k"], scores=scores)
+    cells = {**now.cells, "si_sdr": {**now.cells["si_sdr"], "mp3-64k": cell}}
+    probes = now.others["table1"]
+    lower = {
+        metric: {
+            name: replace(c, value=None if c.value is None else c.value - 0.05) for name, c in rows.items()
+        }
+        for metric, rows in probes.cells.items()
+    }
+    moved = replace(now, cells=cells, others={**now.others, "table1": replace(probes, cells=lower)})
+
+    def p_of(current: Any, only: list[str] | None) -> float:
+        found = compare(baseline, current, only=only).verdicts
+        return next(item.p for item in found if (item.metric, item.system) == ("si_sdr", "mp3-64k"))
+
+    assert 0 < p_of(moved, ["table2"]) < 1
+    assert p_of(moved, ["table2", "table1"]) == p_of(moved, ["table2"])
