@@ -220,7 +220,7 @@ def test_tables_record_the_processor(checkout: Path) -> None:
 
 def test_a_probe_s_tolerance_comes_from_its_seeds() -> None:
     assert spread_tolerance([50.0, 52.0, 51.0, 49.0, 53.0], 1000) == pytest.approx(
-        3 * 1.5811 * (2 / 5) ** 0.5, rel=1e-3
+        2 * 1.5811 * (2 / 5) ** 0.5, rel=1e-3
     )
     assert spread_tolerance([60.0] * 5, 40) == 0.5  # one item of one seed
     assert spread_tolerance([60.0] * 5, 0) == 0.1  # nothing is trained: the last digit of the table
