@@ -118,21 +118,21 @@ def show(folder: Path) -> None:
 RESULTS = ["table2.json", "table1.json", "table3.json", "figure2.json", "table2.draws.json"]
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damaged_results_are_judged_or_named(
     tmp_path: Path, judge: Callable[[Path], None], count: int
 ) -> None:
     campaign(tmp_path, RESULTS, count, judge)
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damaged_baselines_are_judged_or_named(
     tmp_path: Path, judge: Callable[[Path], None], count: int
 ) -> None:
     campaign(tmp_path, ["baseline.json"], count, judge)
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damaged_results_are_shown_or_named(tmp_path: Path, count: int) -> None:
     campaign(tmp_path, RESULTS[:4], count, show)
 

@@ -27,20 +27,30 @@ from benchmarks.reproduction import reproduction_lines
 GOLDEN = Path(__file__).resolve().parent / "golden" / "results" / "synthetic"
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in a repository of its own, with a measured and pinned reference of the suite `tiny`."""
-    write_clips(tmp_path / "clips", count=3)
-    tiny_toml(tmp_path, Path("clips"))
+    folder = tmp_path_factory.mktemp("checkout")
+    write_clips(folder / "clips", count=3)
+    tiny_toml(folder, Path("clips"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("M2L_CACHE", str(folder / "cache"))
+        assert tables() == 0
+        assert main(["gate", "--suite", "tiny.toml", "--update"]) == 0
+        (folder / "pyproject.toml").write_text('[project]\nname = "m2l"\n')
+        (folder / ".gitignore").write_text("/results/local/\n/cache/\n")
+        git("init", "-q")
+        git("add", "-A")
+        git("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all")
+    return folder
+
+
+@pytest.fixture
+def checkout(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
-    assert tables() == 0
-    assert main(["gate", "--suite", "tiny.toml", "--update"]) == 0
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "m2l"\n')
-    (tmp_path / ".gitignore").write_text("/results/local/\n/cache/\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all")
     return tmp_path
 
 
