@@ -12,7 +12,7 @@ WORKERS ?= 2
 .PHONY: help tables gate test test-all lint format rivals clean
 
 help:
-	@echo "make tables    regenerate the tables and figures of the $(SUITE) suite into results/$(SUITE)/"
+	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
 	@echo "make gate      is what was measured worse than the committed baseline?"
 	@echo "make test      the default tests (no network, some 6 minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"

@@ -7,7 +7,6 @@ runs again, and a finished row is not trained twice.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -44,11 +44,20 @@ class Result:
 
 
 def cache_dir() -> Path:
-    """Where caches live: `M2L_CACHE`, else `XDG_CACHE_HOME/m2l`, else `~/.cache/m2l`."""
-    if explicit := os.environ.get("M2L_CACHE"):
-        return Path(explicit).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "m2l"
+    """Where caches live: `M2L_CACHE`, else `XDG_CACHE_HOME/m2l`, else `~/.cache/m2l`.
+
+    Raises:
+        FileNotFoundError: none of them is set, and the user has no home folder.
+    """
+    try:
+        if explicit := os.environ.get("M2L_CACHE"):
+            return Path(explicit).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base).expanduser() if base else Path.home() / ".cache") / "m2l"
+    except RuntimeError:
+        raise FileNotFoundError(
+            "this user has no home folder for caches: set M2L_CACHE to a folder that can be written"
+        ) from None
 
 
 class Store:

@@ -2,19 +2,26 @@
 
 Sub-commands import what they need when they run: `--help` and `list` load no model and no torch.
 Results go to stdout, progress to stderr. Exit codes: 0 fine, 1 failed units (with --strict also failed
-clips), 2 wrong usage, 3 data, weights or packages missing, 130 interrupted.
+clips), 2 wrong usage, 3 data, weights or packages missing or a file that cannot be read or written,
+130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.registry import UnknownNameError, load_target
 from m2l.processes import interrupt_on_sigterm
+
+if TYPE_CHECKING:
+    from benchmarks.cache import Store
 
 OK, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -52,6 +59,12 @@ _KINDS = ("autoencoders", "metrics", "embedders", "datasets", "suites", "tables"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal that lacks an arrow or a letter of a name is no error
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     parser = _parser()
     if arguments and arguments[0] in FORWARDED:
         return _guard(lambda: int(load_target(FORWARDED[arguments[0]][0])(arguments[1:])))
@@ -121,28 +134,59 @@ def names_of(kind: str) -> list[str]:
     return list(EXECUTORS)
 
 
-def _guard(call: object) -> int:
+def _guard(call: Callable[[], int]) -> int:
     """Run a command; errors a user can act on become one line and an exit code, others stay tracebacks."""
     from benchmarks.suite import SuiteError
 
     try:
         with interrupt_on_sigterm():
-            return int(call())  # type: ignore[operator]
+            status = int(call())
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        discard_output()
         return OK
     except (UnknownNameError, SuiteError, UsageError) as error:
-        print(f"m2l-bench: {error}", file=sys.stderr)
-        return USAGE
+        return _complain(error, USAGE)
     except ModuleNotFoundError as error:
-        print(f"m2l-bench: {_missing_module(error)}", file=sys.stderr)
-        return MISSING
-    except (FileNotFoundError, ImportError, ConnectionError) as error:
+        return _complain(_missing_module(error), MISSING)
+    except ImportError as error:
+        return _complain(error, MISSING)
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of "~" where there is none
+            raise
+        return _complain("this user has no home folder: set HOME, or M2L_CACHE and whole paths", MISSING)
+    except OSError as error:
+        discard_output()  # if it is stdout that is full, Python's own last flush would complain again
+        return _complain(describe_os_error(error), MISSING)
+
+
+def _complain(error: object, status: int) -> int:
+    with suppress(OSError):
         print(f"m2l-bench: {error}", file=sys.stderr)
-        return MISSING
+    return status
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line without "[Errno N]": the file, and what the system says."""
+    if error.strerror is None:
+        return str(error)
+    name = error.filename2 if error.filename2 is not None else error.filename
+    return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes)) else error.strerror
+
+
+def discard_output() -> None:
+    """Send the rest of stdout nowhere, if it cannot be written: its reader is gone, or the disk is full."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
 
 
 def _missing_module(error: ModuleNotFoundError) -> str:
@@ -168,10 +212,38 @@ def positive_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def results_folder(root: str | Path, suite: str) -> Path:
-    """Where a suite's results are written."""
-    return Path(root) / suite
+def check_folder(option: str, path: str | Path) -> None:
+    """Refuse a folder that cannot be one, before hours of work end in it.
+
+    Raises:
+        UsageError: the path, or a part of it, is a file.
+    """
+    place = Path(path)
+    for part in (place, *place.parents):
+        if part.is_dir():
+            return
+        if part.exists():
+            raise UsageError(f"{option} {path}: {part} is a file, not a folder")
+
+
+def open_store(given: str | None) -> Store:
+    """The store of `--store`, or the one in the cache.
+
+    Raises:
+        UsageError: a path that leads through a file, or a URL that nothing opens.
+    """
+    from benchmarks.cache import Store
+
+    if given and "://" not in given:
+        check_folder("--store", Path(given).expanduser())
+    try:
+        return Store(given)
+    except ValueError as error:
+        raise UsageError(f"--store {given}: {error}") from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # As __main__ this module is not the `benchmarks.cli` whose exceptions the commands raise.
+    from benchmarks.cli import main as imported_main
+
+    sys.exit(imported_main())

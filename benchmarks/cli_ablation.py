@@ -24,9 +24,10 @@ from benchmarks.ablation import (
     with_rows,
 )
 from benchmarks.cache import Store
-from benchmarks.cli import FAILED, INTERRUPTED, MISSING, OK, UsageError
+from benchmarks.cli import FAILED, INTERRUPTED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.pipeline import RunOptions
+from benchmarks.places import stem_for
 from benchmarks.suite import Suite, SuiteError, load_suite
 from benchmarks.tables import FORMATS
 
@@ -47,6 +48,9 @@ rendered once into the cache, from seeds that no test clip has.
 def main(argv: Sequence[str]) -> int:
     """Train, export, measure, print; exit code 0, 1 failed, 3 data missing, 130 interrupted."""
     options = _parser().parse_args(argv)
+    for option, folder in (("-o", options.output), ("--runs", options.runs)):
+        if folder is not None:
+            check_folder(option, folder)
     suite = load_suite(options.suite)
     if suite.table3 is None:
         raise SuiteError(f"suite {suite.name!r} has no [table3]")
@@ -77,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         if not _train(ablation, options.quiet):
             print("interrupted; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
-        return _measure(ablation, suite, Store(options.store), executor, run, options)
+        return _measure(ablation, suite, open_store(options.store), executor, run, options)
     except (TrainingStopped, ReaderError) as error:
         print(f"m2l-bench: training stopped at {error}", file=sys.stderr)
         return MISSING if isinstance(error, UnreadableDataError) else FAILED
@@ -173,7 +177,8 @@ def _measure(
     with executor:
         table, report = build(with_rows(suite, checkpoints), store, executor, run)
     folder = options.output or ablation.folder / "results" / suite.name
-    print("written:", *(str(path) for path in table.write(folder)), file=sys.stderr)
+    stem = stem_for(folder, table.name, failed=bool(report.failed))
+    print("written:", *(str(path) for path in table.write(folder, stem)), file=sys.stderr)
     print(table.render(options.format))
     lost = report.say_left_out()
     if report.failed:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cache import Store
-from benchmarks.cli import FAILED, MISSING, OK, UsageError
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import OVERWRITE, RunOptions, describe_pending
 from benchmarks.suite import load_suite
@@ -32,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     names += [_labelled("--command", text, "external-command") for text in options.command]
     if not names:
         raise UsageError("nothing to compare: give a NAME, --external NAME=DIR or --command NAME=TEMPLATE")
+    if options.output is not None:
+        check_folder("-o", options.output)
     try:
         run = RunOptions(
             overwrite=options.overwrite,
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     from benchmarks.plan import Planner
 
     suite = load_suite(options.suite)
-    store = Store(options.store)
+    store = open_store(options.store)
     with executor:
         found = compare(
             Planner(suite, run),

@@ -7,16 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cache import Store, write_atomic
-from benchmarks.cli import FAILED, MISSING, OK, UsageError
+from benchmarks.cache import write_atomic
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import RunOptions, describe_pending
+from benchmarks.places import stem_for
 from benchmarks.suite import load_suite
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure what is missing and print the curve; exit code 0, 1 failed units, 3 nothing measured or clips lost."""
     options = _parser().parse_args(argv)
+    if options.output is not None:
+        check_folder("-o", options.output)
     try:
         run = RunOptions(
             limit=options.limit, dry_run=options.dry_run, device=options.device, quiet=options.quiet
@@ -28,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     from benchmarks.plan import Planner
 
     suite = load_suite(options.suite)
-    store = Store(options.store)
+    store = open_store(options.store)
     controls = CONTROLS if options.against is None else _names(options.against)
     metrics = None if options.metrics is None else _names(options.metrics)
     try:
@@ -42,9 +45,10 @@ def main(argv: Sequence[str]) -> int:
         return OK
     text = curve_json(found, options.run) if options.json else found.to_markdown()
     if options.output is not None:
+        stem = stem_for(options.output, "curve", failed=bool(found.report.failed))
         for suffix, content in (("json", curve_json(found, options.run)), ("md", found.to_markdown())):
-            write_atomic(options.output / f"curve.{suffix}", content)
-        print(f"written: {options.output}/curve.json and curve.md", file=sys.stderr)
+            write_atomic(options.output / f"{stem}.{suffix}", content)
+        print(f"written: {options.output}/{stem}.json and {stem}.md", file=sys.stderr)
     print(text, end="" if text.endswith("\n") else "\n")
     lost = found.report.say_left_out()
     if found.report.failed:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.cli import MISSING, OK, UsageError, results_folder
+from benchmarks.cli import MISSING, OK, UsageError
 from benchmarks.gate_record import TABLE, RecordError
 from benchmarks.history import (
     Entry,
@@ -23,6 +24,8 @@ from benchmarks.history import (
     to_markdown,
     write_history,
 )
+from benchmarks.json_files import read_object
+from benchmarks.places import HELP, Place, place_of
 from benchmarks.suite import load_suite
 from benchmarks.tables import finite, write_if_changed
 
@@ -30,11 +33,12 @@ from benchmarks.tables import finite, write_if_changed
 def history_main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(argv)
-    folder = results_folder(options.results, load_suite(options.suite).name)
+    place = place_of(options.results, load_suite(options.suite).name)
+    folder = place.reference
     path = Path(options.file) if options.file else folder / "history.jsonl"
     try:
         old = read_history(path)
-        entries = merged(old, _new(options, folder, old))
+        entries = merged(old, _new(options, place))
         if options.backfill:
             entries = merged(entries, committed(folder, [entry.commit for entry in entries]), replace=False)
         if not entries:
@@ -67,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
     )
-    add("--results", default="results", metavar="DIR", help="folder of result files (results)")
+    add("--results", metavar="DIR", help=HELP)
     add("--file", metavar="FILE", help="the record, JSON lines (RESULTS/SUITE/history.jsonl)")
     add("-o", "--output", metavar="SVG", help="the drawing (beside the record)")
     add("--no-record", action="store_true", help="only show what is recorded")
@@ -81,22 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _new(options: argparse.Namespace, folder: Path, old: Sequence[Entry]) -> list[Entry]:
+def _new(options: argparse.Namespace, place: Place) -> list[Entry]:
     """The entry of the current results, unless none is wanted."""
     if bool(options.commit) != bool(options.date):
         raise UsageError("--commit and --date go together")
     if options.no_record:
         return []
-    path = folder / f"{TABLE}.json"
+    path = place.newest / f"{TABLE}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no results {path}; run m2l-bench tables first")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not JSON: {error}") from None
+        command = ["m2l-bench", "tables", "--suite", options.suite]
+        command += ["--results", options.results] if options.results else []
+        raise FileNotFoundError(f"no results {path}; run {shlex.join(command)} first")
+    table = read_object(path, RecordError)
     if options.commit:
         return [entry_of(table, options.commit, options.date)]
-    commit, date, dirty = head(folder)
+    commit, date, dirty = head(place.reference)
     return [entry_of(table, commit, date, dirty=dirty)]
 
 

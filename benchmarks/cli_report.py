@@ -9,8 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.cli import OK, UsageError, results_folder
+from benchmarks.cli import OK, UsageError, open_store
+from benchmarks.places import HELP, place_of
+
+if TYPE_CHECKING:
+    from benchmarks.suite import Suite
 
 #: What a report should stay below to be passed on easily, in bytes.
 LARGE = 60_000_000
@@ -20,28 +25,32 @@ def main(argv: Sequence[str]) -> int:
     """Build the report of a suite and say where it is; returns the exit code."""
     options = _parser().parse_args(argv)
     # Only now: `--help` loads no template engine and no numerical library.
-    from benchmarks.cache import Store
     from benchmarks.executors import make_executor
     from benchmarks.pipeline import RunOptions
     from benchmarks.report.aggregates import AggregateError, read_aggregates
+    from benchmarks.report.folder import check_target, write
     from benchmarks.report.listening import ListeningOptions, build_listening
-    from benchmarks.report.site import check_target, render, write
+    from benchmarks.report.site import render
 
     start = time.monotonic()
-    results = _results(options.suite, options.results)
+    suite, results = _suite_and_results(options.suite, options.results)
+    commands = _commands(options)
     target = Path(options.output) if options.output else Path("report") / results.name
     try:
         check_target(target)
-        found = read_aggregates(results)
+        found = read_aggregates(results, commands[0])
         executor = make_executor(options.executor, workers=options.workers)
         run = RunOptions(device=options.device, quiet=options.quiet)
     except (AggregateError, FileExistsError, NotADirectoryError, ValueError) as error:
         raise UsageError(str(error)) from None
     with executor:
         choice = ListeningOptions(options.clips, options.audio)
-        listening = build_listening(found, Store(options.store), executor, run, choice)
-    site = render(found, listening, _commands(options, results.name))
-    write(site, target)
+        listening = build_listening(found, suite, open_store(options.store), executor, run, choice)
+    try:
+        site = render(found, listening, commands, None if suite is None else suite.tables)
+        write(site.files, target)
+    except (AggregateError, FileExistsError, NotADirectoryError) as error:
+        raise UsageError(str(error)) from None
     first = target / "index.html"
     seconds = time.monotonic() - start
     if options.json:
@@ -93,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--suite", default="synthetic", metavar="NAME|FILE", help="suite, or its TOML file (synthetic)")
     add("-o", "--output", metavar="DIR", help="folder to write (report/SUITE); an older report is replaced")
-    add("--results", default="results", metavar="DIR", help="folder of result files (results)")
+    add("--results", metavar="DIR", help=HELP)
     add("--clips", type=_clips, default=12, metavar="N|all", help="clips to listen to (12)")
     add("--audio", default="mp3", choices=("mp3", "mp3-small", "ogg", "flac", "none"),
         help="audio format (mp3); mp3-small for dozens of clips")  # fmt: skip
@@ -119,25 +128,27 @@ def _clips(text: str) -> int:
     return int(text)
 
 
-def _results(suite: str, root: str) -> Path:
-    """The results folder of a suite: by its name, or by the name in its file."""
-    folder = results_folder(root, suite)
-    if "/" not in suite and folder.is_dir():
-        return folder
-    from benchmarks.suite import load_suite
+def _suite_and_results(name: str, root: str | None) -> tuple[Suite | None, Path]:
+    """The suite as it was named, and the folder of its results; no suite where only results have the name.
 
-    return results_folder(root, load_suite(suite).name)
+    What results say about their suite is not used: they may be somebody else's.
+    """
+    from benchmarks.suite import list_suites, load_suite
+
+    folder = place_of(root, name).newest
+    if "/" not in name and name not in list_suites() and folder.is_dir():
+        return None, folder
+    suite = load_suite(name)
+    return suite, place_of(root, suite.name).newest
 
 
-def _commands(options: argparse.Namespace, name: str) -> list[str]:
-    suite = shlex.quote(options.suite)
-    report = f"m2l-bench report --suite {suite}"
+def _commands(options: argparse.Namespace) -> list[str]:
+    same = ["--suite", options.suite]
+    for name in ("results", "store"):
+        same += [f"--{name}", getattr(options, name)] if getattr(options, name) else []
+    report = ["m2l-bench", "report", *same]
     if options.clips != 12:
-        report += f" --clips {options.clips or 'all'}"
+        report += ["--clips", str(options.clips or "all")]
     if options.audio != "mp3":
-        report += f" --audio {options.audio}"
-    return [f"m2l-bench tables --suite {suite}", report]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        report += ["--audio", options.audio]
+    return [shlex.join(["m2l-bench", "tables", *same]), shlex.join(report)]

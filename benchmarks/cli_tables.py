@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import Store
-from benchmarks.cli import FAILED, MISSING, OK, UsageError, positive_shard, results_folder
+from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store, positive_shard
 from benchmarks.executors import EXECUTORS, Executor, make_executor
 from benchmarks.figures import FigureResult
 from benchmarks.figures import build as build_figure2
 from benchmarks.pipeline import OVERWRITE, RunOptions, RunReport
+from benchmarks.places import HELP, INCOMPLETE, ROOT, Place, place_of, remove_incomplete
 from benchmarks.status import Beat
 from benchmarks.suite import Suite, load_suite
-from benchmarks.tables import FORMATS, TABLES, TableResult, write_if_changed
-
-#: What `--only N` stands for.
-PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",)}
+from benchmarks.tables import FORMATS, PARTS, TABLES, TableResult, write_if_changed
 
 
 def tables_main(argv: Sequence[str]) -> int:
@@ -71,7 +69,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
     add("--quiet", action="store_true", help="no progress on stderr")
     if command == "tables":
-        add("--results", default="results", metavar="DIR", help="folder of result files (results)")
+        add("--results", metavar="DIR", help=HELP)
+        add("--refresh", action="store_true",
+            help="in m2l's own checkout: also rewrite the committed reference, results/SUITE")  # fmt: skip
         add("--format", default="md", choices=FORMATS, help="what is printed (md)")
         add("--json", dest="format", action="store_const", const="json", help="same as --format json")
     else:
@@ -82,6 +82,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, *, write: bool) -> int:
     suite = load_suite(options.suite)
     wanted = _wanted(suite, options.only)
+    if write:
+        place = place_of(options.results, suite.name)
+        check_folder("--results", options.results or place.measured)
+        if options.refresh and not place.in_checkout:
+            raise UsageError(
+                f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"
+            )
     try:
         run = RunOptions(
             overwrite=options.overwrite,
@@ -94,7 +101,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
         executor = make_executor(options.executor, workers=options.workers, address=options.address)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    store = Store(options.store)
+    store = open_store(options.store)
     if run.dry_run:
         return _dry_run(suite, wanted, store, run, options, getattr(executor, "workers", 1))
     report = RunReport()
@@ -109,7 +116,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
             if found is not None:
                 made.append(found)
     status = _status(made, report, strict=options.strict, partial=run.shard is not None)
-    if write and not _write(made, suite, store, options):
+    if write and not _write(made, place, store, options, failed=bool(report.failed)):
         status = status or FAILED
     if not write:
         print(f"{report.computed} units computed, {report.cached} were there, {len(report.failed)} failed")
@@ -127,10 +134,19 @@ def _dry_run(
     """Say what would run, what is missing, and how long it takes."""
     from benchmarks.dry_run import describe, dry_run
 
-    found = dry_run(suite, run, wanted, store, getattr(options, "results", "results"))
+    found = dry_run(suite, run, wanted, store, getattr(options, "results", None) or ROOT)
     as_json = getattr(options, "format", "md") == "json"
-    print(json.dumps(found.to_dict(), indent=2, sort_keys=True) if as_json else describe(found, workers))
+    print(
+        json.dumps(found.to_dict(), indent=2, sort_keys=True)
+        if as_json
+        else describe(found, workers, _given(options))
+    )
     return OK
+
+
+def _given(options: argparse.Namespace) -> str:
+    """The options that name suite and store, for a command that is to be typed as it is printed."""
+    return shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
 
 
 def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:
@@ -190,11 +206,16 @@ def _status(
 
 
 def _write(
-    made: Sequence[TableResult | FigureResult], suite: Suite, store: Store, options: argparse.Namespace
+    made: Sequence[TableResult | FigureResult],
+    place: Place,
+    store: Store,
+    options: argparse.Namespace,
+    *,
+    failed: bool,
 ) -> bool:
     """Write and print; False when `--overwrite never` met a file that would change."""
-    folder = results_folder(options.results, suite.name)
-    fine, shown = True, []
+    folder = place.measured
+    fine, shown, written = True, [], []
     for item in made:
         if isinstance(item, FigureResult):
             text = item.to_json() if options.format == "json" else item.to_markdown()
@@ -202,27 +223,64 @@ def _write(
             text = item.render(options.format)
         if isinstance(item, TableResult) or options.format in ("md", "json"):
             shown.append(text)
-        if not item.measured:
-            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
-        elif options.overwrite == "never" and _differs(item, folder):
+        if item.measured and options.overwrite == "never" and _differs(item, folder):
             print(
                 f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
             )
             fine = False
+        elif failed and (lost := _lost(item, folder)):
+            paths = _written_to(item, folder, store, item.name + INCOMPLETE)
+            print(
+                f"{folder / item.name}.json is kept: this run failed and lacks {lost} of its cells;",
+                "written beside it:",
+                *(str(path) for path in paths),
+                file=sys.stderr,
+            )
+        elif not item.measured:
+            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
         else:
-            paths = item.write(folder, store) if isinstance(item, FigureResult) else item.write(folder)
+            paths = _written_to(item, folder, store, item.name)
+            remove_incomplete(folder, item.name)
+            if options.refresh:
+                paths += _written_to(item, place.reference, store, item.name)
             print("written:", *(str(path) for path in paths), file=sys.stderr)
+            written.append(item.name)
     costs = cost_record(store, made)
     if costs["systems"]:
-        write_if_changed(folder / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
+        for target in [folder, *([place.reference] if options.refresh else [])]:
+            write_if_changed(target / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
         if options.format == "md":
             shown.append(_cost_lines(costs))
-    print("\n".join(shown))  # after writing: a reader that closes the pipe early loses no file
+    print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
     if any(item.measured for item in made) and not options.quiet:
-        elsewhere = "" if options.results == "results" else f" --results {shlex.quote(options.results)}"
-        command = f"m2l-bench report --suite {shlex.quote(options.suite)}{elsewhere}"
+        elsewhere = f" --results {shlex.quote(options.results)}" if options.results else ""
+        command = f"m2l-bench report {_given(options)}{elsewhere}"
         print(f"to look and listen: {command}", file=sys.stderr)
+    if place.in_checkout and written and not (options.refresh or options.limit):
+        from benchmarks.gate_record import RecordError
+        from benchmarks.reproduction import reproduction_lines
+
+        try:
+            lines = reproduction_lines(place.reference, folder, written)
+        except (OSError, RecordError) as error:
+            lines = [f"not compared with {place.reference}: {error}"]
+        print(*lines, sep="\n", file=sys.stderr)
     return fine
+
+
+def _written_to(item: TableResult | FigureResult, folder: Path, store: Store, stem: str) -> list[Path]:
+    if isinstance(item, FigureResult):
+        return item.write(folder, store, stem)
+    return item.write(folder, stem)
+
+
+def _lost(item: TableResult | FigureResult, folder: Path) -> int:
+    """How many cells with a value the file in the folder has and the new one lacks."""
+    from benchmarks.reproduction import read_values, values_of
+
+    return len(
+        read_values(folder / f"{item.name}.json").keys() - values_of(json.loads(item.to_json())).keys()
+    )
 
 
 def _differs(item: TableResult | FigureResult, folder: Path) -> bool:

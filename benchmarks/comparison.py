@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.multiple import Compared, verdict
 from benchmarks.pipeline import RunReport
+from benchmarks.places import stem_for
 from benchmarks.tables import Column, TableResult, finite, footnotes_of, markdown_table, write_if_changed
 
 #: Reason of a difference from a row that has no value in a column.
@@ -192,10 +193,11 @@ class Comparison:
         return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json}[format]()
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `compare.json`, `.csv` and `.md`."""
+        """Write `compare.json`, `.csv` and `.md`; beside an older one if this run failed."""
+        stem = stem_for(folder, "compare", failed=bool(self.report.failed))
         paths = []
         for suffix in ("json", "csv", "md"):
-            paths.append(folder / f"compare.{suffix}")
+            paths.append(folder / f"{stem}.{suffix}")
             write_if_changed(paths[-1], self.render(suffix))
         return paths
 

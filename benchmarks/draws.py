@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.json_files import read_object
 from benchmarks.tables import finite
 
 #: metric -> row -> {"value", "clips" (in the order of the draws), "draws"}.
@@ -47,14 +48,15 @@ def read_draws(folder: str | Path, table: str) -> dict[str, dict[str, dict[str, 
     """
     path = draws_path(folder, table)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_object(path, ValueError)
+    except FileNotFoundError:
+        return {}
+    try:
         return {
             metric: {name: {"clips": record["clips"], **cell} for name, cell in rows.items()}
             for metric, rows in record["cells"].items()
         }
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of draws: {type(error).__name__} {error}") from None
 
 

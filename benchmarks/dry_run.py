@@ -47,8 +47,8 @@ def measured_rates(store: Store, results: str | Path | None) -> Rates:
     """Rates of this store, then of the cost records below `results`, then those that ship; the first one counts."""
     own = store.rates()
     cpu, sources = dict(own), [f"{len(own)} in this store"] if own else []
-    records = sorted(Path(results).glob("*/cost.json")) if results is not None else []
-    for path in (*records, SHIPPED):
+    records = [Path(results).glob("*/cost.json"), Path(results).glob("local/*/cost.json")] if results else []
+    for path in (*sorted(path for found in records for path in found), SHIPPED):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             found = {
@@ -169,8 +169,9 @@ def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
         cost.without_gpu_rate[unit.name] = cost.without_gpu_rate.get(unit.name, 0.0) + seconds
 
 
-def describe(found: DryRun, workers: int = 1) -> str:
-    """The answer for people."""
+def describe(found: DryRun, workers: int = 1, given: str = "") -> str:
+    """The answer for people; `given` are the options that name suite and store, as they were typed."""
+    given = given or f"--suite {found.suite}"
     total, left = (sum(getattr(c, f) for c in found.stages.values()) for f in ("units", "to_run"))
     stored = sum(cost.stored for cost in found.stages.values())
     lines = [f"{stored} units are in the store, {left} would run, of {total} ({found.title or found.suite})"]
@@ -187,11 +188,11 @@ def describe(found: DryRun, workers: int = 1) -> str:
             for need in chosen:
                 kinds.setdefault((need.name, need.text), []).append(need.kind)
             lines += [f"  {', '.join(k)} {name}: {text}" for (name, text), k in kinds.items()]
-    lines += ["", *_stage_lines(found, workers)]
+    lines += ["", *_stage_lines(found, workers, given)]
     return "\n".join(lines)
 
 
-def _stage_lines(found: DryRun, workers: int) -> list[str]:
+def _stage_lines(found: DryRun, workers: int, given: str) -> list[str]:
     from benchmarks.tables import markdown_table
 
     rows = [
@@ -222,13 +223,13 @@ def _stage_lines(found: DryRun, workers: int) -> list[str]:
             lines.append(f"  {stage}: {', '.join(names)} ({sum(names.values()) / 3600:.1f} h of audio)")
         here = all(need.present for need in found.needs if need.kind == "data")
         lines.append(
-            f"  a few clips measure them: m2l-bench run --suite {found.suite if here else 'synthetic'} --limit 4"
+            f"  a few clips measure them: m2l-bench run {given if here else '--suite synthetic'} --limit 4"
         )
     if any(cost.without_gpu_rate for cost in found.stages.values()):
         seen = "no rate on a GPU" if not found.rates.gpu else "not every rate on a GPU"
         lines.append(
             f"GPU hours: {seen} has been measured with this store, and none is assumed; "
-            f"m2l-bench run --suite {found.suite} --limit 64 --device cuda measures them."
+            f"m2l-bench run {given} --limit 64 --device cuda measures them."
         )
     return lines
 

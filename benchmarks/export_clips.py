@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
         "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
     )
     add("-o", "--output", required=True, type=Path, metavar="DIR", help="where the WAV files go")
+    add("--replace", action="store_true", help="replace files that are there and hold something else")
     add("--limit", type=int, default=0, metavar="N", help="only the first N clips")
     add("--executor", default="loky", choices=EXECUTORS, help="who reads the clips")
     add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
@@ -43,10 +44,9 @@ def main(argv: Sequence[str]) -> int:
     add("--quiet", action="store_true", help="no progress on stderr")
     add("--json", action="store_true", help="JSON on stdout")
     options = parser.parse_args(argv)
-    from benchmarks.cli import UsageError
+    from benchmarks.cli import UsageError, check_folder, open_store
 
-    if options.output.exists() and not options.output.is_dir():
-        raise UsageError(f"-o {options.output}: it is not a folder")
+    check_folder("-o", options.output)
     try:
         run = RunOptions(limit=options.limit, quiet=options.quiet)
         executor = make_executor(options.executor, workers=options.workers)
@@ -54,8 +54,11 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(str(error)) from None
     planner = Planner(load_suite(options.suite), run)
     with executor:
-        report = run_units(planner.load_units, store := Store(options.store), executor, run)
-    found = export(planner, store, options.output)
+        report = run_units(planner.load_units, store := open_store(options.store), executor, run)
+    try:
+        found = export(planner, store, options.output, replace=options.replace)
+    except (ValueError, FileExistsError) as error:
+        raise UsageError(str(error)) from None
     found["failed_units"] = sorted({done.error or "" for done in report.failed.values()})
     if options.json:
         print(json.dumps(found, indent=2, sort_keys=True))
@@ -68,11 +71,15 @@ def main(argv: Sequence[str]) -> int:
     return FAILED if found["failed_units"] else OK
 
 
-def export(planner: Planner, store: Store, folder: Path) -> dict[str, Any]:
+def export(planner: Planner, store: Store, folder: Path, *, replace: bool = False) -> dict[str, Any]:
     """Write the loaded clips of a plan and `clips.csv` into a folder.
 
     Returns:
         written, kept (counts), left_out (reason -> count), folder.
+
+    Raises:
+        FileExistsError: a file is there with other contents (reconstructions have the same names), and
+            `replace` is False.
     """
     stems = export_stems(planner.all_clip_ids)
     written = kept = 0
@@ -91,6 +98,8 @@ def export(planner: Planner, store: Store, folder: Path) -> dict[str, Any]:
             path = folder / file
             if path.is_file() and path.read_bytes() == data:
                 kept += 1
+            elif path.exists() and not replace:
+                raise FileExistsError(f"{path} holds something else than the clip (--replace replaces it)")
             else:
                 write_atomic(path, data)
                 written += 1

@@ -51,9 +51,10 @@ class FigureResult:
             for point in points
         )
 
-    def write(self, folder: str | Path, store: Store) -> list[Path]:
-        """Write `figure2.json` and, when there is a point to draw, `figure2.svg`."""
-        json_path, svg_path = Path(folder) / f"{self.name}.json", Path(folder) / f"{self.name}.svg"
+    def write(self, folder: str | Path, store: Store, stem: str = "") -> list[Path]:
+        """Write `<stem>.json` and, when there is a point to draw, `<stem>.svg`; returns the paths."""
+        stem = stem or self.name
+        json_path, svg_path = Path(folder) / f"{stem}.json", Path(folder) / f"{stem}.svg"
         text = self.to_json()
         write_if_changed(json_path, text)
         if not self.measured:

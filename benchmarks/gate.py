@@ -13,6 +13,9 @@ far below 1 / resamples. With equal runs the differences of clips are symmetric 
 is exact or conservative. Holm's step-down correction over all cells bounds the probability of any false
 "worse" by `alpha`; the tolerance lowers it further.
 
+Table 3 is judged as Table 2 is. A point of Figure 2 and a probe of Table 1 are judged by their tolerance
+alone: the one has no scores of clips in its file, the other has the spread over seeds in its tolerance.
+
 The numbers must come from the same clips: a cell, metric, system or clip that is gone is "missing", never
 "same". Nothing here loads a model or torch.
 
@@ -24,13 +27,13 @@ change beyond its tolerance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.gate_policy import ALPHA, Policy, policy_of
-from benchmarks.gate_record import CellRecord, Record
+from benchmarks.gate_policy import ALPHA, Policy, policy_of, spread_tolerance
+from benchmarks.gate_record import OTHERS, TABLE, CellRecord, Record
 from benchmarks.gate_stats import (
     bootstrap_error,
     bootstrap_means,
@@ -39,6 +42,7 @@ from benchmarks.gate_stats import (
     p_value,
     pull_on,
 )
+from benchmarks.processor import describe, same_processor
 from benchmarks.stats import N_RESAMPLES
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
@@ -66,6 +70,7 @@ class Verdict:
         clips: (clip, its change, or its pull on a corpus distance), worst first.
         collapsed: clips that lost more than the metric's limit for one clip.
         reason: why it is missing, or what else to know.
+        table: the table or figure it stands in.
     """
 
     metric: str
@@ -86,6 +91,7 @@ class Verdict:
     clips: tuple[tuple[str, float], ...] = ()
     collapsed: tuple[str, ...] = ()
     reason: str = ""
+    table: str = TABLE
 
     @property
     def harm(self) -> float:
@@ -95,7 +101,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """Verdicts of all pinned cells, in the order of the table.
+    """Verdicts of all pinned cells, in the order of the tables.
 
     Attributes:
         unpinned: (metric, system) measured now and not pinned.
@@ -157,6 +163,7 @@ def compare(
     alpha: float = ALPHA,
     strict: bool = False,
     resamples: int = N_RESAMPLES,
+    only: Collection[str] | None = None,
 ) -> GateReport:
     """Judge every pinned cell.
 
@@ -167,6 +174,7 @@ def compare(
         alpha: bound on the probability of any false "worse".
         strict: count changes beyond their tolerance whatever their p-value.
         resamples: bootstrap resamples for scores of pairs.
+        only: tables to judge ("table1", ...); None for all that are pinned.
 
     Raises:
         ValueError: `alpha` is not between 0 and 0.5, or the baseline is of another suite.
@@ -179,42 +187,71 @@ def compare(
     limits = {**baseline.tolerances, **(tolerances or {})}
     drafts: list[Verdict] = []
     found: list[_Evidence | None] = []
-    for metric, system in baseline.measured:
-        policy = policy_of(metric, limits)
-        pinned = baseline.cells[metric][system]
-        cell, problem = _find(baseline, current, metric, system)
-        evidence = None
-        if cell is not None:
-            evidence, gap = _evidence(pinned, cell, policy, (baseline, current), resamples)
-            problem = gap or problem
-        assert pinned.value is not None
-        facts = baseline.metrics[metric]
-        draft = Verdict(
-            metric,
-            system,
-            str(facts["title"]),
-            int(facts["digits"]),
-            policy.higher_is_better,
-            MISSING if problem else SAME,
-            pinned.value,
-            cell.value if cell else None,
-            tolerance=policy.tolerance(min(max(pinned.value, policy.floor), policy.ceiling)),
-            reason=problem,
-        )
-        if evidence is not None:
-            draft = _with_evidence(draft, evidence, policy)
-        drafts.append(draft)
-        found.append(evidence)
+    unpinned: list[tuple[str, str]] = []
+    notes: list[str] = []
+    measured = current.tables
+    for table, pinned in baseline.tables.items():
+        if only is not None and table not in only:
+            continue
+        now = measured.get(table, replace(current, metrics={}, systems={}, cells={}, others={}))
+        for metric, system in pinned.measured:
+            draft, evidence = _draft(table, pinned, now, metric, system, limits, resamples)
+            drafts.append(draft)
+            found.append(evidence)
+        known = set(pinned.measured)
+        unpinned += [item for item in now.measured if item not in known]
+        notes += [note for note in _notes(pinned, now) if note not in notes]
+    for table in measured:
+        if table not in baseline.tables and (only is None or table in only):
+            notes.append(f"{OTHERS[table]} is not pinned")
     verdicts = _judge(drafts, found, alpha, strict)
-    pinned_cells = set(baseline.measured)
-    unpinned = tuple(item for item in current.measured if item not in pinned_cells)
-    return GateReport(
-        current.suite, tuple(verdicts), unpinned, tuple(_notes(baseline, current)), alpha, strict
+    return GateReport(current.suite, tuple(verdicts), tuple(unpinned), tuple(notes), alpha, strict)
+
+
+def _draft(
+    table: str,
+    baseline: Record,
+    current: Record,
+    metric: str,
+    system: str,
+    limits: Mapping[str, float],
+    resamples: int,
+) -> tuple[Verdict, _Evidence | None]:
+    """A cell before it is judged beside the others, and what its clips or seeds say."""
+    policy = policy_of(metric, limits)
+    elsewhere = not same_processor(baseline.about.get("processor"), current.about.get("processor"))
+    pinned = baseline.cells[metric][system]
+    assert pinned.value is not None
+    start = policy.clamp(pinned.value)
+    tolerance = policy.tolerance(start, elsewhere=elsewhere)
+    if pinned.seeds and policy == policy_of(metric):  # no tolerance of the user's own
+        tolerance = spread_tolerance(pinned.seeds, pinned.n)
+    cell, problem = _find(baseline, current, metric, system)
+    evidence = None
+    if cell is not None:
+        evidence, gap = _evidence(pinned, cell, policy, tolerance, (baseline, current), resamples)
+        problem = gap or problem
+    facts = baseline.metrics[metric]
+    draft = Verdict(
+        metric,
+        system,
+        str(facts["title"]) if table == TABLE else f"{OTHERS[table]} {facts['title']}",
+        int(facts["digits"]),
+        policy.higher_is_better,
+        MISSING if problem else SAME,
+        pinned.value,
+        cell.value if cell else None,
+        tolerance=tolerance,
+        reason=problem,
+        table=table,
     )
+    return (draft if evidence is None else _with_evidence(draft, evidence, policy)), evidence
 
 
 def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[CellRecord | None, str]:
     """The current cell, and what stands in the way of comparing it."""
+    if not current.metrics:
+        return None, "the table is not among the results"
     if metric not in current.metrics:
         return None, "the results have no such metric"
     if system not in current.systems:
@@ -222,7 +259,8 @@ def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[
     cell = current.cell(metric, system)
     if cell is None or cell.value is None:
         return None, f"not measured: {cell.reason or 'no value' if cell else 'no cell'}"
-    if baseline.clips_sha256 != current.clips_sha256:
+    data = [record.metrics[metric].get("data") for record in (baseline, current)]
+    if baseline.clips_sha256 != current.clips_sha256 or data[0] != data[1]:
         return cell, "the audio of the suite is not the pinned one (other clips or other contents)"
     return cell, ""
 
@@ -231,12 +269,13 @@ def _evidence(
     pinned: CellRecord,
     cell: CellRecord,
     policy: Policy,
+    tolerance: float,
     records: tuple[Record, Record],
     resamples: int,
 ) -> tuple[_Evidence | None, str]:
     """What the clips say, and why that is not the whole pinned set."""
     if pinned.draws and not cell.draws:
-        return None, "no bootstrap draws: table2.draws.json is not there, or of another run"
+        return None, "no bootstrap draws: the table's .draws.json is not there, or of another run"
     gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
     gap = ""
     if gone:
@@ -248,9 +287,9 @@ def _evidence(
         return (_pair_evidence(pinned, cell, common, policy, resamples) if common else None), gap
     assert pinned.value is not None
     assert cell.value is not None
-    if not pinned.draws:  # a distance without an interval: judged by its tolerance alone
-        change = cell.value - pinned.value
-        return _Evidence(len(pinned.clips), change, change, math.nan), gap
+    if not pinned.draws:  # a distance without an interval, a point, a probe: judged by its tolerance alone
+        change = policy.clamp(cell.value) - policy.clamp(pinned.value)
+        return _Evidence(pinned.n or len(pinned.clips), change, change, math.nan), gap
     before, now = records
     if cell.clips != pinned.clips:
         return None, gap or f"measured on {len(cell.clips)} clips, {len(pinned.clips)} are pinned"
@@ -259,7 +298,7 @@ def _evidence(
             f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
             f"seed {before.seed}"
         )
-    return _corpus_evidence(pinned, cell, policy.tolerance(pinned.value), now.seed), gap
+    return _corpus_evidence(pinned, cell, tolerance, now.seed), gap
 
 
 def _pair_evidence(
@@ -328,12 +367,13 @@ def _judge(
     tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
     signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]
     harms = [sign * item.effect for sign, (_, item) in zip(signs, tested, strict=True)]
-    worse = holm([p_value(harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
-    better = holm([p_value(-harm, item.error, item.n) for harm, (_, item) in zip(harms, tested, strict=True)])
+    worse = _adjusted([(harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    better = _adjusted([(-harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    family = sum(not math.isnan(item.error) for _, item in tested)
     verdicts = list(drafts)
     for position, (i, item) in enumerate(tested):
         limit = item.on_scale(drafts[i].tolerance)
-        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, len(tested), alpha))
+        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, family, alpha))
         draft = replace(drafts[i], p=worse[position], detectable=detectable)
         if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
@@ -345,9 +385,24 @@ def _judge(
     return verdicts
 
 
+def _adjusted(found: Sequence[tuple[float, _Evidence]]) -> list[float]:
+    """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
+    values = [p_value(harm, item.error, item.n) for harm, item in found]
+    inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
+    for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
+        values[i] = value
+    return values
+
+
 def _notes(baseline: Record, current: Record) -> list[str]:
     """What differs between the runs and may explain a verdict."""
     found = []
+    processors = [record.about.get("processor") for record in (baseline, current)]
+    if any(processors) and current.about and not same_processor(*processors):
+        found.append(
+            f"measured on {describe(processors[1])}, pinned on {describe(processors[0])}: "
+            "a likely cause of small changes"
+        )
     for name, facts in baseline.systems.items():
         before, now = facts.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
         if now and before != now:

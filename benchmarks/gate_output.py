@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from benchmarks.gate import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
 from benchmarks.gate_policy import POWER, policy_of
+from benchmarks.gate_record import OTHERS, TABLE
 from benchmarks.tables import finite, markdown_table
 
 #: Clips named in a message.
@@ -105,8 +106,9 @@ def to_junit(report: GateReport) -> str:
         errors=str(counts[MISSING]),
     )
     for item in report.verdicts:
+        place = report.suite if item.table == TABLE else f"{report.suite}.{item.table}"
         case = ElementTree.SubElement(
-            suite, "testcase", classname=f"gate.{report.suite}.{item.system}", name=item.metric
+            suite, "testcase", classname=_xml(f"gate.{place}.{item.system}"), name=_xml(item.metric)
         )
         tag = {WORSE: "failure", MISSING: "error"}.get(item.verdict)
         if tag is not None:
@@ -172,20 +174,25 @@ def _number(value: float | None, digits: int) -> str:
 
 def _xml(text: str) -> str:
     """Without the control characters that XML cannot hold."""
-    return "".join(char for char in text if char in "\t\n" or ord(char) >= 32)
+    return "".join(
+        char
+        for char in text
+        if char in "\t\n"
+        or (ord(char) >= 32 and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff")
+    )
 
 
-def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str, Any]]) -> list[str]:
+def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str, str, Any]]) -> list[str]:
     """For `--update`: what the new baseline changes, cell by cell.
 
     Args:
         before: verdicts of the new numbers against the old baseline; None when there was none.
-        pinned: (metric, system, value) of the new baseline.
+        pinned: (table, metric, system, value) of the new baseline.
     """
-    new = {(metric, system): value for metric, system, value in pinned}
+    new = {tuple(key): value for *key, value in pinned}
     if before is None:
         return [f"First baseline: {len(new)} cells pinned."]
-    old = {(item.metric, item.system): item for item in before.verdicts}
+    old = {(item.table, item.metric, item.system): item for item in before.verdicts}
     lines = []
     for key, item in old.items():
         name = f"{item.system} {item.title}"
@@ -194,6 +201,22 @@ def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str,
         elif new[key] != item.baseline:
             now = _number(new[key], item.digits)
             lines.append(f"- {name}: {_number(item.baseline, item.digits)} -> {now} ({item.verdict})")
-    lines += [f"- newly pinned: {system} {metric}" for metric, system in new if (metric, system) not in old]
+    fresh = [key for key in new if key not in old]
+    lines += [f"- newly pinned: {system} {metric}" for table, metric, system in fresh if table == TABLE]
+    for table, name in OTHERS.items():
+        if count := sum(key[0] == table for key in fresh):
+            lines.append(f"- newly pinned: {count} cells of {name}")
     same = sum(key in new and new[key] == item.baseline for key, item in old.items())
     return [*lines, f"{same} of {len(new)} pinned values are unchanged."]
+
+
+def junit_of_error(suite: str, text: str) -> str:
+    """JUnit XML of a gate that could not judge: one error."""
+    root = ElementTree.Element("testsuites")
+    found = ElementTree.SubElement(
+        root, "testsuite", name=_xml(f"gate.{suite}"), tests="1", failures="0", errors="1"
+    )
+    case = ElementTree.SubElement(found, "testcase", classname=_xml(f"gate.{suite}"), name="gate")
+    ElementTree.SubElement(case, "error", type="not judged", message=_xml(text))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,8 +1,10 @@
-"""What the gate compares: per-clip scores and bootstrap draws of a suite's Table 2, now or pinned.
+"""What the gate compares: scores, draws and seeds behind the tables of a suite, now or pinned.
 
-The current record is read from `results/<suite>/table2.json` and `table2.draws.json`; the pinned one from
-`baseline.json`, which holds the same numbers, one line per cell, and nothing else of the run but what makes
-it comparable (clips, seeds) or explains a difference (weights, library versions).
+The current record is read from `results/<suite>/` (see `benchmarks.gate_results`); the pinned one from
+`baseline.json`, which holds the same numbers, one line per cell of Table 2, and nothing else of the run but
+what makes it comparable (clips, seeds) or explains a difference (weights, library versions, processor).
+Tables 1 and 3 and Figure 2 are records of their own inside that of Table 2; a baseline of a version before
+them has none.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import write_atomic
-from benchmarks.draws import lines_of_json, read_draws, significant
-from benchmarks.gate_policy import POLICIES, PolicyError, parse_tolerance
+from benchmarks.draws import lines_of_json, significant
+from benchmarks.gate_policy import parse_tolerance, policy_of
+from benchmarks.json_files import read_object
 
 TABLE = "table2"
+#: Records inside that of Table 2, and what messages call them.
+OTHERS = {"table1": "Table 1", "table3": "Table 3", "figure2": "Figure 2"}
 _FORMAT = 1
 #: Significant digits kept in a baseline: far below every tolerance, and half the file's size.
 _DIGITS = 7
+_MOST_DIGITS = 12
 
 
 class RecordError(ValueError):
@@ -39,6 +45,8 @@ class CellRecord:
         clips: ids behind `draws`, in the order of the draws.
         reason: why there is no value.
         failures: clip id -> why it has no score.
+        seeds: the score of each seed, for a probe of Table 1.
+        n: items behind the value, where they have no scores here.
     """
 
     value: float | None
@@ -47,6 +55,8 @@ class CellRecord:
     clips: tuple[str, ...] = ()
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
+    seeds: tuple[float, ...] = ()
+    n: int = 0
 
     @property
     def clip_ids(self) -> tuple[str, ...]:
@@ -56,17 +66,18 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """Cells of a run.
+    """Cells of a run: of one table, and with `others` of all of them.
 
     Attributes:
         suite: name.
         clips_sha256: digest of ids and audio of all clips.
         seed, resamples: of the draws.
-        metrics: name -> {"title", "digits"}, in table order.
+        metrics: name -> {"title", "digits"}, in table order; "data" is the digest of a task's data.
         systems: name -> facts that explain a change (weights digest, steps, source).
         cells: metric -> system -> cell.
-        about: version and numerical libraries.
+        about: version, numerical libraries, processor.
         tolerances: absolute tolerances pinned with the baseline, by metric.
+        others: the other tables, by name.
     """
 
     suite: str
@@ -78,6 +89,12 @@ class Record:
     cells: Mapping[str, Mapping[str, CellRecord]]
     about: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, Record] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, Record]:
+        """This record and the others, by the table's name."""
+        return {TABLE: self, **self.others}
 
     def cell(self, metric: str, system: str) -> CellRecord | None:
         """A cell, or None."""
@@ -104,140 +121,130 @@ class Record:
         Raises:
             RecordError: a system that was not measured.
         """
-        measured = self.measured
-        there = [name for name in self.systems if any(system == name for _, system in measured)]
-        wanted = there if systems is None else list(systems)
-        for name in wanted:
-            if name not in there:
-                raise RecordError(f"system {name!r} was not measured; measured: {', '.join(there) or 'none'}")
+        measured = {system: None for record in self.tables.values() for _, system in record.measured}
+        wanted = None if systems is None else list(systems)
+        for name in wanted or ():
+            if name not in measured:
+                there = ", ".join(measured) or "none"
+                raise RecordError(f"system {name!r} was not measured; measured: {there}")
+        kept = {name: record._part(wanted) for name, record in self.others.items()}
+        return replace(
+            self._part(wanted),
+            tolerances=dict(tolerances),
+            others={name: record for name, record in kept.items() if record.cells},
+        )
+
+    def _part(self, wanted: list[str] | None) -> Record:
         cells: dict[str, dict[str, CellRecord]] = {}
-        for metric, system in measured:
-            if system in wanted:
+        for metric, system in self.measured:
+            if wanted is None or system in wanted:
                 cells.setdefault(metric, {})[system] = self.cells[metric][system]
+        there = {system for rows in cells.values() for system in rows}
         return replace(
             self,
             metrics={name: self.metrics[name] for name in self.metrics if name in cells},
-            systems={name: self.systems[name] for name in self.systems if name in wanted},
+            systems={name: self.systems[name] for name in self.systems if name in there},
             cells=cells,
-            tolerances=dict(tolerances),
         )
-
-
-def read_results(folder: str | Path) -> Record:
-    """The current record of a suite's results folder.
-
-    Draws count only where they belong to the table's value: a stale file of draws is as good as none.
-
-    Raises:
-        FileNotFoundError: there is no table.
-        RecordError: the files cannot be read.
-    """
-    path = Path(folder) / f"{TABLE}.json"
-    table = _read_json(path)
-    try:
-        draws = read_draws(folder, TABLE)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
-    try:
-        provenance = table["provenance"]
-        suite = provenance["suite"]
-        columns = {c["key"]: c for c in table["columns"] if c["key"].partition(":")[0] in POLICIES}
-        cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
-        for row in table["rows"]:
-            for metric in columns:
-                if metric in row["cells"]:
-                    scores = table["scores"].get(metric, {}).get(row["name"], {})
-                    found = draws.get(metric, {}).get(row["name"], {})
-                    cells[metric][row["name"]] = _current_cell(row["cells"][metric], scores, found)
-        return Record(
-            suite=table["suite"],
-            clips_sha256=provenance["clips_sha256"],
-            seed=int(suite["seed"]),
-            resamples=int(suite["statistics"]["corpus_resamples"]),
-            metrics={name: {"title": c["title"], "digits": c["digits"]} for name, c in columns.items()},
-            systems={row["name"]: _facts(row["facts"]) for row in table["rows"]},
-            cells=cells,
-            about={"m2l": provenance["m2l"], "libraries": provenance["libraries"]},
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RecordError(f"{path}: not a table of this version: {type(error).__name__} {error}") from None
-
-
-def _current_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapping[str, Any]) -> CellRecord:
-    value = _number(cell["value"])
-    mine = bool(draws) and value is not None and draws["value"] == value
-    return CellRecord(
-        value=value,
-        # Rounded as a baseline is, so that equal runs differ by exactly nothing.
-        scores={
-            clip: _rounded(number) for clip, raw in scores.items() if (number := _number(raw)) is not None
-        },
-        draws=tuple(_rounded(draw) for draw in draws["draws"]) if mine else (),
-        clips=tuple(draws["clips"]) if mine else (),
-        reason=cell["reason"] or "",
-        failures=cell["details"].get("failed_clips", {}),
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("weights_sha256", "n_steps") if facts.get(key) is not None}
 
 
 def read_baseline(path: str | Path) -> Record:
     """A pinned record.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it cannot be read.
         RecordError: it is no baseline, or one of another format.
     """
-    record = _read_json(Path(path))
+    record = read_object(path, RecordError)
     if record.get("format") != _FORMAT:
         raise RecordError(f"{path}: baseline format {record.get('format')!r}, this version reads {_FORMAT}")
     try:
-        clips = record["clips"]
-        cells = {
-            metric: {system: _pinned_cell(cell, clips) for system, cell in rows.items()}
-            for metric, rows in record["cells"].items()
-        }
         tolerances = dict(parse_tolerance(f"{k}={v}") for k, v in record["tolerances"].items())
-        return Record(
-            suite=record["suite"],
-            clips_sha256=record["clips_sha256"],
-            seed=int(record["seed"]),
-            resamples=int(record["resamples"]),
-            metrics={item["name"]: item for item in record["metrics"]},
-            systems={item["name"]: item for item in record["systems"]},
-            cells=cells,
-            about=record["about"],
+        return replace(
+            _pinned_record(record, record["suite"]),
             tolerances=tolerances,
+            others={name: _pinned_record(record[name], record["suite"]) for name in OTHERS if name in record},
         )
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, PolicyError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"{path}: damaged baseline: {type(error).__name__} {error}") from None
 
 
+def _pinned_record(record: Mapping[str, Any], suite: str) -> Record:
+    clips = [str(clip) for clip in record["clips"]]
+    metrics = {str(item["name"]): checked_facts(item) for item in record["metrics"]}
+    systems = {str(item["name"]): dict(item) for item in record["systems"]}
+    cells = {
+        metric: {system: _pinned_cell(cell, clips) for system, cell in rows.items()}
+        for metric, rows in record["cells"].items()
+    }
+    for metric, rows in cells.items():
+        policy_of(metric)
+        if metric not in metrics or not set(rows) <= set(systems):
+            raise ValueError(f"cells of {metric!r} belong to no metric or system of the file")
+    about = dict(record["about"])
+    dict(about.get("libraries", {}))
+    if not isinstance(suite, str):
+        raise TypeError("suite must be a name")
+    return Record(
+        suite=suite,
+        clips_sha256=str(record["clips_sha256"]),
+        seed=int(record["seed"]),
+        resamples=int(record["resamples"]),
+        metrics=metrics,
+        systems=systems,
+        cells=cells,
+        about=about,
+    )
+
+
+def checked_facts(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Title and digits of a metric, as what they have to be.
+
+    Raises:
+        KeyError, TypeError, ValueError: one is missing, or cannot be that.
+    """
+    digits = int(item["digits"])
+    if not 0 <= digits <= _MOST_DIGITS:
+        raise ValueError(f"digits={digits}: must be from 0 to {_MOST_DIGITS}")
+    return {**item, "title": str(item["title"]), "digits": digits}
+
+
 def _pinned_cell(cell: Mapping[str, Any], clips: list[str]) -> CellRecord:
+    value = number(cell["value"])
+    if value is None:
+        raise ValueError("a pinned cell without a value")
+    n = int(cell.get("n", 0))
+    if "seeds" in cell:
+        return CellRecord(value, seeds=finite_row(cell["seeds"]), n=n)
     if "scores" in cell:
         pairs = zip(clips, cell["scores"], strict=True)
-        scores = {clip: number for clip, raw in pairs if (number := _number(raw)) is not None}
-        return CellRecord(_number(cell["value"]), scores=scores)
+        scores = {clip: score for clip, raw in pairs if (score := number(raw)) is not None}
+        if not scores:
+            raise ValueError("a pinned cell without a score")
+        return CellRecord(value, scores=scores)
     ids = [clips[index] for index in cell["clips"]] if "clips" in cell else clips
-    return CellRecord(_number(cell["value"]), draws=tuple(cell["draws"]), clips=tuple(ids))
+    return CellRecord(value, draws=finite_row(cell["draws"]), clips=tuple(ids), n=n)
 
 
 def baseline_text(record: Record) -> str:
     """A record as the text of a baseline file: the same bytes for the same numbers."""
+    body = {"format": _FORMAT, "suite": record.suite, "tolerances": record.tolerances, **_body(record)}
+    parts = [lines_of_json(body, 3)[2:-2]]
+    parts += [f" {json.dumps(name)}: {lines_of_json(_body(record.others[name]), 3, 1)}" for name in OTHERS
+              if name in record.others]  # fmt: skip
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _body(record: Record) -> dict[str, Any]:
     known = [cell.clip_ids for rows in record.cells.values() for cell in rows.values()]
     # The longest list gives the order, so that most cells need no list of their own.
     clips = list(dict.fromkeys(clip for ids in sorted(known, key=len, reverse=True) for clip in ids))
     position = {clip: index for index, clip in enumerate(clips)}
-    body = {
-        "format": _FORMAT,
-        "suite": record.suite,
+    return {
         "about": record.about,
         "clips_sha256": record.clips_sha256,
         "seed": record.seed,
         "resamples": record.resamples,
-        "tolerances": record.tolerances,
         "clips": clips,
         "metrics": [{**dict(facts), "name": name} for name, facts in record.metrics.items()],
         "systems": [{**dict(facts), "name": name} for name, facts in record.systems.items()],
@@ -246,15 +253,16 @@ def baseline_text(record: Record) -> str:
             for metric, rows in record.cells.items()
         },
     }
-    return lines_of_json(body, 3) + "\n"
 
 
 def _plain_cell(cell: CellRecord, clips: list[str], position: Mapping[str, int]) -> dict[str, Any]:
-    plain: dict[str, Any] = {"value": cell.value}
+    plain: dict[str, Any] = {"value": cell.value} | ({"n": cell.n} if cell.n else {})
+    if cell.seeds:
+        return plain | {"seeds": [rounded(score) for score in cell.seeds]}
     if cell.scores:
-        plain["scores"] = [_rounded(cell.scores[clip]) if clip in cell.scores else None for clip in clips]
+        plain["scores"] = [rounded(cell.scores[clip]) if clip in cell.scores else None for clip in clips]
         return plain
-    plain["draws"] = [_rounded(draw) for draw in cell.draws]
+    plain["draws"] = [rounded(draw) for draw in cell.draws]
     if list(cell.clips) != clips:
         plain["clips"] = [position[clip] for clip in cell.clips]
     return plain
@@ -265,23 +273,32 @@ def write_baseline(path: str | Path, record: Record) -> None:
     write_atomic(path, baseline_text(record))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """As a baseline holds it, so that equal runs differ by exactly nothing."""
     return significant(value, _DIGITS) if math.isfinite(value) else value
 
 
-def _number(value: Any) -> float | None:
-    """A number of our JSON, where infinities are the strings "inf" and "-inf" and NaN is null."""
+def number(value: Any) -> float | None:
+    """A number of our JSON, where infinities are the strings "inf" and "-inf" and NaN is null.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is something else.
+    """
     if value is None:
         return None
-    number = float(value)
-    return None if math.isnan(number) else number
+    if isinstance(value, bool) or (isinstance(value, str) and value not in ("inf", "-inf")):
+        raise ValueError(f"{value!r} is not a number")
+    found = float(value)
+    return None if math.isnan(found) else found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise RecordError(f"{path}: not a JSON object")
-    return record
+def finite_row(values: Iterable[Any]) -> tuple[float, ...]:
+    """Numbers of which none is null or infinite.
+
+    Raises:
+        TypeError, ValueError, OverflowError: one is.
+    """
+    found = [number(value) for value in values]
+    if not all(value is not None and math.isfinite(value) for value in found):
+        raise ValueError("a draw or seed is not finite")
+    return tuple(value for value in found if value is not None)

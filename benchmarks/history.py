@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.cache import write_atomic
 from benchmarks.gate_policy import POLICIES
-from benchmarks.gate_record import TABLE, RecordError
+from benchmarks.gate_record import TABLE, RecordError, number
 from benchmarks.tables import finite, markdown_table
 
 
@@ -73,7 +73,7 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, dirty: bool = 
                     kept = {key: cell[key] for key in ("value", "low", "high", "n")}
                     cells.setdefault(metric, {})[row["name"]] = kept
         provenance = table["provenance"]
-        return Entry(
+        made = Entry(
             commit,
             date,
             table["suite"],
@@ -83,7 +83,10 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, dirty: bool = 
             cells,
             {metric: title for metric, title in columns.items() if metric in cells},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        return _checked(made)
+    except RecordError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"commit {commit}: not a table: {type(error).__name__} {error}") from None
 
 
@@ -98,14 +101,32 @@ def read_history(path: str | Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     entries = []
-    for number, line in enumerate(lines, 1):
+    for position, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            entries.append(Entry(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise RecordError(f"{path}, line {number}: not an entry: {error}") from None
+            entries.append(_checked(Entry(**json.loads(line))))
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise RecordError(f"{path}, line {position}: not an entry: {error}") from None
     return entries
+
+
+def _checked(entry: Entry) -> Entry:
+    """An entry whose fields are what they have to be.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError, OverflowError: one is not.
+    """
+    texts = (entry.commit, entry.date, entry.suite, entry.m2l, entry.clips_sha256, *entry.titles.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name, date or title that is no text")
+    _instant(entry.date)
+    for metric in entry.titles:
+        POLICIES[metric.partition(":")[0]]
+        for cell in entry.cells[metric].values():
+            for name in ("value", "low", "high"):
+                number(cell[name])
+    return entry
 
 
 def merged(entries: Iterable[Entry], new: Iterable[Entry], *, replace: bool = True) -> list[Entry]:
@@ -133,9 +154,12 @@ def git(folder: Path, *arguments: str) -> str:
     Raises:
         RecordError: git is not there, or refuses; the message is git's.
     """
-    command = ["git", "-C", str(folder), *arguments]
+    # Results may be somebody else's, and so may be the repository around them: its settings start no program.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_GIT_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_GIT_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise RecordError(f"git {arguments[0]} took over {_GIT_SECONDS} s") from None
     except FileNotFoundError:

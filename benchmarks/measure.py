@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import m2l
@@ -16,6 +15,7 @@ from benchmarks.fingerprint import library_versions
 from benchmarks.left_out import lost
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.plan import Planner, SystemRow
+from benchmarks.processor import processor
 from benchmarks.scores import PairMetric, parse_metric
 from benchmarks.stages import count_reasons
 from benchmarks.suite import Suite
@@ -182,7 +182,7 @@ class _Reader:
 
 def tidy(reason: str) -> str:
     """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
-    places = {str(cache_dir()): "<cache>", str(Path.home()): "~"}
+    places = {str(cache_dir()): "<cache>", os.path.expanduser("~"): "~"}
     if data := os.environ.get("M2L_DATA"):
         places = {data.rstrip("/"): "$M2L_DATA", **places}
     for place, name in places.items():
@@ -311,6 +311,7 @@ def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
         "n_clips": measured.n_clips,
         "clips_sha256": measured.manifest,
         "libraries": library_versions(),
+        "processor": processor(),
     }
 
 

@@ -22,8 +22,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where (here)")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
     options = parser.parse_args(argv)
-    from benchmarks.cli import UsageError
+    from benchmarks.cli import UsageError, check_folder
 
+    check_folder("-o", options.output)
     try:
         paths = write_template(options.name, options.output, force=options.force)
     except (ValueError, FileExistsError) as error:

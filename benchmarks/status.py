@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import socket
 import sys
 import time
@@ -236,8 +237,8 @@ def state_of(record: Mapping[str, Any], now: float) -> str:
     return str(record.get("state"))
 
 
-def describe(found: SuiteStatus, now: float | None = None) -> str:
-    """The report for people."""
+def describe(found: SuiteStatus, now: float | None = None, given: str = "") -> str:
+    """The report for people; `given` are the options that name suite and store, as they were typed."""
     from benchmarks.tables import markdown_table
 
     now = time.time() if now is None else now
@@ -271,7 +272,10 @@ def describe(found: SuiteStatus, now: float | None = None) -> str:
     if errors:
         lines += ["", "failed:", *(f"  {error}" for error in dict.fromkeys(errors))]
     if found.merging:
-        lines += ["", f"{found.merging} units come with the tables: m2l-bench tables --suite {found.suite}"]
+        lines += [
+            "",
+            f"{found.merging} units come with the tables: m2l-bench tables {given or f'--suite {found.suite}'}",
+        ]
     if found.reasons:
         lines += ["", "not counted, because it cannot run here:", *(f"  {text}" for text in found.reasons)]
     return "\n".join(lines)
@@ -279,7 +283,7 @@ def describe(found: SuiteStatus, now: float | None = None) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Print the progress of a suite; exit code 0 when everything is done, else 1."""
-    from benchmarks.cli import UsageError
+    from benchmarks.cli import UsageError, open_store
 
     parser = argparse.ArgumentParser(prog="m2l-bench status", description=__doc__.split(": ", 1)[1])
     add = parser.add_argument
@@ -297,8 +301,13 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--shards and --limit must be at least 0, --watch more than 0")
     run = RunOptions(limit=options.limit, device=options.device, dry_run=True, quiet=True)
     while True:
-        found = examine(options.suite, Store(options.store), shards=options.shards, options=run)
-        text = json.dumps(found.to_dict(), indent=2, sort_keys=True) if options.json else describe(found)
+        found = examine(options.suite, open_store(options.store), shards=options.shards, options=run)
+        given = shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
+        text = (
+            json.dumps(found.to_dict(), indent=2, sort_keys=True)
+            if options.json
+            else describe(found, given=given)
+        )
         print(text, flush=True)
         if not found.left or options.watch is None:
             return 0 if not found.left else 1

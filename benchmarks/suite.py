@@ -172,7 +172,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
                 raise SuiteError(f"suite file {text!r} does not exist")
             raise UnknownNameError("suite", text, list_suites())
     try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
+        record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
     try:

@@ -1,7 +1,7 @@
 """Tables as data: columns, rows, cells with interval and reason; written as JSON, CSV, Markdown, LaTeX.
 
-A table is a pure function of aggregates: the same numbers give the same bytes, whatever executor, order or
-machine made them. Times and dates are therefore not part of a table.
+A table is a pure function of aggregates and of the processor that it names: the same numbers give the same
+bytes, whatever executor or order made them. Times and dates are therefore not part of a table.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ TABLES.register("table1", "probes.table1:build")
 TABLES.register("table2", "benchmarks.table2:build")
 TABLES.register("table3", "benchmarks.table3:build")
 
+#: What `--only N` stands for.
+PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",)}
 FORMATS = ("md", "csv", "json", "latex")
 
 
@@ -305,20 +307,21 @@ class TableResult:
             format
         ]()
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """Write `<name>.json`, `.csv`, `.md` and, where there are draws, `.draws.json`.
+    def write(self, folder: str | Path, stem: str = "") -> list[Path]:
+        """Write `<stem>.json`, `.csv`, `.md` and, where there are draws, `.draws.json`; returns the paths.
 
-        A file whose bytes are the same is left alone.
+        A file whose bytes are the same is left alone. The stem is the table's name unless another is given.
         """
+        stem = stem or self.name
         paths = []
         for suffix in ("json", "csv", "md"):
-            path = Path(folder) / f"{self.name}.{suffix}"
+            path = Path(folder) / f"{stem}.{suffix}"
             write_if_changed(path, self.render(suffix))
             paths.append(path)
         if self.draws:
             from benchmarks.draws import draws_json, draws_path
 
-            paths.append(draws_path(folder, self.name))
+            paths.append(draws_path(folder, stem))
             write_if_changed(paths[-1], draws_json(self.draws))
         return paths
 

@@ -212,9 +212,6 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     if args.workers < 0:
         raise UsageError(f"--workers must be at least 0, not {args.workers}")
-    if not args.run.strip():
-        raise UsageError("--run must name a folder")
-    args.run = os.path.expanduser(args.run)
     if os.path.lexists(args.run) and not os.path.isdir(args.run):
         raise UsageError(f"--run {args.run} is not a folder")
 
@@ -372,9 +369,6 @@ def run_export(args: argparse.Namespace) -> int:
     from m2l.training.export import export
     from m2l.training.settings import SettingsError
 
-    for name in ("source", "output"):
-        if not getattr(args, name).strip():
-            raise UsageError(f"{'RUN' if name == 'source' else '--output'} must name a folder")
     if args.crops < 1:
         raise UsageError(f"--crops must be at least 1, not {args.crops}")
     try:
@@ -383,7 +377,7 @@ def run_export(args: argparse.Namespace) -> int:
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"--metrics {args.metrics}: {error}") from error
-    source, output = (Path(os.path.expanduser(name)) for name in (args.source, args.output))
+    source, output = Path(args.source), Path(args.output)
     try:
         card = export(
             source, output, dtype=args.dtype, licence=args.licence, notes=args.note,

@@ -16,6 +16,7 @@ from benchmarks.cache import Store
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
 from benchmarks.pipeline import RunOptions, RunReport
+from benchmarks.processor import processor
 from benchmarks.reference import published_rows
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
@@ -212,6 +213,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             "seeds": list(request.seeds),
             "tasks": {name: _task_record(found, name) for name in found.infos},
             "libraries": library_versions(),
+            "processor": processor(),
             **({"limit": found.limit} if found.limit else {}),
         },
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -241,3 +243,22 @@ def test_doctor_says_what_each_missing_cell_needs(
     assert cells == [f"table2: {name} x fad:vggish" for name in ("identity", "noise-20db", "opus-16k")]
     assert found["packages"]["numpy"] == np.__version__
     assert "missing" in found["datasets"]["open"]
+
+
+def test_commands_that_are_printed_work_as_they_are(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's own suite is a file: its name alone would be no suite."""
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    store = tmp_path / "a store"
+    same = ["--suite", str(toml), "--store", str(store)]
+    assert run("tables", *same, "--results", tmp_path / "r", "--dry-run") == 0
+    hint = re.search(r"a few clips measure them: (m2l-bench run .*)", capsys.readouterr().out)
+    assert hint is not None
+    assert run(*shlex.split(hint[1])[1:], "--executor", "serial", "--quiet") == 0
+    assert run("run", *same, "--shard", "0/1", "--executor", "serial", "--quiet") == 0
+    run("status", *same)
+    hint = re.search(r"units come with the tables: (m2l-bench tables .*)", capsys.readouterr().out)
+    assert hint is not None
+    assert run(*shlex.split(hint[1])[1:], "--results", tmp_path / "r", "--executor", "serial", "--quiet") == 0
+    assert run("status", *same) == 0

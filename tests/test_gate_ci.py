@@ -10,12 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
+from harness_helpers import write_clips
 
 ROOT = Path(__file__).resolve().parent.parent
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
+GOLDEN = ROOT / "tests" / "golden" / "results" / "synthetic"
 WORKFLOW = ROOT / ".github" / "workflows" / "metrics.yml"
 
 pytestmark = pytest.mark.skipif(
@@ -61,6 +64,7 @@ def runner(tmp_path: Path) -> dict[str, str]:
         "PATH": f"{tools}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "RUNNER_TEMP": str(tmp_path),
+        "M2L_CACHE": str(tmp_path / "cache"),
         "GITHUB_OUTPUT": str(tmp_path / "output"),
         "GITHUB_REPOSITORY": "someone/codec",
         "LOG": str(tmp_path / "log"),
@@ -75,8 +79,8 @@ def bash(text: str, environment: dict[str, str], folder: Path = ROOT) -> subproc
 
 
 def measured_results(folder: Path, change: float) -> None:
-    """The committed results with the SI-SDR of every clip of one codec changed, as if measured."""
-    shutil.copytree(ROOT / "results" / "synthetic", folder)
+    """Results with the SI-SDR of every clip of one codec changed, as if measured."""
+    shutil.copytree(GOLDEN, folder)
     table = folder / "table2.json"
     record = json.loads(table.read_text())
     scores = record["scores"]["si_sdr"]["opus-16k"]
@@ -106,34 +110,135 @@ def test_every_input_that_is_used_is_declared_and_the_other_way_round() -> None:
         pytest.fail("the workflow does not use the action")
 
 
-@pytest.mark.parametrize(("change", "status"), [(0.0, 0), (-2.0, 1)])
-def test_the_actions_gate_step_hands_the_status_on(
-    runner: dict[str, str], tmp_path: Path, change: float, status: int
+CODEC = """
+class Codec:
+    '''Adds noise; the tests edit how much.'''
+
+    spec = {"sample_rate": 16000, "channels": "mono"}
+
+    def encode(self, audio):
+        return audio
+
+    def decode(self, latents, length):
+        rng = __import__("numpy").random.default_rng(0)
+        return (latents + NOISE * rng.standard_normal(latents.shape)).astype("float32")
+"""
+
+
+def action(runner: dict[str, str], repository: Path, inputs: dict[str, str]) -> dict[str, Any]:
+    """Run the action's own steps as GitHub does, outputs handed on; the last step's exit code and all outputs."""
+    record = load(ACTION)
+    values = {name: str(item.get("default", "")) for name, item in record["inputs"].items()} | inputs
+    outputs: dict[str, dict[str, str]] = {}
+    status = 0
+
+    def fill(text: str) -> str:
+        text = re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda found: values[found[1]], text)
+        pattern = r"\$\{\{ steps\.(\w+)\.outputs\.(\w+) \}\}"
+        text = re.sub(pattern, lambda found: outputs[found[1]][found[2]], text)
+        return text.replace("${{ github.event.pull_request.number }}", "5")
+
+    for step in record["runs"]["steps"]:
+        if step.get("name") not in ("measure", "gate", "comment", "verdict"):
+            continue
+        file = repository / f"output-{step['name']}"
+        file.write_text("")
+        environment = {**runner, **{name: fill(text) for name, text in step["env"].items()}}
+        done = bash(step["run"], environment | {"GITHUB_OUTPUT": str(file)}, repository)
+        lines = [line.split("=", 1) for line in file.read_text().splitlines()]
+        outputs[step.get("id", step["name"])] = dict(lines)
+        status = done.returncode
+        if step["name"] != "verdict":
+            assert status == 0, done.stderr  # no step before the verdict ends the job
+    (comment,) = [
+        line for line in Path(runner["LOG"]).read_text().splitlines() if "issues/5/comments -F" in line
+    ]
+    return {"exit": status, "comment": comment, **outputs["gate"]}
+
+
+@pytest.fixture(scope="module")
+def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody's repository: a codec, a suite, clips, committed results and the pinned baseline."""
+    place = tmp_path_factory.mktemp("pinned")
+    folder = place / "theirs"
+    write_clips(folder / "clips", count=3)
+    (folder / "my_codec.py").write_text(CODEC.replace("NOISE", "0.01"))
+    (folder / "suite.toml").write_text(
+        'name = "theirs"\n[data]\ndataset = "folder"\noptions = { path = "clips" }\n'
+        '[table2]\nsystems = ["identity", "my_codec:Codec"]\nmetrics = ["si_sdr"]\n'
+        "[statistics]\nresamples = 100\ncorpus_resamples = 20\n"
+    )
+    command = f'"{sys.executable}" -m benchmarks'
+    pin = f"{command} tables --suite suite.toml --quiet --executor serial && {command} gate --suite suite.toml --update"
+    done = bash(pin, {**os.environ, "PYTHONPATH": str(ROOT), "M2L_CACHE": str(place / "cache")}, folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "results" / "theirs" / "table2.json").is_file()
+    return place
+
+
+@pytest.fixture
+def repository(pinned: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pinned, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "theirs"
+
+
+@pytest.mark.parametrize(
+    ("codec", "status", "said", "tag"),
+    [
+        (CODEC.replace("NOISE", "0.01"), 0, "green", None),
+        (CODEC.replace("NOISE", "0.1"), 1, "**worse** my_codec:Codec: SI-SDR changed by -", "failure"),
+        (
+            CODEC.replace("return audio", "return audio[missing]"),
+            3,
+            "**missing** my_codec:Codec: SI-SDR",
+            "error",
+        ),
+        (CODEC + ")", None, "**missing** identity: SI-SDR", "error"),  # not even Python
+    ],
+    ids=["equal", "worse", "crashing", "no Python"],
+)
+def test_the_action_judges_and_comments_whatever_the_codec_does(
+    runner: dict[str, str], repository: Path, codec: str, status: int | None, said: str, tag: str | None
 ) -> None:
-    measured_results(tmp_path / "results" / "synthetic", change)
-    environment = {
-        **runner,
-        "SUITE": "synthetic",
-        "RESULTS": str(tmp_path / "results"),
-        "BASELINE": "",
-        "STRICT": "true",
-    }
-    done = bash(script(ACTION, "gate"), environment)
-    assert done.returncode == 0, done.stderr  # the verdict comes after the comment
-    outputs = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
-    assert outputs["status"] == str(status)
-    assert Path(outputs["junit"]).is_file()
-    assert ("opus-16k: SI-SDR changed by -2.000" in Path(outputs["markdown"]).read_text()) == bool(change)
-    done = bash(script(ACTION, "verdict"), {**runner, "STATUS": outputs["status"], "FAIL_ON_MISSING": "true"})
-    assert done.returncode == status
+    """The committed results of the repository stay out of it: a codec that crashes is not green because of them."""
+    (repository / "my_codec.py").write_text(codec)
+    found = action(runner, repository, {"suite": "suite.toml"})
+    assert found["exit"] == int(found["status"])
+    assert found["exit"] in ((2, 3) if status is None else (status,))
+    body = (Path(runner["RUNNER_TEMP"]) / "m2l-gate-comment.md").read_text()
+    assert body.startswith("<!-- m2l-gate suite.toml -->\n### Gate of suite theirs: ")
+    assert said in body or status is None
+    assert ("Measuring ended with exit code" in body) == (tag == "error")
+    cases = ElementTree.parse(found["junit"]).getroot()
+    assert (cases.find(f".//{tag}") is not None) if tag else cases.find(".//testcase") is not None
+    if tag is None:
+        assert cases.find(".//failure") is None
+        assert cases.find(".//error") is None
+
+
+def test_measuring_that_failed_is_not_excused_as_missing_data(runner: dict[str, str]) -> None:
+    environment = {**runner, "STATUS": "3", "MEASURE_STATUS": "1", "FAIL_ON_MISSING": "false"}
+    assert bash(script(ACTION, "verdict"), environment).returncode == 3
 
 
 @pytest.mark.parametrize(("fail", "expected"), [("true", 3), ("false", 0)])
 def test_missing_fails_the_job_unless_told_otherwise(
     runner: dict[str, str], fail: str, expected: int
 ) -> None:
-    done = bash(script(ACTION, "verdict"), {**runner, "STATUS": "3", "FAIL_ON_MISSING": fail})
-    assert done.returncode == expected
+    environment = {**runner, "STATUS": "3", "MEASURE_STATUS": "0", "FAIL_ON_MISSING": fail}
+    assert bash(script(ACTION, "verdict"), environment).returncode == expected
+
+
+def test_the_suite_in_the_actions_comment_is_a_suite(tmp_path: Path) -> None:
+    from benchmarks.suite import load_suite
+
+    lines = [line.removeprefix("#") for line in ACTION.read_text().splitlines() if line.startswith("#")]
+    start = next(i for i, line in enumerate(lines) if "name = " in line)
+    end = next(i for i, line in enumerate(lines[start:], start) if not line.strip())
+    (tmp_path / "suite.toml").write_text("\n".join(line.strip() for line in lines[start:end]))
+    suite = load_suite(tmp_path / "suite.toml")
+    assert suite.table2 is not None
+    assert suite.table2.systems == ["my_package.codec:Codec", "opus-16k"]
 
 
 @pytest.mark.parametrize("known", ["", "17"])
@@ -179,7 +284,7 @@ def test_history_job_starts_a_branch_and_adds_to_it(runner: dict[str, str], tmp_
         run(origin, "symbolic-ref", "HEAD", "refs/heads/main")
         measured = clone / "measured" / "results" / "synthetic"
         measured.mkdir(parents=True)
-        shutil.copy(ROOT / "results" / "synthetic" / "table2.json", measured)
+        shutil.copy(GOLDEN / "table2.json", measured)
         sha = run(clone, "rev-parse", "HEAD")
         done = bash(script(WORKFLOW, "record"), {**runner, "GITHUB_SHA": sha}, clone)
         assert done.returncode == 0, done.stderr
@@ -193,7 +298,7 @@ def test_history_job_starts_a_branch_and_adds_to_it(runner: dict[str, str], tmp_
 
 
 MAKE = """
-mkdir -p .venv/bin results/synthetic
+mkdir -p .venv/bin results/local
 cat >.venv/bin/m2l-bench <<'END'
 #!/usr/bin/env bash
 [ "$1" = tables ] || exec m2l-bench "$@"
@@ -202,8 +307,10 @@ printf '#!/usr/bin/env bash\\n' >.venv/bin/m2l
 chmod +x .venv/bin/*
 echo "make $*" >>"$LOG"
 if [ "$*" = tables ]; then
-  ls results/synthetic >>"$LOG"
-  cp -n "$MEASURED"/* results/synthetic/ || true
+  cp -r "$MEASURED" results/local/synthetic
+  rm results/local/synthetic/baseline.json
+  touch results/local/synthetic/{figure2.svg,table2.md}
+  for file in results/local/synthetic/*.{svg,md}; do echo x >$file; done
 fi
 """
 
@@ -221,9 +328,10 @@ def test_ci_run_judges_what_was_measured_by_the_committed_baseline(
     """The whole script on a repository of its own, with `make` played by a stub that "measures"."""
     repository = tmp_path / "repository"
     shutil.copytree(ROOT / ".ci", repository / ".ci")
-    shutil.copytree(ROOT / "results" / "synthetic", repository / "results" / "synthetic")
+    shutil.copytree(GOLDEN, repository / "results" / "synthetic")
+    shutil.copy(ROOT / ".gitignore", repository)
+    (repository / "pyproject.toml").write_text('[project]\nname = "m2l"\n')
     measured_results(tmp_path / "measured", change)
-    (tmp_path / "measured" / "baseline.json").write_text("not the committed one")
     git = ["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *arguments], check=True, capture_output=True)
@@ -238,12 +346,7 @@ def test_ci_run_judges_what_was_measured_by_the_committed_baseline(
     if status:
         assert "on 20 clips; most on synthetic-0000" in done.stderr
     log = (tmp_path / "log").read_text().splitlines()
-    assert log[:4] == [
-        "make lint",
-        "make test",
-        "make tables",
-        "baseline.json",
-    ]  # made afresh, but the baseline
+    assert log[:3] == ["make lint", "make test", "make tables"]
 
 
 def test_ci_run_refuses_unknown_steps() -> None:

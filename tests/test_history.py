@@ -92,8 +92,8 @@ def commit(folder: Path, message: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with the committed results of this project's synthetic suite."""
-    source = Path(__file__).resolve().parent.parent / "results" / "synthetic" / "table2.json"
+    """A repository with results of the synthetic suite."""
+    source = Path(__file__).resolve().parent / "golden" / "results" / "synthetic" / "table2.json"
     folder = tmp_path / "results" / "synthetic"
     folder.mkdir(parents=True)
     shutil.copy(source, folder)
@@ -150,4 +150,4 @@ def test_without_git_a_name_and_a_date_are_needed(
         history(repository, "--last", "0")
     (repository / "results" / "synthetic" / "table2.json").unlink()
     assert history(repository) == 3
-    assert "run m2l-bench tables first" in capsys.readouterr().err
+    assert "run m2l-bench tables --suite synthetic --results" in capsys.readouterr().err

@@ -116,6 +116,26 @@ def one_of_each(report: Path) -> list[Path]:
     return [*sorted(report.glob("*.html")), *measured[-1:], *absent[:1]]
 
 
+def test_a_script_that_came_in_with_a_name_does_not_run(driver: Any, report: Path, tmp_path: Path) -> None:
+    """What a page should ever let through as markup runs into its policy, and sends nothing."""
+    altered = tmp_path / "report"
+    shutil.copytree(report, altered)
+    page = altered / "index.html"
+    evil = (
+        "<script>document.documentElement.dataset.evil = 'ran'</script>"
+        "<img src='http://127.0.0.1:9/x.png' onerror=\"document.documentElement.dataset.evil = 'ran'\">"
+    )
+    text = page.read_text(encoding="utf-8").replace("</main>", evil + "</main>")
+    page.write_text(text, encoding="utf-8")
+    driver.get("about:blank")
+    _logs(driver)
+    driver.get(page.as_uri())
+    wait(lambda: driver.execute_script("return document.readyState") == "complete")
+    assert driver.execute_script("return document.documentElement.dataset.evil") is None
+    console, _ = _logs(driver)
+    assert len([entry for entry in console if "Content Security Policy" in entry["message"]]) >= 3
+
+
 def test_every_page_opens_fits_and_asks_for_nothing_outside(driver: Any, report: Path) -> None:
     for path in pages(report):
         driver.get("about:blank")

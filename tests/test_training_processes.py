@@ -285,7 +285,7 @@ def test_twenty_kills_at_random_moments_change_nothing(data: tuple[str, str], tm
         (["--threads", "0"], "--threads must be at least 1, not 0"),
         (["--until", "0"], "--until must be at least 1, not 0"),
         (["--milestone", "-3"], "--milestone must be at least 1, not -3"),
-        (["--run", ""], "--run must name a folder"),
+        (["--run", ""], "--run is empty ('')"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
     ],
@@ -305,7 +305,7 @@ def test_mistakes_of_train_are_one_line_and_2(
     ("words", "code", "message"),
     [
         (["--crops", "0"], 2, "--crops must be at least 1, not 0"),
-        (["-o", ""], 2, "--output must name a folder"),
+        (["-o", ""], 2, "--output is empty ('')"),
         (["--metrics", "LIST"], 3, "it holds no JSON object"),
         (["--metrics", "DEEP"], 3, "DEEP"),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
+from benchmarks.json_files import read_object
 from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
 
 TABLE_NAMES = ("table1", "table2", "table3")
@@ -57,29 +58,33 @@ class Aggregates:
         return dict((self.figure2 or {}).get("provenance", {}).get("suite", {}))
 
 
-def read_aggregates(folder: str | Path) -> Aggregates:
-    """Read all result files of a suite.
+def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Aggregates:
+    """Read all result files of a suite. A link that leads out of the folder is as good as no file.
+
+    Args:
+        folder: where they are.
+        command: what makes them, for the error message.
 
     Raises:
         FileNotFoundError: the folder holds no table and no figure.
         AggregateError: a file is not what `m2l-bench tables` writes.
     """
     folder = Path(folder)
-    tables = {name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, name)}
-    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2") else None
+    tables = {
+        name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, f"{name}.json")
+    }
+    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2.json") else None
     if not tables and figure2 is None:
-        raise FileNotFoundError(
-            f"no results in {folder}: make them with  m2l-bench tables --suite {folder.name}"
-        )
+        raise FileNotFoundError(f"no results in {folder}: make them with  {command}")
     if figure2 is not None:
         for key in ("columns", "curves", "steps"):
             if key not in figure2:
                 raise AggregateError(f"{folder / 'figure2.json'}: key {key!r} is missing")
-    cost = _record(folder / "cost.json") if _is_file(folder, "cost") else None
+    cost = _record(folder / "cost.json") if _is_file(folder, "cost.json") else None
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in DOWNLOADS
-        if (folder / name).is_file()
+        if _is_file(folder, name)
     }
     found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files)
     title = found.suite_record.get("title") or _title_in_brackets(found) or folder.name
@@ -99,7 +104,8 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
     """The table that `TableResult.to_json` wrote.
 
     Raises:
-        KeyError, TypeError: the record lacks a key, or has one that a table does not have.
+        KeyError, TypeError, ValueError: the record lacks a key, has one that a table does not have, or a value
+            of another kind.
     """
     rows = []
     for row in record["rows"]:
@@ -108,7 +114,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
             for key, cell in row["cells"].items()
         }
         rows.append(Row(**{**row, "cells": cells}))
-    return TableResult(
+    table = TableResult(
         name=record["name"],
         title=record["title"],
         suite=record["suite"],
@@ -130,20 +136,52 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         },
         provenance=record["provenance"],
     )
+    parts: list[Column | Row | PublishedRow] = [*table.columns, *(table.published_columns or ())]
+    for part in [*parts, *table.rows, *table.published]:
+        _conform(part)
+        for cell in part.cells.values() if isinstance(part, Row) else ():
+            _conform(cell)
+    for value, kind in ((table.title, str), (table.suite, str), (table.provenance, dict)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+    int(table.provenance.get("n_clips", 0))
+    return table
+
+
+def _kinds_of(kind: type) -> dict[str, tuple[type, ...]]:
+    """Field -> types that `isinstance` takes."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        found[name] = tuple(get_origin(option) or option for option in options)
+    return found
+
+
+_KINDS = {kind.__name__: _kinds_of(kind) for kind in (Column, Cell, Row, PublishedRow)}
+
+
+def _conform(part: Column | Cell | Row | PublishedRow) -> None:
+    """Hold a frozen dataclass to its annotations: what came from a file may be anything.
+
+    Raises:
+        TypeError: a field is of another kind.
+    """
+    for name, allowed in _KINDS[type(part).__name__].items():
+        value = getattr(part, name)
+        fine = isinstance(value, (*allowed, int) if float in allowed else allowed)
+        if not fine or (isinstance(value, bool) and bool not in allowed):
+            raise TypeError(f"{type(part).__name__} {name} is {value!r:.60}")
+        if isinstance(part, Column) and name == "digits" and not 0 <= value <= 12:
+            raise ValueError(f"digits={value}: must be from 0 to 12")
 
 
 def _is_file(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.json").is_file()
+    path = folder / name
+    return path.is_file() and path.resolve().parent == folder.resolve()
 
 
 def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise AggregateError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise AggregateError(f"{path}: expected an object, got {type(record).__name__}")
-    return record
+    return read_object(path, AggregateError)
 
 
 def _table(path: Path) -> TableResult:
@@ -151,7 +189,7 @@ def _table(path: Path) -> TableResult:
         return table_from(_record(path))
     except KeyError as error:
         raise AggregateError(f"{path}: key {error} is missing") from None
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
         raise AggregateError(f"{path}: not a table of this version: {error}") from None
 
 

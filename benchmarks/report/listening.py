@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.autoencoders.names import label_of
 from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.datasets import Clip, DataNotFoundError
 from benchmarks.executors import Executor
@@ -22,7 +23,7 @@ from benchmarks.report.selection import Choice, choose
 from benchmarks.report.systems import page_addresses
 from benchmarks.report.tables import contests, tag_of
 from benchmarks.report.wording import clock, count, show
-from benchmarks.suite import Suite, SuiteError, parse_suite
+from benchmarks.suite import Suite
 from benchmarks.tables import Column, TableResult
 from benchmarks.units import Unit
 
@@ -110,12 +111,23 @@ class ListeningOptions:
 
 
 def build_listening(
-    found: Aggregates, store: Store, executor: Executor, run: RunOptions, options: ListeningOptions
+    found: Aggregates,
+    suite: Suite | None,
+    store: Store,
+    executor: Executor,
+    run: RunOptions,
+    options: ListeningOptions,
 ) -> Listening:
     """Choose clips, bring their audio and pictures into the store, and read them.
 
     Nothing is measured: units that the tables left in the store are used, and the reconstructions of the
     chosen clips alone are made where it has none.
+
+    Args:
+        found: the results. They are data: no name in them is imported, and no path in them is opened.
+        suite: where clips and systems come from, as the user named it; None plays nothing.
+        store, executor, run: as for the tables.
+        options: clips and format.
 
     Raises:
         ValueError: an unknown audio format, or a negative number of clips.
@@ -127,7 +139,12 @@ def build_listening(
     table = found.tables.get("table2")
     if table is None:
         return Listening(reason="Table 2 has not been measured, so no system has been heard.")
-    planner = Planner(_suite_of(found), run)
+    if suite is None:
+        return Listening(
+            reason=f"No suite {found.suite!r} ships with m2l, so the clips are not known: "
+            "make this report with --suite FILE, the suite's own file, to hear them."
+        )
+    planner = Planner(suite, run)
     reason = _clips_problem(planner, table)
     if reason:
         return Listening(reason=reason)
@@ -162,13 +179,6 @@ def build_listening(
     return made
 
 
-def _suite_of(found: Aggregates) -> Suite:
-    record = {key: value for key, value in found.suite_record.items() if value is not None}
-    if not record:
-        raise SuiteError(f"{found.folder}: no table records its suite; make the tables again")
-    return parse_suite(record)
-
-
 def _clips_problem(planner: Planner, table: TableResult) -> str:
     """Why the clips of the table cannot be heard here; empty if they can."""
     try:
@@ -198,13 +208,17 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
 
     section = planner.suite.table2
     options = section.system_options if section else {}
+    known = {label_of(name): name for name in (section.systems if section else ())}
     systems: dict[str, SystemRow] = {}
     for row in table.rows:
         if row.facts.get("available") is False:
             made.missing.append((row.title or row.name, str(row.facts.get("reason", "not measured"))))
             continue
+        if row.name not in known:
+            made.missing.append((row.title or row.name, "the suite has no such system"))
+            continue
         try:
-            system = planner.system(row.name, None, **options.get(row.name, {}))
+            system = planner.system(known[row.name], None, **options.get(known[row.name], {}))
         except ValueError as error:  # a system of a package that is not installed here
             made.missing.append((row.title or row.name, tidy(str(error))))
             continue

@@ -1,18 +1,17 @@
-"""Renders the templates and writes the folder: whole, or not at all."""
+"""Renders the templates into the files of a report; `benchmarks.report.folder` writes them."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import m2l
-from benchmarks.report.aggregates import TABLE_NAMES, Aggregates
+from benchmarks.report.aggregates import TABLE_NAMES, AggregateError, Aggregates
 from benchmarks.report.charts import Chart, compression_charts, figure2_charts, speed_charts
+from benchmarks.report.folder import MARKER, marker_of
 from benchmarks.report.listening import Listening, systems_heard
 from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
 from benchmarks.report.systems import SystemPage, page_addresses, pages_for_table1, system_pages
@@ -21,8 +20,6 @@ from benchmarks.report.wording import clock, count, size
 from benchmarks.tables import TableResult
 
 FOLDER = Path(__file__).resolve().parent
-#: A file that says a folder is a report, and may be replaced by one.
-MARKER = "report.json"
 
 #: Short titles of the tables on the page; the whole title stands below.
 _TITLES = {
@@ -67,14 +64,39 @@ class Site:
         return sum(len(content) for content in self.files.values())
 
 
-def render(found: Aggregates, listening: Listening, commands: list[str]) -> Site:
+def render(
+    found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None = None
+) -> Site:
     """Make all files of a report; the same results give the same bytes.
 
     Args:
         found: the results.
         listening: what can be heard.
         commands: the command lines that make the results and the report.
+        sections: tables that the suite has a section for; None if it is not known.
+
+    Raises:
+        AggregateError: the results hold what no run writes.
     """
+    import jinja2
+
+    try:
+        return _render(found, listening, commands, sections)
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        jinja2.TemplateError,
+    ) as error:
+        problem = f"{type(error).__name__} {error}"
+        raise AggregateError(f"{found.folder}: not results of this version: {problem:.200}") from error
+
+
+def _render(
+    found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None
+) -> Site:
     pages = page_addresses(found)
     addresses = {name: f"systems/{href}" for name, href in pages.items()}
     table1_pages = {name: f"systems/{href}" for name, href in pages_for_table1(found, pages).items()}
@@ -99,7 +121,12 @@ def render(found: Aggregates, listening: Listening, commands: list[str]) -> Site
         text = environment.get_template(template).render(root=root, here=path, **shared, **values)
         site.files[path] = text.encode()
 
-    page("index.html", "index.html", **_overview(found, views, systems), listening=listening)
+    page(
+        "index.html",
+        "index.html",
+        **_overview(found, views, systems, commands, sections),
+        listening=listening,
+    )
     page(
         "listen.html",
         "listen.html",
@@ -118,8 +145,7 @@ def render(found: Aggregates, listening: Listening, commands: list[str]) -> Site
     for name in found.files:
         site.files[f"data/{name}"] = (found.folder / name).read_bytes()
     site.files |= listening.files
-    record = {"suite": found.suite, "made_by": f"m2l {m2l.__version__}", "results": found.files}
-    site.files[MARKER] = (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+    site.files[MARKER] = marker_of(site.files, {"suite": found.suite, "results": found.files})
     return site
 
 
@@ -148,7 +174,13 @@ def _markup(text: str) -> Any:
     return Markup(text)
 
 
-def _overview(found: Aggregates, views: Mapping[str, TableView], systems: list[SystemPage]) -> dict[str, Any]:
+def _overview(
+    found: Aggregates,
+    views: Mapping[str, TableView],
+    systems: list[SystemPage],
+    commands: list[str],
+    known: Collection[str] | None,
+) -> dict[str, Any]:
     from benchmarks.measure import PUBLISHED_COLUMNS
     from benchmarks.reference import published_rows
 
@@ -160,11 +192,13 @@ def _overview(found: Aggregates, views: Mapping[str, TableView], systems: list[S
         if view is None and name in PUBLISHED_COLUMNS:
             empty = TableResult(name, "", "", PUBLISHED_COLUMNS[name], [], published_rows(name))
             published = published_view(empty)
-        command = f"m2l-bench tables --suite {found.suite} --only {name[-1]}"
+        command = f"{commands[0]} --only {name[-1]}" if commands and name in (known or ()) else ""
         sections.append(Section(name, number, title, view, published, command))
     table2 = found.tables.get("table2")
     figure2 = figure2_charts(found.figure2)
     return {
+        "figure2_command": f"{commands[0]} --only figure2" if commands and "figure2" in (known or ()) else "",
+        "suite_known": known is not None,
         "sections": {section.id: section for section in sections},
         "compression": compression_charts(table2) if table2 else [],
         "speed": speed_charts(table2, found.cost) if table2 else [],
@@ -237,42 +271,3 @@ def _provenance(found: Aggregates, listening: Listening, commands: list[str]) ->
         "tasks": table1.provenance.get("tasks", {}) if table1 else {},
         "listening": listening,
     }
-
-
-def check_target(folder: Path) -> None:
-    """Refuse to write over anything that is not a report.
-
-    Raises:
-        FileExistsError: the folder holds other things.
-        NotADirectoryError: the target is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; a report is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise FileExistsError(f"{folder} is not empty and not a report: choose another folder with -o")
-
-
-def write(site: Site, folder: Path) -> None:
-    """Write beside `folder` and rename, so that a reader sees the old report or the new one.
-
-    Raises:
-        FileExistsError, NotADirectoryError: as `check_target`.
-    """
-    check_target(folder)
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".part"))
-    try:
-        made.chmod(0o755)
-        for name, content in site.files.items():
-            path = made / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        old = made.with_suffix(".old")
-        if folder.exists():
-            folder.rename(old)
-        made.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
