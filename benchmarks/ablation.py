@@ -246,8 +246,8 @@ class Ablation:
 def _exported_step(card: Path) -> int | None:
     """The step that a model card speaks of; None without a readable one: then it is exported again."""
     try:
-        return json.loads(card.read_text(encoding="utf-8"))["steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_object(card, ValueError)["steps"]
+    except (OSError, ValueError, KeyError):
         return None
 
 
