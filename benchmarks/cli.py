@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.registry import UnknownNameError, load_target
+from benchmarks.user_code import reporting
 
 OK, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if arguments and arguments[0] in FORWARDED:
-        return _guard(lambda: int(load_target(FORWARDED[arguments[0]][0])(arguments[1:])))
+        return _guard(lambda: reporting(load_target(FORWARDED[arguments[0]][0]), arguments[1:]))
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()

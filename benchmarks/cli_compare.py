@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import Store
-from benchmarks.cli import FAILED, MISSING, OK, UsageError
+from benchmarks.cli import MISSING, OK, UsageError
+from benchmarks.cli_tables import failed_status, print_details
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import OVERWRITE, RunOptions, describe_pending
 from benchmarks.suite import load_suite
@@ -25,7 +26,7 @@ FILE.py:Class for a class of your own; LABEL=NAME gives the row another title.
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; exit code 0, 1 failed units, 3 when a new system has no value at all."""
+    """Run the command; exit code 0, 1 failed units, 2 or 3 when a user's code is broken or absent."""
     options = _parser().parse_args(argv)
     names = [*options.names, *options.autoencoder]
     names += [_labelled("--external", text, "external") for text in options.external]
@@ -69,7 +70,9 @@ def main(argv: Sequence[str]) -> int:
     if found.report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
-        return FAILED
+        if options.verbose:
+            print_details(found.report)
+        return failed_status(found.report)
     return OK if found.measured else MISSING
 
 
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
     add("--dry-run", action="store_true", help="say what would run and how long, and stop")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
     add("-o", "--output", type=Path, metavar="DIR", help="also write compare.json, .csv and .md there")
     add("--format", default="md", choices=("md", "csv", "json"), help="what is printed (md)")
     add("--json", dest="format", action="store_const", const="json", help="same as --format json")

@@ -30,6 +30,9 @@ _NEUTRAL = frozenset(
         "benchmarks.fingerprint",
         "benchmarks.cache",
         "benchmarks.units",
+        "benchmarks.user_code",
+        "benchmarks.reads",
+        "benchmarks.trial",
         # Which weights were used is in the key by their digest.
         "benchmarks.weights",
         "benchmarks.weight_table",

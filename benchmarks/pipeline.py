@@ -40,6 +40,8 @@ class RunOptions:
         device: device for neural systems; results of devices differ in the last bits, so it is in the key.
         quiet: no progress on stderr.
         monitor: is told how the run goes.
+        refuse_broken: stop before anything is measured when a user's class fails on every clip that is tried.
+        said: what was said once, and units of users' code that this run has brought up to date.
     """
 
     overwrite: str = "missing"
@@ -49,6 +51,8 @@ class RunOptions:
     device: str = "cpu"
     quiet: bool = False
     monitor: Monitor | None = None
+    refuse_broken: bool = False
+    said: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if self.overwrite not in OVERWRITE:
@@ -109,6 +113,8 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     go on.
     """
     layers = waves_of(units)
+    if options.overwrite in ("missing", "never") and not options.dry_run:
+        drop_outdated(layers, store, options)
     todo = missing_units(layers, {unit.key for unit in units}, store, options.overwrite)
     report = RunReport(cached=sum(len(layer) for layer in layers) - sum(len(layer) for layer in todo))
     if options.overwrite == "cache-only" or options.dry_run:
@@ -153,6 +159,31 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     progress.close()
     store.flush()
     return report
+
+
+def drop_outdated(layers: Sequence[Sequence[Unit]], store: Store, options: RunOptions) -> None:
+    """Take out of the store what a run does again: units of a user's code in which clips failed, or whose results may
+    not serve another run, and all that rests on them. They go first, so that a killed run leaves no mixture.
+    """
+    outdated: set[str] = set()
+    for layer in layers:
+        for unit in layer:
+            if unit.key in options.said or (options.shard and not unit.on_shard(*options.shard)):
+                continue
+            if any(item.key in outdated for item in unit.inputs) or _is_outdated(unit, store):
+                outdated.add(unit.key)
+                store.delete(unit.key)
+            if unit.watch is not None:
+                options.said.add(unit.key)
+
+
+def _is_outdated(unit: Unit, store: Store) -> bool:
+    if unit.watch is None:
+        return False
+    try:
+        return bool(store.meta(unit.key).get("again")) or not unit.watch.keep
+    except KeyError:
+        return False
 
 
 def missing_units(

@@ -5,20 +5,33 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
+from benchmarks.audio import to_mono
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label, system_code
+from benchmarks.autoencoders.check import notes
+from benchmarks.autoencoders.names import (
+    KINDS,
+    import_own,
+    label_of,
+    own_module,
+    split_label,
+    system_code,
+)
+from benchmarks.cache import Store
 from benchmarks.datasets import Clip, Dataset, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.pipeline import RunOptions
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite, SuiteError
+from benchmarks.trial import CLIPS as TRIAL_CLIPS
+from benchmarks.trial import SECONDS, Trial, TrialClip, constructed, try_user_code
 from benchmarks.units import Unit
+from benchmarks.user_code import ClashError, UserCodeError, user_error
 from benchmarks.weights import WeightsCorruptError, has_weight, weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
@@ -36,6 +49,8 @@ class SystemRow:
     reason: str | None = None
     n_steps: int | None = None
     units: tuple[Unit, ...] = ()
+    error: UserCodeError | None = None
+    remark: str | None = None
 
     @property
     def label(self) -> str:
@@ -60,6 +75,7 @@ class Planner:
 
     def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
         self.suite, self.options, self.n_clips = suite, options, n_clips
+        self.store: Store | None = None
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -137,11 +153,18 @@ class Planner:
             UnknownNameError: no such system.
             SuiteError: a wrong option, or a class that is no autoencoder.
         """
+        tried = None
         try:
-            if accepts_device(name):
+            if constructed(lambda: accepts_device(name)):
                 system_options.setdefault("device", self.options.device)
-            system = create_autoencoder(name, **system_options)
-            spec = system.spec
+            if runs_user_code(name):
+                tried = self._try(name, system_options)
+                spec = tried.spec
+            else:
+                system = create_autoencoder(name, **system_options)
+                spec = system.spec
+        except (UserCodeError, ClashError) as error:
+            raise user_error(error) from error
         except (FileNotFoundError, ImportError) as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
         except WeightsCorruptError as error:
@@ -162,6 +185,7 @@ class Planner:
                 "options": spec.options,
                 "weights": spec.weights_digest,
                 "code": _system_code(name, system_options),
+                **({"read": tried.identity} if tried else {}),
             },
             "n_steps": steps,
             "seed": self.suite.seed,
@@ -178,15 +202,61 @@ class Planner:
                 payload=payload,
                 amount=load.amount,
                 group=load.group,
+                watch=tried.watch if tried else None,
             )
             for load in self.load_units
         )
         row = SystemRow(name, spec, n_steps=steps, units=units)
+        if tried:
+            return replace(row, error=tried.error, remark=tried.remark)
         if split_label(name)[1].startswith("external:"):
             from benchmarks.external_units import with_files
 
             return with_files(row, system)  # type: ignore[arg-type]
         return row
+
+    def _try(self, name: str, options: dict[str, Any]) -> Trial:
+        from benchmarks.stages import reconstruct_one
+
+        target = split_label(name)[1]
+        own = own_target(name)
+
+        def declared(system: Any) -> bool:
+            given = getattr(getattr(system, "system", system), "spec", None)
+            if isinstance(given, Mapping):
+                return "version" in given or "weights" in given
+            return system.spec.version != "1" or (own is not None and system.spec.weights_digest is not None)
+
+        return try_user_code(
+            label_of(target),
+            own_module(own)[0] if own else None,
+            lambda: create_autoencoder(name, **options),
+            lambda system, audio, rate: reconstruct_one(system, audio, rate, self.suite.seed, None),
+            lambda: self.trial_clips,
+            code=lambda: _system_code(name, options),
+            options=options,
+            store=self.store,
+            declared=declared,
+        )
+
+    @cached_property
+    def trial_clips(self) -> list[TrialClip]:
+        """The first clips that can be measured, to try a user's class on; generated notes if there are none."""
+        from benchmarks.stages import unusable
+
+        data, found = self.suite.data, []
+        limits = {"channels": data.channels, "min_seconds": data.min_seconds, "silence_rms": data.silence_rms}
+        limits["min_sample_rate"] = data.min_sample_rate
+        for clip in self.clips[: 4 * TRIAL_CLIPS]:
+            try:
+                audio, rate = clip.load()
+            except (OSError, ValueError, RuntimeError):
+                continue  # its load unit says so
+            if unusable(audio, rate, limits) is None:
+                found.append((clip.id, to_mono(audio) if data.channels == "mono" else audio, int(rate)))
+            if len(found) == TRIAL_CLIPS:
+                break
+        return found or [("of generated notes", notes(1, SECONDS, 44_100), 44_100)]
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
         """The unit of one cell, or the reason why it cannot be measured."""
@@ -320,8 +390,14 @@ def accepts_device(name: str) -> bool:
     if colon and kind in KINDS:
         factory = load_target(KINDS[kind][0])
     else:
-        factory = import_own(target) if colon else AUTOENCODERS.load(target)
+        own = own_target(name)
+        factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
     return "device" in inspect.signature(factory).parameters
+
+
+def runs_user_code(name: str) -> bool:
+    """Whether a system is a class or a program that is not of this project."""
+    return own_target(name) is not None or split_label(name)[1].startswith("external-command:")
 
 
 def _system_code(name: str, options: Mapping[str, Any]) -> str:

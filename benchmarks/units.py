@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.fingerprint import digest
 from benchmarks.registry import load_target
+from benchmarks.user_code import UserCodeError, describe, stdout_to_stderr
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -28,6 +29,23 @@ _THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a unit that runs a user's code is held to (see `benchmarks.trial`).
+
+    Attributes:
+        folder: of the store's records of what units read beyond `files`.
+        files: path -> digest of all that was read when the code was tried.
+        opaque: programs that it starts, whose own reading cannot be seen.
+        keep: whether the result may serve a later run.
+    """
+
+    folder: str
+    files: dict[str, str]
+    opaque: tuple[str, ...] = ()
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,7 @@ class Unit:
             part of the key.
         amount: how much work it is, in seconds of audio; for estimates.
         group: units of one group belong on one shard (a reconstruction and its scores).
+        watch: for units that run a user's code; None for code of this project.
     """
 
     stage: str
@@ -54,6 +73,7 @@ class Unit:
     payload: Any = None
     amount: float = 0.0
     group: str = ""
+    watch: Watch | None = None
 
     @property
     def device(self) -> str:
@@ -96,6 +116,7 @@ class Done:
     wall_seconds: float = 0.0
     device: str = "cpu"
     details: str = field(default="", repr=False)
+    own: bool = False
 
 
 def fetch(unit: Unit, store: Store) -> Result:
@@ -122,12 +143,13 @@ def execute(unit: Unit, root: str) -> Done:
     """
     start, clock = time.process_time(), time.perf_counter()
     try:
-        with pinned_threads():
+        with pinned_threads(), stdout_to_stderr():
             compute(unit, Store(root))
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        details = traceback.format_exc()
-        return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details)
+        own = unit.watch is not None
+        message = describe(error) if own else f"{type(error).__name__}: {error}"
+        details = error.details if isinstance(error, UserCodeError) else traceback.format_exc()
+        return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details, own=own)
     return Done(
         unit.key,
         unit.stage,
