@@ -228,6 +228,7 @@ class Planner:
             return system.spec.version != "1" or (own is not None and system.spec.weights_digest is not None)
 
         return try_user_code(
+            target,
             label_of(target),
             own_module(own)[0] if own else None,
             lambda: create_autoencoder(name, **options),

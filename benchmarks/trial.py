@@ -51,7 +51,13 @@ class Trial:
     watch: Watch
     error: UserCodeError | None = None
     remark: str | None = None
+    imported: tuple[str, ...] = ()
     signature: tuple[Any, ...] = field(default=(), repr=False)
+
+    def now(self, code: str, store: Store | None) -> tuple[Any, ...]:
+        """What must not have changed for the trial to hold; compared with `signature`."""
+        files = [content_digest(path) for path in (*self.watch.files, *self.imported)]
+        return code, tuple(files), tuple(_noted(self.watch.folder, store))
 
 
 _trials: dict[Any, Trial] = {}
@@ -59,6 +65,7 @@ _trials: dict[Any, Trial] = {}
 
 def try_user_code(
     name: str,
+    shown: str,
     module: str | None,
     make: Callable[[], Any],
     use: Callable[[Any, np.ndarray, int], Any],
@@ -73,6 +80,7 @@ def try_user_code(
 
     Args:
         name: how it was asked for, without a label.
+        shown: the same for people, without this machine's folders.
         module: where it is; None for a program.
         make, use: construct it; run it on audio `(channels, samples)` at a rate.
         clips: clips to try, called when there is no remembered trial.
@@ -88,7 +96,7 @@ def try_user_code(
     key = (name, repr(sorted(options.items())), store.location if store else None, os.getcwd())
     key = (*key, tuple(sorted(os.environ.items())))
     known = _trials.get(key)
-    if known is not None and known.signature == _signature(known.watch, code()):
+    if known is not None and known.signature == known.now(code(), store):
         return known
     with stdout_to_stderr(), recording() as reads:
         made = constructed(make)
@@ -97,15 +105,16 @@ def try_user_code(
         error = _try(made, use, clips)
         state = [state, state_digest(made, arrays=False)]
     source = code()
-    watch, identity = _dependencies(name, module, reads, source, state, store)
+    watch, identity, imported = _dependencies(shown if module else name, module, reads, source, state, store)
     remark = None
     if watch.opaque and not declared(made):
         watch = replace(watch, keep=False)
         remark = (
-            f"{name}: it starts {', '.join(watch.opaque)}, and what a program reads cannot be seen, so its results "
+            f"{shown}: it starts {', '.join(watch.opaque)}, and what a program reads cannot be seen, so its results "
             "are measured anew by every run; a 'version' that you change with the program lets them be kept"
         )
-    found = Trial(spec, identity, watch, error, remark, _signature(watch, source))
+    found = Trial(spec, identity, watch, error, remark, imported)
+    found = replace(found, signature=found.now(source, store))
     del made
     gc.collect()
     if error is None:
@@ -148,7 +157,7 @@ def _try(
 
 def _dependencies(
     name: str, module: str | None, reads: Reads, code: str, state: Any, store: Store | None
-) -> tuple[Watch, dict[str, Any]]:
+) -> tuple[Watch, dict[str, Any], tuple[str, ...]]:
     sources: dict[str, Path] = {}
     if module is not None:
         with contextlib.suppress(ModuleNotFoundError):  # made in memory: it has no file
@@ -156,24 +165,22 @@ def _dependencies(
     static = {os.path.realpath(path) for path in sources.values()}
     reads.add(read_before(static))
     folder = digest([name, code])
-    noted: set[str] = set()
-    if store is not None:
-        for record in store.records(f"reads/{folder}").values():
-            noted.update(str(path) for path in record.get("paths", ()))
     base = sources[module].resolve().parent if module in sources else None
-    paths = sorted(noted.union(reads.kept()) - static)
-    more_code = sorted(reads.code - static)
+    paths = sorted({*_noted(folder, store), *reads.kept()} - static)
+    more_code = tuple(sorted(reads.code - static))
     identity = {
         "files": entries(paths, base),
         "code": sorted([Path(path).name, source_digest(Path(path))] for path in more_code),
         "state": state,
     }
     seen = {path: content_digest(path) for path in paths}
-    return Watch(folder, seen, tuple(sorted(reads.opaque))), identity
+    return Watch(folder, seen, tuple(sorted(reads.opaque))), identity, more_code
 
 
-def _signature(watch: Watch, code: str) -> tuple[Any, ...]:
-    return code, tuple(content_digest(path) == then for path, then in watch.files.items()), len(watch.files)
+def _noted(folder: str, store: Store | None) -> list[str]:
+    """Files that units of earlier runs read beyond what a trial does."""
+    records = store.records(f"reads/{folder}").values() if store is not None else ()
+    return sorted({str(path) for record in records for path in record.get("paths", ())})
 
 
 @contextlib.contextmanager
