@@ -158,6 +158,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
     caller = frame.f_code.co_filename
+    if _by_a_library(frame):
+        return
     if event in _PROGRAMS:
         _program(event, args, frame)
         return
@@ -168,7 +170,7 @@ def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
         if event == "open":
             _code(path, frame)
         return
-    if os.path.basename(caller) in _NOT_DATA or _METADATA in caller or not _counts(path):
+    if os.path.basename(caller) in _NOT_DATA or not _counts(path):
         return
     if event in _FOLDERS:
         _tell(frame, lambda reads: reads.folders.add(path))
@@ -176,6 +178,16 @@ def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
         _tell(frame, lambda reads: reads.written.add(path))
     elif event != "ctypes.dlopen" or os.path.isfile(path):
         add_file(path, frame)
+
+
+def _by_a_library(frame: FrameType | None) -> bool:
+    """Whether a library reads for itself, while it is imported or looks for plugins: once per process, whoever asks."""
+    while frame is not None and not is_own_file(frame.f_code.co_filename):
+        name = frame.f_code.co_filename
+        if _METADATA in name or (frame.f_code.co_name == "<module>" and not name.startswith("<")):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def add_file(path: str, frame: FrameType | None = None) -> None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ CLIPS = 3
 #: Seconds of a clip that are tried first; if they are refused, the whole clip is tried.
 SECONDS = 3.0
 _DEPTH = 5
+_WITHOUT_NUMBERS = (str, bytes, int, float, type(None), type, ModuleType, FunctionType, MethodType)
 
 TrialClip = tuple[str, np.ndarray, int]
 
@@ -214,16 +216,14 @@ def state_digest(made: Any, *, arrays: bool) -> str:
     seen: set[int] = set()
 
     def visit(value: Any, name: str, depth: int) -> None:
-        if isinstance(value, (str, bytes, int, float, type(None))) or depth > _DEPTH or id(value) in seen:
+        if isinstance(value, _WITHOUT_NUMBERS) or depth > _DEPTH or id(value) in seen:
             return
         seen.add(id(value))
         if _is_module(value):
             for key, tensor in value.named_parameters():
                 _update(sha, f"{name}.{key}", tensor)
-            if arrays:
-                for key, tensor in value.named_buffers():
-                    _update(sha, f"{name}.{key}", tensor)
-            return
+            for key, tensor in value.named_buffers() if arrays else ():
+                _update(sha, f"{name}.{key}", tensor)
         if isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "numel")):
             if arrays:
                 _update(sha, name, value)
@@ -233,7 +233,8 @@ def state_digest(made: Any, *, arrays: bool) -> str:
         elif isinstance(value, (list, tuple)):
             items = list(enumerate(value))[:10_000]
         else:
-            items = list(getattr(value, "__dict__", {}).items())
+            members = getattr(value, "__dict__", {}).items()
+            items = [item for item in members if not (item[0].startswith("_") and _is_module(value))]
         for key, item in items:
             visit(item, f"{name}.{key}", depth + 1)
 

@@ -78,6 +78,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
     add("--overwrite", default="missing", help="missing, always or cache-only (missing)")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
 
 
 def _request(options: argparse.Namespace) -> Any:
@@ -110,7 +111,9 @@ def _evaluate(request: Any, options: argparse.Namespace) -> Any:
     from probes.runner import run
 
     try:
-        how = RunOptions(overwrite=options.overwrite, device=options.device, quiet=options.quiet)
+        how = RunOptions(
+            overwrite=options.overwrite, device=options.device, quiet=options.quiet, refuse_broken=True
+        )
         executor = make_executor(options.executor, workers=options.workers)
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -121,7 +124,7 @@ def _status(found: Any) -> int:
     if found.report.failed:
         for done in found.report.failed.values():
             print(f"failed: {done.stage} {done.name}: {done.error}", file=sys.stderr)
-        return FAILED
+        return MISSING if all(done.own for done in found.report.failed.values()) else FAILED
     measured = any(cell.reason is None for cell in found.cells if cell.representation != "chance")
     return OK if measured or all(cell.representation == "chance" for cell in found.cells) else MISSING
 

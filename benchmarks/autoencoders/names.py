@@ -27,6 +27,7 @@ from benchmarks.user_code import (
     check_clash,
     clash_hint,
     is_first_party,
+    is_own_file,
 )
 
 #: Kinds that take an argument: kind -> (target, name of the parameter the argument is given to).
@@ -95,7 +96,8 @@ def import_user_module(module: str) -> Any:
         top = _origin(module.partition(".")[0])
         if top is not None:
             add_own_package(top)
-        _drop_edited()
+        _drop_edited(module)
+    there = module in sys.modules and module in _imported
     try:
         with recording():
             found = importlib.import_module(module)
@@ -103,29 +105,29 @@ def import_user_module(module: str) -> Any:
         if is_first_party(module) and is_first_party(error.name or ""):
             raise ClashError(f"{error}. {clash_hint(module.partition('.')[0])}", name=error.name) from error
         raise
-    if not is_first_party(module):
+    if not is_first_party(module) and not there:
         _remember_sources(module)
     return found
 
 
-#: Modules of users and the digests of their files when they were imported.
-_imported: dict[str, tuple[Path, str]] = {}
+#: Imported modules of users -> their files and those they import, by module, with the digests at that time.
+_imported: dict[str, dict[str, tuple[Path, str]]] = {}
 
 
 def _remember_sources(module: str) -> None:
     with contextlib.suppress(ModuleNotFoundError):  # made in memory
-        for name, path in own_sources(module)[0].items():
-            if name in sys.modules and name not in _imported:
-                _imported[name] = (path, _content(path))
+        sources = own_sources(module)[0].items()
+        found = {name: (path, _content(path)) for name, path in sources if is_own_file(str(path))}
+        _imported[module] = {name: item for name, item in found.items() if name in sys.modules}
 
 
-def _drop_edited() -> None:
-    """Forget imported modules of users if one of their files was edited, as a new process would have."""
-    if any(name in sys.modules and _content(path) != then for name, (path, then) in _imported.items()):
-        forget(str(path) for path, _ in _imported.values())
-        for name in _imported:
+def _drop_edited(module: str) -> None:
+    """Forget an imported module if one of its files was edited, so that it is imported as in a new process."""
+    sources = _imported.get(module, {})
+    if any(_content(path) != then for path, then in sources.values()):
+        forget(str(path) for path, _ in sources.values())
+        for name in sources:
             sys.modules.pop(name, None)
-        _imported.clear()
         importlib.invalidate_caches()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoencoders.names import import_user_module, own_module
 from benchmarks.datasets.base import Clip
 from benchmarks.fingerprint import file_digest
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
@@ -128,7 +128,7 @@ class HearModule:
 
     def __init__(self, target: str, training: tuple[str, ...] = ()) -> None:
         name, _, weights = target.partition(":")
-        self.module = importlib.import_module(name)
+        self.module = import_user_module(own_module(f"{name}:load_model")[0])
         for function in ("load_model", "get_scene_embeddings"):
             if not callable(getattr(self.module, function, None)):
                 raise TypeError(f"module {name!r} has no function {function!r} of the HEAR API")
