@@ -33,6 +33,7 @@ _NEUTRAL = frozenset(
         "benchmarks.user_code",
         "benchmarks.reads",
         "benchmarks.trial",
+        "benchmarks.own_plan",
         # Which weights were used is in the key by their digest.
         "benchmarks.weights",
         "benchmarks.weight_table",

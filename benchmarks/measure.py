@@ -14,8 +14,9 @@ from benchmarks.cache import CorruptEntryError, Result, Store, cache_dir
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
+from benchmarks.own_plan import runs_user_code
 from benchmarks.pipeline import RunOptions, RunReport, run_units
-from benchmarks.plan import Planner, SystemRow, runs_user_code
+from benchmarks.plan import Planner, SystemRow
 from benchmarks.scores import PairMetric, parse_metric
 from benchmarks.stages import count_reasons
 from benchmarks.suite import Suite

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from benchmarks.audio import to_mono
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.check import notes
-from benchmarks.autoencoders.names import (
-    KINDS,
-    import_own,
-    label_of,
-    own_module,
-    split_label,
-    system_code,
-)
+from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label
 from benchmarks.cache import Store
 from benchmarks.datasets import Clip, Dataset, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
+from benchmarks.own_plan import code_of_system, runs_user_code, trial_clips, try_embedder, try_system
 from benchmarks.pipeline import RunOptions
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite, SuiteError
-from benchmarks.trial import CLIPS as TRIAL_CLIPS
-from benchmarks.trial import SECONDS, Trial, TrialClip, constructed, try_user_code
+from benchmarks.trial import Trial, TrialClip, constructed
 from benchmarks.units import Unit
 from benchmarks.user_code import ClashError, UserCodeError, user_error
 from benchmarks.weights import WeightsCorruptError, has_weight, weight_digest
@@ -76,6 +67,7 @@ class Planner:
     def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
         self.suite, self.options, self.n_clips = suite, options, n_clips
         self.store: Store | None = None
+        self._embedders: dict[str, Trial | None] = {}
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -158,7 +150,9 @@ class Planner:
             if constructed(lambda: accepts_device(name)):
                 system_options.setdefault("device", self.options.device)
             if runs_user_code(name):
-                tried = self._try(name, system_options)
+                tried = try_system(
+                    name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
+                )
                 spec = tried.spec
             else:
                 system = create_autoencoder(name, **system_options)
@@ -184,7 +178,7 @@ class Planner:
                 "version": spec.version,
                 "options": spec.options,
                 "weights": spec.weights_digest,
-                "code": _system_code(name, system_options),
+                "code": code_of_system(name, system_options),
                 **({"read": tried.identity} if tried else {}),
             },
             "n_steps": steps,
@@ -215,49 +209,10 @@ class Planner:
             return with_files(row, system)  # type: ignore[arg-type]
         return row
 
-    def _try(self, name: str, options: dict[str, Any]) -> Trial:
-        from benchmarks.stages import reconstruct_one
-
-        target = split_label(name)[1]
-        own = own_target(name)
-
-        def declared(system: Any) -> bool:
-            given = getattr(getattr(system, "system", system), "spec", None)
-            if isinstance(given, Mapping):
-                return "version" in given or "weights" in given
-            return system.spec.version != "1" or (own is not None and system.spec.weights_digest is not None)
-
-        return try_user_code(
-            target,
-            label_of(target),
-            own_module(own)[0] if own else None,
-            lambda: create_autoencoder(name, **options),
-            lambda system, audio, rate: reconstruct_one(system, audio, rate, self.suite.seed, None),
-            lambda: self.trial_clips,
-            code=lambda: _system_code(name, options),
-            options=options,
-            store=self.store,
-            declared=declared,
-        )
-
     @cached_property
     def trial_clips(self) -> list[TrialClip]:
-        """The first clips that can be measured, to try a user's class on; generated notes if there are none."""
-        from benchmarks.stages import unusable
-
-        data, found = self.suite.data, []
-        limits = {"channels": data.channels, "min_seconds": data.min_seconds, "silence_rms": data.silence_rms}
-        limits["min_sample_rate"] = data.min_sample_rate
-        for clip in self.clips[: 4 * TRIAL_CLIPS]:
-            try:
-                audio, rate = clip.load()
-            except (OSError, ValueError, RuntimeError):
-                continue  # its load unit says so
-            if unusable(audio, rate, limits) is None:
-                found.append((clip.id, to_mono(audio) if data.channels == "mono" else audio, int(rate)))
-            if len(found) == TRIAL_CLIPS:
-                break
-        return found or [("of generated notes", notes(1, SECONDS, 44_100), 44_100)]
+        """Clips to try a user's class on."""
+        return trial_clips(self.clips, self.suite.data)
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
         """The unit of one cell, or the reason why it cannot be measured."""
@@ -269,7 +224,7 @@ class Planner:
             return reason or self._pair_cell(row, metric)
         from benchmarks.embedders import embedder_status
 
-        available, reason = embedder_status(metric.embedder)
+        available, reason = constructed(lambda: embedder_status(metric.embedder))
         return self._corpus_cell(row, metric) if available else reason
 
     def facts(self, row: SystemRow) -> Unit:
@@ -349,15 +304,23 @@ class Planner:
         )
 
     def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:
+        if embedder not in self._embedders:
+            tried = try_embedder(embedder, self.options.device, lambda: self.trial_clips, self.store)
+            if tried is not None and tried.error is not None and self.options.refuse_broken:
+                raise tried.error
+            self._embedders[embedder] = tried
+        tried = self._embedders[embedder]
+        identity = {**tried.spec, "read": tried.identity} if tried else embedder_identity(embedder)
         return Unit(
             "embed",
             embedder,
             "benchmarks.stages:embed",
-            _spec("embed") | {"embedder": embedder_identity(embedder), "device": self.options.device},
+            _spec("embed") | {"embedder": identity, "device": self.options.device},
             inputs=inputs,
             payload=(embedder, {"device": self.options.device}),
             amount=inputs[0].amount,
             group=inputs[0].group,
+            watch=tried.watch if tried else None,
         )
 
     def _statistics_spec(self, resamples: int) -> dict[str, Any]:
@@ -394,17 +357,6 @@ def accepts_device(name: str) -> bool:
         own = own_target(name)
         factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
     return "device" in inspect.signature(factory).parameters
-
-
-def runs_user_code(name: str) -> bool:
-    """Whether a system is a class or a program that is not of this project."""
-    return own_target(name) is not None or split_label(name)[1].startswith("external-command:")
-
-
-def _system_code(name: str, options: Mapping[str, Any]) -> str:
-    """Digest of the code that implements a system."""
-    target = split_label(name)[1]
-    return system_code(name, None if ":" in target else AUTOENCODERS.target(target), options)
 
 
 @cache

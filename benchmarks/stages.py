@@ -181,6 +181,7 @@ def _embed_clips(unit: Unit, store: Store, name: str, options: Mapping[str, Any]
     output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
+    before = len(failures)
     rates = source.meta["sample_rates"]
     mono = {
         clip_id: resample(to_mono(samples), rates[clip_id], embedder.sample_rate)[0]
@@ -194,7 +195,8 @@ def _embed_clips(unit: Unit, store: Store, name: str, options: Mapping[str, Any]
             failures[clip_id] = f"too short for a window of {name}"
         else:
             arrays[clip_id] = vectors
-    return Result({"failures": failures}, arrays)
+    again = unit.watch is not None and len(failures) > before
+    return Result({"failures": failures} | ({"again": True} if again else {}), arrays)
 
 
 def _embed_all(

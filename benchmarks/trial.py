@@ -95,17 +95,17 @@ def try_user_code(
         UserCodeError: it cannot be constructed, by an error of its own code.
         Exception: it cannot be constructed for another reason (no such module, a wrong option, a wrong spec).
     """
-    key = (name, repr(sorted(options.items())), store.location if store else None, os.getcwd())
-    key = (*key, tuple(sorted(os.environ.items())))
+    place = (os.getcwd(), tuple(sorted(os.environ.items())))
+    key = (name, repr(sorted(options.items())), store.location if store else None, place)
     known = _trials.get(key)
     if known is not None and known.signature == known.now(code(), store):
         return known
     with stdout_to_stderr(), recording() as reads:
         made = constructed(make)
         spec = made.spec
-        state = state_digest(made, arrays=True)
+        before = state_digest(made, arrays=True)
         error = _try(made, use, clips)
-        state = [state, state_digest(made, arrays=False)]
+        state = [before, state_digest(made, arrays=False)]
     source = code()
     watch, identity, imported = _dependencies(shown if module else name, module, reads, source, state, store)
     remark = None

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.check import notes
 from benchmarks.autoencoders.names import label_of, own_digest, own_module
 from benchmarks.cache import Result, Store
 from benchmarks.datasets import Clip
 from benchmarks.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.own_plan import trial_clips
 from benchmarks.stages import reason_of
-from benchmarks.trial import CLIPS as TRIAL_CLIPS
-from benchmarks.trial import SECONDS as TRIAL_SECONDS
-from benchmarks.trial import Trial, TrialClip, constructed, try_user_code, watching
+from benchmarks.trial import Trial, constructed, try_user_code, watching
 from benchmarks.units import Unit, fetch
 from probes.deformations import Deformation, parse_deformation
 from probes.representations import REPRESENTATIONS, create_representation, own_target, split_name
@@ -77,12 +75,13 @@ class FeaturePlan:
             target,
             make,
             lambda representation, audio, rate: representation.extract(audio, rate),
-            lambda: _trial_clips(clips),
+            lambda: trial_clips(clips),
             code=lambda: digest(_code_of(self.name)),
             options=self.options,
             store=store,
-            declared=lambda representation: representation.spec.version != "1"
-            or representation.spec.weights is not None,
+            declared=lambda representation: (
+                representation.spec.version != "1" or representation.spec.weights is not None
+            ),
         )
 
     def identity(self) -> dict[str, Any]:
@@ -132,19 +131,6 @@ class FeaturePlan:
             return str(self.representation.digest(clip))
         except FileNotFoundError:
             return "missing"
-
-
-def _trial_clips(clips: Sequence[Clip]) -> list[TrialClip]:
-    """Clips to try a representation of the user's own on; generated notes if none can be read."""
-    found = []
-    for clip in clips[: 4 * TRIAL_CLIPS]:
-        try:
-            found.append((clip.id, *clip.load()))
-        except (OSError, ValueError, RuntimeError):
-            continue  # is left out with its reason
-        if len(found) == TRIAL_CLIPS:
-            break
-    return found or [("of generated notes", notes(1, TRIAL_SECONDS, 44_100), 44_100)]
 
 
 def _code_of(name: str) -> list[str]:
@@ -225,7 +211,7 @@ def extract(unit: Unit, store: Store) -> Result:
         lookup = hasattr(representation, "lookup")
         for clip in clips:
             try:
-                given = representation.lookup(clip) if lookup else _audio(clip, loaded, change)
+                given: Any = representation.lookup(clip) if lookup else _audio(clip, loaded, change)
             except (OSError, ValueError, RuntimeError) as error:
                 failures[clip.id] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 continue

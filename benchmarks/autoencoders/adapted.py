@@ -166,9 +166,7 @@ class Adapted:
         inputs, rate = self._inputs(audio, sample_rate)
         items = []
         for item in inputs:
-            with controlled(
-                0
-            ):  # encoding is the same whoever calls it: sampling encoders get one fixed seed
+            with controlled(0):  # encoding is the same whoever calls it: sampling encoders get one fixed seed
                 items.append(_call(self.system.encode, item, sample_rate=rate))
         channels = 1 if np.ndim(audio) == 1 else np.shape(audio)[0]
         return Encoded(tuple(items), inputs[0].shape[1], rate, channels)
