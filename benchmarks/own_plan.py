@@ -55,7 +55,6 @@ def try_system(name: str, options: Mapping[str, Any], seed: int, clips: Clips, s
         lambda system, audio, rate: reconstruct_one(system, audio, rate, seed, None),
         clips,
         code=lambda: code_of_system(name, options),
-        options=options,
         store=store,
         declared=declared,
     )
@@ -78,7 +77,6 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
         lambda made, audio, rate: made.embed(resample(to_mono(audio), rate, made.sample_rate)[0]),
         clips,
         code=lambda: digest([own_digest(module), target]),
-        options={"device": device},
         store=store,
         declared=lambda made: "version" in made.spec,
     )

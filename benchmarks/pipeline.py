@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
@@ -41,6 +41,7 @@ class RunOptions:
         quiet: no progress on stderr.
         monitor: is told how the run goes.
         refuse_broken: stop before anything is measured when a user's class fails on every clip that is tried.
+        trials: users' systems that this run has tried, by name and options.
         said: what was said once, and units of users' code that this run has brought up to date.
     """
 
@@ -52,6 +53,7 @@ class RunOptions:
     quiet: bool = False
     monitor: Monitor | None = None
     refuse_broken: bool = False
+    trials: dict[str, Any] = field(default_factory=dict, repr=False)
     said: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:

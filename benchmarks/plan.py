@@ -150,9 +150,13 @@ class Planner:
             if constructed(lambda: accepts_device(name)):
                 system_options.setdefault("device", self.options.device)
             if runs_user_code(name):
-                tried = try_system(
-                    name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
-                )
+                key = repr((split_label(name)[1], sorted(system_options.items())))
+                tried = self.options.trials.get(key)
+                if tried is None:
+                    tried = try_system(
+                        name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
+                    )
+                    self.options.trials[key] = tried
                 spec = tried.spec
             else:
                 system = create_autoencoder(name, **system_options)

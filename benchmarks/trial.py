@@ -11,7 +11,7 @@ import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -40,7 +40,6 @@ class Trial:
     """What trying a user's class told.
 
     Attributes:
-        made: the object; None once the trial was remembered.
         spec: its spec.
         identity: for the content key: files, imported code, parameters.
         watch: for its units.
@@ -53,16 +52,6 @@ class Trial:
     watch: Watch
     error: UserCodeError | None = None
     remark: str | None = None
-    imported: tuple[str, ...] = ()
-    signature: tuple[Any, ...] = field(default=(), repr=False)
-
-    def now(self, code: str, store: Store | None) -> tuple[Any, ...]:
-        """What must not have changed for the trial to hold; compared with `signature`."""
-        files = [content_digest(path) for path in (*self.watch.files, *self.imported)]
-        return code, tuple(files), tuple(_noted(self.watch.folder, store))
-
-
-_trials: dict[Any, Trial] = {}
 
 
 def try_user_code(
@@ -74,7 +63,6 @@ def try_user_code(
     clips: Callable[[], Sequence[TrialClip]],
     *,
     code: Callable[[], str],
-    options: Mapping[str, Any],
     store: Store | None,
     declared: Callable[[Any], bool] = lambda made: False,
 ) -> Trial:
@@ -85,9 +73,8 @@ def try_user_code(
         shown: the same for people, without this machine's folders.
         module: where it is; None for a program.
         make, use: construct it; run it on audio `(channels, samples)` at a rate.
-        clips: clips to try, called when there is no remembered trial.
+        clips: clips to try.
         code: digest of its source code, called once it is imported.
-        options: what it is constructed with.
         store: where earlier runs wrote down what their units read.
         declared: whether its spec says what the results depend on (weights, a version).
 
@@ -95,19 +82,13 @@ def try_user_code(
         UserCodeError: it cannot be constructed, by an error of its own code.
         Exception: it cannot be constructed for another reason (no such module, a wrong option, a wrong spec).
     """
-    place = (os.getcwd(), tuple(sorted(os.environ.items())))
-    key = (name, repr(sorted(options.items())), store.location if store else None, place)
-    known = _trials.get(key)
-    if known is not None and known.signature == known.now(code(), store):
-        return known
     with stdout_to_stderr(), recording() as reads:
         made = constructed(make)
         spec = made.spec
         before = state_digest(made, arrays=True)
         error = _try(made, use, clips)
         state = [before, state_digest(made, arrays=False)]
-    source = code()
-    watch, identity, imported = _dependencies(shown if module else name, module, reads, source, state, store)
+    watch, identity = _dependencies(shown if module else name, module, reads, code(), state, store)
     remark = None
     if watch.opaque and not declared(made):
         watch = replace(watch, keep=False)
@@ -115,13 +96,9 @@ def try_user_code(
             f"{shown}: it starts {', '.join(watch.opaque)}, and what a program reads cannot be seen, so its results "
             "are measured anew by every run; a 'version' that you change with the program lets them be kept"
         )
-    found = Trial(spec, identity, watch, error, remark, imported)
-    found = replace(found, signature=found.now(source, store))
     del made
     gc.collect()
-    if error is None:
-        _trials[key] = found
-    return found
+    return Trial(spec, identity, watch, error, remark)
 
 
 def constructed(make: Callable[[], Any]) -> Any:
@@ -159,7 +136,7 @@ def _try(
 
 def _dependencies(
     name: str, module: str | None, reads: Reads, code: str, state: Any, store: Store | None
-) -> tuple[Watch, dict[str, Any], tuple[str, ...]]:
+) -> tuple[Watch, dict[str, Any]]:
     sources: dict[str, Path] = {}
     if module is not None:
         with contextlib.suppress(ModuleNotFoundError):  # made in memory: it has no file
@@ -169,14 +146,14 @@ def _dependencies(
     folder = digest([name, code])
     base = sources[module].resolve().parent if module in sources else None
     paths = sorted({*_noted(folder, store), *reads.kept()} - static)
-    more_code = tuple(sorted(reads.code - static))
+    more_code = sorted(reads.code - static)
     identity = {
         "files": entries(paths, base),
         "code": sorted([Path(path).name, source_digest(Path(path))] for path in more_code),
         "state": state,
     }
     seen = {path: content_digest(path) for path in paths}
-    return Watch(folder, seen, tuple(sorted(reads.opaque))), identity, more_code
+    return Watch(folder, seen, tuple(sorted(reads.opaque))), identity
 
 
 def _noted(folder: str, store: Store | None) -> list[str]:

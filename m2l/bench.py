@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -22,9 +23,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 3
-    from benchmarks.cli import main as command
-
-    return command()
+    return int(importlib.import_module("benchmarks.cli").main())
 
 
 if __name__ == "__main__":

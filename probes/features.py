@@ -77,7 +77,6 @@ class FeaturePlan:
             lambda representation, audio, rate: representation.extract(audio, rate),
             lambda: trial_clips(clips),
             code=lambda: digest(_code_of(self.name)),
-            options=self.options,
             store=store,
             declared=lambda representation: (
                 representation.spec.version != "1" or representation.spec.weights is not None
