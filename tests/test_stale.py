@@ -24,6 +24,7 @@ from benchmarks.pipeline import RunOptions
 from benchmarks.plan import Planner
 from benchmarks.table2 import build
 from benchmarks.tables import TableResult
+from benchmarks.units import execute
 from probes.features import FeaturePlan
 
 CODEC = """
@@ -183,7 +184,7 @@ def test_what_the_code_writes_and_what_it_finds_absent(place: Path) -> None:
     name = codec(place, use=lines, init="self.s = open('better.txt').read() if os.access('no', 0) else 1")
     first = key(place, name)
     assert key(place, name) == first
-    optional = "\n        try:\n            self.s = open('extra.txt').read()\n        except OSError:\n            self.s = 1"
+    optional = "\n        try: self.s = open('extra.txt').read()\n        except OSError: self.s = 1"
     (place / "two").mkdir()
     name = codec(place / "two", init=optional)
     os.chdir(place / "two")
@@ -250,16 +251,14 @@ def test_a_file_opened_at_a_later_clip_is_noticed_from_then_on(place: Path, exec
 
 
 def test_a_file_that_changes_under_a_run_fails_its_units(place: Path) -> None:
-    use = "open('w.bin').read(); os.path.getsize('w.bin') and os.replace('next.bin', 'w.bin') if os.path.exists('go') and os.path.exists('next.bin') else 0"
+    use = "open('w.bin').read(); os.access('go', 0) and os.access('next', 0) and os.replace('next', 'w.bin')"
     (place / "w.bin").write_text("1")
-    (place / "next.bin").write_text("2")
+    (place / "next").write_text("2")
     name, store = codec(place, use=use), Store(place / "store")
     suite = tiny_suite(place / "clips", table2={"systems": ["identity", name]})
     planner = Planner(suite, RunOptions(quiet=True))
     unit = planner.system(name).units[0]
     (place / "go").write_text("")
-    from benchmarks.units import execute
-
     done = execute(unit, str(place / "store"))
     assert "w.bin changed during the run" in str(done.error)
     assert not store.has(unit.key)
