@@ -10,7 +10,7 @@ from typing import Any, Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
-from benchmarks.units import Done, Unit
+from benchmarks.units import Done, Unit, is_provisional
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
 
@@ -170,22 +170,15 @@ def drop_outdated(layers: Sequence[Sequence[Unit]], store: Store, options: RunOp
     outdated: set[str] = set()
     for layer in layers:
         for unit in layer:
-            if unit.key in options.said or (options.shard and not unit.on_shard(*options.shard)):
+            if not unit.own or unit.key in options.said:
                 continue
-            if any(item.key in outdated for item in unit.inputs) or _is_outdated(unit, store):
+            if options.shard and not unit.on_shard(*options.shard):
+                continue
+            options.said.add(unit.key)
+            unkept = unit.watch is not None and not unit.watch.keep
+            if unkept or any(item.key in outdated for item in unit.inputs) or is_provisional(unit, store):
                 outdated.add(unit.key)
                 store.delete(unit.key)
-            if unit.watch is not None:
-                options.said.add(unit.key)
-
-
-def _is_outdated(unit: Unit, store: Store) -> bool:
-    if unit.watch is None:
-        return False
-    try:
-        return bool(store.meta(unit.key).get("again")) or not unit.watch.keep
-    except KeyError:
-        return False
 
 
 def missing_units(

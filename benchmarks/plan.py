@@ -139,10 +139,11 @@ class Planner:
         return tuple(units)
 
     def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
-        """The row of a system; missing weights or packages become its reason.
+        """The row of a system; missing weights or packages become its reason. A user's class is tried first.
 
         Raises:
             UnknownNameError: no such system.
+            UserCodeError: a user's class cannot be constructed.
             SuiteError: a wrong option, or a class that is no autoencoder.
         """
         tried = None

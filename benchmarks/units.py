@@ -81,6 +81,11 @@ class Unit:
         return str(self.spec.get("device") or "cpu")
 
     @cached_property
+    def own(self) -> bool:
+        """Whether a user's code has part in its result."""
+        return self.watch is not None or any(unit.own for unit in self.inputs)
+
+    @cached_property
     def key(self) -> str:
         """Content key: sha256 over stage, target, spec, and the keys of the inputs."""
         return digest(
@@ -128,12 +133,22 @@ def fetch(unit: Unit, store: Store) -> Result:
 
 
 def compute(unit: Unit, store: Store) -> Result:
-    """Run the unit and publish its result."""
+    """Run the unit and publish its result; what rests on a provisional one is provisional too."""
     result = load_target(unit.target)(unit, store)
     if not isinstance(result, Result):
         raise TypeError(f"{unit.target} returned {type(result).__name__}, expected a Result")
+    if unit.own and any(is_provisional(item, store) for item in unit.inputs):
+        result.meta["again"] = True
     store.put(unit.key, result)
     return result
+
+
+def is_provisional(unit: Unit, store: Store) -> bool:
+    """Whether the unit's stored result rests on clips in which a user's code failed: the next run tries again."""
+    try:
+        return unit.own and bool(store.meta(unit.key).get("again"))
+    except KeyError:
+        return False
 
 
 def execute(unit: Unit, root: str) -> Done:

@@ -128,6 +128,7 @@ def build_listening(
     if table is None:
         return Listening(reason="Table 2 has not been measured, so no system has been heard.")
     planner = Planner(_suite_of(found), run)
+    planner.store = store
     reason = _clips_problem(planner, table)
     if reason:
         return Listening(reason=reason)
