@@ -82,11 +82,12 @@ def try_user_code(
         UserCodeError: it cannot be constructed, by an error of its own code.
         Exception: it cannot be constructed for another reason (no such module, a wrong option, a wrong spec).
     """
+    audio = clips()  # before the recording: what a clip is read from is in the key already
     with stdout_to_stderr(), recording() as reads:
         made = constructed(make)
         spec = made.spec
         before = state_digest(made, arrays=True)
-        error = _try(made, use, clips)
+        error = _try(made, use, audio)
         state = [before, state_digest(made, arrays=False)]
     watch, identity = _dependencies(shown if module else name, module, reads, code(), state, store)
     remark = None
@@ -117,10 +118,10 @@ def constructed(make: Callable[[], Any]) -> Any:
 
 
 def _try(
-    made: Any, use: Callable[[Any, np.ndarray, int], Any], clips: Callable[[], Sequence[TrialClip]]
+    made: Any, use: Callable[[Any, np.ndarray, int], Any], clips: Sequence[TrialClip]
 ) -> UserCodeError | None:
     first: UserCodeError | None = None
-    for clip, audio, rate in clips():
+    for clip, audio, rate in clips:
         short = audio[:, : round(SECONDS * rate)]
         for part in (short, audio) if short.shape != audio.shape else (audio,):
             try:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.fingerprint import digest
 from benchmarks.registry import load_target
-from benchmarks.user_code import UserCodeError, describe, stdout_to_stderr
+from benchmarks.user_code import UserCodeError, describe, place_of, stdout_to_stderr
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -161,7 +161,7 @@ def execute(unit: Unit, root: str) -> Done:
         with pinned_threads(), stdout_to_stderr():
             compute(unit, Store(root))
     except Exception as error:
-        own = unit.watch is not None
+        own = unit.watch is not None or place_of(error) is not None
         message = describe(error) if own else f"{type(error).__name__}: {error}"
         details = error.details if isinstance(error, UserCodeError) else traceback.format_exc()
         return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details, own=own)

@@ -200,15 +200,13 @@ def reporting(command: Callable[[Sequence[str]], int], arguments: Sequence[str])
     """Run a sub-command; an error of a user's code becomes a line (with `-v` its traceback) and 2 or 3."""
     try:
         return int(command(arguments))
-    except UserCodeError as error:
-        if wants_details(arguments):
-            print(error.details.rstrip(), file=sys.stderr)
-        print(f"m2l-bench: {error}", file=sys.stderr)
-        if not wants_details(arguments):
-            print("(-v shows the traceback)", file=sys.stderr)
-        return 3 if error.missing else 2
-
-
-def wants_details(arguments: Sequence[str]) -> bool:
-    """Whether the command line asks for tracebacks."""
-    return "-v" in arguments or "--verbose" in arguments
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, UserCodeError) and place_of(error) is None:
+            raise  # not of a user's class, data set or task
+        found = user_error(error)
+        if "-v" in arguments or "--verbose" in arguments:
+            print(found.details.rstrip(), file=sys.stderr)
+            print(f"m2l-bench: {found}", file=sys.stderr)
+        else:
+            print(f"m2l-bench: {found}\n(-v shows the traceback)", file=sys.stderr)
+        return 3 if found.missing else 2

@@ -144,6 +144,19 @@ def test_tables_stop_for_a_broken_class_too(place: Path, capsys: pytest.CaptureF
     assert measured(place) == []
 
 
+def test_errors_of_a_data_set_of_ones_own_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "uc_data.py").write_text(
+        "class Data:\n    def clips(self, split=None):\n        return {}['train']\n"
+    )
+    text = (place / "tiny.toml").read_text().replace('dataset = "folder"', 'dataset = "uc_data:Data"')
+    (place / "tiny.toml").write_text("\n".join(x for x in text.splitlines() if not x.startswith("options")))
+    sys.path.insert(0, str(place))
+    assert run("noise-20db") == 2
+    err = capsys.readouterr().err
+    assert "uc_data.py:3 in clips: KeyError: 'train'" in err
+    assert "Traceback" not in err
+
+
 def test_a_class_that_refuses_the_first_clip_is_measured(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
