@@ -34,9 +34,26 @@ _METADATA = os.path.join("importlib", "metadata")
 _NOT_FILES = ("/proc/", "/sys/", "/dev/", "/etc/")
 _LIBRARY_CACHES = (".pyc", ".nbi", ".nbc")
 _SECRETS = frozenset({"token", "stored_tokens", ".netrc"})
-#: Programs that Python's own modules start to look around.
+#: Programs that libraries start to look around, and compilers, whose input is code.
 _HARMLESS = frozenset(
-    {"ldconfig", "gcc", "cc", "ld", "objdump", "uname", "lscpu", "nvidia-smi", "git", "file", "lsb_release"}
+    [
+        "ldconfig",
+        "gcc",
+        "g++",
+        "cc",
+        "c++",
+        "clang",
+        "nvcc",
+        "ptxas",
+        "ld",
+        "objdump",
+        "uname",
+        "lscpu",
+        "nvidia-smi",
+        "git",
+        "file",
+        "lsb_release",
+    ]
 )
 _FOLDERS = frozenset({"os.listdir", "os.scandir"})
 _PROGRAMS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork"})

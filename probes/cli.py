@@ -106,6 +106,7 @@ def _request(options: argparse.Namespace) -> Any:
 def _evaluate(request: Any, options: argparse.Namespace) -> Any:
     from benchmarks.cache import Store
     from benchmarks.cli import UsageError
+    from benchmarks.cli_tables import print_details
     from benchmarks.executors import make_executor
     from benchmarks.pipeline import RunOptions
     from probes.runner import run
@@ -117,7 +118,10 @@ def _evaluate(request: Any, options: argparse.Namespace) -> Any:
         executor = make_executor(options.executor, workers=options.workers)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return run(request, Store(options.store), executor, how)
+    found = run(request, Store(options.store), executor, how)
+    if options.verbose:
+        print_details(found.report)
+    return found
 
 
 def _status(found: Any) -> int:

@@ -125,8 +125,10 @@ WAYS: dict[str, tuple[Callable[[Path, float], None], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("moment", ["init", "use"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "moment"),
+    [*((way, "init") for way in WAYS), *((way, "use") for way in ("torch.load", "safetensors", "json"))],
+)
 def test_an_undeclared_file_is_in_the_key(place: Path, way: str, moment: str) -> None:
     write, imports, line = WAYS[way]
     name = codec(place, imports=imports, **{moment: line})
@@ -319,7 +321,7 @@ def get_scene_embeddings(audio, model):
 """
 
 
-@pytest.mark.parametrize("form", ["{m}:Mine", "{m}.py:Mine", "hear:{m}", "autoencoder:{m}:Codec"])
+@pytest.mark.parametrize("form", ["{m}.py:Mine", "hear:{m}", "autoencoder:{m}:Codec"])
 def test_an_edit_behind_a_representation_is_a_new_key(place: Path, form: str) -> None:
     module = f"stale_r_{place.name.replace('-', '_')}"
     helper = place / f"{module}_helper.py"
