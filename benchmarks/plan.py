@@ -153,7 +153,7 @@ class Planner:
             if runs_user_code(name):
                 key = repr((split_label(name)[1], sorted(system_options.items())))
                 tried = self.options.trials.get(key)
-                if tried is None:
+                if tried is None or not tried.holds():
                     tried = try_system(
                         name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
                     )

@@ -53,6 +53,10 @@ class Trial:
     error: UserCodeError | None = None
     remark: str | None = None
 
+    def holds(self) -> bool:
+        """Whether the files that were read are still the same."""
+        return all(content_digest(path) == then for path, then in self.watch.files.items())
+
 
 def try_user_code(
     name: str,
