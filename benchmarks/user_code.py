@@ -169,6 +169,8 @@ def user_error(error: BaseException, clip: str | None = None) -> UserCodeError:
     """An exception of a user's code as the error that is shown."""
     if isinstance(error, UserCodeError):
         return error
+    if isinstance(error, ClashError):
+        return UserCodeError(str(error), missing=True)
     details = "".join(traceback.format_exception(error))
     missing = isinstance(error, ImportError) or is_system_failure(error)
     return UserCodeError(describe(error, clip), missing, details)
@@ -204,9 +206,10 @@ def reporting(command: Callable[[Sequence[str]], int], arguments: Sequence[str])
         if not isinstance(error, UserCodeError) and place_of(error) is None:
             raise  # not of a user's class, data set or task
         found = user_error(error)
-        if "-v" in arguments or "--verbose" in arguments:
+        verbose = "-v" in arguments or "--verbose" in arguments
+        if found.details and verbose:
             print(found.details.rstrip(), file=sys.stderr)
-            print(f"m2l-bench: {found}", file=sys.stderr)
-        else:
-            print(f"m2l-bench: {found}\n(-v shows the traceback)", file=sys.stderr)
+        print(f"m2l-bench: {found}", file=sys.stderr)
+        if found.details and not verbose:
+            print("(-v shows the traceback)", file=sys.stderr)
         return 3 if found.missing else 2

@@ -20,7 +20,7 @@ from benchmarks.executors import Executor
 from benchmarks.fingerprint import code_digest, library_versions
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.units import Unit, fetch
-from benchmarks.user_code import stdout_to_stderr, user_error
+from benchmarks.user_code import ClashError, stdout_to_stderr, user_error
 from probes.features import FeaturePlan
 from probes.protocol import Protocol
 from probes.representations import own_target, split_name
@@ -189,7 +189,9 @@ class _Planner:
                 plan = self.plans[name] = FeaturePlan(name, options, self.options.device, clips, self.store)
             except (FileNotFoundError, ImportError) as error:
                 self.plans[name] = str(error)
-                if self.options.refuse_broken and own_target(name) is not None:
+                if self.options.refuse_broken and (
+                    own_target(name) is not None or isinstance(error, ClashError)
+                ):
                     raise user_error(error) from error
                 return self.plans[name]
             if plan.error is not None and self.options.refuse_broken:

@@ -271,6 +271,17 @@ def test_a_folder_called_as_our_package_is_explained(
         assert "belongs to the installed benchmark" in err
         assert "--command" in err
         assert "Traceback" not in err
+    command = [
+        "probe",
+        "run",
+        "--task",
+        "synthetic-pitch",
+        "--representation",
+        "probes.uc_inner:Mine",
+        "--quiet",
+    ]
+    assert main([*command, "--executor", "serial"]) == 3
+    assert "belongs to the installed benchmark" in capsys.readouterr().err
     (place / "probes" / "__init__.py").write_text("")  # now workers would import it for ours
     assert run(f"{write(place)}:Mine") == 3
     err = capsys.readouterr().err

@@ -84,7 +84,7 @@ def create_representation(name: str, **options: Any) -> Representation:
     elif head in _PREFIXES:
         made = load_target(_PREFIXES[head])(argument, **options)
     else:
-        made = load_target("probes.representations.user:adapt")(load_target(name)(**options), name)
+        made = load_target("probes.representations.user:adapt")(import_own(name)(**options), name)
     if not hasattr(made, "extract") and not hasattr(made, "lookup"):
         raise TypeError(f"representation {name!r} has no method 'extract' (see probes.representations.base)")
     return made
