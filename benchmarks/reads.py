@@ -57,7 +57,7 @@ _HARMLESS = frozenset(
 )
 _FOLDERS = frozenset({"os.listdir", "os.scandir"})
 _PROGRAMS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork"})
-_EVENTS = frozenset({"open", "ctypes.dlopen", *_FOLDERS, *_PROGRAMS})
+_EVENTS = frozenset({"open", "ctypes.dlopen", "sqlite3.connect", *_FOLDERS, *_PROGRAMS})
 _WRITES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -183,8 +183,8 @@ def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
     path = _path(args[0])
     if path is None:
         return
-    if caller.startswith(_READERS_OF_CODE):
-        if event == "open":
+    if caller.startswith(_READERS_OF_CODE) and (event != "open" or path.endswith((".py", ".pyc"))):
+        if event == "open":  # not a file of data that a module's loader reads
             _code(path, frame)
         return
     if os.path.basename(caller) in _NOT_DATA or not _counts(path):
@@ -193,7 +193,7 @@ def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
         _tell(frame, lambda reads: reads.folders.add(path))
     elif event == "open" and isinstance(args[2], int) and args[2] & _WRITES:
         _tell(frame, lambda reads: reads.written.add(path))
-    elif event != "ctypes.dlopen" or os.path.isfile(path):
+    elif event == "open" or os.path.isfile(path):
         add_file(path, frame)
 
 
@@ -342,6 +342,7 @@ _NATIVE: dict[str, Callable[[ModuleType], None]] = {
     "h5py": _patch_init("File"),
     "onnxruntime": _patch_init("InferenceSession", siblings=True),
     "soundfile": _patch_init("SoundFile"),
+    "torchaudio": _patch_function("load"),
     "torch.jit": _patch_function("load"),
     "torch.export": _patch_function("load"),
 }
