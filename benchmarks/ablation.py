@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.cache import cache_dir
 from benchmarks.fingerprint import digest
+from benchmarks.json_files import read_object
 from benchmarks.suite import Suite, SuiteError, Table3
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.registry import UnknownNameError, load_target
+from benchmarks.user_code import reporting
 from m2l.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     parser = _parser()
     if arguments and arguments[0] in FORWARDED:
-        return _guard(lambda: int(load_target(FORWARDED[arguments[0]][0])(arguments[1:])))
+        return _guard(lambda: reporting(load_target(FORWARDED[arguments[0]][0]), arguments[1:]))
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cli import FAILED, MISSING, OK, UsageError, check_folder, open_store
+from benchmarks.cli import MISSING, OK, UsageError, check_folder, open_store
+from benchmarks.cli_tables import failed_status, print_details
 from benchmarks.executors import EXECUTORS, make_executor
 from benchmarks.pipeline import OVERWRITE, RunOptions, describe_pending
 from benchmarks.suite import load_suite
@@ -24,7 +25,10 @@ FILE.py:Class for a class of your own; LABEL=NAME gives the row another title.
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; exit code 0, 1 failed units, 3 when a new system has no value or one failed on clips."""
+    """Run the command; exit code 0, 1 failed units, 2 or 3 when a user's code is broken or absent.
+
+    3 also when a new system has no value, or failed on some clips.
+    """
     options = _parser().parse_args(argv)
     names = [*options.names, *options.autoencoder]
     names += [_labelled("--external", text, "external") for text in options.external]
@@ -71,7 +75,9 @@ def main(argv: Sequence[str]) -> int:
     if found.report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
-        return FAILED
+        if options.verbose:
+            print_details(found.report)
+        return failed_status(found.report)
     return MISSING if lost or not found.measured else OK
 
 
@@ -108,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
     add("--dry-run", action="store_true", help="say what would run and how long, and stop")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
     add("-o", "--output", type=Path, metavar="DIR", help="also write compare.json, .csv and .md there")
     add("--format", default="md", choices=("md", "csv", "json"), help="what is printed (md)")
     add("--json", dest="format", action="store_const", const="json", help="same as --format json")

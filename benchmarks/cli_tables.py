@@ -68,6 +68,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="say what would run and how long, and stop")
     add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
     if command == "tables":
         add("--results", metavar="DIR", help=HELP)
         add("--refresh", action="store_true",
@@ -97,6 +98,7 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
             dry_run=options.dry_run,
             device=options.device,
             quiet=options.quiet,
+            refuse_broken=True,
         )
         executor = make_executor(options.executor, workers=options.workers, address=options.address)
     except ValueError as error:
@@ -115,6 +117,8 @@ def _run(options: argparse.Namespace, *, write: bool) -> int:
             found = build_part(name, suite, store, executor, run, report)
             if found is not None:
                 made.append(found)
+    if options.verbose:
+        print_details(report)
     status = _status(made, report, strict=options.strict, partial=run.shard is not None)
     if write and not _write(made, place, store, options, failed=bool(report.failed)):
         status = status or FAILED
@@ -193,7 +197,7 @@ def _status(
     if report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in report.failed.values()})
         print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
-        return FAILED
+        return failed_status(report)
     if partial:
         return MISSING if lost else OK  # other shards hold the rest
     tables = [item for item in made if isinstance(item, TableResult)]
@@ -203,6 +207,17 @@ def _status(
     if strict and any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells):
         return FAILED
     return MISSING if lost else OK
+
+
+def failed_status(report: RunReport) -> int:
+    """The exit code of a run with failed units: 3 where a user's code failed, else 1."""
+    return MISSING if all(done.own for done in report.failed.values()) else FAILED
+
+
+def print_details(report: RunReport) -> None:
+    """Tracebacks of failed units, each once."""
+    for text in dict.fromkeys(done.details for done in report.failed.values() if done.details):
+        print(text.rstrip(), file=sys.stderr)
 
 
 def _write(

@@ -54,6 +54,8 @@ def compare(
     Raises:
         SuiteError: the suite has no [table2], or two rows have one label.
         UnknownNameError: no such system or metric.
+        UserCodeError: a user's class is broken; nothing is measured then.
+        FileNotFoundError: none of the new systems is there.
     """
     section = planner.suite.table2
     if section is None:
@@ -75,7 +77,8 @@ def compare(
         if given:
             options[name] = {**options.get(name, {}), **given}
     wanted = [(name, None) for name in names]
-    measured = measure(planner, store, executor, wanted, keys, options, compare=False)
+    planner.options.refuse_broken = True
+    measured = measure(planner, store, executor, wanted, keys, options, compare=False, needed=new)
     found = _Differences(planner, store, measured)
     own = [label_of(name) for name in new]
     others = [label_of(name) for name in base]

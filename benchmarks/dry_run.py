@@ -122,7 +122,7 @@ def dry_run(
     Raises:
         SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
     """
-    plan = plan_suite(suite, options, wanted)
+    plan = plan_suite(suite, options, wanted, store)
     rates = measured_rates(store, results)
     stages = costs_of(plan, store, options.overwrite, rates)
     return DryRun(suite.name, suite.title, store.location, sorted_needs(plan.needs.values()), stages, rates)

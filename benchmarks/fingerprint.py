@@ -30,6 +30,10 @@ _NEUTRAL = frozenset(
         "benchmarks.fingerprint",
         "benchmarks.cache",
         "benchmarks.units",
+        "benchmarks.user_code",
+        "benchmarks.reads",
+        "benchmarks.trial",
+        "benchmarks.own_plan",
         # Which weights were used is in the key by their digest.
         "benchmarks.weights",
         "benchmarks.weight_table",

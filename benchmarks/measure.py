@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ from benchmarks.datasets import DataNotFoundError
 from benchmarks.executors import Executor
 from benchmarks.fingerprint import library_versions
 from benchmarks.left_out import lost
+from benchmarks.own_plan import runs_user_code
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.plan import Planner, SystemRow
 from benchmarks.processor import processor
@@ -21,6 +23,7 @@ from benchmarks.stages import count_reasons
 from benchmarks.suite import Suite
 from benchmarks.tables import Cell, Column
 from benchmarks.units import Unit
+from benchmarks.user_code import stdout_to_stderr
 
 COST_COLUMNS = (
     Column("n_parameters", "params", None, 2, unit="M"),
@@ -61,6 +64,7 @@ def measure(
     metrics: Sequence[str],
     system_options: Mapping[str, Mapping[str, Any]] | None = None,
     compare: bool = True,
+    needed: Sequence[str] = (),
 ) -> Measured:
     """Run whatever the cells of `wanted` x `metrics` need and read them from the store.
 
@@ -71,16 +75,22 @@ def measure(
         metrics: column names.
         system_options: options of systems by name.
         compare: also compare every two rows on the same clips.
+        needed: systems without which there is nothing to do.
+
+    Raises:
+        UserCodeError: a user's class cannot be constructed, or (`refuse_broken`) fails on every clip tried.
+        FileNotFoundError: all of `needed` are missing (weights, packages, folders).
     """
     for name in metrics:
         parse_metric(name)  # an unknown name fails before anything runs
     options = planner.options
+    planner.store = planner.store or store
     try:
         n_clips, manifest = len(planner.clips), planner.manifest_digest
     except (DataNotFoundError, FileNotFoundError) as error:
         return _without_data(planner, wanted, metrics, tidy(str(error)))
     given = system_options or {}
-    rows = [planner.system(name, steps, **given.get(name, {})) for name, steps in wanted]
+    rows = plan_rows(planner, wanted, given, needed)
     plan: dict[tuple[str, str], Unit | str] = {
         (row.label, name): planner.cell(row, name) for row in rows for name in metrics
     }
@@ -146,6 +156,35 @@ def _shard_losses(
             failed |= reader.failures(unit)
         report.note_lost(row.label, count_reasons({clip: tidy(why) for clip, why in failed.items()}))
     return {clip: why for unit in planner.load_units for clip, why in reader.failures(unit).items()}
+
+
+def plan_rows(
+    planner: Planner,
+    wanted: Sequence[tuple[str, int | None]],
+    system_options: Mapping[str, Mapping[str, Any]],
+    needed: Sequence[str] = (),
+) -> list[SystemRow]:
+    """The rows of `wanted`; users' classes come first, so that a broken one is known before anything else is done.
+
+    Raises:
+        UserCodeError: a class fails on every clip that is tried, and the run refuses such.
+        FileNotFoundError: a needed class of the user's, or everything that is needed, is missing.
+    """
+    rows: dict[int, SystemRow] = {}
+    order = sorted(range(len(wanted)), key=lambda i: not runs_user_code(wanted[i][0]))
+    with stdout_to_stderr():
+        for i in order:
+            name, steps = wanted[i]
+            row = rows[i] = planner.system(name, steps, **system_options.get(name, {}))
+            if row.error is not None and planner.options.refuse_broken:
+                raise row.error
+            if row.remark and row.remark not in planner.options.said:
+                planner.options.said.add(row.remark)
+                print(f"warning: {row.remark}", file=sys.stderr)
+    missing = [rows[i] for i in order if wanted[i][0] in needed and rows[i].reason is not None]
+    if missing and (len(missing) == len(needed) or runs_user_code(missing[0].name)):
+        raise FileNotFoundError(f"{missing[0].label}: {missing[0].reason}")
+    return [rows[i] for i in range(len(wanted))]
 
 
 class _Reader:

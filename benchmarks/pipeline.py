@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from benchmarks.cache import Store
 from benchmarks.executors import Executor
 from benchmarks.left_out import count_clips, listed
-from benchmarks.units import Done, Unit
+from benchmarks.units import Done, Unit, is_provisional
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
 
@@ -41,6 +41,9 @@ class RunOptions:
         device: device for neural systems; results of devices differ in the last bits, so it is in the key.
         quiet: no progress on stderr.
         monitor: is told how the run goes.
+        refuse_broken: stop before anything is measured when a user's class fails on every clip that is tried.
+        trials: users' systems that this run has tried, by name and options.
+        said: what was said once, and units of users' code that this run has brought up to date.
     """
 
     overwrite: str = "missing"
@@ -50,6 +53,9 @@ class RunOptions:
     device: str = "cpu"
     quiet: bool = False
     monitor: Monitor | None = None
+    refuse_broken: bool = False
+    trials: dict[str, Any] = field(default_factory=dict, repr=False)
+    said: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if self.overwrite not in OVERWRITE:
@@ -136,6 +142,8 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     go on.
     """
     layers = waves_of(units)
+    if options.overwrite in ("missing", "never") and not options.dry_run:
+        drop_outdated(layers, store, options)
     todo = missing_units(layers, {unit.key for unit in units}, store, options.overwrite)
     report = RunReport(cached=sum(len(layer) for layer in layers) - sum(len(layer) for layer in todo))
     if options.overwrite == "cache-only" or options.dry_run:
@@ -180,6 +188,24 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     progress.close()
     store.flush()
     return report
+
+
+def drop_outdated(layers: Sequence[Sequence[Unit]], store: Store, options: RunOptions) -> None:
+    """Take out of the store what a run does again: units of a user's code in which clips failed, or whose results may
+    not serve another run, and all that rests on them. They go first, so that a killed run leaves no mixture.
+    """
+    outdated: set[str] = set()
+    for layer in layers:
+        for unit in layer:
+            if not unit.own or unit.key in options.said:
+                continue
+            if options.shard and not unit.on_shard(*options.shard):
+                continue
+            options.said.add(unit.key)
+            unkept = unit.watch is not None and not unit.watch.keep
+            if unkept or any(item.key in outdated for item in unit.inputs) or is_provisional(unit, store):
+                outdated.add(unit.key)
+                store.delete(unit.key)
 
 
 def missing_units(

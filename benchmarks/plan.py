@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label, system_code
+from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label
+from benchmarks.cache import Store
 from benchmarks.datasets import Clip, Dataset, create_dataset
 from benchmarks.fingerprint import code_digest, digest, library_versions, module_digest
+from benchmarks.own_plan import code_of_system, runs_user_code, trial_clips, try_embedder, try_system
 from benchmarks.pipeline import RunOptions
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite, SuiteError
+from benchmarks.trial import Trial, TrialClip, constructed
 from benchmarks.units import Unit
+from benchmarks.user_code import ClashError, UserCodeError, user_error
 from benchmarks.weights import WeightsCorruptError, has_weight, weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
@@ -37,6 +41,8 @@ class SystemRow:
     reason: str | None = None
     n_steps: int | None = None
     units: tuple[Unit, ...] = ()
+    error: UserCodeError | None = None
+    remark: str | None = None
 
     @property
     def label(self) -> str:
@@ -61,6 +67,8 @@ class Planner:
 
     def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
         self.suite, self.options, self.n_clips = suite, options, n_clips
+        self.store: Store | None = None
+        self._embedders: dict[str, Trial | None] = {}
 
     @cached_property
     def all_clips(self) -> list[Clip]:
@@ -146,17 +154,31 @@ class Planner:
         return tuple(units)
 
     def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
-        """The row of a system; missing weights or packages become its reason.
+        """The row of a system; missing weights or packages become its reason. A user's class is tried first.
 
         Raises:
             UnknownNameError: no such system.
+            UserCodeError: a user's class cannot be constructed.
             SuiteError: a wrong option, or a class that is no autoencoder.
         """
+        tried = None
         try:
-            if accepts_device(name):
+            if constructed(lambda: accepts_device(name)):
                 system_options.setdefault("device", self.options.device)
-            system = create_autoencoder(name, **system_options)
-            spec = system.spec
+            if runs_user_code(name):
+                key = repr((split_label(name)[1], sorted(system_options.items())))
+                tried = self.options.trials.get(key)
+                if tried is None or not tried.holds():
+                    tried = try_system(
+                        name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
+                    )
+                    self.options.trials[key] = tried
+                spec = tried.spec
+            else:
+                system = create_autoencoder(name, **system_options)
+                spec = system.spec
+        except (UserCodeError, ClashError) as error:
+            raise user_error(error) from error
         except (FileNotFoundError, ImportError) as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
         except WeightsCorruptError as error:
@@ -176,7 +198,8 @@ class Planner:
                 "version": spec.version,
                 "options": spec.options,
                 "weights": spec.weights_digest,
-                "code": _system_code(name, system_options),
+                "code": code_of_system(name, system_options),
+                **({"read": tried.identity} if tried else {}),
             },
             "n_steps": steps,
             "seed": self.suite.seed,
@@ -193,15 +216,23 @@ class Planner:
                 payload=payload,
                 amount=load.amount,
                 group=load.group,
+                watch=tried.watch if tried else None,
             )
             for load in self.load_units
         )
         row = SystemRow(name, spec, n_steps=steps, units=units)
+        if tried:
+            return replace(row, error=tried.error, remark=tried.remark)
         if split_label(name)[1].startswith("external:"):
             from benchmarks.external_units import with_files
 
             return with_files(row, system, self.all_clip_ids)  # type: ignore[arg-type]
         return row
+
+    @cached_property
+    def trial_clips(self) -> list[TrialClip]:
+        """Clips to try a user's class on."""
+        return trial_clips(self.clips, self.suite.data)
 
     def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
         """The unit of one cell, or the reason why it cannot be measured."""
@@ -213,7 +244,7 @@ class Planner:
             return reason or self._pair_cell(row, metric)
         from benchmarks.embedders import embedder_status
 
-        available, reason = embedder_status(metric.embedder)
+        available, reason = constructed(lambda: embedder_status(metric.embedder))
         return self._corpus_cell(row, metric) if available else reason
 
     def facts(self, row: SystemRow) -> Unit:
@@ -293,15 +324,23 @@ class Planner:
         )
 
     def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:
+        if embedder not in self._embedders:
+            tried = try_embedder(embedder, self.options.device, lambda: self.trial_clips, self.store)
+            if tried is not None and tried.error is not None and self.options.refuse_broken:
+                raise tried.error
+            self._embedders[embedder] = tried
+        tried = self._embedders[embedder]
+        identity = {**tried.spec, "read": tried.identity} if tried else embedder_identity(embedder)
         return Unit(
             "embed",
             embedder,
             "benchmarks.stages:embed",
-            _spec("embed") | {"embedder": embedder_identity(embedder), "device": self.options.device},
+            _spec("embed") | {"embedder": identity, "device": self.options.device},
             inputs=inputs,
             payload=(embedder, {"device": self.options.device}),
             amount=inputs[0].amount,
             group=inputs[0].group,
+            watch=tried.watch if tried else None,
         )
 
     def _statistics_spec(self, resamples: int) -> dict[str, Any]:
@@ -335,14 +374,9 @@ def accepts_device(name: str) -> bool:
     if colon and kind in KINDS:
         factory = load_target(KINDS[kind][0])
     else:
-        factory = import_own(target) if colon else AUTOENCODERS.load(target)
+        own = own_target(name)
+        factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
     return "device" in inspect.signature(factory).parameters
-
-
-def _system_code(name: str, options: Mapping[str, Any]) -> str:
-    """Digest of the code that implements a system."""
-    target = split_label(name)[1]
-    return system_code(name, None if ":" in target else AUTOENCODERS.target(target), options)
 
 
 @cache

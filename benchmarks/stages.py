@@ -17,8 +17,10 @@ import numpy as np
 
 from benchmarks.audio import cancels, resample, to_mono
 from benchmarks.cache import Result, Store
-from benchmarks.fingerprint import derive_seed
+from benchmarks.fingerprint import derive_seed, digest
+from benchmarks.trial import constructed, watching
 from benchmarks.units import Unit, fetch
+from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
 
 _slot: tuple[Any, Any] = (None, None)
 
@@ -88,27 +90,49 @@ def reconstruct(unit: Unit, store: Store) -> Result:
     source = fetch(unit.inputs[0], store)
     from benchmarks.autoencoders import create_autoencoder
 
-    system = _one_at_a_time(
-        ("system", name, repr(sorted(options.items()))), lambda: create_autoencoder(name, **options)
-    )
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = {}
     bitrates: dict[str, float] = {}
-    for clip_id, audio in source.arrays.items():
-        rate = source.meta["sample_rates"][clip_id]
-        try:
-            output, bitrate = _reconstruct_one(system, audio, rate, derive_seed(seed, clip_id), n_steps)
-        except (ValueError, RuntimeError, ArithmeticError) as error:
-            failures[clip_id] = _short(error)
-            continue
-        arrays[clip_id] = output
-        if bitrate is not None:
-            bitrates[clip_id] = bitrate
+    identity = digest(unit.spec.get("system"))  # a process may outlive an edit of the code or the weights
+    with watching(unit, store):
+        system = _one_at_a_time(
+            ("system", name, repr(sorted(options.items())), identity),
+            lambda: constructed(lambda: create_autoencoder(name, **options)),
+        )
+        for clip_id, audio in source.arrays.items():
+            rate = source.meta["sample_rates"][clip_id]
+            try:
+                output, bitrate = reconstruct_one(system, audio, rate, derive_seed(seed, clip_id), n_steps)
+            except (Exception, SystemExit) as error:
+                failures[clip_id] = reason_of(error, unit, clip_id)
+                continue
+            arrays[clip_id] = output
+            if bitrate is not None:
+                bitrates[clip_id] = bitrate
     facts = {"n_parameters": system.spec.n_parameters}
-    return Result({"failures": failures, "bitrates": bitrates, "facts": facts}, arrays)
+    meta = {"failures": failures, "bitrates": bitrates, "facts": facts}
+    return Result(meta | ({"again": True} if failures and unit.watch is not None else {}), arrays)
 
 
-def _reconstruct_one(
+def reason_of(error: BaseException, unit: Unit, clip_id: str) -> str:
+    """Why a clip is left out, in the words of its error; for an error by a user's mistake also where it is.
+
+    Raises:
+        UserCodeError: in a user's code the machine failed (memory, disk): that is no result to keep.
+        BaseException: `error`, if it is a failure of the machine, or of our own code.
+    """
+    own = unit.watch is not None
+    if is_system_failure(error):
+        raise user_error(error, clip_id) if own else error
+    told = isinstance(error, (ValueError, RuntimeError, ArithmeticError))
+    if told and (not own or place_of(error) is None or raised_by_user(error)):
+        return _short(error)
+    if not own:
+        raise error
+    return _cut(describe(error))
+
+
+def reconstruct_one(
     system: Any, audio: np.ndarray, rate: int, seed: int, n_steps: int | None
 ) -> tuple[np.ndarray, float | None]:
     bitrate = None
@@ -159,13 +183,20 @@ def embed(unit: Unit, store: Store) -> Result:
     channels of the original cancel, those of both sides are embedded one after the other.
     """
     name, options = unit.payload
+    identity = digest(unit.spec.get("embedder"))
+    with watching(unit, store):
+        return _embed_clips(unit, store, name, options, identity)
+
+
+def _embed_clips(unit: Unit, store: Store, name: str, options: Mapping[str, Any], identity: str) -> Result:
     from benchmarks.embedders import create_embedder
 
-    embedder = _one_at_a_time(("embedder", name), lambda: create_embedder(name, **options))
+    embedder = _one_at_a_time(("embedder", name, identity), lambda: create_embedder(name, **options))
     source = fetch(unit.inputs[0], store)
     output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
+    before = len(failures)
     rates = source.meta["sample_rates"]
     signals = [
         (clip_id, resample(signal, rates[clip_id], embedder.sample_rate)[0])
@@ -180,7 +211,9 @@ def embed(unit: Unit, store: Store) -> Result:
             failures[clip_id] = f"too short for a window of {name}"
         else:
             arrays[clip_id] = vectors
-    return Result({"unusable": source.meta["failures"], "failures": failures}, arrays)
+    again = unit.watch is not None and len(failures) > before
+    meta = {"unusable": source.meta["failures"], "failures": failures}
+    return Result(meta | ({"again": True} if again else {}), arrays)
 
 
 def _embed_all(

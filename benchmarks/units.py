@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.fingerprint import digest
 from benchmarks.registry import load_target
+from benchmarks.user_code import UserCodeError, describe, place_of, stdout_to_stderr
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -28,6 +29,23 @@ _THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a unit that runs a user's code is held to (see `benchmarks.trial`).
+
+    Attributes:
+        folder: of the store's records of what units read beyond `files`.
+        files: path -> digest of all that was read when the code was tried.
+        opaque: programs that it starts, whose own reading cannot be seen.
+        keep: whether the result may serve a later run.
+    """
+
+    folder: str
+    files: dict[str, str]
+    opaque: tuple[str, ...] = ()
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,7 @@ class Unit:
             part of the key.
         amount: how much work it is, in seconds of audio; for estimates.
         group: units of one group belong on one shard (a reconstruction and its scores).
+        watch: for units that run a user's code; None for code of this project.
     """
 
     stage: str
@@ -54,11 +73,17 @@ class Unit:
     payload: Any = None
     amount: float = 0.0
     group: str = ""
+    watch: Watch | None = None
 
     @property
     def device(self) -> str:
         """Where its network runs ("cpu", "cuda", "cuda:1"); "cpu" for a unit without one."""
         return str(self.spec.get("device") or "cpu")
+
+    @cached_property
+    def own(self) -> bool:
+        """Whether a user's code has part in its result."""
+        return self.watch is not None or any(unit.own for unit in self.inputs)
 
     @cached_property
     def key(self) -> str:
@@ -96,6 +121,7 @@ class Done:
     wall_seconds: float = 0.0
     device: str = "cpu"
     details: str = field(default="", repr=False)
+    own: bool = False
 
 
 def fetch(unit: Unit, store: Store) -> Result:
@@ -107,12 +133,22 @@ def fetch(unit: Unit, store: Store) -> Result:
 
 
 def compute(unit: Unit, store: Store) -> Result:
-    """Run the unit and publish its result."""
+    """Run the unit and publish its result; what rests on a provisional one is provisional too."""
     result = load_target(unit.target)(unit, store)
     if not isinstance(result, Result):
         raise TypeError(f"{unit.target} returned {type(result).__name__}, expected a Result")
+    if unit.own and any(is_provisional(item, store) for item in unit.inputs):
+        result.meta["again"] = True
     store.put(unit.key, result)
     return result
+
+
+def is_provisional(unit: Unit, store: Store) -> bool:
+    """Whether the unit's stored result rests on clips in which a user's code failed: the next run tries again."""
+    try:
+        return unit.own and bool(store.meta(unit.key).get("again"))
+    except KeyError:
+        return False
 
 
 def execute(unit: Unit, root: str) -> Done:
@@ -122,12 +158,13 @@ def execute(unit: Unit, root: str) -> Done:
     """
     start, clock = time.process_time(), time.perf_counter()
     try:
-        with pinned_threads():
+        with pinned_threads(), stdout_to_stderr():
             compute(unit, Store(root))
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        details = traceback.format_exc()
-        return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details)
+        own = unit.watch is not None or place_of(error) is not None
+        message = describe(error) if own else f"{type(error).__name__}: {error}"
+        details = error.details if isinstance(error, UserCodeError) else traceback.format_exc()
+        return Done(unit.key, unit.stage, unit.name, unit.amount, error=message, details=details, own=own)
     return Done(
         unit.key,
         unit.stage,

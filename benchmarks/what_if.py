@@ -117,7 +117,9 @@ class WhatIfPlan:
         return {unit.key for unit in self.units}
 
 
-def plan_suite(suite: Suite, options: RunOptions, wanted: Sequence[str]) -> WhatIfPlan:
+def plan_suite(
+    suite: Suite, options: RunOptions, wanted: Sequence[str], store: Store | None = None
+) -> WhatIfPlan:
     """Plan the tables `wanted` ("table1", "table2", "table3", "figure2") of a suite.
 
     Raises:
@@ -125,6 +127,7 @@ def plan_suite(suite: Suite, options: RunOptions, wanted: Sequence[str]) -> What
     """
     plan = WhatIfPlan()
     full = _Planner(suite, options, plan)
+    full.store = store
     if suite.table2 is not None and "table2" in wanted:
         rows = [(name, None) for name in suite.table2.systems]
         _add(plan, full, rows, suite.table2.metrics, suite.table2.system_options, compare=True)
@@ -170,7 +173,9 @@ class _Planner(Planner):
     def first(self, n_clips: int) -> _Planner:
         """The same on the first clips only (0: all); the data set is not read again."""
         clips = self.clips[:n_clips] if n_clips else self.clips
-        return _Planner(self.suite, self.options, self.plan, clips)
+        first = _Planner(self.suite, self.options, self.plan, clips)
+        first.store = self.store
+        return first
 
     @cached_property
     def clips(self) -> list[Clip]:

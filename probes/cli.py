@@ -90,6 +90,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
     add("--overwrite", default="missing", help="missing, always or cache-only (missing)")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
 
 
 def _request(options: argparse.Namespace) -> Any:
@@ -142,25 +143,33 @@ def _check_options(options: argparse.Namespace) -> None:
 def _evaluate(request: Any, options: argparse.Namespace) -> Any:
     from benchmarks.cache import Store
     from benchmarks.cli import UsageError
+    from benchmarks.cli_tables import print_details
     from benchmarks.executors import make_executor
     from benchmarks.pipeline import RunOptions
     from probes.runner import run
 
     try:
         how = RunOptions(
-            overwrite=options.overwrite, limit=options.limit, device=options.device, quiet=options.quiet
+            overwrite=options.overwrite,
+            limit=options.limit,
+            device=options.device,
+            quiet=options.quiet,
+            refuse_broken=True,
         )
         executor = make_executor(options.executor, workers=options.workers)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return run(request, Store(options.store), executor, how)
+    found = run(request, Store(options.store), executor, how)
+    if options.verbose:
+        print_details(found.report)
+    return found
 
 
 def _status(found: Any) -> int:
     if found.report.failed:
         for done in found.report.failed.values():
             print(f"failed: {done.stage} {done.name}: {done.error}", file=sys.stderr)
-        return FAILED
+        return MISSING if all(done.own for done in found.report.failed.values()) else FAILED
     missing = [cell for cell in found.cells if cell.reason is not None]
     return MISSING if missing else OK
 

@@ -7,14 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoencoders.names import label_of, own_digest, own_module
 from benchmarks.cache import Result, Store
 from benchmarks.cli import UsageError
 from benchmarks.datasets import Clip
 from benchmarks.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.own_plan import trial_clips
+from benchmarks.stages import reason_of
+from benchmarks.trial import Trial, constructed, try_user_code, watching
 from benchmarks.units import Unit, fetch
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
-from probes.representations import REPRESENTATIONS, accepts_device, create_representation, split_name
+from probes.representations import (
+    REPRESENTATIONS,
+    accepts_device,
+    create_representation,
+    own_target,
+    split_name,
+)
 
 #: Raised when what the stage writes changes without its code showing it.
 VERSION = 1
@@ -31,18 +41,55 @@ class FeaturePlan:
         name: representation, without output.
         options: passed to its factory.
         device: where neural networks run.
+        clips: a representation of the user's own is tried on the first ones.
+        store: where earlier runs wrote down what such a representation reads.
+
+    Attributes:
+        error: what a representation of the user's own raised on every clip that was tried.
+        remark: a line for stderr.
 
     Raises:
         UnknownNameError: no such representation.
         WeightsNotFoundError: its weights are missing; says how to get them.
+        UserCodeError: a representation of the user's own cannot be constructed.
     """
 
-    def __init__(self, name: str, options: dict[str, Any] | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any] | None = None,
+        device: str = "cpu",
+        clips: Sequence[Clip] = (),
+        store: Store | None = None,
+    ) -> None:
         self.name, self.options = name, dict(options or {})
         if device != "cpu" and accepts_device(name):
             self.options["device"] = device
-        self.representation: Any = create_representation(name, **self.options)
+        made: list[Any] = []
+        self.tried = self._try(made, clips, store) if own_target(name) is not None else None
+        self.error, self.remark = (self.tried.error, self.tried.remark) if self.tried else (None, None)
+        self.representation: Any = made[0] if made else create_representation(name, **self.options)
         self.spec = self.representation.spec
+
+    def _try(self, made: list[Any], clips: Sequence[Clip], store: Store | None) -> Trial:
+        def make() -> Any:
+            made.append(create_representation(self.name, **self.options))
+            return made[0]
+
+        target = own_module(str(own_target(self.name)) + "load_model" * self.name.startswith("hear:"))[0]
+        return try_user_code(
+            self.name,
+            label_of(self.name),
+            target,
+            make,
+            lambda representation, audio, rate: representation.extract(audio, rate),
+            lambda: trial_clips(clips),
+            code=lambda: digest(_code_of(self.name)),
+            store=store,
+            declared=lambda representation: (
+                representation.spec.version != "1" or representation.spec.weights is not None
+            ),
+        )
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors, apart from the audio."""
@@ -52,6 +99,7 @@ class FeaturePlan:
             "code": [*_code_of(self.name), code_digest("probes.deformations", "benchmarks.audio")],
             "libraries": library_versions(),
             "device": self.options.get("device", "cpu"),
+            **({"read": self.tried.identity} if self.tried else {}),
         }
 
     def problem(self, clips: Sequence[Clip], store: Store, *, ask: bool = True) -> str | None:
@@ -106,6 +154,7 @@ class FeaturePlan:
                     payload=(self.name, self.options, part, deformation),
                     amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in part),
                     group=digest(manifest),
+                    watch=self.tried.watch if self.tried else None,
                 )
             )
         return found
@@ -132,25 +181,22 @@ def _is_ours(name: str) -> bool:
 
 
 def _code_of(name: str) -> list[str]:
-    """Digest of the code behind a representation: its module and what that imports of this project."""
+    """Digest of the code behind a representation: its module, what that imports of this project or beside it."""
     name, _ = split_name(name)
-    head, colon, argument = name.partition(":")
-    if not colon:
-        module = REPRESENTATIONS.target(name).partition(":")[0]
-    elif head in ("npy", "hear", "autoencoder", "music2latent"):
-        module = (
-            "probes.representations.music2latent" if head == "music2latent" else "probes.representations.user"
-        )
-        if head == "hear":
-            return [code_digest(module, argument.partition(":")[0])]
-        if head == "autoencoder":
-            return [code_digest(module), _autoencoder_code(argument)]
-    else:
-        module = head
-    try:
-        return [code_digest(module)]
-    except ModuleNotFoundError:
-        return ["no source"]
+    head, _, argument = name.partition(":")
+    own = own_target(name)
+    if head == "autoencoder":
+        return [code_digest("probes.representations.user"), _autoencoder_code(argument)]
+    if own is not None:
+        module, attribute = own_module(own if head != "hear" else f"{own}load_model")
+        try:
+            return [code_digest("probes.representations.user"), own_digest(module), attribute]
+        except ModuleNotFoundError:
+            return ["no source"]
+    if head == "music2latent":
+        return [code_digest("probes.representations.music2latent")]
+    target = REPRESENTATIONS.target(name) if ":" not in name else name
+    return [code_digest("probes.representations.user" if head == "npy" else target.partition(":")[0])]
 
 
 def _autoencoder_code(name: str) -> str:
@@ -184,13 +230,13 @@ def load_unit(clips: Sequence[Clip]) -> Unit:
 _last: tuple[str, Any] = ("", None)
 
 
-def _representation(name: str, options: dict[str, Any]) -> Any:
+def _representation(name: str, options: dict[str, Any], identity: str) -> Any:
     """The representation, kept between units; another one lets go of it first, so one is in memory."""
     global _last
-    key = repr((name, sorted(options.items())))
+    key = repr((name, sorted(options.items()), identity))
     if _last[0] != key:
         _last = ("", None)
-        _last = (key, create_representation(name, **options))
+        _last = (key, constructed(lambda: create_representation(name, **options)))
     return _last[1]
 
 
@@ -201,17 +247,27 @@ def extract(unit: Unit, store: Store) -> Result:
     with NaN rows for clips that failed; `meta["failures"]` has the reasons.
     """
     name, options, clips, deformation = unit.payload
-    representation = _representation(name, options)
     change = parse_deformation(deformation) if deformation else None
     loaded = fetch(unit.inputs[0], store) if unit.inputs else None
     vectors: dict[str, dict[str, np.ndarray]] = {}
     failures: dict[str, str] = {}
-    for clip in clips:
-        try:
-            for output, frames in _frames(representation, clip, loaded, change).items():
-                vectors.setdefault(output, {})[clip.id] = time_mean(frames)
-        except (OSError, ValueError, RuntimeError) as error:
-            failures[clip.id] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    again = False
+    identity = digest([unit.spec.get(part) for part in ("representation", "code", "read")])
+    with watching(unit, store):
+        representation = _representation(name, options, identity)
+        lookup = hasattr(representation, "lookup")
+        for clip in clips:
+            try:
+                given: Any = representation.lookup(clip) if lookup else _audio(clip, loaded, change)
+            except (OSError, ValueError, RuntimeError) as error:
+                failures[clip.id] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                continue
+            try:
+                for output, frames in (given if lookup else representation.extract(*given)).items():
+                    vectors.setdefault(output, {})[clip.id] = time_mean(frames)
+            except (Exception, SystemExit) as error:
+                failures[clip.id] = reason_of(error, unit, clip.id)
+                again = unit.watch is not None
     arrays = {}
     for output, found in vectors.items():
         dims = {len(vector) for vector in found.values()}
@@ -219,12 +275,11 @@ def extract(unit: Unit, store: Store) -> Result:
             raise ValueError(f"{name}: output {output!r} has {sorted(dims)} features in different clips")
         missing = np.full(dims.pop(), np.nan, dtype=np.float32)
         arrays[output] = np.stack([found.get(clip.id, missing) for clip in clips])
-    return Result({"ids": [clip.id for clip in clips], "failures": failures}, arrays)
+    meta = {"ids": [clip.id for clip in clips], "failures": failures}
+    return Result(meta | ({"again": True} if again else {}), arrays)
 
 
-def _frames(representation: Any, clip: Clip, loaded: Result | None, change: Deformation | None) -> Any:
-    if hasattr(representation, "lookup"):
-        return representation.lookup(clip)
+def _audio(clip: Clip, loaded: Result | None, change: Deformation | None) -> tuple[np.ndarray, int]:
     if loaded is None:
         audio, rate = clip.load()
     elif clip.id in loaded.arrays:
@@ -233,7 +288,7 @@ def _frames(representation: Any, clip: Clip, loaded: Result | None, change: Defo
         raise ValueError(loaded.meta["failures"].get(clip.id, "no audio"))
     if change is not None:
         audio = change.apply(audio, rate, derive_seed(0, clip.id))
-    return representation.extract(audio, rate)
+    return audio, rate
 
 
 def time_mean(frames: np.ndarray) -> np.ndarray:

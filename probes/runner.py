@@ -6,6 +6,7 @@ features (per representation, 24 clips) -> probe (per representation, tasks of o
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from benchmarks.executors import Executor
 from benchmarks.fingerprint import code_digest, library_versions
 from benchmarks.pipeline import RunOptions, RunReport, run_units
 from benchmarks.units import Unit, fetch
+from benchmarks.user_code import ClashError, stdout_to_stderr, user_error
 from probes.features import FeaturePlan
 from probes.protocol import Protocol
-from probes.representations import split_name
+from probes.representations import own_target, split_name
 from probes.representations.base import RepresentationSpec
 from probes.tasks import create_task
 from probes.tasks.base import TaskData, TaskDataError, TaskInfo
@@ -168,18 +170,19 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
             tasks[name] = data
         except (DataNotFoundError, TaskDataError, OSError) as error:
             reasons[name] = str(error)
-    planner = _Planner(request, tasks, options.device, store)
+    planner = _Planner(request, tasks, options, store)
     # What is only planned must not run anybody's code on a clip.
     planner.ask = options.overwrite != "cache-only" and not options.dry_run
     units: list[Unit] = []
     plan: dict[tuple[str, str], Unit | str] = {}
-    for name in request.representations:
-        for group in planner.groups():
-            found = planner.unit(name, group)
-            if isinstance(found, Unit):
-                units.append(found)
-            for task_name in group:
-                plan[name, task_name] = found
+    with stdout_to_stderr():
+        for name in request.representations:
+            for group in planner.groups():
+                found = planner.unit(name, group)
+                if isinstance(found, Unit):
+                    units.append(found)
+                for task_name in group:
+                    plan[name, task_name] = found
     # a probe needs all features: shards compute those, a later run without shards the probes
     wanted = units if options.shard is None else [item for unit in units for item in unit.inputs]
     report = run_units(wanted, store, executor, options)
@@ -193,8 +196,10 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
 
 
 class _Planner:
-    def __init__(self, request: Request, tasks: Mapping[str, TaskData], device: str, store: Store) -> None:
-        self.request, self.tasks, self.device, self.store = request, tasks, device, store
+    def __init__(
+        self, request: Request, tasks: Mapping[str, TaskData], options: RunOptions, store: Store
+    ) -> None:
+        self.request, self.tasks, self.options, self.store = request, tasks, options, store
         self.ask = True
         self.plans: dict[str, FeaturePlan | str] = {}
         self.specs: dict[str, RepresentationSpec] = {}
@@ -211,10 +216,21 @@ class _Planner:
         name, _ = split_name(representation)
         if name not in self.plans:
             options = dict(self.request.representation_options.get(name, {}))
+            clips = next(iter(self.tasks.values())).clips
             try:
-                self.plans[name] = FeaturePlan(name, options, self.device)
+                plan = self.plans[name] = FeaturePlan(name, options, self.options.device, clips, self.store)
             except (FileNotFoundError, ImportError) as error:
                 self.plans[name] = str(error)
+                if self.options.refuse_broken and (
+                    own_target(name) is not None or isinstance(error, ClashError)
+                ):
+                    raise user_error(error) from error
+                return self.plans[name]
+            if plan.error is not None and self.options.refuse_broken:
+                raise plan.error
+            if plan.remark and plan.remark not in self.options.said:
+                self.options.said.add(plan.remark)
+                print(f"warning: {plan.remark}", file=sys.stderr)
         return self.plans[name]
 
     def unit(self, representation: str, group: tuple[str, ...]) -> Unit | str:

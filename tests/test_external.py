@@ -200,7 +200,7 @@ mode, source, target = sys.argv[1:4]
 data = open(source, "rb").read()
 if mode == "fail":
     print("first line", file=sys.stderr)
-    print("CUDA is out of memory", file=sys.stderr)
+    print("no such preset", file=sys.stderr)
     sys.exit(3)
 if mode == "hang":
     time.sleep(60)
@@ -264,7 +264,7 @@ def test_the_seed_reaches_the_program(tmp_path: Path) -> None:
 
 def test_failures_of_a_program_are_reasons_of_its_clips(suite: Suite, script: Path, tmp_path: Path) -> None:
     expected = {
-        "fail": "the command failed (exit status 3): CUDA is out of memory",
+        "fail": "the command failed (exit status 3): no such preset",
         "nothing": "the command succeeded and wrote no {output}",
         "garbage": "{output}: cannot be decoded",
     }

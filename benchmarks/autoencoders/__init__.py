@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS, import_own, split_label
 from benchmarks.registry import Registry, load_target
+from benchmarks.user_code import is_first_party
 
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]
 
@@ -58,10 +59,30 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         factory, parameter = KINDS[kind]
         named = {} if label is None else {"name": label}
         return load_target(factory)(**{parameter: argument}, **named, **options)  # type: ignore[no-any-return]
-    from benchmarks.autoencoders.adapted import complete
+    from benchmarks.autoencoders.adapted import complete, controlled
 
-    factory = import_own(target) if colon else AUTOENCODERS.load(target)
-    return complete(factory(**options), target, label)
+    own = own_target(name)
+    if own is None:
+        factory = import_own(target) if colon else AUTOENCODERS.load(target)
+        return complete(factory(**options), target, label)
+    factory = import_own(own)
+    with controlled(0):  # weights drawn at random are then the same in every process
+        made = factory(**options)
+    return complete(made, target, label)
+
+
+def own_target(name: str) -> str | None:
+    """The `module:Class` or `FILE.py:Class` behind a name whose code is not of this project; else None.
+
+    Raises:
+        UnknownNameError: no such name.
+    """
+    target = split_label(name)[1]
+    kind, colon, _ = target.partition(":")
+    if colon and kind in KINDS:
+        return None
+    target = target if colon else AUTOENCODERS.target(target)
+    return None if is_first_party(target) else target
 
 
 def list_autoencoders() -> list[str]:

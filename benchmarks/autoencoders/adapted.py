@@ -166,9 +166,7 @@ class Adapted:
         inputs, rate = self._inputs(audio, sample_rate)
         items = []
         for item in inputs:
-            with _controlled(
-                0
-            ):  # encoding is the same whoever calls it: sampling encoders get one fixed seed
+            with controlled(0):  # encoding is the same whoever calls it: sampling encoders get one fixed seed
                 items.append(_call(self.system.encode, item, sample_rate=rate))
         channels = 1 if np.ndim(audio) == 1 else np.shape(audio)[0]
         return Encoded(tuple(items), inputs[0].shape[1], rate, channels)
@@ -183,7 +181,7 @@ class Adapted:
         step_options = {} if steps is None else {"n_steps": steps}  # else its own default holds
         for index, item in enumerate(latents.items):
             own = seed if index == 0 else derive_seed(seed, f"channel {index}")
-            with _controlled(own):
+            with controlled(own):
                 output = _call(
                     self.system.decode,
                     item,
@@ -249,7 +247,7 @@ class AdaptedWithFeatures(Adapted):
         inputs, rate = self._inputs(audio, sample_rate)
         found = []
         for item in inputs:
-            with _controlled(0):
+            with controlled(0):
                 features = _call(self.system.features, item, sample_rate=rate)
             array = np.asarray(_to_numpy(features), dtype=np.float32)
             array = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
@@ -289,7 +287,7 @@ def _accepted(method: Callable[..., Any], names: Sequence[str]) -> Sequence[str]
 
 
 @contextlib.contextmanager
-def _controlled(seed: int) -> Iterator[None]:
+def controlled(seed: int) -> Iterator[None]:
     """Seed the global generators (and give them back their state), and switch gradients off.
 
     A system that takes `seed` needs none of this; one that calls `torch.randn` or `np.random.randn` becomes

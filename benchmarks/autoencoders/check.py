@@ -42,9 +42,9 @@ def check_autoencoder(
     rates = dict.fromkeys((system.spec.sample_rate or 44_100, 44_100, 48_000, 22_050))
     for rate in rates:
         for channels in (1, 2):
-            _check_clip(system, _notes(channels, seconds, rate), rate)
+            _check_clip(system, notes(channels, seconds, rate), rate)
     rate = system.spec.sample_rate or 44_100
-    clip = _notes(1, seconds, rate)
+    clip = notes(1, seconds, rate)
     output = system.reconstruct(clip, rate, seed=0)
     delay, correlation = _delay(output[0], clip[0], rate)
     if max_delay is not None and delay is not None and abs(delay) > max_delay:
@@ -70,7 +70,7 @@ def _check_clip(system: Autoencoder, clip: np.ndarray, rate: int) -> None:
         raise ContractError(f"two runs with one seed differ {what}: draw all noise from `seed`")
 
 
-def _notes(channels: int, seconds: float, rate: int) -> np.ndarray:
+def notes(channels: int, seconds: float, rate: int) -> np.ndarray:
     """Decaying harmonic notes over a little noise, with an odd number of samples."""
     rng = np.random.default_rng(0)
     samples = round(seconds * rate) | 1

@@ -54,7 +54,8 @@ class ExternalCommand:
         timeout: seconds that one clip may take.
         sample_rate: rate of `{input}`; None: the clip's own.
         channels: "mono" folds the clip first, "stereo" repeats a mono clip, "per_channel" runs once per channel.
-        version: anything that changes when the program does and the template does not.
+        version: anything that changes when the program does and the template does not. With one, results are
+            kept for later runs; without, each run measures anew, as nobody sees what a program reads.
 
     Files named in the template (a script, weights) are part of the content key by their digest.
 
@@ -71,7 +72,7 @@ class ExternalCommand:
         timeout: float = TIMEOUT,
         sample_rate: int | None = None,
         channels: str = "per_channel",
-        version: str = "1",
+        version: str | int | None = None,
     ) -> None:
         try:
             self.words = shlex.split(template)
@@ -97,7 +98,7 @@ class ExternalCommand:
             bitrate=0.0 if self.writes_latents else None,
             source=f"command {Path(self.words[0]).name}",
             weights_digest=digest(files) if files else None,
-            version=str(version),
+            version="1" if version is None else str(version),
             options={"template": digest(self.words), "timeout": self.timeout},
         )
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from benchmarks.registry import Registry
+from benchmarks.user_code import is_first_party
 from benchmarks.weight_table import CLAP_TOWERS
 from benchmarks.weights import has_weight, weight_digest
 
@@ -79,7 +80,7 @@ class EmbedderEntry:
         title: for table headings: model, window, hop.
         sample_rate: Hz.
         dim: size of an embedding.
-        weight: its weights in `benchmarks.weight_table`.
+        weight: its weights in `benchmarks.weight_table`; "" for an embedder from elsewhere that finds its own.
         window: what one embedding covers, in words.
         hop: distance of successive windows, in words.
         policy: what happens to clips shorter or longer than the window.
@@ -128,8 +129,23 @@ def embedder_entry(name: str) -> EmbedderEntry:
     """
     _registry.target(name)
     if name not in _entries:
-        _entries[name] = _registry.load(name).entry
+        return _load(name).entry  # type: ignore[no-any-return]
     return _entries[name]
+
+
+def _load(name: str) -> Any:
+    """The class behind a name; what one from elsewhere reads at its import is noted."""
+    if (target := own_target(name)) is None:
+        return _registry.load(name)
+    from benchmarks.autoencoders.names import import_own
+
+    return import_own(target)
+
+
+def own_target(name: str) -> str | None:
+    """The `module:Class` of an embedder whose code is not of this project; else None."""
+    target = _registry.target(name)
+    return None if is_first_party(target) else target
 
 
 def create_embedder(
@@ -148,7 +164,7 @@ def create_embedder(
         ImportError: a package that it needs does not import.
     """
     options = embedder_entry(name).options
-    embedder: Embedder = _registry.load(name)(name=name, weights=weights, device=device, **options)
+    embedder: Embedder = _load(name)(name=name, weights=weights, device=device, **options)
     return embedder
 
 
@@ -170,7 +186,7 @@ def embedder_spec(name: str, weights: str | os.PathLike[str] | None = None) -> d
         "policy": entry.policy,
         "options": entry.options,
         "weights": entry.weight,
-        "weights_sha256": weight_digest(entry.weight, weights),
+        "weights_sha256": weight_digest(entry.weight, weights) if entry.weight else None,
     }
 
 
@@ -186,7 +202,7 @@ def embedder_status(name: str, weights: str | os.PathLike[str] | None = None) ->
             return EmbedderStatus(False, f"package {package!r} is not installed. To get it: {entry.install}")
     if entry.packages and (error := _import_error(entry.packages)):
         return EmbedderStatus(False, f"{' or '.join(entry.packages)} does not import: {error}")
-    return EmbedderStatus(*has_weight(entry.weight, weights))
+    return EmbedderStatus(*has_weight(entry.weight, weights)) if entry.weight else EmbedderStatus(True, "")
 
 
 @lru_cache(maxsize=16)

@@ -145,6 +145,7 @@ def build_listening(
             "make this report with --suite FILE, the suite's own file, to hear them."
         )
     planner = Planner(suite, run)
+    planner.store = store
     reason = _clips_problem(planner, table)
     if reason:
         return Listening(reason=reason)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from benchmarks.autoencoders import own_target as own_autoencoder
+from benchmarks.autoencoders.adapted import controlled
+from benchmarks.autoencoders.names import import_own
 from benchmarks.cli import UsageError
 from benchmarks.registry import Registry, load_target
+from benchmarks.user_code import is_first_party
 from probes.representations.base import FEATURES, Representation, RepresentationSpec
 
 __all__ = [
@@ -59,7 +63,7 @@ def create_representation(name: str, **options: Any) -> Representation:
     """Make a representation; weights are found now and loaded at the first `extract`.
 
     Args:
-        name: a registered name; `module:Class` of your own; `npy:FOLDER` of feature files;
+        name: a registered name; `module:Class` or `FILE.py:Class` of your own; `npy:FOLDER` of feature files;
             `hear:MODULE[:WEIGHTS]` for a module with HEAR's three functions; `autoencoder:NAME` for any
             system of `benchmarks.autoencoders` that has `features`; `music2latent:PATH` for a checkpoint.
         **options: passed to the factory.
@@ -74,12 +78,18 @@ def create_representation(name: str, **options: Any) -> Representation:
     head, colon, argument = name.partition(":")
     if colon and not (head and argument):
         raise UsageError(f"representation {name!r}: something must stand on both sides of the colon")
-    if not colon:
+    own = own_target(name)
+    if own is not None and head not in _PREFIXES:
+        factory = import_own(own)
+        with controlled(0):  # weights drawn at random are then the same in every process
+            made = factory(**options)
+        made = load_target("probes.representations.user:adapt")(made, name) if colon else made
+    elif not colon:
         made = REPRESENTATIONS.create(name, **options)
     elif head in _PREFIXES:
         made = load_target(_PREFIXES[head])(argument, **options)
     else:
-        made = load_target("probes.representations.user:adapt")(load_target(name)(**options), name)
+        made = load_target("probes.representations.user:adapt")(import_own(name)(**options), name)
     if not hasattr(made, "extract") and not hasattr(made, "lookup"):
         raise TypeError(f"representation {name!r} has no method 'extract' (see probes.representations.base)")
     return made
@@ -106,6 +116,27 @@ _PREFIXES = {
     "autoencoder": "probes.representations.user:AutoencoderFeatures",
     "music2latent": "probes.representations.music2latent:checkpoint",
 }
+
+
+def own_target(name: str) -> str | None:
+    """The `module:Class`, `FILE.py:Class` or (HEAR) `module:` behind a name whose code is not of this project.
+
+    Raises:
+        UnknownNameError: no such name.
+    """
+    name, _ = split_name(name)
+    head, colon, argument = name.partition(":")
+    if not colon:
+        target = REPRESENTATIONS.target(name)
+    elif head == "autoencoder":
+        return own_autoencoder(argument)
+    elif head == "hear":
+        target = f"{argument.partition(':')[0]}:"
+    elif head in _PREFIXES:
+        return None
+    else:
+        target = name
+    return None if is_first_party(target) else target
 
 
 def list_representations() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoencoders.names import import_user_module, own_module
 from benchmarks.cli import UsageError
 from benchmarks.clip_files import nfc, without_suffix
 from benchmarks.datasets.base import Clip
@@ -185,7 +185,7 @@ class HearModule:
 
     def __init__(self, target: str, training: tuple[str, ...] = ()) -> None:
         name, _, weights = target.partition(":")
-        self.module = importlib.import_module(name)
+        self.module = import_user_module(own_module(f"{name}:load_model")[0])
         for function in ("load_model", "get_scene_embeddings"):
             if not callable(getattr(self.module, function, None)):
                 raise TypeError(f"module {name!r} has no function {function!r} of the HEAR API")
