@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -304,6 +305,23 @@ def test_a_run_that_loses_nearly_everything_stops_and_blames_the_tool(quick: Box
     # With a tool that works, those clips are tried again.
     kept = {s.ytid for s in read_manifest(quick.folder).values() if s.status == "failed"}
     assert len(kept) >= 20
+
+
+def test_a_folder_that_another_process_fetches_into_is_left_alone(quick: Box) -> None:
+    program = (
+        "import sys; from m2l.files import exclusive\n"
+        f"with exclusive({str(quick.folder)!r}): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        result = quick.get()
+        assert str(holder.pid) in str(result["failed"])
+        assert not (quick.folder / MANIFEST).exists()
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_missing_tools_are_named_and_nothing_is_marked(

@@ -39,6 +39,7 @@ from benchmarks.fetching.adopt import walk
 from benchmarks.fetching.clips import BusyError, Runner, ToolError, adopt_clip, get_clip, inspect, run, yt_dlp
 from benchmarks.fetching.fetcher import Options, adopt_items, duration
 from benchmarks.transfer import human, missing_items, say, transfer
+from m2l.files import InUseError, exclusive
 
 NAME = "musiccaps"
 KEPT_BYTES = 5521 * 1_920_044  # 10 s of stereo at 48 kHz, 16 bit
@@ -108,6 +109,16 @@ def fetch_musiccaps(options: Options, how: ClipOptions | None = None) -> dict[st
     say(f"  {options.jobs} at a time. Into {folder}")
     if options.dry_run:
         return _result(folder, {}, "would fetch what is missing", [])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive(folder):  # the manifest has one writer
+            return _fetch_into(folder, options, how)
+    except InUseError as error:
+        say(f"  failed: {error}")
+        return _result(folder, {}, "not fetched", [str(error)])
+
+
+def _fetch_into(folder: Path, options: Options, how: ClipOptions) -> dict[str, Any]:
     item = list_item(how.complete)
     if options.source is not None:
         adopt_items(missing_items([item], [folder]), options.source, folder)
