@@ -34,7 +34,14 @@ def code_of_system(name: str, options: Mapping[str, Any]) -> str:
     return system_code(name, None if ":" in target else AUTOENCODERS.target(target), options)
 
 
-def try_system(name: str, options: Mapping[str, Any], seed: int, clips: Clips, store: Store | None) -> Trial:
+def try_system(
+    name: str,
+    options: Mapping[str, Any],
+    seed: int,
+    clips: Clips,
+    store: Store | None,
+    further: Clips = tuple,
+) -> Trial:
     """Try a system that is a user's class or program; see `try_user_code`."""
     from benchmarks.stages import reconstruct_one
 
@@ -57,6 +64,7 @@ def try_system(name: str, options: Mapping[str, Any], seed: int, clips: Clips, s
         code=lambda: code_of_system(name, options),
         store=store,
         declared=declared,
+        further=further,
     )
 
 
@@ -85,12 +93,12 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
     )
 
 
-def trial_clips(clips: Sequence[Clip], data: Data | None = None) -> list[TrialClip]:
-    """The first clips that can be measured; generated notes if there are none."""
+def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS) -> list[TrialClip]:
+    """The first `count` clips that can be measured; generated notes if there are none."""
     from benchmarks.stages import unusable
 
     found: list[TrialClip] = []
-    for clip in clips[: 4 * CLIPS]:
+    for clip in clips[: 4 * count]:
         try:
             audio, rate = clip.load()
         except (OSError, ValueError, RuntimeError):
@@ -101,6 +109,6 @@ def trial_clips(clips: Sequence[Clip], data: Data | None = None) -> list[TrialCl
                 continue
             audio = to_mono(audio) if data.channels == "mono" else audio
         found.append((clip.id, audio, int(rate)))
-        if len(found) == CLIPS:
+        if len(found) == count:
             break
     return found or [("of generated notes", notes(1, SECONDS, 44_100), 44_100)]

@@ -21,7 +21,7 @@ from benchmarks.pipeline import RunOptions
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.scores import CorpusMetric, PairMetric, parse_metric
 from benchmarks.suite import Suite, SuiteError
-from benchmarks.trial import Trial, TrialClip, constructed
+from benchmarks.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.units import Unit
 from benchmarks.user_code import ClashError, UserCodeError, user_error
 from benchmarks.weights import WeightsCorruptError, has_weight, weight_digest
@@ -170,7 +170,12 @@ class Planner:
                 tried = self.options.trials.get(key)
                 if tried is None or not tried.holds():
                     tried = try_system(
-                        name, system_options, self.suite.seed, lambda: self.trial_clips, self.store
+                        name,
+                        system_options,
+                        self.suite.seed,
+                        lambda: self.trial_clips,
+                        self.store,
+                        lambda: trial_clips(self.clips[CLIPS:], self.suite.data, FURTHER_CLIPS),
                     )
                     self.options.trials[key] = tried
                 spec = tried.spec

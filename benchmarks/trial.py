@@ -23,10 +23,19 @@ from benchmarks.cache import Store
 from benchmarks.fingerprint import digest
 from benchmarks.reads import Reads, content_digest, entries, read_before, recording
 from benchmarks.units import Unit, Watch
-from benchmarks.user_code import UserCodeError, is_system_failure, place_of, stdout_to_stderr, user_error
+from benchmarks.user_code import (
+    UserCodeError,
+    is_system_failure,
+    place_of,
+    raised_by_user,
+    stdout_to_stderr,
+    user_error,
+)
 
 #: Clips that are tried: a class that refuses the first (too short, too quiet) may well take the next.
 CLIPS = 3
+#: How many more are tried where it refused these by a `raise ValueError` of its own: it may be choosy, not broken.
+FURTHER_CLIPS = 24
 #: Seconds of a clip that are tried first; if they are refused, the whole clip is tried.
 SECONDS = 3.0
 _DEPTH = 5
@@ -69,6 +78,7 @@ def try_user_code(
     code: Callable[[], str],
     store: Store | None,
     declared: Callable[[Any], bool] = lambda made: False,
+    further: Callable[[], Sequence[TrialClip]] = lambda: (),
 ) -> Trial:
     """Construct a user's class, run it on a clip, and say what its results depend on.
 
@@ -81,6 +91,7 @@ def try_user_code(
         code: digest of its source code, called once it is imported.
         store: where earlier runs wrote down what their units read.
         declared: whether its spec says what the results depend on (weights, a version).
+        further: more clips, for a class that refused `clips`.
 
     Raises:
         UserCodeError: it cannot be constructed, by an error of its own code.
@@ -91,8 +102,12 @@ def try_user_code(
         made = constructed(make)
         spec = made.spec
         before = state_digest(made, arrays=True)
-        error = _try(made, use, audio)
-        state = [before, state_digest(made, arrays=False)]
+        error, refused = _try(made, use, audio)
+    if refused and (more_audio := further()):
+        with stdout_to_stderr(), recording() as more:
+            error = error if _try(made, use, more_audio)[0] else None
+        reads.add(more)
+    state = [before, state_digest(made, arrays=False)]
     watch, identity = _dependencies(shown if module else name, module, reads, code(), state, store)
     remark = None
     if watch.opaque and not declared(made):
@@ -123,20 +138,23 @@ def constructed(make: Callable[[], Any]) -> Any:
 
 def _try(
     made: Any, use: Callable[[Any, np.ndarray, int], Any], clips: Sequence[TrialClip]
-) -> UserCodeError | None:
+) -> tuple[UserCodeError | None, bool]:
+    """The first error if every clip failed, and whether each was refused by a `raise ValueError` of the user's."""
     first: UserCodeError | None = None
+    refused = True
     for clip, audio, rate in clips:
         short = audio[:, : round(SECONDS * rate)]
         for part in (short, audio) if short.shape != audio.shape else (audio,):
             try:
                 use(made, part.copy(), rate)
-                return None
+                return None, False
             except (Exception, SystemExit) as error:
                 found = user_error(error, clip)
                 if is_system_failure(error):
-                    return found
+                    return found, False
+                refused = refused and isinstance(error, ValueError) and raised_by_user(error)
         first = first or found
-    return first
+    return first, refused and first is not None
 
 
 def _dependencies(

@@ -116,9 +116,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.command in ("train", "export"):
         from m2l import cli_train
 
-        if args.command == "train":
+        if args.command == "train" and os.environ.get("WORLD_SIZE", "1") == "1":  # else one of several speaks
             _check_train(args)
-
         return cli_train.run_train(args) if args.command == "train" else cli_train.run_export(args)
     from m2l.cli_run import run_files
 
@@ -138,8 +137,7 @@ def _check_train(args: argparse.Namespace) -> None:
         create_config(args.preset)
     except ConfigError as error:
         raise UsageError(f"--preset: {error}") from error
-    # Of several processes each has a GPU of its own, and must not open the first.
-    if args.device and not (os.environ.get("WORLD_SIZE", "1") != "1" and args.device.startswith("cuda")):
+    if args.device:
         check_device(args.device)
 
 

@@ -55,7 +55,7 @@ MISTAKES = [
     ("compare nosuch --suite tiny.toml --executor serial", "nosuch"),
     ("compare identity --suite tiny.toml --executor serial -o afile", "-o afile: afile is a file"),
     ("compare identity --suite tiny.toml --metrics sisdr --executor serial", "sisdr"),
-    ("compare music2latent:carded --suite tiny.toml --executor serial", "carded/card.json: not valid JSON"),
+    ("compare music2latent:carded --suite tiny.toml --executor serial", "carded/card.json is not JSON"),
     ("compare --external mine --suite tiny.toml", "--external 'mine'"),
     ("compare identity --option keep=3 --suite tiny.toml", "keep=3"),
     ("curve norun --suite tiny.toml --executor serial", "norun"),

@@ -91,9 +91,17 @@ def test_a_killed_reader_is_started_again_and_nothing_changes(
 
 
 def children(of: int | None = None) -> list[int]:
-    """Child processes that run."""
-    path = Path(f"/proc/{of or os.getpid()}/task/{of or os.getpid()}/children")
-    return [int(word) for word in path.read_text().split()]
+    """Readers that run: forked children, which have their parent's command line. Other tests' workers have not."""
+    parent = of or os.getpid()
+    words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(word) for word in words if _command(int(word)) == _command(parent)]
+
+
+def _command(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
 
 
 def test_a_reader_that_always_dies_ends_the_run_with_a_checkpoint(

@@ -76,8 +76,6 @@ def create_representation(name: str, **options: Any) -> Representation:
     """
     name, _ = split_name(name)
     head, colon, argument = name.partition(":")
-    if colon and not (head and argument):
-        raise UsageError(f"representation {name!r}: something must stand on both sides of the colon")
     own = own_target(name)
     if own is not None and head not in _PREFIXES:
         factory = import_own(own)
@@ -123,9 +121,12 @@ def own_target(name: str) -> str | None:
 
     Raises:
         UnknownNameError: no such name.
+        UsageError: nothing before or after the colon.
     """
     name, _ = split_name(name)
     head, colon, argument = name.partition(":")
+    if colon and not (head and argument):
+        raise UsageError(f"representation {name!r}: something must stand on both sides of the colon")
     if not colon:
         target = REPRESENTATIONS.target(name)
     elif head == "autoencoder":
