@@ -17,7 +17,7 @@ import soundfile
 from harness_helpers import tiny_toml, write_clips
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = 6
+KILLS = 20
 
 pytestmark = [
     pytest.mark.slow,
