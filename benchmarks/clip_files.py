@@ -21,6 +21,11 @@ _UNSAFE_BEFORE = re.compile(r"[^\w.@+=,-]+", re.ASCII)
 _LONGEST = 180
 
 
+def as_text(name: str) -> str:
+    """A file name that can be written anywhere: bytes that are no UTF-8 become `\\xff`, other names stay."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def safe_name(text: str) -> str:
     """`text` as a file name: letters, marks and digits of any script and `_.@+=,-` are kept, others become `_`.
 

@@ -30,7 +30,7 @@ def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> Sys
     for unit in row.units:
         clips = [clip.id for clip in unit.inputs[0].payload[0]]
         files = {
-            clip_id: (found.files[clip_id], file_sha256(system.path / found.files[clip_id]))
+            clip_id: (found.files[clip_id], file_sha256(system.path_of(found.files[clip_id])))
             for clip_id in clips
             if clip_id in found.files
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from harness_helpers import RATE, tiny_toml
+from harness_helpers import RATE, tiny_toml, write_clips
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -169,3 +169,24 @@ def test_a_file_of_another_split_is_no_partner(tmp_path: Path, capsys: pytest.Ca
     out = capsys.readouterr().out
     assert "no file for the clip" in out
     assert json.loads(out)["scores"]["si_sdr"].get("mine", {}) == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_names_that_are_no_unicode_are_clips_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clips(tmp_path / "clips", 2)
+    odd = os.fsencode(tmp_path / "clips") + b"/b\xff\xe9.wav"
+    try:
+        os.rename(tmp_path / "clips" / "clip1.wav", odd)
+    except OSError:
+        pytest.skip("not a name for this file system")
+    toml = str(tiny_toml(tmp_path, tmp_path / "clips"))
+    run = ["--suite", toml, "--executor", "serial", "--store", str(tmp_path / "store"), "--quiet"]
+    assert main(["export-clips", "-o", str(tmp_path / "out"), *run]) == 0
+    capsys.readouterr()
+    for folder in ("clips", "out"):
+        command = ["compare", "--external", f"mine={tmp_path / folder}", "--against", "identity", *run]
+        assert main([*command, "--metrics", "si_sdr", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["scores"]["si_sdr"]["mine"] == {"b\\xff\\xe9.wav": 100.0, "clip0.wav": 100.0}

@@ -8,7 +8,7 @@ delay is not undone: SI-SDR is defined sample by sample, so a decoder that shift
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.adapted import with_channels
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.clip_files import Matches, match
+from benchmarks.clip_files import Matches, as_text, match
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, read_excerpt
 from m2l.folders import Found, find_files
 
@@ -69,7 +69,15 @@ class External:
 
     def matches(self, clip_ids: Iterable[str]) -> Matches:
         """Which file belongs to which of all clips of a data set."""
-        return match(clip_ids, [file.relative_to(self.path).as_posix() for file in self.files.files])
+        return match(clip_ids, self._by_name)
+
+    def path_of(self, file: str) -> Path:
+        """Where a file of `matches` is."""
+        return self._by_name.get(file, self.path / file)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Path]:
+        return {as_text(file.relative_to(self.path).as_posix()): file for file in self.files.files}
 
     def reconstruction(self, file: str, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """A file of the folder, as float32 of the shape and rate of the clip it belongs to.
@@ -77,7 +85,7 @@ class External:
         Raises:
             ValueError: unreadable, or of another rate or length; the message is the reason the tables count.
         """
-        path = self.path / file
+        path = self.path_of(file)
         try:
             output, rate = read_excerpt(path)
         except (OSError, ValueError) as error:

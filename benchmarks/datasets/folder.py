@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.clip_files import as_text
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, file_sha256, select_split
 
@@ -58,7 +59,7 @@ class FolderDataset:
             raise DataNotFoundError(f"no such folder: {self.path}")
         if start < 0 or (seconds is not None and seconds <= 0):
             raise ValueError(f"folder excerpts: start {start!r} s, length {seconds!r} s")
-        self.name = name or self.path.resolve().name
+        self.name = name or as_text(self.path.resolve().name)
         self.seconds, self.start, self.recursive = seconds, start, recursive
         self.licence, self.citation = licence, citation
 
@@ -105,7 +106,7 @@ class FolderDataset:
         return found
 
     def _clip(self, path: Path) -> Clip:
-        relative = path.relative_to(self.path).as_posix()
+        relative = as_text(path.relative_to(self.path).as_posix())
         try:
             content = file_sha256(path)
         except OSError as error:  # e.g. no permission: reported by load(), like any other damage
