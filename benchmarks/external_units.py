@@ -65,7 +65,7 @@ def reconstruct(unit: Unit, store: Store) -> Result:
             if clip_id in refused:
                 raise ValueError(refused[clip_id])
             file, digest = files[clip_id]
-            if not (system.path / file).is_file() or file_sha256(system.path / file) != digest:
+            if not (system.path_of(file)).is_file() or file_sha256(system.path_of(file)) != digest:
                 raise RuntimeError(f"the file of clip {clip_id!r} changed during the run; run again")
             rate = source.meta["sample_rates"][clip_id]
             arrays[clip_id] = system.reconstruction(file, audio, rate)
