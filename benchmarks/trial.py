@@ -102,10 +102,10 @@ def try_user_code(
         made = constructed(make)
         spec = made.spec
         before = state_digest(made, arrays=True)
-        error, refused = _try(made, use, audio)
+        error, refused = _try(shown, made, use, audio)
     if refused and (more_audio := further()):
         with stdout_to_stderr(), recording() as more:
-            error = error if _try(made, use, more_audio)[0] else None
+            error = error if _try(shown, made, use, more_audio)[0] else None
         reads.add(more)
     state = [before, state_digest(made, arrays=False)]
     watch, identity = _dependencies(shown if module else name, module, reads, code(), state, store)
@@ -137,7 +137,7 @@ def constructed(make: Callable[[], Any]) -> Any:
 
 
 def _try(
-    made: Any, use: Callable[[Any, np.ndarray, int], Any], clips: Sequence[TrialClip]
+    shown: str, made: Any, use: Callable[[Any, np.ndarray, int], Any], clips: Sequence[TrialClip]
 ) -> tuple[UserCodeError | None, bool]:
     """The first error if every clip failed, and whether each was refused by a `raise ValueError` of the user's."""
     first: UserCodeError | None = None
@@ -150,6 +150,8 @@ def _try(
                 return None, False
             except (Exception, SystemExit) as error:
                 found = user_error(error, clip)
+                if place_of(error) is None:  # of what it returned: no line of the user's is at fault
+                    found = UserCodeError(f"{shown}, {found}", found.missing, found.details)
                 if is_system_failure(error):
                     return found, False
                 refused = refused and isinstance(error, ValueError) and raised_by_user(error)
