@@ -14,7 +14,7 @@ WORKERS ?= 2
 help:
 	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
 	@echo "make gate      is what was measured worse than the committed baseline?"
-	@echo "make test      the default tests (no network, some 6 minutes on 2 cores)"
+	@echo "make test      the default tests (no network, some 5 minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff (lint, format) and mypy"
 	@echo "make rivals    install what 'm2l-bench speed' races against"
