@@ -85,6 +85,12 @@ def test_a_limit_limits_the_plan(tmp_path: Path, limit: int, groups: int) -> Non
     assert found.stages["load"].units == groups
 
 
+@pytest.fixture
+def no_rates_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.dry_run.SHIPPED", tmp_path / "no-rates.json")
+
+
+@pytest.mark.usefixtures("no_rates_ship")
 def test_a_plan_of_what_is_here_has_the_keys_of_a_run(tmp_path: Path) -> None:
     """After a run nothing is left to do; before it, hours come from rates alone."""
     toml, store = simulated(tmp_path), Store(tmp_path / "store")
@@ -107,6 +113,7 @@ def test_a_plan_of_what_is_here_has_the_keys_of_a_run(tmp_path: Path) -> None:
     assert not elsewhere.stages["score"].without_cpu_rate
 
 
+@pytest.mark.usefixtures("no_rates_ship")
 def test_rates_on_a_gpu_are_measured_or_absent(tmp_path: Path) -> None:
     suite, store = paper_like(limit=64), Store(tmp_path)
     found = dry_run(suite, DRY, ["table2"], store, None)
@@ -120,6 +127,21 @@ def test_rates_on_a_gpu_are_measured_or_absent(tmp_path: Path) -> None:
     assert set(found.stages["embed"].without_cpu_rate) == {"vggish"}
 
 
+def test_every_hour_of_the_paper_suite_has_a_rate_that_ships(tmp_path: Path) -> None:
+    suite = load_suite("paper")
+    store = Store(tmp_path)
+    found = dry_run(suite, DRY, ["table2", "table3", "figure2"], store, None)
+    assert {
+        stage: cost.without_cpu_rate for stage, cost in found.stages.items() if cost.without_cpu_rate
+    } == {}
+    assert found.stages["reconstruct"].cpu_hours > 100
+    assert "that ship" in found.rates.sources[0]
+    # What this machine measured goes first.
+    store.add_rate("score", "visqol", 100.0, 1e6)
+    assert dry_run(suite, DRY, ["table2"], store, None).stages["score"].cpu_hours > 1000
+
+
+@pytest.mark.usefixtures("no_rates_ship")
 def test_damaged_cost_records_are_left_out(tmp_path: Path) -> None:
     for name, text in {"a": "{", "b": "[1]", "c": '{"systems": {"x": {}}}', "d": '{"systems": 3}'}.items():
         (tmp_path / name).mkdir()

@@ -104,7 +104,7 @@ def representations() -> dict[str, float]:
         found[name] = rate_of(lambda r=representation: r.extract(audio, 44_100))
     with torch.inference_mode():
         clmr, mert = SampleCNN().eval(), HubertModel(mert_config()).eval()
-        windows = torch.from_numpy(music(22_050, 1)[0][: 59_049 * 3].reshape(3, 1, 59_049))
+        windows = torch.from_numpy(music(22_050, 1)[0][: 59_049 * 3].reshape(3, 59_049))
         found["clmr"] = rate_of(lambda: clmr(windows))
         wave = torch.from_numpy(music(24_000, 1))
         found["mert-v1-95m"] = rate_of(lambda: mert(wave, output_hidden_states=True))
@@ -137,7 +137,6 @@ def harness(work: Path) -> dict[str, dict[str, float]]:
 
 def make() -> dict[str, Any]:
     from benchmarks.processor import processor
-
     from benchmarks.weight_table import WEIGHTS, WeightFile
 
     torch.set_num_threads(1)
