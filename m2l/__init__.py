@@ -23,18 +23,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from m2l.config import Music2LatentConfig, create_config, list_configs
     from m2l.encoder_decoder import EncoderDecoder
-    from m2l.loading import WeightsNotFoundError, list_checkpoints
+    from m2l.io.checkpoints import WeightsNotFoundError, list_checkpoints
+    from m2l.io.published import CheckpointError
     from m2l.model import Music2Latent
-    from m2l.published import CheckpointError
 
 _HOMES = {
-    "CheckpointError": "m2l.published",
+    "CheckpointError": "m2l.io.published",
     "EncoderDecoder": "m2l.encoder_decoder",
     "Music2Latent": "m2l.model",
     "Music2LatentConfig": "m2l.config",
-    "WeightsNotFoundError": "m2l.loading",
+    "WeightsNotFoundError": "m2l.io.checkpoints",
     "create_config": "m2l.config",
-    "list_checkpoints": "m2l.loading",
+    "list_checkpoints": "m2l.io.checkpoints",
     "list_configs": "m2l.config",
 }
 

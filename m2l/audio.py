@@ -2,7 +2,7 @@
 
 Inside the package audio is float32, channels first, in [-1, 1], and its sample rate is explicit. Everything
 else (integer samples, torch tensors, `(samples, channels)`, foreign rates) is turned into that or refused
-here. Files are read and written block by block in `m2l.audio_blocks`.
+here. Files are read and written block by block in `m2l.io.blocks`.
 """
 
 from __future__ import annotations
@@ -207,9 +207,9 @@ def audio_info(path: str | os.PathLike[str], *, incomplete: bool = False) -> Aud
 
     Raises:
         OSError: if it does not exist, is a folder, or cannot be opened.
-        AudioError: if it is not audio that libsndfile reads, or cut short (see `m2l.containers`).
+        AudioError: if it is not audio that libsndfile reads, or cut short (see `m2l.io.containers`).
     """
-    from m2l.sound_file import SoundFile
+    from m2l.io.sound_file import SoundFile
 
     file = SoundFile(path, incomplete)
     file.close()
@@ -234,7 +234,7 @@ def read_audio(
         OSError: if it does not exist, is a folder, or cannot be opened.
         AudioError: not audio, damaged, shorter than its header says, empty, beyond its end, or not finite.
     """
-    from m2l.audio_blocks import AudioReader
+    from m2l.io.blocks import AudioReader
 
     with AudioReader(path, start=start, incomplete=incomplete) as reader:
         wanted = frames if frames >= 0 else None
@@ -264,7 +264,7 @@ def write_audio(
         OSError: if it cannot be written (no folder, no permission, disk full); no partial file is left.
         AudioError: for audio that is refused, or a suffix, rate or channel count the format does not have.
     """
-    from m2l.audio_blocks import audio_writer
+    from m2l.io.blocks import audio_writer
 
     array = as_channels_first(audio)
     if array.ndim != 2:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2l.config import Music2LatentConfig
-from m2l.convolution import Conv2d
+from m2l.kernels.convolution import Conv2d
 from m2l.layers import Downsample, FrequencyGain, ResBlock, group_norm
 
 

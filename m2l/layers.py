@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l import tiled
-from m2l.convolution import Conv2d, upsample_convolve
+from m2l.kernels import tiled
+from m2l.kernels.convolution import Conv2d, upsample_convolve
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

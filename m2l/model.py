@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m2l import consistency, loading, tiled
+from m2l import consistency
 from m2l.arrays import float_tensor, like, without_gradients
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
 from m2l.construction import constructing
 from m2l.decoder import Decoder
 from m2l.encoder import Encoder
-from m2l.noise import noise_source
+from m2l.io import checkpoints as loading
+from m2l.kernels import tiled
 from m2l.representation import waveform_to_representation
+from m2l.streaming.noise import noise_source
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -228,7 +230,7 @@ class Music2Latent(nn.Module):
         items = torch.from_numpy(array.reshape(-1, array.shape[-1]))
         latents = self.n_latents(items.shape[-1])
         if latents > self.WINDOW_LATENTS:
-            from m2l.streaming import analyse_long  # streaming builds on this module
+            from m2l.streaming.long import analyse_long  # streaming builds on this module
 
             out = analyse_long(self, items, network)
         else:
@@ -274,7 +276,7 @@ class Music2Latent(nn.Module):
         Raises:
             ValueError: for latents or noise of a wrong shape, or not finite.
         """
-        from m2l.streaming import synthesise  # streaming builds on this module
+        from m2l.streaming.long import synthesise  # streaming builds on this module
 
         config = self.config
         tensor = float_tensor(latents, "latents")

@@ -12,9 +12,9 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l import tiled
 from m2l.config import Music2LatentConfig
-from m2l.convolution import Conv2d
+from m2l.kernels import tiled
+from m2l.kernels.convolution import Conv2d
 from m2l.layers import (
     SQRT2,
     SQRT3,

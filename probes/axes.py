@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.datasets import Clip
-from benchmarks.fingerprint import digest
+from benchmarks.store.fingerprint import digest
+from benchmarks.store.store import CorruptEntryError, Result, Store
 
 #: The shorter length in seconds; the longer one is twice as long.
 SECONDS = 5.0

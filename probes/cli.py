@@ -94,7 +94,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def _request(options: argparse.Namespace) -> Any:
-    from benchmarks.cli import UsageError
+    from benchmarks.errors import UsageError
     from probes.deformations import parse_deformation
     from probes.protocol import get_protocol, seeds_from
     from probes.runner import Request
@@ -122,7 +122,7 @@ def _check_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: naming the option.
     """
-    from benchmarks.cli import UsageError
+    from benchmarks.errors import UsageError
 
     if options.resamples < 0:
         raise UsageError(f"--resamples must be at least 0, got {options.resamples}")
@@ -141,11 +141,11 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _evaluate(request: Any, options: argparse.Namespace) -> Any:
-    from benchmarks.cache import Store
-    from benchmarks.cli import UsageError
-    from benchmarks.cli_tables import print_details
-    from benchmarks.executors import make_executor
-    from benchmarks.pipeline import RunOptions
+    from benchmarks.cli.tables import print_details
+    from benchmarks.errors import UsageError
+    from benchmarks.harness.executors import make_executor
+    from benchmarks.harness.run import RunOptions
+    from benchmarks.store.store import Store
     from probes.runner import run
 
     try:
@@ -231,7 +231,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from benchmarks.cli import UsageError
+    from benchmarks.errors import UsageError
     from probes.mirref import read_experiments, requests_of
 
     if options.seeds < 1:

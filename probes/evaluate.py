@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stats import resample_blocks
+from benchmarks.statistics.bootstrap import resample_blocks
 from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table
-from probes.mlp import KNNProbe
-from probes.monitor import MONITORS
+from probes.mlp.estimators import KNNProbe
+from probes.mlp.monitor import MONITORS
+from probes.mlp.training import ProbeJob, TrainedProbe, train_probes
 from probes.protocol import Protocol
 from probes.tasks.base import METRICS
-from probes.training import ProbeJob, TrainedProbe, train_probes
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -102,7 +102,7 @@ def evaluate(
         task -> "probe" or "probe/deformation" -> `Evaluation`, or the reason why a variant has none.
 
     Raises:
-        ValueError: as `probes.training.check_inputs`.
+        ValueError: as `probes.mlp.training.check_inputs`.
     """
     if shuffle_labels:
         problems = [_shuffled(problem) for problem in problems]

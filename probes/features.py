@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoencoders.names import label_of, own_digest, own_module
-from benchmarks.cache import Result, Store
-from benchmarks.cli import UsageError
 from benchmarks.datasets import Clip
-from benchmarks.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
-from benchmarks.own_plan import trial_clips
-from benchmarks.stages import reason_of
-from benchmarks.trial import Trial, constructed, try_user_code, watching
-from benchmarks.units import Unit, fetch
+from benchmarks.errors import UsageError
+from benchmarks.evaluation.own_plan import trial_clips
+from benchmarks.evaluation.stages import reason_of
+from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
+from benchmarks.harness.units import Unit, fetch
+from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.store.store import Result, Store
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
 from probes.representations import (
@@ -211,7 +211,7 @@ def _autoencoder_code(name: str) -> str:
 def load_unit(clips: Sequence[Clip]) -> Unit:
     """The unit that renders generated clips once for all representations."""
     spec = {
-        "code": [module_digest("benchmarks.stages"), code_digest("benchmarks.audio")],
+        "code": [module_digest("benchmarks.evaluation.stages"), code_digest("benchmarks.audio")],
         "libraries": library_versions(),
         "clips": [[clip.id, clip.digest] for clip in clips],
         "limits": LIMITS,
@@ -219,7 +219,7 @@ def load_unit(clips: Sequence[Clip]) -> Unit:
     return Unit(
         "load",
         clips[0].dataset,
-        "benchmarks.stages:load",
+        "benchmarks.evaluation.stages:load",
         spec,
         payload=(tuple(clips), LIMITS),
         amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips),

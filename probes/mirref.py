@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cli import UsageError
+from benchmarks.errors import UsageError
 from probes.deformations import parse_deformation
 from probes.protocol import Protocol, get_protocol, seeds_from
 from probes.runner import Request

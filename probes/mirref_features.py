@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from benchmarks.cache import Store, write_atomic
-from benchmarks.clip_files import folded
 from benchmarks.datasets import Clip
+from benchmarks.datasets.clip_files import folded
+from benchmarks.store.store import Store, write_atomic
 from probes.features import FeaturePlan, gather
 from probes.mirref import MirRefError, feature_name
 from probes.representations import split_name

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.registry import UnknownNameError
-from probes.models import ProbeConfig
+from probes.mlp.models import ProbeConfig
 
 
 @dataclass(frozen=True)

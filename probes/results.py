@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import m2l
-from benchmarks.cache import write_atomic
-from benchmarks.clip_files import distinct, safe_name, with_digest
-from benchmarks.fingerprint import library_versions
+from benchmarks.datasets.clip_files import distinct, safe_name, with_digest
+from benchmarks.store.fingerprint import library_versions
+from benchmarks.store.store import write_atomic
 from probes.protocol import DEFAULT_PROTOCOL
 from probes.runner import ProbeCell, ProbeRun
 from probes.stage import problem_of

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cache import Result, Store
-from benchmarks.cli import UsageError
 from benchmarks.datasets import DataNotFoundError
-from benchmarks.executors import Executor
-from benchmarks.fingerprint import code_digest, library_versions
-from benchmarks.pipeline import RunOptions, RunReport, run_units
-from benchmarks.units import Unit, fetch
+from benchmarks.errors import UsageError
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.run import RunOptions, RunReport, run_units
+from benchmarks.harness.units import Unit, fetch
+from benchmarks.store.fingerprint import code_digest, library_versions
+from benchmarks.store.store import Result, Store
 from benchmarks.user_code import ClashError, stdout_to_stderr, user_error
 from probes.features import FeaturePlan
 from probes.protocol import Protocol

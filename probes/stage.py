@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cache import Result, Store
-from benchmarks.units import Unit
+from benchmarks.harness.units import Unit
+from benchmarks.store.store import Result, Store
 from probes.evaluate import Evaluation, Problem, chance, evaluate
 from probes.features import gather
 from probes.tasks.base import TaskData

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import m2l
-from benchmarks.cache import Store
-from benchmarks.executors import Executor
-from benchmarks.fingerprint import library_versions
-from benchmarks.pipeline import RunOptions, RunReport
-from benchmarks.processor import processor
-from benchmarks.reference import published_rows
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.run import RunOptions, RunReport
+from benchmarks.store.fingerprint import library_versions
+from benchmarks.store.processor import processor
+from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
-from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.reference import published_rows
+from benchmarks.tables.table import Cell, Column, PublishedRow, Row, TableResult
 from probes.protocol import get_protocol, seeds_from
 from probes.runner import CHANCE, ProbeCell, ProbeRun, Request, all_comparisons, run
 from probes.tasks.base import TaskInfo

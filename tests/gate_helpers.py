@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.corpus import corpus_distance
-from benchmarks.gate_policy import POLICIES
-from benchmarks.gate_record import CellRecord, Record
+from benchmarks.gate.policy import POLICIES
+from benchmarks.gate.record import CellRecord, Record
+from benchmarks.statistics.corpus import corpus_distance
 
 TITLES = {"si_sdr": ("SI-SDR", 2), "visqol": ("ViSQOL", 2), "fad:vggish": ("FAD", 3)}
 

@@ -26,10 +26,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.download import Expected
-from benchmarks.fetch_sources import Item
-from benchmarks.fetching import catalogue
-from benchmarks.fetching.corpus import Archive, Corpus
+from benchmarks.fetch.corpora import catalogue
+from benchmarks.fetch.corpora.corpus import Archive, Corpus
+from benchmarks.fetch.download import Expected
+from benchmarks.fetch.sources import Item
 from probes.tasks import magnatagatune
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from benchmarks.fingerprint import file_digest
+from benchmarks.store.fingerprint import file_digest
 
 RATE, FRAME = 32000, 128
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness_helpers import tiny_toml, write_clips
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 
 
 @contextmanager

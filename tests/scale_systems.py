@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.identity import Identity
-from benchmarks.cache import Result, Store
 from benchmarks.datasets.base import Clip
-from benchmarks.units import Unit
+from benchmarks.harness.units import Unit
+from benchmarks.store.store import Result, Store
 
 RATE = 16000
 N_CLIPS = 5521

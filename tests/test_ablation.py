@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import ablation
-from benchmarks.ablation import (
+from benchmarks.cli.main import main as bench
+from benchmarks.compare import ablation
+from benchmarks.compare.ablation import (
     Ablation,
     render_training_clips,
     row_settings,
@@ -19,13 +20,12 @@ from benchmarks.ablation import (
     title_of,
     with_rows,
 )
-from benchmarks.cli import MISSING, OK, USAGE
-from benchmarks.cli import main as bench
-from benchmarks.curve import RunError, points_of
+from benchmarks.compare.curve import RunError, points_of
 from benchmarks.datasets import create_dataset
-from benchmarks.reference import published_rows
+from benchmarks.errors import MISSING, OK, USAGE
 from benchmarks.suite import SuiteError, load_suite, parse_suite
-from m2l.files import exclusive
+from benchmarks.tables.reference import published_rows
+from m2l.io.atomic import exclusive
 from m2l.training import SettingsError
 from m2l.training.checkpoint import list_checkpoints, step_of
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.archives import ArchiveError, Limits, safe_name, unpack
+from benchmarks.fetch.archives import ArchiveError, Limits, safe_name, unpack
 
 SOUND = bytes(np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8))
 

@@ -26,8 +26,8 @@ from m2l.audio import (
     resampled_length,
     write_audio,
 )
-from m2l.audio_blocks import ArrayReader, AudioReader, audio_writer
-from m2l.files import write_bytes, written_beside
+from m2l.io.atomic import write_bytes, written_beside
+from m2l.io.blocks import ArrayReader, AudioReader, audio_writer
 
 RATE = 44_100
 
@@ -270,7 +270,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path) -> None:
 
 def test_leftovers_of_killed_processes_are_removed_by_the_next_write(tmp_path) -> None:
     killed = (
-        "import os, sys; from m2l.files import written_beside\n"
+        "import os, sys; from m2l.io.atomic import written_beside\n"
         "with written_beside(sys.argv[1]) as partial: partial.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
     for name in ("a.bin", "b.bin"):

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from m2l import containers
 from m2l.audio import AudioError, audio_info, read_audio
-from m2l.cli import main
+from m2l.cli.main import main
+from m2l.io import containers
 
 RATE = 48_000
 #: suffix -> libsndfile's options of a writer
@@ -112,7 +112,7 @@ def test_the_same_file_twice_is_twice_as_long(tmp_path, kind: str) -> None:
 
 
 def test_a_large_flac_is_known_to_be_one_stream_or_several(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("m2l.container_streams._SCAN_BYTES", 1)
+    monkeypatch.setattr("m2l.io.container_streams._SCAN_BYTES", 1)
     content = made("flac", 12.0, channels=2)
     assert len(content) > 2**20
     sizes = []

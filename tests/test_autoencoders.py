@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.autoencoders import Autoencoder, AutoencoderSpec, create_autoencoder, list_autoencoders
 from benchmarks.autoencoders.codecs import LibsndfileCodec
+from benchmarks.autoencoders.controls import NoiseAtSnr
 from benchmarks.autoencoders.griffinlim import MelGriffinLim
-from benchmarks.autoencoders.noise import NoiseAtSnr
 from benchmarks.registry import UnknownNameError
 
 CODECS = ["mp3-64k", "mp3-128k", "vorbis-64k", "vorbis-96k", "opus-16k", "opus-96k"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness_helpers import tiny_toml, write_clips
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "results"
@@ -260,6 +260,6 @@ def test_the_gate_writes_junit_whatever_is_wrong(
         suite = ElementTree.parse(path).getroot().find("testsuite")
         assert suite is not None
         assert suite.get("errors") == "1"
-    monkeypatch.setattr("benchmarks.cli_gate.compare", lambda *_, **__: {}["a fault of ours"])
+    monkeypatch.setattr("benchmarks.cli.gate.compare", lambda *_, **__: {}["a fault of ours"])
     assert main(["gate", "--results", "golden", "--junit", str(tmp_path / "ours.xml")]) == 3
     assert "internal error: KeyError" in (tmp_path / "ours.xml").read_text()

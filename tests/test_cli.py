@@ -16,11 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from m2l import Music2Latent, streaming  # noqa: E402
+from m2l import Music2Latent  # noqa: E402
 from m2l.audio import audio_info, read_audio, write_audio  # noqa: E402
-from m2l.cli import main  # noqa: E402
-from m2l.cli_record import RECORD_NAME  # noqa: E402
-from m2l.latents import LatentsReader, read_latents  # noqa: E402
+from m2l.cli.main import main  # noqa: E402
+from m2l.cli.record import RECORD_NAME  # noqa: E402
+from m2l.io.latents import LatentsReader, read_latents  # noqa: E402
+from m2l.streaming import long as streaming  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
 RATE = 22_050
@@ -373,7 +374,7 @@ def test_missing_weights_of_one_latents_file_do_not_stop_the_others(tmp_path, ca
 def test_help_does_not_load_torch() -> None:
     code = (
         "import sys\n"
-        "from m2l.cli import main\n"
+        "from m2l.cli.main import main\n"
         "assert main(['--help']) == 0 and main(['encode', '--help']) == 0 and main(['decode', '--help']) == 0\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )

@@ -19,11 +19,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from m2l import cli_pipes
 from m2l.audio import write_audio
-from m2l.cli import main
-from m2l.files import exclusive
-from m2l.latents import read_latents
+from m2l.cli import pipes as cli_pipes
+from m2l.cli.main import main
+from m2l.io.atomic import exclusive
+from m2l.io.latents import read_latents
 
 TINY = ["--checkpoint", "random:tiny"]
 RATE = 22_050
@@ -333,8 +333,8 @@ def test_info_and_checkpoints_do_not_wait_for_pipes(tmp_path, capsys) -> None:
 
 KILLED = """
 import os, signal, sys
-from m2l import files
-from m2l.cli import main
+from m2l.io import atomic as files
+from m2l.cli.main import main
 def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
 files.os.replace = kill  # the output is written, and does not have its name yet
 main(sys.argv[1:])

@@ -16,11 +16,13 @@ from harness_helpers import tiny_suite, tiny_toml, write_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.compare import compare
-from benchmarks.executors import SerialExecutor
-from benchmarks.multiple import (
+from benchmarks.cli.main import main
+from benchmarks.compare.systems import compare
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
+from benchmarks.statistics.bootstrap import paired_difference
+from benchmarks.statistics.multiple import (
     Compared,
     Drawn,
     best_of,
@@ -29,9 +31,7 @@ from benchmarks.multiple import (
     simultaneous,
     verdict,
 )
-from benchmarks.pipeline import RunOptions
-from benchmarks.plan import Planner
-from benchmarks.stats import paired_difference
+from benchmarks.store.store import Store
 from benchmarks.suite import SuiteError
 
 

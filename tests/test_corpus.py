@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.corpus import compare_draws, corpus_distance
 from benchmarks.metrics.frechet import frechet_distance
 from benchmarks.metrics.kernel import kernel_distance
+from benchmarks.statistics.corpus import compare_draws, corpus_distance
 
 OPTIONS = {"seed": 0, "resamples": 60, "level": 0.95}
 
@@ -77,7 +77,7 @@ def test_systems_on_different_clips_are_not_compared() -> None:
 @pytest.mark.parametrize("paired", [False, True])
 def test_one_clip_drawn_twice_says_nothing_about_itself(paired: bool) -> None:
     """The kernel draw with every clip once is the value itself."""
-    from benchmarks.corpus import _kernel_draws
+    from benchmarks.statistics.corpus import _kernel_draws
 
     reference, outputs = corpus(), corpus(shift=0.5)
     (draw,) = _kernel_draws(reference, outputs, [np.arange(12)[None]], paired=paired)

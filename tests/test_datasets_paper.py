@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from paper_data import Mini, Server, miniature, serving
 
-from benchmarks import fetch, transfer
+from benchmarks.cli import fetch
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
 from benchmarks.datasets.training_corpora import read_tracks
-from benchmarks.download import download
-from benchmarks.fetching.corpus import record_path
+from benchmarks.fetch import transfer
+from benchmarks.fetch.corpora.corpus import record_path
+from benchmarks.fetch.download import download
 from m2l.training.data import DataError, open_corpus
 from probes.tasks.base import FilesMissingError, TaskData, TaskDataError
 from probes.tasks.beatport import Beatport

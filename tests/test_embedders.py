@@ -23,7 +23,6 @@ from benchmarks.embedders import (
     list_embedders,
 )
 from benchmarks.embedders import base as embedder_base
-from benchmarks.embedders.checkpoints import CheckpointError, read_checkpoint
 from benchmarks.embedders.clap import (
     WINDOW,
     ClapAudio,
@@ -36,8 +35,9 @@ from benchmarks.embedders.clap import (
 from benchmarks.embedders.frontends import clap_log_mel, musicnn_log_mel, vggish_log_mel
 from benchmarks.embedders.vggish import published_shapes as vggish_shapes
 from benchmarks.registry import UnknownNameError
-from benchmarks.weight_table import CLAP_TOWERS
-from benchmarks.weights import WeightsNotFoundError
+from benchmarks.weights.find import WeightsNotFoundError
+from benchmarks.weights.loading import CheckpointError, read_checkpoint
+from benchmarks.weights.table import CLAP_TOWERS
 
 CLAP = "clap-630k-audioset-best@file"
 

@@ -17,13 +17,13 @@ import soundfile as sf
 from harness_helpers import RATE, tiny_suite, tiny_toml, write_clips
 
 from benchmarks.autoencoders import create_autoencoder
-from benchmarks.autoencoders.external import External
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.executors import SerialExecutor
-from benchmarks.measure import Measured, measure
-from benchmarks.pipeline import RunOptions
-from benchmarks.plan import Planner
+from benchmarks.autoencoders.own.external import External
+from benchmarks.cli.main import main
+from benchmarks.evaluation.measure import Measured, measure
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_changes_during_the_run_fails_its_unit(suite: Suite, tmp_pat
     edited(tmp_path / "clips", folder)
     row = Planner(suite, RunOptions()).system(f"external:{folder}")
     sf.write(folder / "clip1.wav", np.zeros(RATE), RATE)
-    from benchmarks.units import execute
+    from benchmarks.harness.units import execute
 
     unit = next(unit for unit in row.units if "clip1.wav" in unit.spec["files"])
     done = execute(unit, str(tmp_path / "store"))

@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import fetch, fetch_sources, transfer
+from benchmarks.cli import fetch
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.open_notes import NoteRow
-from benchmarks.datasets.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
-from benchmarks.download import ChecksumError, Expected, FetchError, download
-from benchmarks.fetch_sources import Item, Source, github_urls, manifest_items
+from benchmarks.fetch import sources as fetch_sources
+from benchmarks.fetch import transfer
+from benchmarks.fetch.download import ChecksumError, Expected, FetchError, download
+from benchmarks.fetch.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
+from benchmarks.fetch.sources import Item, Source, github_urls, manifest_items
 
 
 @dataclass
@@ -233,7 +235,7 @@ def test_a_disk_that_is_too_full_is_noticed_before_the_transfer(
 def test_a_disk_that_fills_up_keeps_the_part_for_later(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import download as module
+    from benchmarks.fetch import download as module
 
     server.files["/a.bin"] = BODY
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from paper_data import Mini, Server, miniature, serving
 
-from benchmarks import fetch, transfer
-from benchmarks.download import Patience, download
-from benchmarks.fetching import catalogue, fetcher
-from benchmarks.fetching.corpus import HIDDEN, Archive, Matcher, read_records, records_digest
-from benchmarks.fetching.fetcher import TRAINING_LIST
+from benchmarks.cli import fetch
+from benchmarks.fetch import transfer
+from benchmarks.fetch.corpora import catalogue, fetcher
+from benchmarks.fetch.corpora.corpus import HIDDEN, Archive, Matcher, read_records, records_digest
+from benchmarks.fetch.corpora.fetcher import TRAINING_LIST
+from benchmarks.fetch.download import Patience, download
 
 NAMES = ("tinysol", "beatport", "magnatagatune", "mtg-jamendo", "dns4")
 PINNED = ("tinysol", "beatport", "mtg-jamendo")  # whose archives have published checksums

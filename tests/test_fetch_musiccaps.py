@@ -21,8 +21,7 @@ import soundfile
 from harness_helpers import tiny_suite
 from paper_data import sha256
 
-from benchmarks import fetch, table2
-from benchmarks.cache import Store
+from benchmarks.cli import fetch
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
 from benchmarks.datasets.musiccaps import (
     LIST,
@@ -32,12 +31,14 @@ from benchmarks.datasets.musiccaps import (
     read_list,
     read_manifest,
 )
-from benchmarks.executors import SerialExecutor
-from benchmarks.fetching import clips, musiccaps
-from benchmarks.fetching.clips import Finished, command_for, run, status_of_error
-from benchmarks.fetching.fetcher import Options
-from benchmarks.fetching.musiccaps import ClipOptions, fetch_musiccaps, verify_musiccaps
-from benchmarks.pipeline import RunOptions
+from benchmarks.fetch.corpora import clips, musiccaps
+from benchmarks.fetch.corpora.clips import Finished, command_for, run, status_of_error
+from benchmarks.fetch.corpora.fetcher import Options
+from benchmarks.fetch.corpora.musiccaps import ClipOptions, fetch_musiccaps, verify_musiccaps
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
+from benchmarks.tables import table2
 
 #: id -> (start of the clip, length of its video, rate), or what yt-dlp says of it.
 VIDEOS: dict[str, tuple[int, float, int] | str] = {
@@ -309,7 +310,7 @@ def test_a_run_that_loses_nearly_everything_stops_and_blames_the_tool(quick: Box
 
 def test_a_folder_that_another_process_fetches_into_is_left_alone(quick: Box) -> None:
     program = (
-        "import sys; from m2l.files import exclusive\n"
+        "import sys; from m2l.io.atomic import exclusive\n"
         f"with exclusive({str(quick.folder)!r}): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

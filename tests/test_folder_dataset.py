@@ -11,7 +11,7 @@ import pytest
 from harness_helpers import tiny_toml, write_clips
 from test_audio_streams import flac_claiming, made
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, create_dataset
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, audio_info, read_excerpt
 from m2l.audio import FORMATS, read_audio

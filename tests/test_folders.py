@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from m2l.files import InUseError, exclusive
-from m2l.folders import find_files
+from m2l.io.atomic import InUseError, exclusive
+from m2l.io.folders import find_files
 
 
 def touch(path):
@@ -46,7 +46,7 @@ def test_what_is_left_out_is_counted_with_its_reason(tmp_path):
 
 def test_a_folder_has_one_writer(tmp_path):
     program = (
-        "import sys; from m2l.files import exclusive\n"
+        "import sys; from m2l.io.atomic import exclusive\n"
         f"with exclusive({str(tmp_path)!r}): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

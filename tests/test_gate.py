@@ -13,13 +13,13 @@ from gate_helpers import clip_names, corpus, pairs, record, si_sdr_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.cli_gate import status_of
-from benchmarks.gate import compare
-from benchmarks.gate_output import message, to_json, to_junit, to_markdown
-from benchmarks.gate_policy import POLICIES, PolicyError, parse_tolerance, policy_of
-from benchmarks.gate_record import CellRecord, Record
-from benchmarks.gate_stats import holm, minimum_detectable
-from benchmarks.scores import CORPUS_METRICS, PAIR_METRICS, list_metrics
+from benchmarks.cli.gate import status_of
+from benchmarks.gate.judge import compare
+from benchmarks.gate.policy import POLICIES, PolicyError, parse_tolerance, policy_of
+from benchmarks.gate.record import CellRecord, Record
+from benchmarks.gate.render import message, to_json, to_junit, to_markdown
+from benchmarks.metrics.registry import CORPUS_METRICS, PAIR_METRICS, list_metrics
+from benchmarks.statistics.significance import holm, minimum_detectable
 
 RNG = np.random.default_rng
 BASE = RNG(0).normal(-3.85, 6.0, 48)

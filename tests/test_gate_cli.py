@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from harness_helpers import tiny_toml, write_clips
 
-from benchmarks.cli import main
-from benchmarks.gate_record import RecordError, baseline_text, read_baseline
-from benchmarks.gate_results import read_results
+from benchmarks.cli.main import main
+from benchmarks.gate.record import RecordError, baseline_text, read_baseline
+from benchmarks.gate.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -182,7 +182,7 @@ def test_cut_scores_are_noticed(place: Path) -> None:
 @pytest.mark.parametrize("command", ["gate", "gate --help", "history --help"])
 def test_the_gate_loads_no_torch(place: Path, command: str) -> None:
     code = (
-        "import sys\nfrom benchmarks.cli import main\n"
+        "import sys\nfrom benchmarks.cli.main import main\n"
         "try:\n    status = main(sys.argv[1:])\nexcept SystemExit as end:\n    status = end.code\n"
         "heavy = {'torch', 'transformers', 'numba', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\nsys.exit(status)"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gate_helpers import corpus, pairs, record, si_sdr_record
 
-from benchmarks.gate import compare
-from benchmarks.gate_record import CellRecord, Record
+from benchmarks.gate.judge import compare
+from benchmarks.gate.record import CellRecord, Record
 
 FEW, MANY = 200, 1000
 TRIALS = [pytest.param(FEW, id="few"), pytest.param(MANY, id="1000", marks=pytest.mark.slow)]

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from harness_helpers import tiny_suite, tiny_toml, write_clips
 
-from benchmarks import table2
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.executors import EXECUTORS, SerialExecutor, make_executor
-from benchmarks.pipeline import RunOptions, run_units
+from benchmarks.cli.main import main
+from benchmarks.harness.executors import EXECUTORS, SerialExecutor, make_executor
+from benchmarks.harness.run import RunOptions, run_units
+from benchmarks.harness.units import Unit, execute, pinned_threads
 from benchmarks.registry import UnknownNameError
-from benchmarks.units import Unit, execute, pinned_threads
+from benchmarks.store.store import Store
+from benchmarks.tables import table2
 
 FILES = ("table2.json", "table2.csv", "table2.md")
 
@@ -148,7 +148,7 @@ def test_an_interrupt_keeps_what_is_done(
             raise KeyboardInterrupt
         return real(unit, root)
 
-    monkeypatch.setattr("benchmarks.executors.execute", interrupted)
+    monkeypatch.setattr("benchmarks.harness.executors.execute", interrupted)
     arguments = ["tables", "--suite", str(toml), "--quiet", "--executor", "serial"]
     arguments += ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
     assert main(arguments) == 130
@@ -158,7 +158,9 @@ def test_an_interrupt_keeps_what_is_done(
 
 
 def test_a_dead_worker_is_a_failed_unit_not_a_crash(tmp_path: Path) -> None:
-    units = [Unit("x", str(index), "benchmarks.units:no_such_function", {"i": index}) for index in range(3)]
+    units = [
+        Unit("x", str(index), "benchmarks.harness.units:no_such_function", {"i": index}) for index in range(3)
+    ]
     with make_executor("loky", workers=2) as executor:
         report = run_units(units, Store(tmp_path), executor, RunOptions(quiet=True))
         assert len(report.failed) == 3

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import fingerprint
-from benchmarks.fingerprint import canonical_json, code_digest, derive_seed, digest
-from benchmarks.units import Unit
+from benchmarks.harness.units import Unit
+from benchmarks.store import fingerprint
+from benchmarks.store.fingerprint import canonical_json, code_digest, derive_seed, digest
 
 
 @given(

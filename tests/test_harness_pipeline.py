@@ -12,10 +12,8 @@ import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_suite, write_clips
 
-from benchmarks import table2
-from benchmarks.cache import Store
-from benchmarks.executors import SerialExecutor
-from benchmarks.pipeline import (
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import (
     Progress,
     RunOptions,
     RunReport,
@@ -24,9 +22,11 @@ from benchmarks.pipeline import (
     run_units,
     waves_of,
 )
+from benchmarks.harness.units import Done, Unit
+from benchmarks.store.store import Store
 from benchmarks.suite import Suite
-from benchmarks.tables import TableResult
-from benchmarks.units import Done, Unit
+from benchmarks.tables import table2
+from benchmarks.tables.table import TableResult
 
 QUIET = RunOptions(quiet=True)
 
@@ -257,11 +257,13 @@ def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import benchmarks.embedders as embedders
-    from benchmarks import stages
+    from benchmarks.evaluation import stages
 
     monkeypatch.setattr(embedders, "create_embedder", lambda name, **_: _Loudness())
     monkeypatch.setattr(embedders, "embedder_status", lambda name: embedders.EmbedderStatus(True, ""))
-    monkeypatch.setattr("benchmarks.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"})
+    monkeypatch.setattr(
+        "benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"}
+    )
     monkeypatch.setattr(stages, "_slot", (None, None))
     folder = tmp_path / "clips"
     write_clips(folder, count=5)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import table2
-from benchmarks.cache import Store
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from benchmarks.suite import parse_suite
-from benchmarks.tables import TableResult
+from benchmarks.tables import table2
+from benchmarks.tables.table import TableResult
 
 SYSTEMS = ["identity", "opus-96k", "opus-16k", "noise-20db"]
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.cache import CorruptEntryError, Result, Store, cache_dir, write_atomic
+from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir, write_atomic
 
 KEY = "ab" + "0" * 62
 
@@ -100,7 +100,7 @@ def test_an_entry_under_another_key_is_refused(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from benchmarks.cache import Result, Store\n"
+        "from benchmarks.store.store import Result, Store\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"Store(sys.argv[1]).put({KEY!r}, Result({{'x': 1}}))\n"
     )

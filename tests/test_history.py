@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.cli import main
-from benchmarks.gate_record import RecordError
-from benchmarks.history import Entry, draw, merged, read_history, select, to_markdown, write_history
+from benchmarks.cli.main import main
+from benchmarks.gate.history import Entry, draw, merged, read_history, select, to_markdown, write_history
+from benchmarks.gate.record import RecordError
 
 
 def entry(index: int, value: float | str = 1.0, **changes: object) -> Entry:

@@ -16,10 +16,11 @@ torch = pytest.importorskip("torch")
 
 from hostile_inputs import ARRAYS, FILES, LATENTS, RATE, RATES, checkpoints, latents_file, sound  # noqa: E402
 
-from m2l import CheckpointError, Music2Latent, WeightsNotFoundError, streaming  # noqa: E402
+from m2l import CheckpointError, Music2Latent, WeightsNotFoundError  # noqa: E402
 from m2l.audio import audio_info, read_audio, resampled_length, write_audio  # noqa: E402
-from m2l.cli import main  # noqa: E402
-from m2l.latents import LatentsError, LatentsReader  # noqa: E402
+from m2l.cli.main import main  # noqa: E402
+from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
+from m2l.streaming import long as streaming  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
 
@@ -261,7 +262,7 @@ def test_a_file_that_may_not_grow(tmp_path, suffix: str, limit: int) -> None:
     script = (
         "import resource, sys, numpy as np\n"
         "from m2l.audio import write_audio\n"
-        "from m2l.latents import LatentsInfo, write_latents\n"
+        "from m2l.io.latents import LatentsInfo, write_latents\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
         "audio = np.random.default_rng(0).uniform(-1, 1, (2, 60_000)).astype('float32')\n"
         "try:\n"

@@ -23,11 +23,11 @@ torch = pytest.importorskip("torch")
 from hostile_inputs import latents_file  # noqa: E402
 
 from m2l import CheckpointError, Music2Latent  # noqa: E402
-from m2l.cli import main  # noqa: E402
+from m2l.cli.main import main  # noqa: E402
 from m2l.config import ConfigError, create_config, from_dict, from_json  # noqa: E402
-from m2l.latents import LatentsError, LatentsReader  # noqa: E402
-from m2l.loading import Checkpoint, check_weights, read_card, read_facts  # noqa: E402
-from m2l.published import key_map, read_pickled, read_published  # noqa: E402
+from m2l.io.checkpoints import Checkpoint, check_weights, read_card, read_facts  # noqa: E402
+from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
+from m2l.io.published import key_map, read_pickled, read_published  # noqa: E402
 
 CONFIG = create_config("tiny")
 #: Values that no field of a config has, or that make a model of absurd size.

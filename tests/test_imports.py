@@ -50,7 +50,7 @@ LIGHT = ["--help", "list", "list embedders --json", "tables --help", "speed --he
 def test_light_commands_load_no_torch(command: str) -> None:
     code = (
         "import sys\n"
-        "from benchmarks.cli import main\n"
+        "from benchmarks.cli.main import main\n"
         "try:\n    status = main(sys.argv[1:])\n"
         "except SystemExit as end:\n    status = end.code\n"
         "heavy = {'torch', 'transformers', 'numba', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from m2l.convolution import FEW_CHANNELS, Conv2d
+from m2l.kernels.convolution import FEW_CHANNELS, Conv2d
 from m2l.layers import Upsample
 
 

@@ -13,20 +13,20 @@ import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_suite, tiny_toml, write_clips
 
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.executors import SerialExecutor
-from benchmarks.left_out import partial_rows
-from benchmarks.measure import measure
-from benchmarks.multiple import compare_scores
-from benchmarks.pipeline import RunOptions
-from benchmarks.plan import Planner
+from benchmarks.cli.main import main
+from benchmarks.evaluation.left_out import partial_rows
+from benchmarks.evaluation.measure import measure
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
 from benchmarks.report.aggregates import table_from
 from benchmarks.report.charts import compression_charts
 from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.tables import table_view
-from benchmarks.table2 import build
-from benchmarks.tables import Cell, Column, Row, TableResult
+from benchmarks.statistics.multiple import compare_scores
+from benchmarks.store.store import Store
+from benchmarks.tables.table import Cell, Column, Row, TableResult
+from benchmarks.tables.table2 import build
 
 OWN = """
 import numpy as np
@@ -219,7 +219,7 @@ def test_rows_that_lack_other_clips_are_all_partial() -> None:
 
 
 def test_figures_count_what_they_leave_out(place: str, tmp_path: Path) -> None:
-    from benchmarks.figures import build as build_figure
+    from benchmarks.tables.figure2 import build as build_figure
 
     figure = {"systems": [f"{place}.py:Picky"], "steps": [1], "metrics": ["si_sdr"]}
     found, report = build_figure(
@@ -248,9 +248,9 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As mono the clip would be silence on both sides, at no distance from anything."""
-    from benchmarks.cache import Result
-    from benchmarks.stages import embed
-    from benchmarks.units import Unit
+    from benchmarks.evaluation.stages import embed
+    from benchmarks.harness.units import Unit
+    from benchmarks.store.store import Result
 
     class Level:
         sample_rate = RATE
@@ -291,7 +291,7 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
 def test_a_metric_without_a_value_is_nobodys_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception of a metric on one output counts against that row; a clip too short for it does not."""
     write_clips(tmp_path / "clips", 4)
-    from benchmarks import scores
+    from benchmarks.metrics import registry as scores
 
     real = scores.si_sdr
 

@@ -15,10 +15,10 @@ import yaml
 from test_probe_edges import TASK, edge_module
 from test_probe_run import HZ, INFO, RATE, problem, tone_clips
 
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.cli.main import main
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from probes.evaluate import evaluate
 from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
 from probes.mirref_features import export_features, track_paths

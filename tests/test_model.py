@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import m2l.loading
+import m2l.io.checkpoints
 from m2l import CheckpointError, EncoderDecoder, Music2Latent, WeightsNotFoundError, create_config
 from m2l.audio import AudioError
 from m2l.config import ConfigError, from_json
-from m2l.noise import latent_noise
-from m2l.published import key_map
+from m2l.io.published import key_map
 from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.streaming.noise import latent_noise
 
 TINY = create_config("tiny")
 
@@ -202,7 +202,7 @@ def test_published_format_is_strict(
     model: Music2Latent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The published format carries no config; let it stand for the tiny one.
-    monkeypatch.setattr(m2l.loading, "create_config", lambda name: TINY)
+    monkeypatch.setattr(m2l.io.checkpoints, "create_config", lambda name: TINY)
     good = published_file(tmp_path / "good.pt", model)
     assert Music2Latent.from_pretrained(good, device="cpu").digest() == model.digest()
     state = torch.load(good, weights_only=False)["gen_state_dict"]

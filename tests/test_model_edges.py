@@ -17,11 +17,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from m2l import EncoderDecoder, Music2Latent, consistency, inference, representation, tiled
+from m2l import EncoderDecoder, Music2Latent, consistency, inference, representation
 from m2l.audio import AudioError, to_representation_encoder, to_waveform
-from m2l.latents import LatentsInfo, read_latents, write_latents
-from m2l.noise import latent_noise, noise_source
+from m2l.io.latents import LatentsInfo, read_latents, write_latents
+from m2l.kernels import tiled
 from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.streaming.noise import latent_noise, noise_source
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +322,8 @@ FORK = """
 import multiprocessing, sys, threading
 import numpy as np
 import torch
-from m2l import Music2Latent, tiled
+from m2l import Music2Latent
+from m2l.kernels import tiled
 torch.set_num_threads(2)
 model = Music2Latent.from_config("tiny")
 audio = np.full((1, 44_100), 0.1, np.float32)

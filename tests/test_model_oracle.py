@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from m2l import EncoderDecoder, Music2Latent, consistency, create_config, tiled
-from m2l.published import key_map
+from m2l import EncoderDecoder, Music2Latent, consistency, create_config
+from m2l.io.published import key_map
+from m2l.kernels import tiled
 from m2l.representation import representation_to_waveform, waveform_to_representation
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from benchmarks.report.aggregates import AggregateError, read_aggregates
 from benchmarks.report.listening import Listening
 from benchmarks.report.site import render

@@ -15,8 +15,8 @@ from harness_helpers import RATE, tiny_toml, write_clips
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.cli import main
-from benchmarks.clip_files import export_stems, file_stem, folded, match, safe_name
+from benchmarks.cli.main import main
+from benchmarks.datasets.clip_files import export_stems, file_stem, folded, match, safe_name
 
 NFC, NFD = unicodedata.normalize("NFC", "café.wav"), unicodedata.normalize("NFD", "café.wav")
 #: Clips of one folder whose names some rule or some file system takes for one.

@@ -16,7 +16,7 @@ from neural_helpers import NEURAL, adapter, clip, perturbed
 from benchmarks.autoencoders import AUTOENCODERS, Autoencoder, create_autoencoder, list_autoencoders
 from benchmarks.autoencoders.latmusic import PublishedOnlyError
 from benchmarks.autoencoders.neural import NeuralAutoencoder, in_windows
-from benchmarks.weights import WeightsNotFoundError, has_weight
+from benchmarks.weights.find import WeightsNotFoundError, has_weight
 from probes.representations import create_representation
 
 OURS = [name for name in list_autoencoders() if AUTOENCODERS.target(name).startswith("benchmarks.")]
@@ -91,7 +91,7 @@ def test_constructing_and_listing_imports_no_library() -> None:
 @pytest.mark.parametrize("name", NEURAL)
 def test_missing_weights_name_the_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
-    monkeypatch.setattr("benchmarks.weights._hub_folder", lambda source: None)
+    monkeypatch.setattr("benchmarks.weights.find._hub_folder", lambda source: None)
     with pytest.raises(WeightsNotFoundError, match=f"m2l-bench fetch {name}"):
         create_autoencoder(name)
     with pytest.raises(WeightsNotFoundError, match="given explicitly"):

@@ -16,9 +16,9 @@ from neural_helpers import adapter, clip, perturbed
 from safetensors.torch import save_file
 
 from benchmarks.autoencoders import create_autoencoder
-from benchmarks.autoencoders.mousai_net import published_names
-from benchmarks.autoencoders.musika_net import keras_layers
-from benchmarks.embedders.checkpoints import CheckpointError
+from benchmarks.autoencoders.networks.mousai import published_names
+from benchmarks.autoencoders.networks.musika import keras_layers
+from benchmarks.weights.loading import CheckpointError
 
 State = dict[str, torch.Tensor]
 

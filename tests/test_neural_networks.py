@@ -9,7 +9,7 @@ import torch
 from neural_helpers import NEURAL, adapter
 
 from benchmarks.autoencoders import AUTOENCODERS
-from benchmarks.weight_table import WEIGHTS
+from benchmarks.weights.table import WEIGHTS
 from probes.representations import list_representations
 
 #: Parameters, entries of the state dict, and the first 16 digits of the sha256 of its listing ("name (shape)"

@@ -13,8 +13,8 @@ import pytest
 from harness_helpers import tiny_toml, write_clips
 
 from benchmarks.autoencoders import create_autoencoder
-from benchmarks.cli import main
-from benchmarks.new_autoencoder import class_name, write_template
+from benchmarks.autoencoders.own.template import class_name, write_template
+from benchmarks.cli.main import main
 
 
 def test_its_own_test_passes_as_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scale_systems import N_CLIPS
 from test_scale import write_suite
 
-from benchmarks import object_store
-from benchmarks.cache import CorruptEntryError, LocalFiles, Result, Store, open_files
-from benchmarks.cli import main
-from benchmarks.object_store import ObjectFiles
+from benchmarks.cli.main import main
+from benchmarks.store import objects as object_store
+from benchmarks.store.objects import ObjectFiles
+from benchmarks.store.store import CorruptEntryError, LocalFiles, Result, Store, open_files
 
 fsspec = pytest.importorskip("fsspec")
 

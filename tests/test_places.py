@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from harness_helpers import tiny_toml, write_clips
 
-from benchmarks import processor
-from benchmarks.cache import Result, Store
-from benchmarks.cli import main
-from benchmarks.gate import compare
-from benchmarks.gate_policy import spread_tolerance
-from benchmarks.gate_record import baseline_text, read_baseline
-from benchmarks.gate_results import read_results
-from benchmarks.places import place_of
-from benchmarks.reproduction import reproduction_lines
+from benchmarks.cli.main import main
+from benchmarks.gate.judge import compare
+from benchmarks.gate.policy import spread_tolerance
+from benchmarks.gate.record import baseline_text, read_baseline
+from benchmarks.gate.results import read_results
+from benchmarks.store import processor
+from benchmarks.store.store import Result, Store
+from benchmarks.tables.places import place_of
+from benchmarks.tables.reproduction import reproduction_lines
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "results" / "synthetic"
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from test_probe_run import INFO, PITCHES, RATE, ToneTask, problem, tone_clips
 
-from benchmarks.cache import Store
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from benchmarks.datasets import Clip
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from probes.axes import axis_problem
 from probes.evaluate import evaluate
-from probes.mlp import KNNProbe, MLPProbe
+from probes.mlp.estimators import KNNProbe, MLPProbe
 from probes.protocol import get_protocol
 from probes.representations import create_representation
 from probes.results import file_name, write_results

@@ -167,7 +167,7 @@ def test_other_tinysol_folds_are_refused(tmp_path: Path) -> None:
 
 
 def test_contest_sweeps_batch_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks.speed.probe import main
+    from probes.speed import main
 
     assert main(["--items", "64", "--dim", "16", "--epochs", "1", "--batch-sizes", "16", "32", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]

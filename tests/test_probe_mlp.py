@@ -7,8 +7,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import f1_score, roc_auc_score
 
-from probes.mlp import KNNProbe, MLPProbe
-from probes.training import ProbeConfig, ProbeJob, batch_order, glorot_layers, train_probes
+from probes.mlp.estimators import KNNProbe, MLPProbe
+from probes.mlp.training import ProbeConfig, ProbeJob, batch_order, glorot_layers, train_probes
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
@@ -145,7 +145,7 @@ def test_stops_after_patience_and_keeps_the_best_epoch() -> None:
 def test_keras_auc_equals_thresholds_counted_one_by_one() -> None:
     import torch
 
-    from probes.monitor import keras_auc
+    from probes.mlp.monitor import keras_auc
 
     rng = np.random.default_rng(0)
     p = np.round(rng.random(500), 3)
@@ -161,7 +161,7 @@ def test_keras_auc_equals_thresholds_counted_one_by_one() -> None:
 def test_macro_monitor_equals_sklearn() -> None:
     import torch
 
-    from probes.monitor import macro_monitor
+    from probes.mlp.monitor import macro_monitor
 
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(np.round(rng.normal(size=(80, 5)), 1))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cache import Store
 from benchmarks.datasets import Clip
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from probes.evaluate import Problem, chance, evaluate
 from probes.protocol import PROTOCOLS, get_protocol
 from probes.representations.base import RepresentationSpec

@@ -18,12 +18,12 @@ import pytest
 import soundfile as sf
 from report_helpers import cache_at, make_report, measured_suite
 
-from benchmarks.cache import Store
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
 from benchmarks.report.aggregates import AggregateError, read_aggregates
 from benchmarks.report.listening import Listening, ListeningOptions, build_listening
 from benchmarks.report.site import render
+from benchmarks.store.store import Store
 from benchmarks.suite import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +215,7 @@ def test_other_clips_than_those_scored_are_not_played(measured: tuple[Path, Path
 
 
 def test_tables_made_with_a_limit_can_be_heard(measured: tuple[Path, Path], tmp_path: Path) -> None:
-    from benchmarks.cli import main
+    from benchmarks.cli.main import main
 
     folder, suite = measured
     results = tmp_path / "results"
@@ -322,7 +322,7 @@ def test_json_for_machines(
 def test_tables_end_with_the_command_of_the_report(
     measured: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.cli import main
+    from benchmarks.cli.main import main
 
     folder, suite = measured
     results = str(tmp_path / "results")
@@ -334,7 +334,7 @@ def test_tables_end_with_the_command_of_the_report(
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom benchmarks.cli import main\n"
+        "import sys\nfrom benchmarks.cli.main import main\n"
         "try:\n    main(['report', '--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert not {'torch', 'jinja2', 'soundfile', 'scipy'} & set(sys.modules)\n"
     )

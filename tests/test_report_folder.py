@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from report_helpers import cache_at, measured_suite
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from benchmarks.report import folder as module
 from benchmarks.report.folder import MARKER, check_target, marker_of, write
 

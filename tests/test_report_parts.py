@@ -22,7 +22,7 @@ from benchmarks.report.pictures import BANDS, WIDTH, indexed_png, mel_spectrogra
 from benchmarks.report.selection import choose, hardest_first, rankdata
 from benchmarks.report.tables import UNKNOWN, competing, slug, table_view
 from benchmarks.report.wording import clock, count, interval, ordinal, show, size
-from benchmarks.tables import Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.table import Cell, Column, PublishedRow, Row, TableResult
 
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
 FAD = Column("fad:x", "FAD_clap", False, 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scale_systems import N_CLIPS
 
-from benchmarks.cache import Result, Store
+from benchmarks.store.store import Result, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = [f"scale_systems:Instant{i}" for i in range(7)]

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import clusters
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.clusters import DaskExecutor, environment, execute_alike
-from benchmarks.executors import make_executor
-from benchmarks.units import Done, Unit
+from benchmarks.cli.main import main
+from benchmarks.harness import clusters
+from benchmarks.harness.clusters import DaskExecutor, environment, execute_alike
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.units import Done, Unit
+from benchmarks.store.store import Store
 
 TESTS = str(Path(__file__).resolve().parent)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.audio import cancels, is_silent
-from benchmarks.gate_policy import POLICIES
+from benchmarks.evaluation.stages import unusable
+from benchmarks.gate.policy import POLICIES
 from benchmarks.metrics.clip_score import LIMITS, clip_score
-from benchmarks.scores import PAIR_METRICS, load_pair_metric, si_sdr, visqol
-from benchmarks.stages import unusable
-from benchmarks.stats import paired_difference, summarise
+from benchmarks.metrics.registry import PAIR_METRICS, load_pair_metric, si_sdr, visqol
+from benchmarks.statistics.bootstrap import paired_difference, summarise
 
 RATE = 16000
 LIMITS_OF_LOAD = {"channels": "mono", "min_seconds": 1.0, "min_sample_rate": 8000, "silence_rms": 1e-5}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cli import UsageError
-from benchmarks.cli_speed import main as speed
+from benchmarks.cli.speed import main as speed
+from benchmarks.errors import UsageError
 from benchmarks.speed.train import (
     OurStep,
     PlainStep,

@@ -20,14 +20,14 @@ import torch
 from harness_helpers import tiny_suite, write_clips
 from safetensors.torch import save_file
 
-from benchmarks.cache import Store
 from benchmarks.embedders import base as embedders
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
-from benchmarks.plan import Planner
-from benchmarks.table2 import build
-from benchmarks.tables import TableResult
-from benchmarks.units import execute
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.harness.units import execute
+from benchmarks.store.store import Store
+from benchmarks.tables.table import TableResult
+from benchmarks.tables.table2 import build
 from probes.features import FeaturePlan
 
 CODEC = """

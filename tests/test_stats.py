@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.stats import count_draws, frechet_draws, paired_difference, resample_blocks, summarise
+from benchmarks.statistics.bootstrap import (
+    count_draws,
+    frechet_draws,
+    paired_difference,
+    resample_blocks,
+    summarise,
+)
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 
@@ -128,7 +134,7 @@ def test_draws_do_not_depend_on_their_blocks(n: int, monkeypatch: pytest.MonkeyP
     """Committed intervals rest on these numbers: they are those of one call for all resamples in int64."""
     known = np.random.Generator(np.random.PCG64([3, n])).integers(0, n, size=(53, n))
     assert np.array_equal(np.concatenate(list(resample_blocks(n, 53, 3))), known)
-    monkeypatch.setattr("benchmarks.stats._BLOCK_INDICES", 10 * n)
+    monkeypatch.setattr("benchmarks.statistics.bootstrap._BLOCK_INDICES", 10 * n)
     blocks = list(resample_blocks(n, 53, 3))
     assert len(blocks) == 6
     assert np.array_equal(np.concatenate(blocks), known)
@@ -138,8 +144,8 @@ def test_draws_do_not_depend_on_their_blocks(n: int, monkeypatch: pytest.MonkeyP
 
 def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
     """All indices of 2,000 resamples at once would be 320 MB, and their counts as much again."""
-    from benchmarks.gate_stats import bootstrap_means, pull_on
-    from benchmarks.multiple import compare_scores
+    from benchmarks.statistics.multiple import compare_scores
+    from benchmarks.statistics.significance import bootstrap_means, pull_on
 
     values = np.random.default_rng(0).standard_normal(20_000)
     scores = {f"{i:05d}": float(value) for i, value in enumerate(values)}

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from test_scale import write_suite
 
-from benchmarks import status
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.dry_run import dry_run, measured_rates
-from benchmarks.executors import SerialExecutor
-from benchmarks.pipeline import RunOptions, run_units
-from benchmarks.status import Beat, examine, state_of
+from benchmarks.cli.main import main
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions, run_units
+from benchmarks.harness.units import Done, Unit
+from benchmarks.status import shards as status
+from benchmarks.status.dry_run import dry_run, measured_rates
+from benchmarks.status.shards import Beat, examine, state_of
+from benchmarks.status.what_if import SIZES, plan_suite
+from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite, parse_suite
-from benchmarks.units import Done, Unit
-from benchmarks.what_if import SIZES, plan_suite
 
 TESTS = Path(__file__).resolve().parent
 DRY = RunOptions(dry_run=True, quiet=True)
@@ -87,7 +87,7 @@ def test_a_limit_limits_the_plan(tmp_path: Path, limit: int, groups: int) -> Non
 
 @pytest.fixture
 def no_rates_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.dry_run.SHIPPED", tmp_path / "no-rates.json")
+    monkeypatch.setattr("benchmarks.status.dry_run.SHIPPED", tmp_path / "no-rates.json")
 
 
 @pytest.mark.usefixtures("no_rates_ship")
@@ -226,7 +226,10 @@ def test_status_ends_with_0_when_all_is_done(tmp_path: Path, capsys: pytest.Capt
 
 def test_failures_are_shown_and_a_stopped_job_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    units = [Unit("score", "m", "benchmarks.units:no_such_function", {"i": i}, amount=1.0) for i in range(3)]
+    units = [
+        Unit("score", "m", "benchmarks.harness.units:no_such_function", {"i": i}, amount=1.0)
+        for i in range(3)
+    ]
     with Beat(store, "s", (0, 2)) as beat:
         run_units(units, store, SerialExecutor(), RunOptions(quiet=True, monitor=beat))
     record = store.records("runs/s")["runs/s/0-of-2.json"]

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from m2l import Music2Latent, streaming  # noqa: E402
+from m2l import Music2Latent  # noqa: E402
 from m2l.audio import audio_info, read_audio, resample, write_audio  # noqa: E402
-from m2l.audio_blocks import ArrayReader  # noqa: E402
-from m2l.latents import read_latents  # noqa: E402
+from m2l.io.blocks import ArrayReader  # noqa: E402
+from m2l.io.latents import read_latents  # noqa: E402
 from m2l.representation import representation_to_waveform, waveform_to_representation  # noqa: E402
-from m2l.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, join_windows, plan_windows  # noqa: E402
+from m2l.streaming import long as streaming  # noqa: E402
+from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, join_windows, plan_windows  # noqa: E402
 
 RATE = 44_100
 HOP = 4096
@@ -328,7 +329,8 @@ _MEASURE = textwrap.dedent(
     import json, resource, sys
     import torch
     torch.set_num_threads(int(sys.argv[5]))
-    from m2l import Music2Latent, streaming
+    from m2l import Music2Latent
+    from m2l.streaming import long as streaming
     model = Music2Latent.from_config(sys.argv[1])
     source, latents, target = sys.argv[2:5]
     streaming.encode_file(model, source, latents)
@@ -341,7 +343,7 @@ _MEASURE = textwrap.dedent(
 def peak_megabytes(preset: str, seconds: int, folder, threads: int = 2) -> float:
     """Peak resident memory of a process that encodes and decodes `seconds` of stereo, file to file."""
     source = folder / f"{seconds}.wav"
-    from m2l.audio_blocks import audio_writer
+    from m2l.io.blocks import audio_writer
 
     block = (0.1 * np.random.default_rng(0).standard_normal((2, RATE))).astype(np.float32)
     with audio_writer(source, RATE, 2, subtype="PCM_16") as writer:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.metrics.registry import CorpusMetric, list_metrics, parse_metric
 from benchmarks.registry import UnknownNameError
-from benchmarks.scores import CorpusMetric, list_metrics, parse_metric
 from benchmarks.suite import SuiteError, list_suites, load_suite, parse_suite
 
 GOOD = {

@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from scipy.signal import stft
 
 from benchmarks.datasets import Clip, create_dataset
-from benchmarks.datasets.synthesis import VERSION
-from benchmarks.datasets.synthesis.composition import compose
-from benchmarks.datasets.synthesis.draw import Draw
-from benchmarks.datasets.synthesis.drums import Kit, drum_sound
-from benchmarks.datasets.synthesis.harmony import ALL_KEYS, PROGRESSIONS, SCALES, parse_key, voicing
-from benchmarks.datasets.synthesis.instruments import INSTRUMENTS, ORCHESTRA, TAG_OF_INSTRUMENT
-from benchmarks.datasets.synthesis.mixing import Room, pan, reverberate, room_response
-from benchmarks.datasets.synthesis.oscillators import (
+from benchmarks.datasets.synthetic import VERSION
+from benchmarks.datasets.synthetic.clips import TAGS, PieceLoader
+from benchmarks.datasets.synthetic.composition import compose
+from benchmarks.datasets.synthetic.draw import Draw
+from benchmarks.datasets.synthetic.drums import Kit, drum_sound
+from benchmarks.datasets.synthetic.harmony import ALL_KEYS, PROGRESSIONS, SCALES, parse_key, voicing
+from benchmarks.datasets.synthetic.instruments import INSTRUMENTS, ORCHESTRA, TAG_OF_INSTRUMENT
+from benchmarks.datasets.synthetic.mixing import Room, pan, reverberate, room_response
+from benchmarks.datasets.synthetic.notes import DYNAMICS, RANGES
+from benchmarks.datasets.synthetic.oscillators import (
     harmonic_tone,
     midi_to_hz,
     plucked_string,
     resonant_noise,
     struck_modes,
 )
-from benchmarks.datasets.synthesis.styles import STYLES, draw_artist
-from benchmarks.datasets.synthetic import TAGS, PieceLoader
-from benchmarks.datasets.synthetic_notes import DYNAMICS, RANGES
+from benchmarks.datasets.synthetic.styles import STYLES, draw_artist
 
 RATE = 44100
 GOLDEN = Path(__file__).parent / "golden" / "synthetic.npz"
@@ -119,7 +119,7 @@ def test_digests_change_with_everything_that_changes_the_samples() -> None:
 
 
 def test_a_new_version_gives_new_random_choices(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.datasets.synthesis import draw
+    from benchmarks.datasets.synthetic import draw
 
     before = Draw("x", 1).unit()
     monkeypatch.setattr(draw, "VERSION", VERSION + 1)

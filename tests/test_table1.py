@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cache import Store
-from benchmarks.executors import make_executor
-from benchmarks.pipeline import RunOptions
+from benchmarks.harness.executors import make_executor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
 from benchmarks.suite import SuiteError, load_suite, parse_suite
-from benchmarks.tables import TABLES, TableResult
+from benchmarks.tables.table import TABLES, TableResult
 from probes.table1 import build, request_from
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,7 +146,7 @@ def test_wrong_sections_are_named(change: dict[str, Any], match: str) -> None:
 def test_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.cli import main
+    from benchmarks.cli.main import main
 
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
     what = ["--task", "synthetic-pitch", "--representation", "chance", "--executor", "serial", "--quiet"]
@@ -185,7 +185,7 @@ def test_benchmarks_do_not_import_probes() -> None:
 
 
 def test_speed_contest_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks.speed.probe import main
+    from probes.speed import main
 
     assert main(["--items", "300", "--dim", "300", "--epochs", "4", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reference import published_rows, reference
-from benchmarks.tables import TABLES, Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.reference import published_rows, reference
+from benchmarks.tables.table import TABLES, Cell, Column, PublishedRow, Row, TableResult
 
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
 FAD = Column("fad", "FAD_clap", False, 3)

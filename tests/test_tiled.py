@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from m2l import Music2Latent, create_config, tiled
+from m2l import Music2Latent, create_config
+from m2l.kernels import tiled
 
 
 def randomised(preset: str) -> Music2Latent:

@@ -26,9 +26,9 @@ from training_helpers import (
     train,
 )
 
-import m2l.loading
+import m2l.io.checkpoints
 from m2l import CheckpointError, Music2Latent, create_config
-from m2l.published import key_map
+from m2l.io.published import key_map
 from m2l.representation import waveform_to_representation
 from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopped, loop
 from m2l.training.checkpoint import list_checkpoints
@@ -453,7 +453,7 @@ def test_fine_tuning_the_published_format(
     data: tuple[str, str], moved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The published format carries no config; let it stand for the tiny one.
-    monkeypatch.setattr(m2l.loading, "create_config", lambda name: create_config("tiny"))
+    monkeypatch.setattr(m2l.io.checkpoints, "create_config", lambda name: create_config("tiny"))
     state = Music2Latent.from_pretrained(moved, device="cpu").state_dict()
     theirs = {name: state[ours] for name, ours in key_map(create_config("tiny")).items()}
     torch.save({"gen_state_dict": theirs, "it": np.float64(1.0)}, tmp_path / "music2latent.pt")

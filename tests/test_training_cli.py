@@ -31,7 +31,7 @@ from training_helpers import (
 from benchmarks.metrics.si_sdr import si_sdr
 from m2l import Music2Latent
 from m2l.audio import audio_info, read_audio
-from m2l.cli import main
+from m2l.cli.main import main
 from m2l.representation import waveform_to_representation
 from m2l.training import TrainingSettings, validation
 from m2l.training.checkpoint import list_checkpoints
@@ -177,8 +177,8 @@ def test_dry_run_shows_everything_and_writes_nothing(
 def test_recipes_are_the_defaults_of_a_preset(
     data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from m2l.cli import _parser
-    from m2l.cli_train import resolved_settings
+    from m2l.cli.main import _parser
+    from m2l.cli.train import resolved_settings
     from m2l.training.settings import RECIPES
 
     def resolved(*words: str) -> TrainingSettings:

@@ -160,7 +160,7 @@ def test_torchrun_lets_the_options_pass() -> None:
     """torchrun's parser looks at the program's options, too, and refuses those it could take for two of its own."""
     from torch.distributed.run import parse_args
 
-    from m2l.cli import _parser
+    from m2l.cli.main import _parser
 
     words = ["train", "--preset", "tiny", "--data", "x", "--run-dir", "runs/x", "--steps", "5", "--json"]
     taken = parse_args(["--standalone", "--nproc-per-node=2", "-m", "m2l.cli", *words])

@@ -23,7 +23,7 @@ from training_helpers import (
 
 from m2l import CheckpointError
 from m2l.audio import AudioError
-from m2l.cli import main
+from m2l.cli.main import main
 from m2l.training import SettingsError, Trainer, validation
 from m2l.training.checkpoint import list_checkpoints, load_checkpoint, newest_whole, verify_checkpoint
 from m2l.training.data import open_corpus

@@ -25,7 +25,7 @@ from m2l.training.losses import (
     level_distance,
     spectrum_loss,
 )
-from m2l.training.optimiser import Muon, is_matrix, orthogonalised
+from m2l.training.optimizer import Muon, is_matrix, orthogonalised
 
 
 @pytest.fixture(scope="module")

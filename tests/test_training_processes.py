@@ -25,8 +25,8 @@ from training_helpers import (
     train,
 )
 
-from m2l.cli import main
-from m2l.files import InUseError, exclusive
+from m2l.cli.main import main
+from m2l.io.atomic import InUseError, exclusive
 from m2l.training import Trainer, readers
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import DataError, StepOrder
@@ -201,7 +201,7 @@ def test_whoever_loaded_before_another_went_on_starts_again(run: Path, data: tup
 
 def start(arguments: list[object], **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "import sys; from m2l.cli import main; sys.exit(main())", *map(str, arguments)],
+        [sys.executable, "-c", "import sys; from m2l.cli.main import main; sys.exit(main())", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
     )  # fmt: skip
 

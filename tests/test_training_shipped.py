@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from m2l import Music2Latent, create_config
 from m2l.config import list_configs
-from m2l.loading import SHIPPED, list_checkpoints
+from m2l.io.checkpoints import SHIPPED, list_checkpoints
 
 if sys.version_info >= (3, 11):
     import tomllib

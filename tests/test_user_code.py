@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from harness_helpers import tiny_suite, tiny_toml, write_clips
 
-from benchmarks.cache import Store
-from benchmarks.cli import main
-from benchmarks.compare import compare
+from benchmarks.cli.main import main
+from benchmarks.compare.systems import compare
 from benchmarks.embedders import base as embedders
-from benchmarks.executors import SerialExecutor
-from benchmarks.pipeline import RunOptions
-from benchmarks.plan import Planner
-from m2l.bench import main as bench_main
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
+from benchmarks.store.store import Store
+from m2l.cli.bench import main as bench_main
 
 CODEC = """{top}
 import os

@@ -14,12 +14,12 @@ import pytest
 import soundfile
 import visqol_plain as plain
 
-from benchmarks.metrics.visqol import SPEC, ViSQOL, higher_is_better, visqol
-from benchmarks.metrics.visqol_core import TooShortError, prepare, score
-from benchmarks.metrics.visqol_lattice import Lattice, load_lattice
-from benchmarks.metrics.visqol_mapper import Features, ModelFormatError
-from benchmarks.metrics.visqol_modes import AUDIO
-from benchmarks.weights import WeightsNotFoundError, find_weight, has_weight
+from benchmarks.metrics.visqol.api import SPEC, ViSQOL, higher_is_better, visqol
+from benchmarks.metrics.visqol.core import TooShortError, prepare, score
+from benchmarks.metrics.visqol.lattice import Lattice, load_lattice
+from benchmarks.metrics.visqol.mapper import Features, ModelFormatError
+from benchmarks.metrics.visqol.modes import AUDIO
+from benchmarks.weights.find import WeightsNotFoundError, find_weight, has_weight
 
 RATE = 48_000
 needs_lattice = pytest.mark.skipif(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.metrics.visqol import ViSQOL, VisqolResult
-from benchmarks.weights import has_weight
+from benchmarks.metrics.visqol.api import ViSQOL, VisqolResult
+from benchmarks.weights.find import has_weight
 
 RATE = 48_000
 pytestmark = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import visqol as contest
-from benchmarks.weights import has_weight
+from benchmarks.weights.find import has_weight
 
 needs_model = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])
 
@@ -26,7 +26,7 @@ def short_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_contest_reports_ratio_error_and_profile(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.metrics.visqol import visqol
+    from benchmarks.metrics.visqol.api import visqol
 
     def rival(preds: np.ndarray, target: np.ndarray) -> float:
         return visqol(preds, target, contest.RATE, strict_cpp=True).moslqo + 1e-3

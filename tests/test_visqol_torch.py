@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.metrics.visqol import ViSQOL
-from benchmarks.weights import has_weight
+from benchmarks.metrics.visqol.api import ViSQOL
+from benchmarks.weights.find import has_weight
 
 torch = pytest.importorskip("torch")
 RATE = 48_000

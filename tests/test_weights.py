@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.registry import UnknownNameError
-from benchmarks.weight_table import WEIGHTS, WeightFile, WeightSource
-from benchmarks.weights import (
+from benchmarks.weights.find import (
     WeightsCorruptError,
     WeightsNotFoundError,
     file_sha256,
@@ -23,7 +22,8 @@ from benchmarks.weights import (
     weight_digest,
     weight_source,
 )
-from m2l.hub import HUB_COMMIT, HUB_FILE, HUB_NAME
+from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
+from m2l.io.hub import HUB_COMMIT, HUB_FILE, HUB_NAME
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -143,7 +143,7 @@ def test_digest_follows_the_file(tmp_path: Path) -> None:
 
 def test_lookup_imports_no_torch() -> None:
     code = (
-        "import sys; from benchmarks.weights import *; from benchmarks.weight_table import WEIGHTS;"
+        "import sys; from benchmarks.weights.find import *; from benchmarks.weights.table import WEIGHTS;"
         "[has_weight(name) for name in WEIGHTS]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -176,7 +176,7 @@ def test_hub_files_are_found_in_the_hubs_cache(tmp_path: Path, ref: str | None) 
     repository, commit = weight_source("clap-630k-best").location
     there = hub_cache(tmp_path, repository, "630k-best.pt", "abc" if ref else commit, ref)
     code = (
-        "from benchmarks.weights import find_weight, weight_digest;"
+        "from benchmarks.weights.find import find_weight, weight_digest;"
         "print(find_weight('clap-630k-best')); print(weight_digest('clap-630k-best'))"
     )
     assert run_with_hub(tmp_path, code) == [str(there), sha(CONTENT)]
@@ -194,7 +194,7 @@ def test_the_published_weights_are_found_by_table_2_and_by_from_pretrained_alike
     else:
         there = hub_cache(tmp_path, HUB_NAME, HUB_FILE, HUB_COMMIT)
     code = (
-        "from benchmarks.weights import find_weight; from m2l.loading import find_checkpoint;"
+        "from benchmarks.weights.find import find_weight; from m2l.io.checkpoints import find_checkpoint;"
         f"print(find_weight('music2latent')); print(find_checkpoint({HUB_NAME!r}))"
     )
     assert run_with_hub(tmp_path, code) == [str(there), str(there)]

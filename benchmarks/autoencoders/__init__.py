@@ -13,7 +13,7 @@ __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder
 
 AUTOENCODERS = Registry("autoencoder", entry_point_group="m2l.autoencoders")
 AUTOENCODERS.register("identity", "benchmarks.autoencoders.identity:Identity")
-AUTOENCODERS.register("noise-20db", "benchmarks.autoencoders.noise:noise_20db")
+AUTOENCODERS.register("noise-20db", "benchmarks.autoencoders.controls:noise_20db")
 AUTOENCODERS.register("mp3-64k", "benchmarks.autoencoders.codecs:mp3_64k")
 AUTOENCODERS.register("mp3-128k", "benchmarks.autoencoders.codecs:mp3_128k")
 AUTOENCODERS.register("vorbis-64k", "benchmarks.autoencoders.codecs:vorbis_64k")
@@ -59,7 +59,7 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         factory, parameter = KINDS[kind]
         named = {} if label is None else {"name": label}
         return load_target(factory)(**{parameter: argument}, **named, **options)  # type: ignore[no-any-return]
-    from benchmarks.autoencoders.adapted import complete, controlled
+    from benchmarks.autoencoders.own.adapted import complete, controlled
 
     own = own_target(name)
     if own is None:

@@ -72,14 +72,14 @@ class CoDiCodec(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.codicodec_net import build_network
+        from benchmarks.autoencoders.networks.codicodec import build_network
 
         return build_network(config)
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.strict import load_strict
-        from benchmarks.embedders.checkpoints import CheckpointError, read_checkpoint
+        from benchmarks.weights.loading import CheckpointError, read_checkpoint
+        from benchmarks.weights.strict import load_strict
 
         content = read_checkpoint(path)
         if not isinstance(content, dict) or "gen_state_dict" not in content:

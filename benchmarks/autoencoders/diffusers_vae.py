@@ -19,7 +19,7 @@ class DiffusersVae(NeuralAutoencoder):
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.strict import load_safetensors
+        from benchmarks.weights.strict import load_safetensors
 
         return load_safetensors(cls.build(config), path, config)
 

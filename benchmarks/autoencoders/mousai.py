@@ -62,13 +62,13 @@ class _Mousai(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.mousai_net import MousaiNet
+        from benchmarks.autoencoders.networks.mousai import MousaiNet
 
         return MousaiNet(**config)
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.embedders.checkpoints import read_checkpoint
+        from benchmarks.weights.loading import read_checkpoint
 
         model = cls.build(config)
         load_published(model, read_checkpoint(path), str(path))
@@ -180,9 +180,9 @@ def load_published(model: Any, state: Mapping[str, Tensor], what: str) -> None:
     """
     import torch
 
-    from benchmarks.autoencoders.mousai_net import published_names
-    from benchmarks.autoencoders.strict import load_strict
-    from benchmarks.embedders.checkpoints import CheckpointError, check_state
+    from benchmarks.autoencoders.networks.mousai import published_names
+    from benchmarks.weights.loading import CheckpointError, check_state
+    from benchmarks.weights.strict import load_strict
 
     own = model.state_dict()
     names = published_names(model)

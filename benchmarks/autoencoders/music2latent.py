@@ -13,7 +13,7 @@ import numpy as np
 
 import m2l
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from benchmarks.fingerprint import digest, file_digest
+from benchmarks.store.fingerprint import digest, file_digest
 from m2l.config import Music2LatentConfig, create_config
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Published(Checkpoint):
     """
 
     def __init__(self, device: str = "cpu", path: str | None = None) -> None:
-        from benchmarks.weights import find_weight
+        from benchmarks.weights.find import find_weight
 
         super().__init__(
             str(find_weight("music2latent", path)),
@@ -191,14 +191,14 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
     """Configuration and number of parameters, from headers only; None where only loading tells."""
     if weights.suffix != ".safetensors":
         return None, None
-    from m2l.loading import read_facts
+    from m2l.io.checkpoints import read_facts
 
     return read_facts(weights)
 
 
 def _card(path: Path) -> dict[str, Any]:
     """Licence and training data from a model card beside the weights, where there is one."""
-    from m2l.loading import read_card
+    from m2l.io.checkpoints import read_card
 
     record = read_card(path)
     facts: dict[str, Any] = {}

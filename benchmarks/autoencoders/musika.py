@@ -69,7 +69,7 @@ class Musika(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.musika_net import MusikaNet
+        from benchmarks.autoencoders.networks.musika import MusikaNet
 
         return MusikaNet(**config)
 
@@ -147,8 +147,8 @@ def load_h5(network: torch.nn.Module, path: Path) -> None:
     import h5py
     import torch
 
-    from benchmarks.autoencoders.musika_net import keras_layers
-    from benchmarks.embedders.checkpoints import CheckpointError
+    from benchmarks.autoencoders.networks.musika import keras_layers
+    from benchmarks.weights.loading import CheckpointError
 
     try:
         with h5py.File(path, "r") as file:
@@ -181,7 +181,7 @@ _NAMED = {"cbottle": "conv2d", "cout": "conv2d"}
 
 def _groups(file: Any, path: Path) -> dict[str, list[Any]]:
     """Layers with weights by Keras class, in the order of their numbers; names of no known class under ""."""
-    from benchmarks.embedders.checkpoints import CheckpointError
+    from benchmarks.weights.loading import CheckpointError
 
     root = file.get("model_weights", file)
     if "layer_names" not in root.attrs:

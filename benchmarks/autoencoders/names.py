@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.fingerprint import absolute_base, code_digest, digest, file_digest
-from benchmarks.reads import forget, recording
 from benchmarks.registry import load_target
+from benchmarks.store.fingerprint import absolute_base, code_digest, digest, file_digest
+from benchmarks.store.reads import forget, recording
 from benchmarks.user_code import (
     FIRST_PARTY,
     ClashError,
@@ -33,8 +33,8 @@ from benchmarks.user_code import (
 #: Kinds that take an argument: kind -> (target, name of the parameter the argument is given to).
 KINDS = {
     "music2latent": ("benchmarks.autoencoders.music2latent:Checkpoint", "path"),
-    "external": ("benchmarks.autoencoders.external:External", "path"),
-    "external-command": ("benchmarks.autoencoders.external_command:ExternalCommand", "template"),
+    "external": ("benchmarks.autoencoders.own.external:External", "path"),
+    "external-command": ("benchmarks.autoencoders.own.external_command:ExternalCommand", "template"),
 }
 
 _LABELLED = re.compile(r"^([\w.+@-]+(?: [\w.+@-]+)*)=(.+)$", re.DOTALL)
@@ -196,7 +196,7 @@ def system_code(name: str, registered: str | None = None, options: Mapping[str, 
     code = (
         code_digest(module)
         if is_first_party(module)
-        else digest([own_digest(module), code_digest("benchmarks.autoencoders.adapted")])
+        else digest([own_digest(module), code_digest("benchmarks.autoencoders.own.adapted")])
     )
     # Two classes of one module may have equal specs and give different audio.
     return code if attribute is None else digest([code, attribute])

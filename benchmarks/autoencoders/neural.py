@@ -30,8 +30,8 @@ import numpy as np
 
 from benchmarks.audio import fit_length, resample, to_mono
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from benchmarks.fingerprint import derive_seed, digest
-from benchmarks.weights import find_weight, weight_digest, weight_source
+from benchmarks.store.fingerprint import derive_seed, digest
+from benchmarks.weights.find import find_weight, weight_digest, weight_source
 
 if TYPE_CHECKING:
     import torch

@@ -40,7 +40,7 @@ class _Same(DiffusersVae):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.same_net import build_same
+        from benchmarks.autoencoders.networks.same import build_same
 
         return build_same(config)
 
@@ -48,8 +48,8 @@ class _Same(DiffusersVae):
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
         import json
 
-        from benchmarks.autoencoders.same_net import check_model_config, from_published
-        from benchmarks.autoencoders.strict import load_strict, read_safetensors
+        from benchmarks.autoencoders.networks.same import check_model_config, from_published
+        from benchmarks.weights.strict import load_strict, read_safetensors
 
         file = path / "model.safetensors" if path.is_dir() else path
         beside = file.with_name("model_config.json")

@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 DATASETS = Registry("data set", entry_point_group="m2l.datasets")
-DATASETS.register("synthetic", "benchmarks.datasets.synthetic:SyntheticClips")
-DATASETS.register("synthetic-tags", "benchmarks.datasets.synthetic:SyntheticTags")
-DATASETS.register("synthetic-keys", "benchmarks.datasets.synthetic:SyntheticKeys")
-DATASETS.register("synthetic-notes", "benchmarks.datasets.synthetic_notes:SyntheticNotes")
+DATASETS.register("synthetic", "benchmarks.datasets.synthetic.clips:SyntheticClips")
+DATASETS.register("synthetic-tags", "benchmarks.datasets.synthetic.clips:SyntheticTags")
+DATASETS.register("synthetic-keys", "benchmarks.datasets.synthetic.clips:SyntheticKeys")
+DATASETS.register("synthetic-notes", "benchmarks.datasets.synthetic.notes:SyntheticNotes")
 DATASETS.register("open", "benchmarks.datasets.open_data:OpenMusic")
 DATASETS.register("open-speech", "benchmarks.datasets.open_data:OpenSpeech")
 DATASETS.register("open-notes", "benchmarks.datasets.open_notes:OpenNotes")

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.clip_files import as_text
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, file_sha256, select_split
+from benchmarks.datasets.clip_files import as_text
 
 if TYPE_CHECKING:
-    from m2l.folders import Found
+    from m2l.io.folders import Found
 
 
 class FolderDataset:
@@ -87,7 +87,7 @@ class FolderDataset:
 
     @cached_property
     def _found(self) -> Found:
-        from m2l.folders import Found, find_files  # loads libsndfile
+        from m2l.io.folders import Found, find_files  # loads libsndfile
 
         try:
             found = find_files(self.path, AUDIO_SUFFIXES)

@@ -8,8 +8,8 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from benchmarks.cache import cache_dir
 from benchmarks.datasets.base import DataNotFoundError, file_sha256
+from benchmarks.store.store import cache_dir
 
 
 def fetched_root() -> Path:

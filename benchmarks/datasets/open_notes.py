@@ -16,7 +16,7 @@ from benchmarks.datasets.base import Clip
 from benchmarks.datasets.folds import FOLD_NAMES, SPLIT_OF_FOLD, select_fold
 from benchmarks.datasets.locations import content_digest, find_file, find_roots, manifest
 from benchmarks.datasets.open_data import file_clip
-from benchmarks.datasets.synthesis.harmony import PITCH_CLASSES
+from benchmarks.datasets.synthetic.harmony import PITCH_CLASSES
 
 SOUNDFONT = "FluidR3_GM.sf2"
 SOURCE = f"rendered by fluidsynth (no reverb, no chorus) from {SOUNDFONT} 3.1"

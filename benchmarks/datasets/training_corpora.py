@@ -60,7 +60,7 @@ class _Fetched:
 
     def _recorded(self, folder: Path) -> dict[str, str]:
         """Path -> sha256 of the audio files of all archives that are complete."""
-        from benchmarks.fetching.corpus import read_records
+        from benchmarks.fetch.corpora.corpus import read_records
 
         found = {
             path: member.sha256

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from benchmarks.embedders.base import ShortClipError
-from benchmarks.embedders.checkpoints import read_checkpoint
 from benchmarks.embedders.clap import fit_window
 from benchmarks.embedders.torch_embedder import TorchEmbedder
 from benchmarks.embedders.vggish import MIN_SAMPLES
+from benchmarks.weights.loading import read_checkpoint
 
 
 class FrechetAudioDistanceVGGish(TorchEmbedder):

@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.registry import Registry
 from benchmarks.user_code import is_first_party
-from benchmarks.weight_table import CLAP_TOWERS
-from benchmarks.weights import has_weight, weight_digest
+from benchmarks.weights.find import has_weight, weight_digest
+from benchmarks.weights.table import CLAP_TOWERS
 
 
 class ShortClipError(ValueError):
@@ -80,7 +80,7 @@ class EmbedderEntry:
         title: for table headings: model, window, hop.
         sample_rate: Hz.
         dim: size of an embedding.
-        weight: its weights in `benchmarks.weight_table`; "" for an embedder from elsewhere that finds its own.
+        weight: its weights in `benchmarks.weights.table`; "" for an embedder from elsewhere that finds its own.
         window: what one embedding covers, in words.
         hop: distance of successive windows, in words.
         policy: what happens to clips shorter or longer than the window.
@@ -155,7 +155,7 @@ def create_embedder(
 
     Args:
         name: see `list_embedders`.
-        weights: path of the weights instead of the look-up of `benchmarks.weights`.
+        weights: path of the weights instead of the look-up of `benchmarks.weights.find`.
         device: torch device; default CUDA if there is one.
 
     Raises:

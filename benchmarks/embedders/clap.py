@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.embedders.checkpoints import CheckpointError, check_state, read_checkpoint
 from benchmarks.embedders.frontends import clap_log_mel
 from benchmarks.embedders.torch_embedder import TorchEmbedder
+from benchmarks.weights.loading import CheckpointError, check_state, read_checkpoint
 
 #: 10 s at 48 kHz: the only length the network takes.
 WINDOW = 480_000

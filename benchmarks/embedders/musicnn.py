@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.embedders.checkpoints import check_state
 from benchmarks.embedders.frontends import musicnn_log_mel
 from benchmarks.embedders.tf_bundle import read_bundle
 from benchmarks.embedders.torch_embedder import TorchEmbedder
+from benchmarks.weights.loading import check_state
 
 #: Frames of one patch: 3 s at 16 kHz with a hop of 256.
 PATCH_FRAMES = 187

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.embedders.base import ShortClipError, embedder_entry, embedder_spec
-from benchmarks.weights import find_weight
+from benchmarks.weights.find import find_weight
 
 
 class TorchEmbedder:

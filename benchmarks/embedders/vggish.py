@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from benchmarks.embedders.base import ShortClipError
-from benchmarks.embedders.checkpoints import check_state, read_checkpoint
 from benchmarks.embedders.frontends import vggish_log_mel
 from benchmarks.embedders.torch_embedder import TorchEmbedder
+from benchmarks.weights.loading import check_state, read_checkpoint
 
 #: Frames per example, and the hop between examples: 0.96 s.
 EXAMPLE_FRAMES = 96

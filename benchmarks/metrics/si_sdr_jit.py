@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.metrics.visqol_jit import jit
+from benchmarks.metrics.visqol.jit import jit
 
 #: Sums may be reordered for vector units; NaN and infinity keep their meaning.
 _REORDER = {"reassoc", "nsz", "contract"}

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import m2l
-from m2l.files import _is_running
+from m2l.io.atomic import _is_running
 
 #: The file that says a folder is a report, and which of its files are the report's.
 MARKER = "report.json"

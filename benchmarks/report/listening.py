@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.autoencoders.names import label_of
-from benchmarks.cache import CorruptEntryError, Result, Store
 from benchmarks.datasets import Clip, DataNotFoundError
-from benchmarks.executors import Executor
-from benchmarks.fingerprint import code_digest, library_versions
-from benchmarks.pipeline import RunOptions, run_units
-from benchmarks.plan import Planner, SystemRow
+from benchmarks.evaluation.plan import Planner, SystemRow
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.run import RunOptions, run_units
+from benchmarks.harness.units import Unit
 from benchmarks.report.aggregates import Aggregates
 from benchmarks.report.media import FORMATS
 from benchmarks.report.selection import Choice, choose
 from benchmarks.report.systems import page_addresses
 from benchmarks.report.tables import contests, tag_of
 from benchmarks.report.wording import clock, count, show
+from benchmarks.store.fingerprint import code_digest, library_versions
+from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.suite import Suite
-from benchmarks.tables import Column, TableResult
-from benchmarks.units import Unit
+from benchmarks.tables.table import Column, TableResult
 
 #: Key of the original; no system has it, since an underscore never comes out of `slug`.
 ORIGINAL = "_original"
@@ -186,7 +186,7 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
         if not planner.clips:
             return "The suite has no clips."
     except (DataNotFoundError, FileNotFoundError) as error:
-        from benchmarks.measure import tidy
+        from benchmarks.evaluation.measure import tidy
 
         return f"The clips are not on the machine that made this report: {tidy(str(error))}"
     limited = int(table.provenance.get("n_clips", len(planner.clips)))
@@ -205,7 +205,7 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
 
 def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str, SystemRow]:
     """The measured systems that can run here, by row name; the others go to `made.missing`."""
-    from benchmarks.measure import tidy
+    from benchmarks.evaluation.measure import tidy
 
     section = planner.suite.table2
     options = section.system_options if section else {}

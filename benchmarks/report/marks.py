@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.tables import Column, Row, TableResult
+from benchmarks.tables.table import Column, Row, TableResult
 
 #: `mark` of a cell.
 BEST, TIED = "best", "tied"

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.audio import resample
-from benchmarks.cache import Result, Store
+from benchmarks.harness.units import Unit, fetch
 from benchmarks.report.pictures import mel_spectrogram_db, picture
-from benchmarks.units import Unit, fetch
+from benchmarks.store.store import Result, Store
 
 #: Format -> container, subtype, options, MIME type, and what it is in words. MP3 plays in every browser.
 #: V0 is LAME's best variable rate; V5, with about half the bytes, is for reports with dozens of clips. Vorbis 0.3 is
@@ -61,7 +61,7 @@ def render(unit: Unit, store: Store) -> Result:
     rate = int(source.meta["sample_rates"][clip_id])
     meta: dict[str, Any] = {"sample_rate": rate, "seconds": audio.shape[1] / rate, "rms_db": rms_db(audio)}
     if len(unit.inputs) == 2:
-        from benchmarks.scores import si_sdr
+        from benchmarks.metrics.registry import si_sdr
 
         value, _ = si_sdr(audio, original, rate)
         meta["si_sdr"] = value

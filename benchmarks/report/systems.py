@@ -12,7 +12,7 @@ from benchmarks.report.charts import strip_chart
 from benchmarks.report.marks import Comparisons, verdict
 from benchmarks.report.tables import CellView, ColumnView, TableView, contests, slug, tag_of
 from benchmarks.report.wording import interval, show
-from benchmarks.tables import Column, Row, TableResult
+from benchmarks.tables.table import Column, Row, TableResult
 
 
 @dataclass

@@ -13,6 +13,6 @@ CONTESTS: dict[tuple[str, str], str] = {
     ("--metric", "visqol"): "benchmarks.speed.visqol:main",
     ("--metric", "frechet"): "benchmarks.speed.frechet:main",
     ("--metric", "si_sdr"): "benchmarks.speed.si_sdr:main",
-    ("--probe", ""): "benchmarks.speed.probe:main",
+    ("--probe", ""): "probes.speed:main",
     ("--train", ""): "benchmarks.speed.train:main",
 }

@@ -116,7 +116,7 @@ def _random_weights(path: Path) -> Path:
     import torch
 
     from m2l import Music2Latent
-    from m2l.published import key_map
+    from m2l.io.published import key_map
 
     model = Music2Latent.from_config("paper", seed=0)
     generator = torch.Generator().manual_seed(1)

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.cli import UsageError
+from benchmarks.errors import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
-from m2l import tiled
 from m2l.consistency import denoise, output_weight, pseudo_huber, sigma_from_t, step_size
-from m2l.convolution import Conv2d
+from m2l.kernels import tiled
+from m2l.kernels.convolution import Conv2d
 from m2l.layers import Upsample
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
@@ -35,7 +35,7 @@ from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialise import freeze_unused
 from m2l.training.losses import band_distance, direction_distance, spectrum_loss
-from m2l.training.optimiser import COEFFICIENTS, ITERATIONS, Muon, make_optimiser
+from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimiser
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
 
@@ -247,7 +247,7 @@ def upsample_then_convolve(layer: Upsample, x: Tensor) -> Tensor:
 
 
 def newton_schulz(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """What `m2l.training.optimiser.orthogonalised` computes, as it reads: X <- a X + (b A + c A A) X with A = X X^T."""
+    """What `m2l.training.optimizer.orthogonalised` computes, as it reads: X <- a X + (b A + c A A) X with A = X X^T."""
     a, b, c = COEFFICIENTS
     factors = []
     for matrix in matrices:

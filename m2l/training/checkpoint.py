@@ -28,8 +28,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from m2l.files import write_bytes
-from m2l.loading import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_checkpoint
+from m2l.io.atomic import write_bytes
+from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_checkpoint
 from m2l.model import Music2Latent
 
 _FOLDER = re.compile(r"step-(\d{8})")

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from m2l.audio import FORMATS, AudioError, audio_info, read_audio
 from m2l.config import Music2LatentConfig
-from m2l.folders import OTHER_AUDIO, find_files
+from m2l.io.folders import OTHER_AUDIO, find_files
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
 

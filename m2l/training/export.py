@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from m2l.files import write_bytes
-from m2l.loading import CheckpointError, write_checkpoint
+from m2l.io.atomic import write_bytes
+from m2l.io.checkpoints import CheckpointError, write_checkpoint
 from m2l.model import Music2Latent, torch_dtype
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints

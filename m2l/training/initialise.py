@@ -14,9 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from m2l import tiled
 from m2l.config import Music2LatentConfig
 from m2l.decoder import DecoderLevel
+from m2l.kernels import tiled
 from m2l.layers import Upsample, zero_init
 from m2l.model import Music2Latent
 from m2l.training.checkpoint import STEP_FILE, verify_checkpoint

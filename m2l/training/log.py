@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from m2l.files import write_bytes
+from m2l.io.atomic import write_bytes
 
 
 class RunLog:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from m2l import tiled
 from m2l.consistency import step_size
-from m2l.files import InUseError, exclusive, write_bytes
-from m2l.loading import CheckpointError
+from m2l.io.atomic import InUseError, exclusive, write_bytes
+from m2l.io.checkpoints import CheckpointError
+from m2l.kernels import tiled
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
@@ -35,7 +35,7 @@ from m2l.training.ema import Ema
 from m2l.training.initialise import check_fits, freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.losses import StartLoss, StepLoss
-from m2l.training.optimiser import make_optimiser
+from m2l.training.optimizer import make_optimiser
 from m2l.training.readers import Batch, reading, take
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SETTINGS_FILE, SettingsError, TrainingSettings, check_same_run

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2l.published import CheckpointError
+from m2l.io.published import CheckpointError
 
 #: In the folder of a run: what it was started with.
 SETTINGS_FILE = "training.json"
@@ -57,7 +57,7 @@ class TrainingSettings:
     #: Crops with a lower RMS are drawn again.
     silence_rms: float = 0.001
 
-    #: "radam" is the paper's; "muon" learns more per step of a short run (`m2l.training.optimiser`).
+    #: "radam" is the paper's; "muon" learns more per step of a short run (`m2l.training.optimizer`).
     optimiser: str = "radam"
     learning_rate: float = 1e-4
     #: Encoder and decoder learn this many times as fast as the UNet.

@@ -17,7 +17,7 @@ from m2l.training.data import Stretch, open_corpus
 SECONDS = 10.0
 #: "module:function" of (originals, reconstructions, sample_rate) -> {name: value}; left out where not installed.
 #: The benchmark builds on this package, so it is named here and not imported.
-METRICS = ("benchmarks.validation:frechet_distances",)
+METRICS = ("benchmarks.statistics.validation:frechet_distances",)
 
 
 class Validation:

@@ -6,9 +6,9 @@ import inspect
 from typing import Any
 
 from benchmarks.autoencoders import own_target as own_autoencoder
-from benchmarks.autoencoders.adapted import controlled
 from benchmarks.autoencoders.names import import_own
-from benchmarks.cli import UsageError
+from benchmarks.autoencoders.own.adapted import controlled
+from benchmarks.errors import UsageError
 from benchmarks.registry import Registry, load_target
 from benchmarks.user_code import is_first_party
 from probes.representations.base import FEATURES, Representation, RepresentationSpec
@@ -98,7 +98,7 @@ def accepts_device(name: str) -> bool:
     name, _ = split_name(name)
     head, colon, argument = name.partition(":")
     if colon and head == "autoencoder":
-        from benchmarks.plan import accepts_device as system_accepts_device
+        from benchmarks.evaluation.plan import accepts_device as system_accepts_device
 
         return system_accepts_device(argument)
     factory = REPRESENTATIONS.load(name) if not colon else load_target(_PREFIXES.get(head, name))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.autoencoders import AUTOENCODERS
-from benchmarks.fingerprint import code_digest
+from benchmarks.store.fingerprint import code_digest
 from probes.representations.user import AutoencoderFeatures
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.weights import find_weight, weight_digest
+from benchmarks.weights.find import find_weight, weight_digest
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at, windows_of
 
 SAMPLE_RATE = 22050

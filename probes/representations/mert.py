@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.weights import find_weight, weight_digest
+from benchmarks.weights.find import find_weight, weight_digest
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
 if TYPE_CHECKING:

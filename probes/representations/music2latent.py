@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.audio import to_mono
-from benchmarks.fingerprint import digest, file_digest
+from benchmarks.store.fingerprint import digest, file_digest
 from probes.representations.base import FEATURES, RepresentationSpec
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def checkpoint(
         WeightsNotFoundError: it is not on this machine; says how to get it.
         FileNotFoundError: a folder without weights.
     """
-    from m2l.loading import find_checkpoint
+    from m2l.io.checkpoints import find_checkpoint
 
     found = Path(find_checkpoint(path))
     files = sorted(found.iterdir()) if found.is_dir() else [found, found.with_name("config.json")]
@@ -112,7 +112,7 @@ def mini(device: str = "cpu") -> Music2LatentRepresentation:
 
 def _card_data(name: str) -> tuple[str, ...]:
     """`training_datasets` of a shipped checkpoint's model card, if it says so."""
-    from m2l.loading import find_checkpoint, read_card
+    from m2l.io.checkpoints import find_checkpoint, read_card
 
     data = read_card(find_checkpoint(name)).get("training_datasets")
     return tuple(map(str, data)) if isinstance(data, list) else ()

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoencoders.names import import_user_module, own_module
-from benchmarks.cli import UsageError
-from benchmarks.clip_files import nfc, without_suffix
 from benchmarks.datasets.base import Clip
-from benchmarks.fingerprint import file_digest
-from m2l.folders import find_files
+from benchmarks.datasets.clip_files import nfc, without_suffix
+from benchmarks.errors import UsageError
+from benchmarks.store.fingerprint import file_digest
+from m2l.io.folders import find_files
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from benchmarks.cli import UsageError
+from benchmarks.errors import UsageError
 from benchmarks.registry import Registry, load_target
 
 if TYPE_CHECKING:

@@ -113,8 +113,8 @@ def representations() -> dict[str, float]:
 
 def harness(work: Path) -> dict[str, dict[str, float]]:
     """Loading, codecs, metrics, embedders and aggregates: rates that a small run leaves in its store."""
-    from benchmarks.cache import Store
-    from benchmarks.cli import main
+    from benchmarks.cli.main import main
+    from benchmarks.store.store import Store
 
     clips = work / "clips"
     clips.mkdir()
@@ -136,8 +136,8 @@ def harness(work: Path) -> dict[str, dict[str, float]]:
 
 
 def make() -> dict[str, Any]:
-    from benchmarks.processor import processor
-    from benchmarks.weight_table import WEIGHTS, WeightFile
+    from benchmarks.store.processor import processor
+    from benchmarks.weights.table import WEIGHTS, WeightFile
 
     torch.set_num_threads(1)
     for name, source in WEIGHTS.items():  # synthetic weights have other digests

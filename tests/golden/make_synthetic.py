@@ -1,7 +1,7 @@
 """Regenerates synthetic.npz: `python tests/golden/make_synthetic.py`.
 
 Only after a change that is meant to change the sound, together with a new
-`benchmarks.datasets.synthesis.VERSION`.
+`benchmarks.datasets.synthetic.VERSION`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Published networks, with the parameter names of their weights."""

@@ -1,0 +1,1 @@
+"""Systems from outside: a class of one's own, a command, a folder of outputs."""

@@ -1,0 +1,1 @@
+"""The command line `m2l-bench`: `python -m benchmarks.cli` is the same."""

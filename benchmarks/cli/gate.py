@@ -1,0 +1,274 @@
+"""`m2l-bench gate`: compare a suite's results with its pinned baseline, or pin them.
+
+Exit codes: 0 nothing is worse, 1 a cell is worse (and nothing else is 1), 2 wrong usage or a file that is not
+what it should be, 3 something pinned is missing, or a file cannot be read or written. Worse goes before
+missing. The first line on stderr of a red run says which it is. Whatever happens, JUnit and Markdown say it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.errors import MISSING as MISSING_STATUS
+from benchmarks.errors import OK, USAGE, UsageError, describe_os_error, discard_output
+from benchmarks.gate.judge import MISSING, WORSE, GateReport, compare
+from benchmarks.gate.policy import ALPHA, PolicyError, parse_tolerance
+from benchmarks.gate.record import Record, RecordError, read_baseline, write_baseline
+from benchmarks.gate.render import (
+    difference_lines,
+    junit_of_error,
+    message,
+    to_json,
+    to_junit,
+    to_markdown,
+)
+from benchmarks.gate.results import read_results
+from benchmarks.registry import UnknownNameError
+from benchmarks.store.store import write_atomic
+from benchmarks.suite import SuiteError, load_suite
+from benchmarks.tables.places import HELP, Place, place_of
+from benchmarks.tables.table import PARTS
+
+WORSE_STATUS = 1
+
+
+def gate_main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(argv)
+    if options.junit and Path(options.junit).is_dir():
+        raise UsageError(
+            f"--junit {options.junit}: this is a folder; give a file, as in {options.junit}/gate.xml"
+        )
+    try:
+        return _gate(options)
+    except (UsageError, RecordError, PolicyError, SuiteError, UnknownNameError) as error:
+        return _not_judged(options, str(error), USAGE)
+    except OSError as error:
+        return _not_judged(options, describe_os_error(error), MISSING_STATUS)
+    except Exception as error:  # our fault, and yet not "worse"
+        traceback.print_exc()
+        return _not_judged(options, f"internal error: {type(error).__name__}: {error}", MISSING_STATUS)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    suite = load_suite(options.suite).name
+    place = place_of(options.results, suite)
+    path = _baseline_path(options.baseline, place, suite)
+    tolerances = dict(parse_tolerance(text) for text in options.tolerance)
+    if not 0.0 < options.alpha < 0.5:
+        raise UsageError(f"--alpha: alpha={options.alpha:g} must be between 0 and 0.5")
+    if options.update:
+        return _update(place, path, options, tolerances)
+    if options.system:
+        raise UsageError("--system chooses what --update pins; a gate judges everything pinned")
+    if not path.is_file():
+        raise FileNotFoundError(f"no baseline {path}; pin the results with: {_command(options, '--update')}")
+    baseline = read_baseline(path)
+    if place.in_checkout:
+        print(f"gate: {place.newest} against {path}", file=sys.stderr)
+    try:
+        current = read_results(place.newest)
+    except FileNotFoundError as error:
+        print(f"gate: {error}; measure them with: {_tables_command(options)}", file=sys.stderr)
+        current = Record(baseline.suite, "", 0, 0, {}, {}, {})
+    try:
+        report = compare(
+            baseline,
+            current,
+            tolerances=tolerances,
+            alpha=options.alpha,
+            strict=options.strict,
+            only=_only(options.only),
+        )
+    except (PolicyError, ValueError) as error:
+        raise RecordError(f"{path}: {error}") from None
+    status = status_of(report)
+    text = to_markdown(report)
+    _say(report)
+    if options.junit:
+        status = _written(status, options.junit, to_junit(report))
+    _append_step_summary(text)
+    return _shown(status, to_json(report, status) if options.json else text)
+
+
+def status_of(report: GateReport) -> int:
+    """The exit code of a report; a baseline without cells gates nothing, which is missing too."""
+    if report.of(WORSE):
+        return WORSE_STATUS
+    return MISSING_STATUS if report.of(MISSING) or not report.verdicts else OK
+
+
+def _not_judged(options: argparse.Namespace, text: str, status: int) -> int:
+    """Say why there is no verdict, wherever somebody may look for one."""
+    with suppress(OSError):
+        print(f"m2l-bench: {text}", file=sys.stderr)
+    if options.junit:
+        _written(status, options.junit, junit_of_error(options.suite, text))
+    markdown = f"### Gate of suite {options.suite}: red (not judged)\n\n{text}\n"
+    _append_step_summary(markdown)
+    record = {"suite": options.suite, "status": status, "error": text}
+    return _shown(status, json.dumps(record, indent=2, sort_keys=True) + "\n" if options.json else markdown)
+
+
+def _written(status: int, path: str, text: str) -> int:
+    """Write a file; one that cannot be written is no reason to lose a verdict, but none to be green."""
+    try:
+        write_atomic(path, text)
+        return status
+    except OSError as error:
+        print(f"m2l-bench: {path} is not written: {error.strerror or error}", file=sys.stderr)
+        return status or MISSING_STATUS
+
+
+def _shown(status: int, text: str) -> int:
+    """Print a verdict; a reader that is gone does not change it."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        discard_output()
+        with suppress(OSError):
+            print(f"m2l-bench: the verdict cannot be printed: {error.strerror or error}", file=sys.stderr)
+        return status or MISSING_STATUS
+    return status
+
+
+def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
+    """`--baseline`, which may be a folder of results as for `--results`."""
+    if not given:
+        return place.reference / "baseline.json"
+    folder = Path(given).is_dir() or not (Path(given).suffix or Path(given).exists())
+    return Path(given) / suite / "baseline.json" if folder else Path(given)
+
+
+def _only(given: Sequence[str] | None) -> list[str] | None:
+    """Tables by the numbers that `m2l-bench tables --only` takes."""
+    if not given:
+        return None
+    names: list[str] = []
+    for item in ",".join(given).split(","):
+        number = item.strip().removeprefix("table")
+        if number not in PARTS and number != "figure2":
+            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
+        names += PARTS.get(number, ("figure2",))
+    return names
+
+
+def _command(options: argparse.Namespace, *more: str) -> str:
+    """A command line of the gate for the same suite and folders, to be typed as it is."""
+    words = ["m2l-bench", "gate", "--suite", options.suite]
+    words += [word for name in ("results", "baseline") for word in _given(options, name)]
+    return shlex.join([*words, *more])
+
+
+def _tables_command(options: argparse.Namespace) -> str:
+    return shlex.join(["m2l-bench", "tables", "--suite", options.suite, *_given(options, "results")])
+
+
+def _given(options: argparse.Namespace, name: str) -> list[str]:
+    value = getattr(options, name)
+    return [f"--{name}", value] if value else []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="m2l-bench gate",
+        description="Compare the results of a suite with its pinned baseline, clip by clip.",
+        epilog="exit codes: 0 nothing is worse, 1 worse, 2 wrong usage or a damaged file, 3 something is missing",
+    )
+    add = parser.add_argument
+    add(
+        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
+    )
+    add("--results", metavar="DIR", help=HELP)
+    add("--baseline", metavar="FILE|DIR", help="pinned scores, or another results folder that has them")
+    add(
+        "--only",
+        action="append",
+        metavar="N",
+        help="judge only table 1, 2 (with Figure 2) or 3; may be repeated",
+    )
+    add(
+        "--tolerance",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="change of the mean that is let through; kept in the baseline with --update (repeatable)",
+    )
+    add("--alpha", type=float, default=ALPHA, help=f"bound on the chance of any false 'worse' ({ALPHA:g})")
+    add(
+        "--strict",
+        action="store_true",
+        help="count every change beyond its tolerance, whatever chance says: for systems that give the same "
+        "bits on every run",
+    )
+    add("--junit", metavar="FILE", help="write JUnit XML")
+    add("--json", action="store_true", help="JSON on stdout instead of Markdown")
+    add("--update", action="store_true", help="pin the current results, and print what that changes")
+    add("--system", action="append", metavar="NAME", help="with --update: pin only this system (repeatable)")
+    return parser
+
+
+def _update(place: Place, path: Path, options: argparse.Namespace, tolerances: dict[str, float]) -> int:
+    """Pin the current results; tolerances of the old baseline are kept."""
+    folder = place.reference
+    try:
+        current = read_results(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; measure them with: {_tables_command(options)}") from None
+    if place.in_checkout and place.newest != folder:
+        print(
+            f"pinned are the tables of {folder}; to take over those of {place.measured} first: "
+            f"{_tables_command(options)} --refresh",
+            file=sys.stderr,
+        )
+    old = read_baseline(path) if path.is_file() else None
+    if old is not None:
+        tolerances = {**old.tolerances, **tolerances}
+    new = current.pinned(options.system, tolerances)
+    values = [
+        (table, metric, system, record.cells[metric][system].value)
+        for table, record in new.tables.items()
+        for metric, system in record.measured
+    ]
+    if not values:
+        print(f"{folder}: nothing was measured; no baseline written", file=sys.stderr)
+        return MISSING_STATUS
+    try:
+        before = compare(old, current, tolerances=tolerances) if old is not None else None
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
+    text = "\n".join([f"### Baseline of suite {new.suite}", "", *difference_lines(before, values)]) + "\n"
+    if before is not None:
+        text += f"\nThe new numbers against the old baseline:\n\n{to_markdown(before)}"
+    write_baseline(path, new)
+    print(f"written: {path}", file=sys.stderr)
+    return _shown(OK, text)
+
+
+def _append_step_summary(text: str) -> None:
+    """GitHub shows this file's Markdown on the run's page."""
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            print(f"GITHUB_STEP_SUMMARY is not written: {describe_os_error(error)}", file=sys.stderr)
+
+
+def _say(report: GateReport) -> None:
+    """What is wrong, on stderr too: in a log it stands out from the table."""
+    for name in (WORSE, MISSING):
+        for item in report.of(name):
+            print(f"gate: {name}: {message(item)}", file=sys.stderr)
+    if not report.verdicts:
+        print("gate: the baseline pins nothing", file=sys.stderr)

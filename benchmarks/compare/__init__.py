@@ -1,0 +1,1 @@
+"""A system beside a suite's baselines, over checkpoints, over ablations."""

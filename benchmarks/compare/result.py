@@ -1,0 +1,230 @@
+"""A finished comparison as Markdown, CSV and JSON: a pure function of its numbers, the same bytes every time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.run import RunReport
+from benchmarks.statistics.multiple import Compared, verdict
+from benchmarks.tables.places import stem_for
+from benchmarks.tables.table import (
+    Column,
+    TableResult,
+    finite,
+    footnotes_of,
+    markdown_table,
+    write_if_changed,
+)
+
+#: Reason of a difference from a row that has no value in a column.
+NO_VALUE = "has no value"
+
+#: How a verdict is shown in Markdown.
+MARKS = {"better": "▲", "worse": "▼", "no difference": "≈", "not compared": "–"}
+
+
+_CSV_NUMBERS = ("value", "n", "low", "high", "p_adjusted")
+_CSV_HEADER = ("suite", "row", "column", "against", *_CSV_NUMBERS, "verdict", "best", "reason")
+
+
+@dataclass(frozen=True)
+class Best:
+    """Who has the best value of a column.
+
+    Attributes:
+        column: the metric.
+        names: the best row (several when exactly equal).
+        value: its value.
+        level_with: rows that it does not differ from significantly.
+    """
+
+    column: Column
+    names: list[str]
+    value: float
+    level_with: list[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a comparison found.
+
+    Attributes:
+        table: rows of baselines and new systems.
+        new: names of the new rows.
+        against: (new row, metric) -> differences from every baseline.
+        best: per metric.
+        report: how the run went.
+        warnings: files without clips, and the like.
+    """
+
+    table: TableResult
+    new: list[str]
+    against: Mapping[tuple[str, str], list[Compared]]
+    best: list[Best]
+    report: RunReport
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def measured(self) -> bool:
+        """Whether every new row has at least one value."""
+        keys = [column.key for column in self._metrics]
+        rows = [row for row in self.table.rows if row.name in self.new]
+        return all(any(row.cells[key].value is not None for key in keys) for row in rows)
+
+    @property
+    def _metrics(self) -> list[Column]:
+        return [column for column in self.table.columns if column.higher_is_better is not None]
+
+    def to_markdown(self) -> str:
+        """The rows, a block of differences per new system, and the best of each column."""
+        parts = [self.table.to_markdown()]
+        for name in self.new:
+            parts.append(self._differences(name))
+        rows = [
+            [
+                best.column.title,
+                ", ".join(best.names),
+                _number(best.value, best.column.digits),
+                ", ".join(best.level_with) or "nobody",
+            ]
+            for best in self.best
+        ]
+        if rows:
+            header = ["column", "best", "value", "not significantly different"]
+            parts.append(
+                "### Best of each column\n\n"
+                "Without controls, which do not code (ratio 1)"
+                + (", and rows measured on a part of the clips" if self.table.partial() else "")
+                + ".\n\n"
+                + markdown_table(header, rows)
+                + "\n"
+            )
+        return "\n".join(parts)
+
+    def _differences(self, name: str) -> str:
+        columns = [column for column in self._metrics if (name, column.key) in self.against]
+        if not columns:
+            return f"### {name} minus each baseline\n\nNothing to compare: {name} has no value.\n"
+        found = {c.key: {record.against: record for record in self.against[name, c.key]} for c in columns}
+        baselines = [row.name for row in self.table.rows if row.name not in self.new]
+        rows: list[list[str]] = []
+        reasons: dict[str, list[str]] = {}
+        for baseline in baselines:
+            records = [(column, found[column.key].get(baseline)) for column in columns]
+            if all(record is None or record.reason == NO_VALUE for _, record in records):
+                continue  # the table of values says why
+            rows.append([baseline, *(_difference(record, column) for column, record in records)])
+            for column, record in records:
+                if record is not None and record.reason not in (None, NO_VALUE):
+                    reasons.setdefault(f"{column.title}: {record.reason}", []).append(baseline)
+        lines = [
+            f"### {name} minus each baseline",
+            "",
+            f"▲ {name} is better, ▼ worse, ≈ no significant difference: intervals hold for all baselines of a "
+            "column at once (max-T bootstrap over clips).",
+            "",
+            markdown_table(["", *(column.heading for column in columns)], rows),
+            "",
+            *(
+                f"– {reason}  " if len(names) == len(rows) else f"– {', '.join(names)}, {reason}  "
+                for reason, names in reasons.items()
+            ),
+        ]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def to_csv(self) -> str:
+        """One line per value, and one per difference from a baseline."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_CSV_HEADER)
+        best = {(name, item.column.key) for item in self.best for name in item.names}
+        suite, partial = self.table.suite, self.table.partial()
+        for row in self.table.rows:
+            for column in self.table.columns:
+                cell = row.cells[column.key]
+                values = [_exact(cell.value), cell.n, _exact(cell.low), _exact(cell.high)]
+                mark = "best" if (row.name, column.key) in best else ""
+                said = [cell.reason or "", *footnotes_of(cell, {})]
+                if (row.name, column.key) in partial:
+                    said.append(f"measured on {partial[row.name, column.key]}")
+                reason = " ".join("; ".join(text for text in said if text).split())
+                writer.writerow([suite, row.name, column.key, "", *values, "", "", mark, reason])
+        for record in self.records():
+            numbers = [record["difference"], record["n"], record["low"], record["high"], record["p_adjusted"]]
+            names = [suite, record["a"], record["metric"], record["b"]]
+            ends = [record["verdict"], "", record["reason"] or ""]
+            writer.writerow([*names, *(_exact(number) for number in numbers), *ends])
+        return out.getvalue()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The differences as plain dictionaries."""
+        higher = {column.key: column.higher_is_better for column in self._metrics}
+        return [
+            {
+                "metric": metric,
+                "a": name,
+                "b": item.against,
+                "n": item.n,
+                "difference": item.difference,
+                "low": item.low,
+                "high": item.high,
+                "p_adjusted": item.p,
+                "verdict": verdict(item, bool(higher[metric])),
+                "reason": item.reason,
+            }
+            for (name, metric), items in self.against.items()
+            for item in items
+        ]
+
+    def to_json(self) -> str:
+        """Everything; values that are not finite as in the tables."""
+        record = json.loads(replace(self.table, comparisons=self.records()).to_json())
+        record["new"] = self.new
+        record["warnings"] = self.warnings
+        if partial := self.table.partial():
+            record["partial"] = [
+                {"row": row, "column": key, "measured": why} for (row, key), why in partial.items()
+            ]
+        record["best"] = [finite(asdict(item) | {"column": item.column.key}) for item in self.best]
+        return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def render(self, format: str) -> str:
+        """As "md", "csv" or "json"."""
+        return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json}[format]()
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `compare.json`, `.csv` and `.md`; beside an older one if this run failed."""
+        stem = stem_for(folder, "compare", failed=bool(self.report.failed))
+        paths = []
+        for suffix in ("json", "csv", "md"):
+            paths.append(folder / f"{stem}.{suffix}")
+            write_if_changed(paths[-1], self.render(suffix))
+        return paths
+
+
+def _difference(record: Compared | None, column: Column) -> str:
+    if record is None:
+        return ""
+    mark = MARKS[verdict(record, bool(column.higher_is_better))]
+    if record.reason is not None or math.isnan(record.difference):
+        return mark
+    shown = [_number(number, column.digits) for number in (record.difference, record.low, record.high)]
+    sign = "+" if record.difference > 0 else ""
+    return f"{mark} {sign}{shown[0]}" + (f" [{shown[1]}, {shown[2]}]" if math.isfinite(record.low) else "")
+
+
+def _number(value: float, digits: int) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.{digits}f}"
+
+
+def _exact(number: float | None) -> str:
+    return "" if number is None or (isinstance(number, float) and math.isnan(number)) else repr(number)

@@ -1,0 +1,221 @@
+"""New autoencoders beside a suite's systems: rows, differences from each baseline, who is best where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.autoencoders.names import label_of, split_label
+from benchmarks.compare.result import NO_VALUE, Best, Comparison
+from benchmarks.evaluation.left_out import partial_rows
+from benchmarks.evaluation.measure import (
+    COST_COLUMNS,
+    Measured,
+    cost_cells,
+    measure,
+    metric_columns,
+    notes,
+    provenance,
+    row_facts,
+)
+from benchmarks.evaluation.plan import Planner
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.units import Unit
+from benchmarks.metrics.clip_score import LIMITS
+from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
+from benchmarks.store.store import CorruptEntryError, Store
+from benchmarks.suite import SuiteError
+from benchmarks.tables.table import Column, Row, TableResult
+
+
+def compare(
+    planner: Planner,
+    store: Store,
+    executor: Executor,
+    new: Sequence[str],
+    *,
+    baselines: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    system_options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Comparison:
+    """Measure what is missing and compare.
+
+    Args:
+        planner: the suite's clips and keys.
+        store, executor: where results are, and who computes missing ones.
+        new: systems to compare, by name (see `create_autoencoder`).
+        baselines: systems to compare with; default those of the suite's Table 2.
+        metrics: columns; default those of the suite's Table 2.
+        system_options: options by name or label, over those of the suite.
+
+    Raises:
+        SuiteError: the suite has no [table2], or two rows have one label.
+        UnknownNameError: no such system or metric.
+        UserCodeError: a user's class is broken; nothing is measured then.
+        FileNotFoundError: none of the new systems is there.
+    """
+    section = planner.suite.table2
+    if section is None:
+        raise SuiteError(f"suite {planner.suite.name!r} has no [table2] to compare with")
+    new = list(dict.fromkeys(new))
+    base = [name for name in (section.systems if baselines is None else baselines) if name not in new]
+    names = [*base, *new]
+    labels = [label_of(name) for name in names]
+    for label in labels:
+        if labels.count(label) > 1:
+            twice = [name for name, other in zip(names, labels, strict=True) if other == label]
+            raise SuiteError(
+                f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME"
+            )
+    keys = list(section.metrics if metrics is None else metrics)
+    options = dict(section.system_options)
+    for name in names:
+        given = (system_options or {}).get(name) or (system_options or {}).get(label_of(name))
+        if given:
+            options[name] = {**options.get(name, {}), **given}
+    wanted = [(name, None) for name in names]
+    planner.options.refuse_broken = True
+    measured = measure(planner, store, executor, wanted, keys, options, compare=False, needed=new)
+    found = _Differences(planner, store, measured)
+    own = [label_of(name) for name in new]
+    others = [label_of(name) for name in base]
+    columns = metric_columns(keys)
+    against = {
+        (name, key): found.of(name, others, key)
+        for name in own
+        for key in keys
+        if measured.cells[name, key].value is not None
+    }
+    rows = _rows(measured, keys, own)
+    table = TableResult(
+        name="compare",
+        title=f"{', '.join(own)} beside {planner.suite.title or planner.suite.name}, {measured.n_clips} clips",
+        suite=planner.suite.name,
+        columns=[
+            *columns,
+            *(c for c in COST_COLUMNS if any(row.cells[c.key].value is not None for row in rows)),
+        ],
+        rows=rows,
+        notes=notes(planner.suite, measured)[:1],
+        scores=measured.scores,
+        provenance=provenance(planner.suite, measured),
+    )
+    best = [item for column in columns if (item := _best(column, measured, found)) is not None]
+    return Comparison(table, own, against, best, measured.report, _warnings(planner, new, options))
+
+
+def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[Row]:
+    rows = []
+    for row in measured.rows:
+        facts = measured.facts.get(row.label, {})
+        cells = {key: measured.cells[row.label, key] for key in keys} | cost_cells(row, facts)
+        title = f"**{row.label}**" if row.label in own else ""
+        rows.append(Row(row.label, cells, title=title, facts=row_facts(row, facts)))
+    return rows
+
+
+class _Differences:
+    """Differences of a row from others, read from the aggregates of a run."""
+
+    def __init__(self, planner: Planner, store: Store, measured: Measured) -> None:
+        self.planner, self.store, self.measured = planner, store, measured
+        self.rows = {row.label: row for row in measured.rows}
+        self._meta: dict[tuple[str, str], dict[str, Any] | None] = {}
+
+    def of(self, name: str, others: Sequence[str], metric: str) -> list[Compared]:
+        """`name` against each of `others`; those without a value, or on a part of the clips, say so."""
+        suite = self.planner.suite
+        own = self.meta(name, metric)
+        metas = {other: self.meta(other, metric) for other in others}
+        there = {other: meta for other, meta in metas.items() if meta is not None}
+        absent = {other: Compared(other, reason=NO_VALUE) for other in others if other not in there}
+        if own is None:
+            return [Compared(other, reason=f"{name} has no value") for other in others]
+        # A mean over the clips that a row managed says nothing beside one over all of them.
+        partial = self.partial(metric)
+        why = {row: f"{row} was measured on {partial[row]}" for row in (name, *others) if row in partial}
+        absent |= {
+            row: Compared(row, reason=why.get(name, why.get(row)))
+            for row in there
+            if name in why or row in why
+        }
+        there = {row: meta for row, meta in there.items() if row not in absent}
+        if isinstance(parse_metric(metric), PairMetric):
+            values = {other: meta["values"] for other, meta in there.items()}
+            statistics = suite.statistics
+            records = compare_scores(
+                own["values"],
+                values,
+                resamples=statistics.resamples,
+                seed=suite.seed,
+                level=statistics.level,
+            )
+            # A few clips with one far from the others allow any difference; the metric's own range does not.
+            span = LIMITS[metric].ceiling - LIMITS[metric].worst
+            records = [replace(r, low=max(r.low, -span), high=min(r.high, span)) for r in records]
+        else:
+            records = compare_corpora(own, there, level=suite.statistics.level)
+        found = {record.against: record for record in records} | absent
+        return [found[other] for other in others]
+
+    def partial(self, metric: str) -> dict[str, str]:
+        """Rows measured on fewer clips than others -> "8 of 20 clips"."""
+        return partial_rows(
+            {name: cell for (name, key), cell in self.measured.cells.items() if key == metric}
+        )
+
+    def meta(self, name: str, metric: str) -> dict[str, Any] | None:
+        """The aggregate behind a cell; None where there is no value."""
+        if (name, metric) not in self._meta:
+            self._meta[name, metric] = self._read(name, metric)
+        return self._meta[name, metric]
+
+    def _read(self, name: str, metric: str) -> dict[str, Any] | None:
+        if self.measured.cells[name, metric].value is None:
+            return None
+        unit = self.planner.cell(self.rows[name], metric)
+        try:
+            return self.store.get(unit.key).meta if isinstance(unit, Unit) else None
+        except (KeyError, CorruptEntryError):
+            return None
+
+
+def _best(column: Column, measured: Measured, found: _Differences) -> Best | None:
+    """The best row of a column, and who is level with it; controls and rows on a part of the clips do not compete."""
+    partial = found.partial(column.key)
+    rows = [
+        row.label
+        for row in measured.rows
+        if row.spec is not None and row.spec.compression_ratio != 1.0 and row.label not in partial
+    ]
+    cells = {label: measured.cells[label, column.key].value for label in rows}
+    values = {label: value for label, value in cells.items() if value is not None and not math.isnan(value)}
+    names = best_of(values, bool(column.higher_is_better))
+    if not names:
+        return None
+    records = found.of(names[0], [label for label in values if label not in names], column.key)
+    return Best(column, names, values[names[0]], names_of(records, significant=False))
+
+
+def _warnings(planner: Planner, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Files of folders that belong to no clip: a name misspelt would otherwise be missed twice."""
+    from benchmarks.autoencoders.own.external import External
+
+    lines = []
+    for name in names:
+        kind, _, path = split_label(name)[1].partition(":")
+        if kind != "external":
+            continue
+        try:
+            system = External(path, **options.get(name, {}))
+        except FileNotFoundError:
+            continue  # its row says so
+        strays = system.matches(planner.all_clip_ids).strays
+        if system.files.left_out:
+            lines.append(f"{label_of(name)}: left out {system.files}")
+        if strays:
+            lines.append(f"{label_of(name)}: {len(strays)} files belong to no clip, the first is {strays[0]}")
+    return lines

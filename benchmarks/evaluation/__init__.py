@@ -1,0 +1,1 @@
+"""From a suite to measured cells: the plan, its units, and what they compute."""

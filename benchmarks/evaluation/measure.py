@@ -1,0 +1,362 @@
+"""Cells of systems x metrics: what Tables 2 and 3 and Figure 2 are made of."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import m2l
+from benchmarks.datasets import DataNotFoundError
+from benchmarks.evaluation.left_out import lost
+from benchmarks.evaluation.own_plan import runs_user_code
+from benchmarks.evaluation.plan import Planner, SystemRow
+from benchmarks.evaluation.stages import count_reasons
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.run import RunOptions, RunReport, run_units
+from benchmarks.harness.units import Unit
+from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.store.fingerprint import library_versions
+from benchmarks.store.processor import processor
+from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir
+from benchmarks.suite import Suite
+from benchmarks.tables.table import Cell, Column
+from benchmarks.user_code import stdout_to_stderr
+
+COST_COLUMNS = (
+    Column("n_parameters", "params", None, 2, unit="M"),
+    Column("latent_rate", "latents", None, 2, unit="Hz"),
+    Column("latent_dim", "dim", None, 0),
+    Column("compression_ratio", "ratio", None, 1),
+    Column(
+        "bitrate", "rate", None, 1, unit="kbit/s", note="bit rate measured from the bytes, median of clips"
+    ),
+)
+
+
+#: Reason of a cell whose units have not run.
+NOT_COMPUTED = "not computed yet"
+
+
+@dataclass
+class Measured:
+    """Cells of a block of rows and columns, the scores of clips behind them, and how the run went."""
+
+    rows: list[SystemRow]
+    cells: dict[tuple[str, str], Cell]
+    facts: dict[str, dict[str, Any]]
+    scores: dict[str, dict[str, dict[str, float]]]
+    comparisons: list[dict[str, Any]]
+    report: RunReport
+    n_clips: int
+    manifest: str
+    draws: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    coverage: str | None = None
+
+
+def measure(
+    planner: Planner,
+    store: Store,
+    executor: Executor,
+    wanted: Sequence[tuple[str, int | None]],
+    metrics: Sequence[str],
+    system_options: Mapping[str, Mapping[str, Any]] | None = None,
+    compare: bool = True,
+    needed: Sequence[str] = (),
+) -> Measured:
+    """Run whatever the cells of `wanted` x `metrics` need and read them from the store.
+
+    Args:
+        planner: clips and keys.
+        store, executor: where results are, and who computes missing ones.
+        wanted: systems with their numbers of denoising steps (None: the system's default).
+        metrics: column names.
+        system_options: options of systems by name.
+        compare: also compare every two rows on the same clips.
+        needed: systems without which there is nothing to do.
+
+    Raises:
+        UserCodeError: a user's class cannot be constructed, or (`refuse_broken`) fails on every clip tried.
+        FileNotFoundError: all of `needed` are missing (weights, packages, folders).
+    """
+    for name in metrics:
+        parse_metric(name)  # an unknown name fails before anything runs
+    options = planner.options
+    planner.store = planner.store or store
+    try:
+        n_clips, manifest = len(planner.clips), planner.manifest_digest
+    except (DataNotFoundError, FileNotFoundError) as error:
+        return _without_data(planner, wanted, metrics, tidy(str(error)))
+    given = system_options or {}
+    rows = plan_rows(planner, wanted, given, needed)
+    plan: dict[tuple[str, str], Unit | str] = {
+        (row.label, name): planner.cell(row, name) for row in rows for name in metrics
+    }
+    facts = {row.label: planner.facts(row) for row in rows if row.reason is None}
+    comparisons = {}
+    for name in metrics if compare else ():
+        cells = {row.label: plan[row.label, name] for row in rows}
+        units = {label: unit for label, unit in cells.items() if isinstance(unit, Unit)}
+        if len(units) > 1:
+            comparisons[name] = planner.comparison(name, list(units), list(units.values()))
+    targets = [unit for unit in plan.values() if isinstance(unit, Unit)]
+    targets += [*facts.values(), *comparisons.values()]
+    report = run_units(targets, store, executor, options)
+    reader = _Reader(store, executor, options, report)
+    found: dict[tuple[str, str], Cell] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    draws: dict[str, dict[str, dict[str, Any]]] = {}
+    unusable: dict[str, str] = {}
+    for (label, name), unit in plan.items():
+        if isinstance(unit, str):
+            found[label, name] = Cell(reason=tidy(unit))
+            continue
+        result = reader.read(unit)
+        found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
+        if result is not None:
+            unusable |= result.meta.get("unusable", {})
+            report.note_lost(label, lost(found[label, name]))
+        if result is not None and isinstance(parse_metric(name), PairMetric):
+            scores.setdefault(name, {})[label] = result.meta["values"]
+        elif result is not None and "draws" in result.meta:
+            kept = {key: result.meta[key] for key in ("value", "clips", "draws")}
+            draws.setdefault(name, {})[label] = kept
+    if options.shard is not None:
+        unusable |= _shard_losses(planner, rows, reader, report)
+    report.unusable = count_reasons({clip: tidy(why) for clip, why in unusable.items()})
+    read_facts = {label: reader.read(unit) for label, unit in facts.items()}
+    compared = []
+    for name, unit in comparisons.items():
+        result = reader.read(unit)
+        for record in result.meta["comparisons"] if result else ():
+            compared.append({"metric": name, **record})
+    return Measured(
+        rows,
+        found,
+        {label: dict(result.meta) for label, result in read_facts.items() if result is not None},
+        scores,
+        compared,
+        report,
+        n_clips,
+        manifest,
+        draws,
+        planner.coverage,
+    )
+
+
+def _shard_losses(
+    planner: Planner, rows: Sequence[SystemRow], reader: _Reader, report: RunReport
+) -> dict[str, str]:
+    """What a shard left out: without cells, its own units say so. Returns the clips that no row was given."""
+    for row in rows:
+        failed: dict[str, str] = {}
+        for unit in row.units:
+            failed |= reader.failures(unit)
+        report.note_lost(row.label, count_reasons({clip: tidy(why) for clip, why in failed.items()}))
+    return {clip: why for unit in planner.load_units for clip, why in reader.failures(unit).items()}
+
+
+def plan_rows(
+    planner: Planner,
+    wanted: Sequence[tuple[str, int | None]],
+    system_options: Mapping[str, Mapping[str, Any]],
+    needed: Sequence[str] = (),
+) -> list[SystemRow]:
+    """The rows of `wanted`; users' classes come first, so that a broken one is known before anything else is done.
+
+    Raises:
+        UserCodeError: a class fails on every clip that is tried, and the run refuses such.
+        FileNotFoundError: a needed class of the user's, or everything that is needed, is missing.
+    """
+    rows: dict[int, SystemRow] = {}
+    order = sorted(range(len(wanted)), key=lambda i: not runs_user_code(wanted[i][0]))
+    with stdout_to_stderr():
+        for i in order:
+            name, steps = wanted[i]
+            row = rows[i] = planner.system(name, steps, **system_options.get(name, {}))
+            if row.error is not None and planner.options.refuse_broken:
+                raise row.error
+            if row.remark and row.remark not in planner.options.said:
+                planner.options.said.add(row.remark)
+                print(f"warning: {row.remark}", file=sys.stderr)
+    missing = [rows[i] for i in order if wanted[i][0] in needed and rows[i].reason is not None]
+    if missing and (len(missing) == len(needed) or runs_user_code(missing[0].name)):
+        raise FileNotFoundError(f"{missing[0].label}: {missing[0].reason}")
+    return [rows[i] for i in range(len(wanted))]
+
+
+class _Reader:
+    """Reads units from the store; one that turns out damaged is computed again, once."""
+
+    def __init__(self, store: Store, executor: Executor, options: RunOptions, report: RunReport) -> None:
+        self.store, self.executor, self.options, self.report = store, executor, options, report
+
+    def read(self, unit: Unit) -> Result | None:
+        for attempt in range(2):
+            try:
+                return self.store.get(unit.key)
+            except KeyError:
+                return None
+            except CorruptEntryError:
+                if attempt == 0:
+                    again = replace(self.options, overwrite="missing", quiet=True)
+                    self.report.add(run_units([unit], self.store, self.executor, again))
+        return None
+
+    def failures(self, unit: Unit) -> dict[str, str]:
+        """Clips that a unit in the store has no result for."""
+        try:
+            return dict(self.store.meta(unit.key).get("failures", {}))
+        except (KeyError, CorruptEntryError):
+            return {}
+
+    def reason_cell(self, unit: Unit) -> Cell:
+        failed = self.report.failed.get(unit.key)
+        if failed is not None:
+            return Cell(reason=f"failed in {failed.stage} {failed.name}: {failed.error}")
+        return Cell(reason=NOT_COMPUTED)
+
+
+def tidy(reason: str) -> str:
+    """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
+    places = {str(cache_dir()): "<cache>", os.path.expanduser("~"): "~"}
+    if data := os.environ.get("M2L_DATA"):
+        places = {data.rstrip("/"): "$M2L_DATA", **places}
+    for place, name in places.items():
+        if len(place) > 1:
+            reason = reason.replace(place, name)
+    return reason
+
+
+def to_cell(result: Result) -> Cell:
+    """A table cell from an aggregate."""
+    meta = result.meta
+    failed = {clip: tidy(why) for clip, why in sorted(meta.get("failures", {}).items())}
+    failures = count_reasons(failed)
+    # Only what there is to say: a cell from which nothing is missing has the details it always had.
+    details: dict[str, Any] = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
+    given = meta.get("n", 0) + len(failed.keys() - meta.get("unusable", {}).keys())
+    if given != meta.get("n", 0):
+        details["given"] = given
+    if meta.get("lost"):
+        details["lost"] = count_reasons({clip: failed[clip] for clip in meta["lost"]})
+    if meta.get("notes"):
+        details["counted"] = count_reasons(meta["notes"])
+    if "value" not in meta:
+        reason = meta.get("reason") or ("no clip could be measured" if failures else "no clips")
+        return Cell(reason=reason, failures=failures, details=details)
+    return Cell(
+        value=meta["value"],
+        n=meta["n"],
+        median=meta.get("median"),
+        low=meta.get("low"),
+        high=meta.get("high"),
+        failures=failures,
+        details=details | {"failed_clips": failed},
+    )
+
+
+def metric_columns(names: Sequence[str]) -> list[Column]:
+    """Columns of metrics; where two would have one title, the embedder's name tells them apart."""
+    columns = [_metric_column(name) for name in names]
+    titles = [column.title for column in columns]
+    return [
+        replace(column, title=f"{column.title} [{column.key.partition(':')[2]}]")
+        if titles.count(column.title) > 1
+        else column
+        for column in columns
+    ]
+
+
+def _metric_column(name: str) -> Column:
+    metric = parse_metric(name)
+    higher = metric.higher_is_better if isinstance(metric, PairMetric) else False
+    return Column(name, metric.title, higher, metric.digits, note=metric.note)
+
+
+#: Columns of published figures, by table: keys of reference.json.
+PUBLISHED_COLUMNS = {
+    "table2": (
+        Column("si_sdr", "SI-SDR", True, 2),
+        Column("visqol", "ViSQOL", True, 2),
+        Column("fad_clap", "FAD_clap", False, 4),
+        Column("fad", "FAD", False, 3),
+        Column("compression_ratio", "ratio", None, 0),
+    ),
+    "table3": (Column("fad_clap", "FAD_clap", False, 4), Column("fad", "FAD", False, 3)),
+}
+
+
+def cost_cells(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Cell]:
+    """What a system costs; "-" where the notion does not apply."""
+    spec = row.spec
+    empty = Cell(reason="-")
+    if spec is None:
+        return {column.key: empty for column in COST_COLUMNS}
+    parameters = spec.n_parameters if spec.n_parameters is not None else facts.get("n_parameters")
+    values = {
+        "n_parameters": parameters / 1e6 if parameters else None,
+        "latent_rate": spec.latent_rate,
+        "latent_dim": spec.latent_dim,
+        "compression_ratio": spec.compression_ratio,
+        "bitrate": facts["bitrate"] / 1e3 if "bitrate" in facts else None,
+    }
+    return {key: empty if value is None else Cell(value=float(value), n=1) for key, value in values.items()}
+
+
+def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON records about a system."""
+    if row.spec is None:
+        return {"available": False, "reason": tidy(row.reason or "")}
+    spec = row.spec
+    return {
+        "available": True,
+        "source": spec.source,
+        "licence": spec.licence,
+        "weights_sha256": spec.weights_digest,
+        "sample_rate": spec.sample_rate,
+        "channels": spec.channels,
+        "n_steps": row.n_steps,
+        "options": spec.options,
+        "training_datasets": list(spec.training_datasets),
+        "bitrate_range": facts.get("bitrate_range"),
+    }
+
+
+def notes(suite: Suite, measured: Measured) -> list[str]:
+    """Lines below a measured table."""
+    level = f"{suite.statistics.level * 100:g} %"
+    lines = [
+        f"Mean over clips (corpus value for FAD and KAD) with the {level} bootstrap interval over clips, seed "
+        f"{suite.seed}; systems are compared on the same clips (`comparisons` in the JSON)."
+    ]
+    compared = [record for record in measured.comparisons if "significant" in record]
+    if compared:
+        apart = sum(record["significant"] for record in compared)
+        lines.append(f"{apart} of {len(compared)} pairs of systems differ by their paired interval.")
+    if measured.coverage:
+        lines.append(measured.coverage)
+    return lines
+
+
+def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
+    """What the numbers rest on; nothing that changes from run to run."""
+    covered = {"coverage": measured.coverage} if measured.coverage else {}
+    return covered | {
+        "suite": suite.to_dict(),
+        "m2l": m2l.__version__,
+        "n_clips": measured.n_clips,
+        "clips_sha256": measured.manifest,
+        "libraries": library_versions(),
+        "processor": processor(),
+    }
+
+
+def _without_data(
+    planner: Planner, wanted: Sequence[tuple[str, int | None]], metrics: Sequence[str], reason: str
+) -> Measured:
+    rows = [SystemRow(name, None, reason=reason, n_steps=steps) for name, steps in wanted]
+    cells = {(row.label, name): Cell(reason=reason) for row in rows for name in metrics}
+    return Measured(rows, cells, {}, {}, [], RunReport(), 0, "")

@@ -1,0 +1,114 @@
+"""What trying means for each kind of a user's code: systems and programs, embedders (representations: `probes`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.audio import resample, to_mono
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
+from benchmarks.autoencoders.check import notes
+from benchmarks.autoencoders.names import label_of, own_digest, own_module, split_label, system_code
+from benchmarks.datasets import Clip
+from benchmarks.evaluation.trial import CLIPS, SECONDS, Trial, TrialClip, try_user_code
+from benchmarks.store.fingerprint import digest
+from benchmarks.store.store import Store
+from benchmarks.suite import Data
+
+Clips = Callable[[], Sequence[TrialClip]]
+
+
+def runs_user_code(name: str) -> bool:
+    """Whether a system is a class or a program that is not of this project.
+
+    Raises:
+        UnknownNameError: no such system.
+    """
+    return own_target(name) is not None or split_label(name)[1].startswith("external-command:")
+
+
+def code_of_system(name: str, options: Mapping[str, Any]) -> str:
+    """Digest of the code that implements a system."""
+    target = split_label(name)[1]
+    return system_code(name, None if ":" in target else AUTOENCODERS.target(target), options)
+
+
+def try_system(
+    name: str,
+    options: Mapping[str, Any],
+    seed: int,
+    clips: Clips,
+    store: Store | None,
+    further: Clips = tuple,
+) -> Trial:
+    """Try a system that is a user's class or program; see `try_user_code`."""
+    from benchmarks.evaluation.stages import reconstruct_one
+
+    target = split_label(name)[1]
+    own = own_target(name)
+
+    def declared(system: Any) -> bool:
+        given = getattr(getattr(system, "system", system), "spec", None)
+        if isinstance(given, Mapping):
+            return "version" in given or "weights" in given
+        return bool(system.spec.version != "1" or (own and system.spec.weights_digest is not None))
+
+    return try_user_code(
+        target,
+        label_of(target),
+        own_module(own)[0] if own else None,
+        lambda: create_autoencoder(name, **options),
+        lambda system, audio, rate: reconstruct_one(system, audio, rate, seed, None),
+        clips,
+        code=lambda: code_of_system(name, options),
+        store=store,
+        declared=declared,
+        further=further,
+    )
+
+
+def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> Trial | None:
+    """Try an embedder from elsewhere, whose trial's `spec` is what identifies it; None for one of this project."""
+    from benchmarks.embedders import create_embedder, embedder_spec
+    from benchmarks.embedders.base import own_target as target_of
+
+    target = target_of(name)
+    if target is None:
+        return None
+    module = own_module(target)[0]
+    found = try_user_code(
+        name,
+        name,
+        module,
+        lambda: create_embedder(name, device=device),
+        lambda made, audio, rate: made.embed(resample(to_mono(audio), rate, made.sample_rate)[0]),
+        clips,
+        code=lambda: digest([own_digest(module), target]),
+        store=store,
+        declared=lambda made: "version" in made.spec,
+    )
+    return replace(
+        found, spec={"spec": dict(found.spec), "entry": embedder_spec(name), "code": own_digest(module)}
+    )
+
+
+def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS) -> list[TrialClip]:
+    """The first `count` clips that can be measured; generated notes if there are none."""
+    from benchmarks.evaluation.stages import unusable
+
+    found: list[TrialClip] = []
+    for clip in clips[: 4 * count]:
+        try:
+            audio, rate = clip.load()
+        except (OSError, ValueError, RuntimeError):
+            continue  # is left out, with its reason
+        if data is not None:
+            limits = {name: getattr(data, name) for name in ("channels", "min_seconds", "min_sample_rate")}
+            if unusable(audio, rate, limits | {"silence_rms": data.silence_rms}) is not None:
+                continue
+            audio = to_mono(audio) if data.channels == "mono" else audio
+        found.append((clip.id, audio, int(rate)))
+        if len(found) == count:
+            break
+    return found or [("of generated notes", notes(1, SECONDS, 44_100), 44_100)]

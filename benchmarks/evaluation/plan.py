@@ -1,0 +1,421 @@
+"""Turns a suite's rows and columns into units: which clips, which systems, which metrics, under which keys."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
+from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label
+from benchmarks.datasets import Clip, Dataset, create_dataset
+from benchmarks.evaluation.own_plan import (
+    code_of_system,
+    runs_user_code,
+    trial_clips,
+    try_embedder,
+    try_system,
+)
+from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
+from benchmarks.harness.run import RunOptions
+from benchmarks.harness.units import Unit
+from benchmarks.metrics.registry import CorpusMetric, PairMetric, parse_metric
+from benchmarks.registry import UnknownNameError, load_target
+from benchmarks.store.fingerprint import code_digest, digest, library_versions, module_digest
+from benchmarks.store.store import Store
+from benchmarks.suite import Suite, SuiteError
+from benchmarks.user_code import ClashError, UserCodeError, user_error
+from benchmarks.weights.find import WeightsCorruptError, has_weight, weight_digest
+
+#: Versions of the stages, raised by hand when what one writes changes without its code showing it.
+STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
+
+_UNKNOWN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """A system at a number of denoising steps, with the units that run it; or why it cannot run."""
+
+    name: str
+    spec: AutoencoderSpec | None
+    reason: str | None = None
+    n_steps: int | None = None
+    units: tuple[Unit, ...] = ()
+    error: UserCodeError | None = None
+    remark: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Label (or name) with the number of steps, where that is not the system's default."""
+        default = self.spec.n_steps if self.spec else None
+        label = label_of(self.name)
+        return label if self.n_steps in (None, default) else f"{label}@{self.n_steps}"
+
+
+class Planner:
+    """Units for one suite.
+
+    Args:
+        suite: what to measure.
+        options: limit and device.
+        n_clips: use the first so many clips (0: all).
+
+    Raises:
+        DataNotFoundError: the data set is not there (when `clips` is first used).
+        SuiteError: the data set refuses the suite's options or split.
+    """
+
+    def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
+        self.suite, self.options, self.n_clips = suite, options, n_clips
+        self.store: Store | None = None
+        self._embedders: dict[str, Trial | None] = {}
+
+    @cached_property
+    def all_clips(self) -> list[Clip]:
+        """The clips of the data set's split, before any limit."""
+        try:
+            return self._dataset.clips(self.suite.data.split or None)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UnknownNameError):
+                raise
+            raise SuiteError(f"[data]: {error}") from error
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """The clips of this plan, in the data set's order."""
+        data, found = self.suite.data, self.all_clips
+        limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
+        return found[: min(limits)] if limits else found
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        options = {name: _expand(value) for name, value in self.suite.data.options.items()}
+        return create_dataset(self.suite.data.dataset, **options)
+
+    @property
+    def coverage(self) -> str | None:
+        """How much of its data set there is, where that is not all: clips not to be had, files left out."""
+        say = getattr(self._dataset, "coverage", None)
+        return (say() or None) if say else None
+
+    @cached_property
+    def all_clip_ids(self) -> tuple[str, ...]:
+        """Ids of all clips of the data set, of every split where it can say: whose file one is depends on them."""
+        found = [clip.id for clip in self.all_clips]
+        if self.suite.data.split:
+            # a data set may not know the word, or not have all of its data
+            with suppress(ValueError, TypeError, OSError):
+                found += [clip.id for clip in self._dataset.clips("all")]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def clip_ids(self) -> tuple[str, ...]:
+        return tuple(clip.id for clip in self.clips)
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        """Digest of the ids and audio digests of all clips."""
+        return digest([[clip.id, clip.digest] for clip in self.clips])
+
+    @cached_property
+    def seconds(self) -> float:
+        """Audio of all clips, in seconds (10 for a clip of unknown length)."""
+        return sum(clip.seconds or _UNKNOWN_SECONDS for clip in self.clips)
+
+    @cached_property
+    def load_units(self) -> tuple[Unit, ...]:
+        """One unit per group of clips."""
+        data = self.suite.data
+        limits = {
+            "channels": data.channels,
+            "min_seconds": data.min_seconds,
+            "min_sample_rate": data.min_sample_rate,
+            "silence_rms": data.silence_rms,
+        }
+        units = []
+        for start in range(0, len(self.clips), data.unit_clips):
+            clips = self.clips[start : start + data.unit_clips]
+            spec = _spec("load") | {
+                "clips": [[clip.id, clip.digest] for clip in clips],
+                "limits": limits,
+            }
+            amount = sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
+            units.append(
+                Unit(
+                    "load",
+                    data.dataset,
+                    "benchmarks.evaluation.stages:load",
+                    spec,
+                    payload=(tuple(clips), limits),
+                    amount=amount,
+                    group=digest(spec["clips"]),
+                )
+            )
+        return tuple(units)
+
+    def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
+        """The row of a system; missing weights or packages become its reason. A user's class is tried first.
+
+        Raises:
+            UnknownNameError: no such system.
+            UserCodeError: a user's class cannot be constructed.
+            SuiteError: a wrong option, or a class that is no autoencoder.
+        """
+        tried = None
+        try:
+            if constructed(lambda: accepts_device(name)):
+                system_options.setdefault("device", self.options.device)
+            if runs_user_code(name):
+                key = repr((split_label(name)[1], sorted(system_options.items())))
+                tried = self.options.trials.get(key)
+                if tried is None or not tried.holds():
+                    tried = try_system(
+                        name,
+                        system_options,
+                        self.suite.seed,
+                        lambda: self.trial_clips,
+                        self.store,
+                        lambda: trial_clips(self.clips[CLIPS:], self.suite.data, FURTHER_CLIPS),
+                    )
+                    self.options.trials[key] = tried
+                spec = tried.spec
+            else:
+                system = create_autoencoder(name, **system_options)
+                spec = system.spec
+        except (UserCodeError, ClashError) as error:
+            raise user_error(error) from error
+        except (FileNotFoundError, ImportError) as error:
+            return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except WeightsCorruptError as error:
+            return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except UnknownNameError:
+            raise
+        except TypeError as error:
+            raise SuiteError(f"options of system {name!r}: {error}") from error
+        except ValueError as error:
+            raise SuiteError(f"system {label_of(name)!r}: {error}") from error
+        steps = None if spec.n_steps is None else (n_steps or spec.n_steps)
+        row = SystemRow(name, spec, n_steps=steps)
+        identity = {
+            "system": {
+                "sample_rate": spec.sample_rate,
+                "channels": spec.channels,
+                "version": spec.version,
+                "options": spec.options,
+                "weights": spec.weights_digest,
+                "code": code_of_system(name, system_options),
+                **({"read": tried.identity} if tried else {}),
+            },
+            "n_steps": steps,
+            "seed": self.suite.seed,
+            "device": system_options.get("device", "cpu"),
+        }
+        payload = (name, system_options, steps, self.suite.seed)
+        units = tuple(
+            Unit(
+                "reconstruct",
+                row.label,
+                "benchmarks.evaluation.stages:reconstruct",
+                _spec("reconstruct") | identity,
+                inputs=(load,),
+                payload=payload,
+                amount=load.amount,
+                group=load.group,
+                watch=tried.watch if tried else None,
+            )
+            for load in self.load_units
+        )
+        row = SystemRow(name, spec, n_steps=steps, units=units)
+        if tried:
+            return replace(row, error=tried.error, remark=tried.remark)
+        if split_label(name)[1].startswith("external:"):
+            from benchmarks.evaluation.external_units import with_files
+
+            return with_files(row, system, self.all_clip_ids)  # type: ignore[arg-type]
+        return row
+
+    @cached_property
+    def trial_clips(self) -> list[TrialClip]:
+        """Clips to try a user's class on."""
+        return trial_clips(self.clips, self.suite.data)
+
+    def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
+        """The unit of one cell, or the reason why it cannot be measured."""
+        if row.reason is not None:
+            return row.reason
+        metric = parse_metric(metric_name)
+        if isinstance(metric, PairMetric):
+            reason = metric_status(metric)
+            return reason or self._pair_cell(row, metric)
+        from benchmarks.embedders import embedder_status
+
+        available, reason = constructed(lambda: embedder_status(metric.embedder))
+        return self._corpus_cell(row, metric) if available else reason
+
+    def facts(self, row: SystemRow) -> Unit:
+        """The unit that gathers what only running a system tells."""
+        return Unit(
+            "aggregate",
+            "facts",
+            "benchmarks.evaluation.stages:aggregate_facts",
+            _spec("aggregate"),
+            row.units,
+            amount=self.seconds,
+        )
+
+    def comparison(self, metric_name: str, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
+        """Pairwise comparisons of one column's cells."""
+        metric, statistics = parse_metric(metric_name), self.suite.statistics
+        spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
+        if isinstance(metric, PairMetric):
+            target = "benchmarks.evaluation.stages:compare_score_units"
+            payload: Any = (list(labels), self.suite.seed, statistics.resamples, statistics.level)
+            spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
+        else:
+            target = "benchmarks.evaluation.stages:compare_corpus_units"
+            payload = (list(labels), statistics.level)
+        name = f"compare {metric_name}"
+        return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
+
+    def _pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
+        spec = _spec("score") | {"metric": metric.name, "code": code_digest(*metric.modules)}
+        spec |= {"weights": metric_weights(metric)}
+        scores = tuple(
+            Unit(
+                "score",
+                metric.name,
+                "benchmarks.evaluation.stages:score",
+                spec,
+                inputs=(load, unit),
+                payload=metric,
+                amount=load.amount,
+                group=load.group,
+            )
+            for load, unit in zip(self.load_units, row.units, strict=True)
+        )
+        statistics = self.suite.statistics
+        return Unit(
+            "aggregate",
+            metric.name,
+            "benchmarks.evaluation.stages:aggregate_pairs",
+            _spec("aggregate") | self._statistics_spec(statistics.resamples),
+            scores,
+            (self.suite.seed, statistics.resamples, statistics.level, self.clip_ids),
+            amount=self.seconds,
+        )
+
+    def _corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
+        statistics = self.suite.statistics
+        reference = tuple(self._embed(metric.embedder, (load,)) for load in self.load_units)
+        outputs = tuple(
+            self._embed(metric.embedder, (load, unit))
+            for load, unit in zip(self.load_units, row.units, strict=True)
+        )
+        spec = _spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
+        return Unit(
+            "aggregate",
+            metric.name,
+            "benchmarks.evaluation.stages:aggregate_corpus",
+            spec | {"distance": metric.distance, "code": code_digest("benchmarks.statistics.corpus")},
+            reference + outputs,
+            (
+                metric.distance,
+                self.suite.seed,
+                statistics.corpus_resamples,
+                statistics.level,
+                self.clip_ids,
+            ),
+            amount=self.seconds,
+        )
+
+    def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:
+        if embedder not in self._embedders:
+            tried = try_embedder(embedder, self.options.device, lambda: self.trial_clips, self.store)
+            if tried is not None and tried.error is not None and self.options.refuse_broken:
+                raise tried.error
+            self._embedders[embedder] = tried
+        tried = self._embedders[embedder]
+        identity = {**tried.spec, "read": tried.identity} if tried else embedder_identity(embedder)
+        return Unit(
+            "embed",
+            embedder,
+            "benchmarks.evaluation.stages:embed",
+            _spec("embed") | {"embedder": identity, "device": self.options.device},
+            inputs=inputs,
+            payload=(embedder, {"device": self.options.device}),
+            amount=inputs[0].amount,
+            group=inputs[0].group,
+            watch=tried.watch if tried else None,
+        )
+
+    def _statistics_spec(self, resamples: int) -> dict[str, Any]:
+        return {
+            "seed": self.suite.seed,
+            "resamples": resamples,
+            "level": self.suite.statistics.level,
+            "clips": list(self.clip_ids),
+        }
+
+
+def _spec(stage: str) -> dict[str, Any]:
+    """What every unit of a stage depends on: the stage's version and code, and the numerical libraries."""
+    shared = (
+        ("benchmarks.audio", "benchmarks.statistics.bootstrap")
+        if stage == "aggregate"
+        else ("benchmarks.audio",)
+    )
+    return {
+        "version": STAGE_VERSIONS[stage],
+        "code": [module_digest("benchmarks.evaluation.stages"), code_digest(*shared)],
+        "libraries": library_versions(),
+    }
+
+
+def _expand(value: Any) -> Any:
+    """Environment variables in strings: a suite can say `$M2L_DATA/musiccaps`."""
+    return os.path.expandvars(value) if isinstance(value, str) else value
+
+
+def accepts_device(name: str) -> bool:
+    """Whether a system can be told where to run."""
+    _, target = split_label(name)
+    kind, colon, _ = target.partition(":")
+    if colon and kind in KINDS:
+        factory = load_target(KINDS[kind][0])
+    else:
+        own = own_target(name)
+        factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
+    return "device" in inspect.signature(factory).parameters
+
+
+@cache
+def metric_weights(metric: PairMetric) -> str | None:
+    """Digest of the weights a metric needs; None for one that needs none.
+
+    Raises:
+        WeightsNotFoundError: they are not there.
+    """
+    return weight_digest(metric.weights) if metric.weights else None
+
+
+@cache
+def embedder_identity(name: str) -> dict[str, Any]:
+    """What decides an embedder's numbers, its code included."""
+    from benchmarks.embedders import embedder_spec
+
+    spec = embedder_spec(name)
+    return spec | {"code": code_digest(spec["target"].partition(":")[0])}
+
+
+def metric_status(metric: PairMetric) -> str | None:
+    """Why a metric cannot be computed here; None when it can."""
+    if metric.weights is None:
+        return None
+    available, reason = has_weight(metric.weights)
+    return None if available else reason

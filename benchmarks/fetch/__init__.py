@@ -1,0 +1,1 @@
+"""Downloads of weights and data sets."""

@@ -1,0 +1,202 @@
+"""One clip out of one video, by yt-dlp and ffmpeg, and what it means when they refuse.
+
+The audio track is downloaded whole and cut while it is decoded, which is exact to the sample; yt-dlp's own
+`--download-sections` cuts packets, so that a clip would begin up to some seconds too early. Nothing is
+resampled: WAV at the rate of the track, 44.1 or 48 kHz.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.datasets.audio_files import audio_info
+from benchmarks.datasets.base import ClipError, file_sha256
+from benchmarks.datasets.musiccaps import AUDIO, ClipStatus, Segment, has_length
+from benchmarks.fetch.corpora.adopt import link_or_copy
+
+SAMPLE_RATES = (44100, 48000)
+_TIMEOUT = 600.0
+
+#: What yt-dlp's errors say -> status; the first that is found counts. "failed" is tried again.
+_REASONS: tuple[tuple[str, str], ...] = (
+    (r"private video|members-only|join this channel|this video is private|is available to this channel", "private"),
+    (r"in your country|country of residence|geo.?restrict", "blocked"),
+    (r"confirm your age|age.restricted|inappropriate for some users", "age-restricted"),
+    # A guest over the rate limit is told that the video is unavailable, too; only "try again later" says which.
+    (r"not a bot|captcha|http error 429|too many requests|rate.?limit|try again later", "busy"),
+    (r"http error 5\d\d|http error 403|timed out|temporary failure|connection (reset|refused|aborted)|"
+     r"name or service not known|unable to connect|network is unreachable|incompleteread|eof occurred|"
+     r"unable to download (webpage|api page|video data)|"
+     # What a yt-dlp that is out of date, or has no JavaScript runtime, says of every video.
+     r"requested format is not available|only images are available|drm protected|javascript runtime|"
+     r"(signature|nsig|challenge).*(failed|extraction|solving)|unable to extract|please report this issue|"
+     r"confirm you are on the latest version", "failed"),
+    (r"video unavailable|has been removed|no longer available|account .*terminated|has been terminated|"
+     r"isn.t available|is not available|does not exist|removed by the (uploader|user)|copyright|"
+     r"live event|premieres in|incomplete youtube id", "gone"),
+)  # fmt: skip
+_MISSING_TOOL = re.compile(
+    r"ffmpeg not found|ffprobe (and|or) ffmpeg not found|ffmpeg is not installed", re.I
+)
+
+
+class ToolError(RuntimeError):
+    """yt-dlp or ffmpeg are not there, or cannot work (a full disk): no clip would succeed."""
+
+
+class BusyError(RuntimeError):
+    """The site refuses for now: too many requests, or a check that one is a person."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command's exit code and what it wrote to stderr."""
+
+    code: int
+    errors: str
+
+
+#: Runs a command with a time limit in seconds.
+Runner = Callable[[Sequence[str], float], Finished]
+
+
+def run(command: Sequence[str], timeout: float) -> Finished:
+    """Run a command; one that takes longer than `timeout` counts as failed."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finished(-1, f"ERROR: timed out after {timeout:.0f} s")
+    return Finished(done.returncode, done.stderr.decode("utf-8", "replace"))
+
+
+def yt_dlp() -> list[str]:
+    """The command: `yt-dlp` on the path, else the installed package.
+
+    Raises:
+        ToolError: Neither is there, or no ffmpeg.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise ToolError("no ffmpeg on the path; it cuts the clips (Debian: apt install ffmpeg)")
+    if program := shutil.which("yt-dlp"):
+        return [program]
+    if importlib.util.find_spec("yt_dlp") is not None:
+        return [sys.executable, "-m", "yt_dlp"]
+    raise ToolError("no yt-dlp: pip install 'm2l[musiccaps]'")
+
+
+def command_for(
+    program: Sequence[str], segment: Segment, folder: Path, extra: Sequence[str] = ()
+) -> list[str]:
+    """The command that leaves `YTID.wav` in `folder`."""
+    cut = f"-ss {segment.start:g} -t {segment.end - segment.start:g}"
+    return [
+        *program,
+        "--ignore-config", "--no-playlist", "--quiet", "--no-progress", "--no-warnings", "--no-cache-dir",
+        "--format", "bestaudio/best",
+        "--extract-audio", "--audio-format", "wav",
+        "--postprocessor-args", f"ExtractAudio+ffmpeg_o:{cut}",
+        "--output", str(folder / f"{segment.ytid}.%(ext)s").replace("%", "%%").replace("%%(ext)s", "%(ext)s"),
+        *extra,
+        "--", f"https://www.youtube.com/watch?v={segment.ytid}",
+    ]  # fmt: skip
+
+
+def status_of_error(errors: str) -> tuple[str, str]:
+    """(status or "busy", the line that says so) of what yt-dlp wrote to stderr."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    complaints = [line for line in lines if line.startswith("ERROR:")] or lines
+    detail = complaints[0] if complaints else "no message"
+    detail = re.sub(r"^ERROR:\s*(\[[^\]]*\]\s*)?([A-Za-z0-9_-]{11}:\s*)?", "", detail)[:200]
+    text = "\n".join(complaints).replace("’", "'").lower()
+    status = next((status for pattern, status in _REASONS if re.search(pattern, text)), "failed")
+    return status, detail
+
+
+def inspect(path: Path, ytid: str, relative: str) -> ClipStatus:
+    """Status of a file that is there: "ok", or "wrong length"; "failed" where it is no audio at all."""
+    try:
+        rate, channels, seconds = audio_info(path)
+    except ClipError as error:
+        return ClipStatus(ytid, "failed", detail=str(error).removeprefix(f"{path}: "))
+    if not has_length(seconds):
+        detail = f"{seconds:.3f} s instead of 10 s"
+        return ClipStatus(ytid, "wrong length", "", rate, channels, round(seconds, 6), detail=detail)
+    if rate not in SAMPLE_RATES:
+        detail = f"{rate} Hz: not the native rate of the track"
+        return ClipStatus(ytid, "failed", "", rate, channels, round(seconds, 6), detail=detail)
+    size, sha256 = path.stat().st_size, file_sha256(path)
+    return ClipStatus(ytid, "ok", relative, rate, channels, round(seconds, 6), size, sha256)
+
+
+def get_clip(
+    segment: Segment,
+    folder: Path,
+    program: Sequence[str],
+    *,
+    runner: Runner = run,
+    extra: Sequence[str] = (),
+    timeout: float = _TIMEOUT,
+) -> ClipStatus:
+    """Download and cut one clip into `folder/audio/YTID.wav`.
+
+    Args:
+        segment: What to cut.
+        folder: Of the data set.
+        program: The beginning of the command, from `yt_dlp()`.
+        runner: Runs it.
+        extra: Further options, as for cookies.
+        timeout: For one video, in seconds.
+
+    Returns:
+        What became of it. The file has its name only if the status is "ok".
+
+    Raises:
+        BusyError: The site wants one to wait.
+        ToolError: The tools do not work.
+    """
+    work = folder / ".m2l"
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work, prefix="clip-") as temporary:
+        made = Path(temporary) / f"{segment.ytid}.wav"
+        try:
+            done = runner(command_for(program, segment, Path(temporary), extra), timeout)
+        except OSError as error:
+            raise ToolError(f"{program[0]}: {error.strerror}") from error
+        if "no space left on device" in done.errors.lower():
+            raise ToolError(f"no space left in {folder}")
+        if _MISSING_TOOL.search(done.errors):
+            raise ToolError(f"yt-dlp finds no ffmpeg: {status_of_error(done.errors)[1]}")
+        if done.code != 0 or not made.is_file():
+            status, detail = status_of_error(done.errors)
+            if status == "busy":
+                raise BusyError(detail)
+            if done.code == 0:  # a clip that starts behind the end of its video
+                status, detail = "wrong length", "nothing is left at this position of the video"
+            return ClipStatus(segment.ytid, status, detail=detail)
+        relative = f"{AUDIO}/{segment.ytid}.wav"
+        found = inspect(made, segment.ytid, relative)
+        if found.status == "ok":
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(made, target)
+        return found
+
+
+def adopt_clip(path: Path, segment: Segment, folder: Path) -> ClipStatus:
+    """Take a clip from an existing copy, whatever it is called there, if it is 10 s long."""
+    relative = f"{AUDIO}/{segment.ytid}{path.suffix.lower()}"
+    found = inspect(path, segment.ytid, relative)
+    if found.status == "ok":
+        link_or_copy(path, folder / relative)
+    return found

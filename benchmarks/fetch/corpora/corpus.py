@@ -1,0 +1,161 @@
+"""What a data set that comes in archives is, and the records of what of it is on this machine.
+
+A finished archive leaves a record, `FOLDER/.m2l/records/ARCHIVE.csv`: path, size and sha256 of each of its
+files. It is written last, so an archive without a record is not there, whatever files lie around.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from benchmarks.fetch.archives import Member
+from benchmarks.fetch.sources import Item
+from benchmarks.store.store import write_atomic
+
+#: Path below the data set's folder -> "md5:HEX" or "sha256:HEX", or None where no checksum is published.
+Published = Mapping[str, "str | None"]
+HIDDEN = ".m2l"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive as published, possibly in parts.
+
+    Attributes:
+        name: As published; names its record.
+        parts: Its files; their paths are file names.
+        keep: Where a member goes, below the data set's folder; None leaves it out.
+        holds: Whether a published path comes out of this archive.
+        transfer_bytes: Size of the download, as far as known.
+        unpacked_bytes: Size of what comes out, as far as known.
+    """
+
+    name: str
+    parts: tuple[Item, ...]
+    keep: Callable[[str], str | None]
+    holds: Callable[[str], bool]
+    transfer_bytes: int | None = None
+    unpacked_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set that comes in archives.
+
+    Attributes:
+        name: As in `m2l-bench fetch NAME`.
+        folder: Below the root of the data; the loaders look there.
+        title, licence, origin, citation: For people.
+        items: Plain files, with paths below `folder`.
+        archives: Lists the archives, once the plain files are there.
+        published: Lists the files that have to come out of them, with their checksums; empty where no such
+            list is published.
+        count: How many there are.
+        damaged: Lists published paths that are known to be missing, empty or undecodable.
+        transfer_bytes, unpacked_bytes: As published, or None.
+        sample_rates: What the audio may have, in Hz.
+        train: Folder of what `m2l train` uses, if it is training data.
+        notes: What one should know before.
+    """
+
+    name: str
+    folder: str
+    title: str
+    licence: str
+    origin: str
+    citation: str
+    items: tuple[Item, ...]
+    archives: Callable[[Path, Published], list[Archive]]
+    published: Callable[[Path], dict[str, str | None]]
+    count: int | None
+    damaged: Callable[[Path], frozenset[str]] = lambda folder: frozenset()
+    transfer_bytes: int | None = None
+    unpacked_bytes: int | None = None
+    sample_rates: tuple[int, ...] = ()
+    train: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def nfc(path: str) -> str:
+    """A path in composed Unicode, so that names written on different systems compare equal."""
+    return unicodedata.normalize("NFC", path)
+
+
+class Matcher:
+    """Finds the published path that a file found somewhere else is: by name, then by the folder it is in.
+
+    Args:
+        published: Paths to match against.
+    """
+
+    def __init__(self, published: Iterable[str]) -> None:
+        self._by_name: dict[str, list[str]] = {}
+        for path in published:
+            self._by_name.setdefault(nfc(PurePosixPath(path).name), []).append(path)
+
+    def __call__(self, path: str) -> str | None:
+        """The published path of a member or file, or None."""
+        found = self._by_name.get(nfc(PurePosixPath(path).name), [])
+        if len(found) < 2:
+            return found[0] if found else None
+        parts = PurePosixPath(nfc(path)).parts
+
+        def shared(candidate: str) -> int:
+            """How many components agree, counted from the end."""
+            theirs = PurePosixPath(nfc(candidate)).parts
+            pairs = zip(reversed(parts), reversed(theirs), strict=False)
+            return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(parts), len(theirs)))
+
+        scores = [shared(candidate) for candidate in found]
+        best = max(scores)
+        return found[scores.index(best)] if scores.count(best) == 1 else None
+
+
+def keep_published(published: Published, holds: Callable[[str], bool]) -> Callable[[str], str | None]:
+    """For `Archive.keep`: members that are published files go where those belong, others stay out."""
+    return Matcher(path for path in published if holds(path))
+
+
+def record_path(folder: Path, archive: str) -> Path:
+    """Where the record of an archive is."""
+    return folder / HIDDEN / "records" / f"{archive}.csv"
+
+
+def write_record(folder: Path, archive: str, members: Sequence[Member]) -> None:
+    """Say that an archive is complete, and what came out of it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "bytes", "sha256"))
+    writer.writerows((member.path, member.size, member.sha256) for member in members)
+    write_atomic(record_path(folder, archive), text.getvalue())
+
+
+def read_record(folder: Path, archive: str) -> list[Member] | None:
+    """What came out of an archive, or None if it is not complete."""
+    try:
+        text = record_path(folder, archive).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return [
+        Member(row["path"], int(row["bytes"]), row["sha256"]) for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def read_records(folder: Path) -> dict[str, Member]:
+    """All recorded files by path."""
+    found: dict[str, Member] = {}
+    for path in sorted((folder / HIDDEN / "records").glob("*.csv")):
+        found.update({member.path: member for member in read_record(folder, path.stem) or ()})
+    return found
+
+
+def records_digest(folder: Path) -> str:
+    """sha256 over path and sha256 of all recorded files, sorted: equal digests mean equal data."""
+    lines = sorted(f"{member.sha256}  {member.path}\n" for member in read_records(folder).values())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

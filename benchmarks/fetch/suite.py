@@ -1,0 +1,88 @@
+"""What a suite needs that `m2l-bench fetch` can get: its data, its systems' weights, its embedders' weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.fetch.corpora.command import PAPER_DATA
+from benchmarks.fetch.transfer import human
+from benchmarks.suite import Suite
+from benchmarks.weights.find import has_weight, restriction
+from benchmarks.weights.table import WEIGHTS
+
+#: Weights behind a metric's own name.
+_METRIC_WEIGHTS = {"visqol": "visqol-svr"}
+
+
+def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
+    """Names of `m2l-bench fetch` that the suite's tables need, each once: data first, then weights.
+
+    Args:
+        suite: any suite.
+        fetchable: all that can be fetched.
+
+    Returns:
+        Names in the order a run meets them. What a suite names that cannot be fetched (a folder, a codec without
+        weights, a file of one's own) is not among them.
+    """
+    known = set(fetchable)
+    mentioned: list[str] = [suite.data.dataset]
+    table1: Mapping[str, Any] = suite.table1 or {}
+    mentioned += table1.get("tasks", [])
+    for table in (suite.table2, suite.figure2):
+        mentioned += table.systems if table is not None else []
+    mentioned += suite.table3.rows.values() if suite.table3 is not None else []
+    mentioned += table1.get("representations", [])
+    for section in (suite.table2, suite.table3, suite.figure2):
+        mentioned += section.metrics if section is not None else []
+    found = [name for text in mentioned if (name := _fetchable_name(text, known)) is not None]
+    return sorted(dict.fromkeys(found), key=lambda name: name in WEIGHTS)
+
+
+def _fetchable_name(text: str, known: set[str]) -> str | None:
+    """`fad:clap-630k-best@file` -> `clap-630k-best`, `tinysol-pitch` -> `tinysol`, `music2latent@latents` -> …"""
+    base = re.split(r"[@\[]", text)[0]
+    kind, colon, rest = base.partition(":")
+    if colon and kind in ("fad", "fad_inf", "fad_debiased", "kad"):
+        base = rest
+    base = _METRIC_WEIGHTS.get(base, base)
+    if base in known:
+        return base
+    # Tasks of one data set; "open-pitch" of rendered notes is `open-notes`, which has a name of its own.
+    data = next((name for name in PAPER_DATA if base.startswith(f"{name}-")), None)
+    if data is None and base in ("open-pitch", "open-instrument"):
+        data = "open-notes"
+    return data if data in known else None
+
+
+def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lines that say beforehand what will be fetched: each thing, one total, and one list of licences.
+
+    Args:
+        suite: for its name.
+        names: of `names_for`.
+        rows: of `benchmarks.cli.fetch.available`.
+    """
+    by_name = {row["name"]: row for row in rows}
+    lines = [f"suite {suite.name}: {len(names)} things can be fetched for it"]
+    total, unknown = 0, list[str]()
+    licences: dict[str, list[str]] = {}
+    for name in names:
+        row = by_name[name]
+        here = name in WEIGHTS and has_weight(name)[0]
+        size = row["bytes"]
+        if not here:
+            total += size or 0
+            unknown += [name] if size is None else []
+        state = "already here" if here else "rendered here" if row["kind"] == "rendered" else human(size)
+        lines.append(f"  {name}: {state}")
+        licences.setdefault(str(row["licence"]), []).append(name)
+    rest = f", and {', '.join(unknown)} of unknown size" if unknown else ""
+    lines.append(f"in all at most {human(total)} to fetch{rest}")
+    lines.append("licences:")
+    for licence, owners in licences.items():
+        limits = restriction(licence) if any(name in WEIGHTS for name in owners) else None
+        lines.append(f"  {licence}{f' ({limits})' if limits else ''}: {', '.join(owners)}")
+    return lines

@@ -1,0 +1,1 @@
+"""Is what was measured worse than the committed baseline?"""

@@ -1,0 +1,414 @@
+"""The gate: is a run worse than the pinned one, beyond tolerance and beyond chance?
+
+Every pinned cell (metric x system) is compared clip by clip with the same clips of the current run:
+
+  scores of pairs   paired bootstrap over clips of the mean difference
+  corpus distances  bootstrap draw k of both runs repeats the same clips, so their difference is a paired
+                    draw; taken of log(distance + tolerance), since a distance is a sum of squares: a fault in
+                    half of the clips makes it many times larger and as much more uncertain
+
+The standard error of the change comes from the bootstrap (x sqrt(n / (n - 1)), as it resamples the clips at
+hand), its one-sided p-value from Student's t with n - 1 degrees of freedom: Holm's correction needs p-values
+far below 1 / resamples. With equal runs the differences of clips are symmetric about 0, where the t test
+is exact or conservative. Holm's step-down correction over all cells bounds the probability of any false
+"worse" by `alpha`; the tolerance lowers it further.
+
+Table 3 is judged as Table 2 is. A point of Figure 2 and a probe of Table 1 are judged by their tolerance
+alone: the one has no scores of clips in its file, the other has the spread over seeds in its tolerance.
+
+The numbers must come from the same clips: a cell, metric, system or clip that is gone is "missing", never
+"same". Nothing here loads a model or torch.
+
+The bootstrap asks whether other clips would show the change too; that is what a noisy system needs. A system
+that gives the same bits on every run needs less: what its pinned clips lost, it lost. `strict` counts every
+change beyond its tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.gate.policy import ALPHA, Policy, policy_of, spread_tolerance
+from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record
+from benchmarks.statistics.bootstrap import N_RESAMPLES
+from benchmarks.statistics.significance import (
+    bootstrap_error,
+    bootstrap_means,
+    holm,
+    minimum_detectable,
+    p_value,
+    pull_on,
+)
+from benchmarks.store.processor import describe, same_processor
+
+WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
+VERDICTS = (WORSE, MISSING, BETTER, SAME)
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one pinned cell.
+
+    Attributes:
+        metric, system: which cell.
+        title, digits: how the metric is shown.
+        higher_is_better: direction.
+        verdict: one of `VERDICTS`.
+        baseline, current: values as the tables give them.
+        n: clips compared.
+        change: current - baseline over the clips both have, on the metric's clamped scale.
+        low, high: its 95 % interval.
+        tolerance: what is let through.
+        detectable: smallest change that would be caught with probability `POWER`, given the spread of the
+            differences seen; NaN where nothing was compared.
+        p: one-sided p-value of the change in the bad direction after Holm's correction.
+        clips: (clip, its change, or its pull on a corpus distance), worst first.
+        collapsed: clips that lost more than the metric's limit for one clip.
+        reason: why it is missing, or what else to know.
+        table: the table or figure it stands in.
+    """
+
+    metric: str
+    system: str
+    title: str
+    digits: int
+    higher_is_better: bool
+    verdict: str
+    baseline: float
+    current: float | None = None
+    n: int = 0
+    change: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    tolerance: float = math.nan
+    detectable: float = math.nan
+    p: float = math.nan
+    clips: tuple[tuple[str, float], ...] = ()
+    collapsed: tuple[str, ...] = ()
+    reason: str = ""
+    table: str = TABLE
+
+    @property
+    def harm(self) -> float:
+        """The change with its sign turned so that more is worse."""
+        return -self.change if self.higher_is_better else self.change
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Verdicts of all pinned cells, in the order of the tables.
+
+    Attributes:
+        unpinned: (metric, system) measured now and not pinned.
+        notes: differences between the two runs that may explain a verdict.
+        alpha, strict: as given to `compare`.
+    """
+
+    suite: str
+    verdicts: tuple[Verdict, ...]
+    unpinned: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    alpha: float = ALPHA
+    strict: bool = False
+
+    def of(self, verdict: str) -> list[Verdict]:
+        """The cells with one verdict."""
+        return [item for item in self.verdicts if item.verdict == verdict]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cells by verdict."""
+        return {name: len(self.of(name)) for name in VERDICTS}
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """The change of a cell (`current - baseline`) with its 95 % interval, and the clips behind it.
+
+    `effect` and `error` are the change and its standard error on the scale of the test: the metric's own, or,
+    with an `offset`, log(value + offset), where `start` is the baseline's value.
+    """
+
+    n: int
+    change: float
+    effect: float
+    error: float
+    low: float = math.nan
+    high: float = math.nan
+    clips: tuple[tuple[str, float], ...] = ()
+    start: float = 0.0
+    offset: float | None = None
+
+    def on_scale(self, change: float) -> float:
+        """A change of the metric as an effect on the scale of the test."""
+        if self.offset is None:
+            return change
+        return math.log((self.start + change + self.offset) / (self.start + self.offset))
+
+    def from_scale(self, effect: float) -> float:
+        """The inverse of `on_scale`."""
+        return effect if self.offset is None else (self.start + self.offset) * math.expm1(effect)
+
+
+def compare(
+    baseline: Record,
+    current: Record,
+    *,
+    tolerances: Mapping[str, float] | None = None,
+    alpha: float = ALPHA,
+    strict: bool = False,
+    resamples: int = N_RESAMPLES,
+    only: Collection[str] | None = None,
+) -> GateReport:
+    """Judge every pinned cell.
+
+    Args:
+        baseline: what was pinned.
+        current: the run under test.
+        tolerances: absolute tolerances that replace those pinned with the baseline and the defaults.
+        alpha: bound on the probability of any false "worse".
+        strict: count changes beyond their tolerance whatever their p-value.
+        resamples: bootstrap resamples for scores of pairs.
+        only: tables to judge ("table1", ...); None for all that are pinned.
+
+    Raises:
+        ValueError: `alpha` is not between 0 and 0.5, or the baseline is of another suite.
+        PolicyError: a pinned metric is unknown.
+    """
+    if not 0.0 < alpha < 0.5:
+        raise ValueError(f"alpha={alpha}: must be between 0 and 0.5")
+    if baseline.suite != current.suite:
+        raise ValueError(f"the baseline is of suite {baseline.suite!r}, the results of {current.suite!r}")
+    limits = {**baseline.tolerances, **(tolerances or {})}
+    drafts: list[Verdict] = []
+    found: list[_Evidence | None] = []
+    unpinned: list[tuple[str, str]] = []
+    notes: list[str] = []
+    measured = current.tables
+    for table, pinned in baseline.tables.items():
+        if only is not None and table not in only:
+            continue
+        now = measured.get(table, replace(current, metrics={}, systems={}, cells={}, others={}))
+        for metric, system in pinned.measured:
+            draft, evidence = _draft(table, pinned, now, metric, system, limits, resamples)
+            drafts.append(draft)
+            found.append(evidence)
+        known = set(pinned.measured)
+        unpinned += [item for item in now.measured if item not in known]
+        notes += [note for note in _notes(pinned, now) if note not in notes]
+    for table in measured:
+        if table not in baseline.tables and (only is None or table in only):
+            notes.append(f"{OTHERS[table]} is not pinned")
+    verdicts = _judge(drafts, found, alpha, strict)
+    return GateReport(current.suite, tuple(verdicts), tuple(unpinned), tuple(notes), alpha, strict)
+
+
+def _draft(
+    table: str,
+    baseline: Record,
+    current: Record,
+    metric: str,
+    system: str,
+    limits: Mapping[str, float],
+    resamples: int,
+) -> tuple[Verdict, _Evidence | None]:
+    """A cell before it is judged beside the others, and what its clips or seeds say."""
+    policy = policy_of(metric, limits)
+    elsewhere = not same_processor(baseline.about.get("processor"), current.about.get("processor"))
+    pinned = baseline.cells[metric][system]
+    assert pinned.value is not None
+    start = policy.clamp(pinned.value)
+    tolerance = policy.tolerance(start, elsewhere=elsewhere)
+    if pinned.seeds and policy == policy_of(metric):  # no tolerance of the user's own
+        tolerance = spread_tolerance(pinned.seeds, pinned.n)
+    cell, problem = _find(baseline, current, metric, system)
+    evidence = None
+    if cell is not None:
+        evidence, gap = _evidence(pinned, cell, policy, tolerance, (baseline, current), resamples)
+        problem = gap or problem
+    facts = baseline.metrics[metric]
+    draft = Verdict(
+        metric,
+        system,
+        str(facts["title"]) if table == TABLE else f"{OTHERS[table]} {facts['title']}",
+        int(facts["digits"]),
+        policy.higher_is_better,
+        MISSING if problem else SAME,
+        pinned.value,
+        cell.value if cell else None,
+        tolerance=tolerance,
+        reason=problem,
+        table=table,
+    )
+    return (draft if evidence is None else _with_evidence(draft, evidence, policy)), evidence
+
+
+def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[CellRecord | None, str]:
+    """The current cell, and what stands in the way of comparing it."""
+    if not current.metrics:
+        return None, "the table is not among the results"
+    if metric not in current.metrics:
+        return None, "the results have no such metric"
+    if system not in current.systems:
+        return None, "the results have no such system"
+    cell = current.cell(metric, system)
+    if cell is None or cell.value is None:
+        return None, f"not measured: {cell.reason or 'no value' if cell else 'no cell'}"
+    data = [record.metrics[metric].get("data") for record in (baseline, current)]
+    if baseline.clips_sha256 != current.clips_sha256 or data[0] != data[1]:
+        return cell, "the audio of the suite is not the pinned one (other clips or other contents)"
+    return cell, ""
+
+
+def _evidence(
+    pinned: CellRecord,
+    cell: CellRecord,
+    policy: Policy,
+    tolerance: float,
+    records: tuple[Record, Record],
+    resamples: int,
+) -> tuple[_Evidence | None, str]:
+    """What the clips say, and why that is not the whole pinned set."""
+    if pinned.draws and not cell.draws:
+        return None, "no bootstrap draws: the table's .draws.json is not there, or of another run"
+    gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
+    gap = ""
+    if gone:
+        why = next((cell.failures[clip] for clip in gone if clip in cell.failures), "")
+        shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
+        gap = f"{len(gone)} of {len(pinned.clip_ids)} clips are missing: {shown}{f' ({why})' if why else ''}"
+    if pinned.scores:
+        common = [clip for clip in pinned.scores if clip in cell.scores]
+        return (_pair_evidence(pinned, cell, common, policy, resamples) if common else None), gap
+    assert pinned.value is not None
+    assert cell.value is not None
+    if not pinned.draws:  # a distance without an interval, a point, a probe: judged by its tolerance alone
+        change = policy.clamp(cell.value) - policy.clamp(pinned.value)
+        return _Evidence(pinned.n or len(pinned.clips), change, change, math.nan), gap
+    before, now = records
+    if cell.clips != pinned.clips:
+        return None, gap or f"measured on {len(cell.clips)} clips, {len(pinned.clips)} are pinned"
+    if (before.seed, len(pinned.draws)) != (now.seed, len(cell.draws)):
+        return None, (
+            f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
+            f"seed {before.seed}"
+        )
+    return _corpus_evidence(pinned, cell, tolerance, now.seed), gap
+
+
+def _pair_evidence(
+    pinned: CellRecord, cell: CellRecord, common: Sequence[str], policy: Policy, resamples: int
+) -> _Evidence:
+    """Mean difference over the common clips, on the clamped scale."""
+    pair = (np.array([scores[clip] for clip in common]) for scores in (pinned.scores, cell.scores))
+    before, now = (np.clip(values, policy.floor, policy.ceiling) for values in pair)
+    shifts = now - before
+    order = np.argsort(shifts if policy.higher_is_better else -shifts, kind="stable")
+    clips = tuple((common[i], float(shifts[i])) for i in order)
+    n, change = len(shifts), float(shifts.mean())
+    if n < 2:
+        return _Evidence(n, change, change, math.nan, clips=clips)
+    means = bootstrap_means(shifts, resamples)
+    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return _Evidence(n, change, change, bootstrap_error(means, n), float(low), float(high), clips)
+
+
+def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
+    """Change of a distance, draw by draw, with each clip's pull on it."""
+    assert pinned.value is not None
+    assert cell.value is not None
+    n = len(pinned.clips)
+    # Unbiased distances (KAD) may be slightly negative, which means 0.
+    values = ((pinned.value, *pinned.draws), (cell.value, *cell.draws))
+    before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
+    effects = np.log(now + offset) - np.log(before + offset)
+    effect, shifts = float(effects[0]), effects[1:]
+    pull = pull_on(shifts, n, seed)
+    clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
+    found = _Evidence(
+        n,
+        cell.value - pinned.value,
+        effect,
+        bootstrap_error(shifts, n),
+        clips=clips,
+        start=float(before[0]),
+        offset=offset,
+    )
+    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
+    high, low = 2 * effect - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return replace(found, low=found.from_scale(float(low)), high=found.from_scale(float(high)))
+
+
+def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdict:
+    sign = -1.0 if policy.higher_is_better else 1.0
+    collapsed: tuple[str, ...] = ()
+    if policy.collapse is not None:
+        collapsed = tuple(clip for clip, shift in evidence.clips if sign * shift > policy.collapse)
+    return replace(
+        draft,
+        n=evidence.n,
+        change=evidence.change,
+        low=evidence.low,
+        high=evidence.high,
+        clips=evidence.clips,
+        collapsed=collapsed,
+    )
+
+
+def _judge(
+    drafts: Sequence[Verdict], evidence: Sequence[_Evidence | None], alpha: float, strict: bool
+) -> list[Verdict]:
+    """Holm's correction over all cells that could be compared, then a verdict for each."""
+    tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
+    signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]
+    harms = [sign * item.effect for sign, (_, item) in zip(signs, tested, strict=True)]
+    worse = _adjusted([(harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    better = _adjusted([(-harm, item) for harm, (_, item) in zip(harms, tested, strict=True)])
+    family = sum(not math.isnan(item.error) for _, item in tested)
+    verdicts = list(drafts)
+    for position, (i, item) in enumerate(tested):
+        limit = item.on_scale(drafts[i].tolerance)
+        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, family, alpha))
+        draft = replace(drafts[i], p=worse[position], detectable=detectable)
+        if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
+            draft = replace(draft, verdict=WORSE)
+        elif draft.verdict == SAME and -draft.harm > draft.tolerance and (strict or better[position] < alpha):
+            draft = replace(draft, verdict=BETTER)
+        elif draft.verdict == SAME and draft.harm > draft.tolerance:
+            draft = replace(draft, reason="beyond the tolerance, but within chance")
+        verdicts[i] = draft
+    return verdicts
+
+
+def _adjusted(found: Sequence[tuple[float, _Evidence]]) -> list[float]:
+    """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
+    values = [p_value(harm, item.error, item.n) for harm, item in found]
+    inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
+    for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
+        values[i] = value
+    return values
+
+
+def _notes(baseline: Record, current: Record) -> list[str]:
+    """What differs between the runs and may explain a verdict."""
+    found = []
+    processors = [record.about.get("processor") for record in (baseline, current)]
+    if any(processors) and current.about and not same_processor(*processors):
+        found.append(
+            f"measured on {describe(processors[1])}, pinned on {describe(processors[0])}: "
+            "a likely cause of small changes"
+        )
+    for name, facts in baseline.systems.items():
+        before, now = facts.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
+        if now and before != now:
+            found.append(f"{name}: weights {str(before or 'none')[:12]} -> {str(now)[:12]}")
+    before_libraries = dict(baseline.about.get("libraries", {}))
+    for name, version in dict(current.about.get("libraries", {})).items():
+        if before_libraries.get(name) != version:
+            found.append(f"{name} {before_libraries.get(name, 'absent')} -> {version}")
+    return found

@@ -1,0 +1,184 @@
+"""The current record of the gate, read from a suite's results folder.
+
+What a run could not complete lies beside the table it would have replaced (`table2.incomplete.json`); it is
+the newer one, so it is what is judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate.policy import POLICIES, family_of
+from benchmarks.gate.record import (
+    OTHERS,
+    TABLE,
+    CellRecord,
+    Record,
+    RecordError,
+    checked_facts,
+    finite_row,
+    number,
+    rounded,
+)
+from benchmarks.store.json_files import read_object
+from benchmarks.tables.draws import read_draws
+from benchmarks.tables.places import INCOMPLETE
+
+#: The row of Table 1 that is computed from the labels alone.
+_UNTRAINED = "chance"
+
+
+def read_results(folder: str | Path) -> Record:
+    """The current record of a suite's results folder.
+
+    Draws count only where they belong to the table's value: a stale file of draws is as good as none.
+
+    Raises:
+        FileNotFoundError: there is no table and no figure.
+        OSError: a file cannot be read.
+        RecordError: a file is not what `m2l-bench tables` writes.
+    """
+    found: dict[str, Record] = {}
+    for name in (TABLE, *OTHERS):
+        stem = next((s for s in (name + INCOMPLETE, name) if (Path(folder) / f"{s}.json").is_file()), None)
+        if stem is not None:
+            found[name] = _read(Path(folder), stem, name)
+    if not found:
+        raise FileNotFoundError(f"no results in {folder}")
+    suites = {record.suite for record in found.values()}
+    if len(suites) > 1:
+        named = ", ".join(f"{name}.json of {record.suite!r:.60}" for name, record in found.items())
+        raise RecordError(f"{folder} holds tables of different suites: {named}")
+    main = found.pop(TABLE, None) or Record(suites.pop(), "", 0, 0, {}, {}, {})
+    return replace(main, others=found)
+
+
+def _read(folder: Path, stem: str, name: str) -> Record:
+    path = folder / f"{stem}.json"
+    record = read_object(path, RecordError)
+    try:
+        draws = read_draws(folder, stem)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
+    try:
+        if name == "figure2":
+            return _figure(record)
+        return _probes(record) if name == "table1" else _table(record, draws)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise RecordError(f"{path}: not a table of this version: {type(error).__name__} {error}") from None
+
+
+def _about(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    about = {"m2l": provenance["m2l"], "libraries": dict(provenance["libraries"])}
+    return about | ({"processor": provenance["processor"]} if "processor" in provenance else {})
+
+
+def _table(table: Mapping[str, Any], draws: Mapping[str, Any]) -> Record:
+    """Tables 2 and 3: scores of clips, and draws of corpus distances."""
+    provenance = table["provenance"]
+    suite = provenance["suite"]
+    columns = {c["key"]: c for c in table["columns"] if family_of(c["key"]) in POLICIES}
+    cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
+    for row in table["rows"]:
+        for metric in columns:
+            if metric in row["cells"]:
+                scores = table["scores"].get(metric, {}).get(row["name"], {})
+                found = draws.get(metric, {}).get(row["name"], {})
+                cells[metric][row["name"]] = _scored_cell(row["cells"][metric], scores, found)
+    return Record(
+        suite=str(table["suite"]),
+        clips_sha256=str(provenance["clips_sha256"]),
+        seed=int(suite["seed"]),
+        resamples=int(suite["statistics"]["corpus_resamples"]),
+        metrics={name: _facts_of(column) for name, column in columns.items()},
+        systems={row["name"]: _facts(row["facts"]) for row in table["rows"]},
+        cells=cells,
+        about=_about(provenance),
+    )
+
+
+def _scored_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapping[str, Any]) -> CellRecord:
+    value = number(cell["value"])
+    mine = bool(draws) and value is not None and _close(number(draws["value"]), value)
+    return CellRecord(
+        value=value,
+        scores={clip: rounded(score) for clip, raw in scores.items() if (score := number(raw)) is not None},
+        draws=tuple(rounded(draw) for draw in finite_row(draws["draws"])) if mine else (),
+        clips=tuple(str(clip) for clip in draws["clips"]) if mine else (),
+        reason=str(cell["reason"] or ""),
+        failures=dict(cell["details"].get("failed_clips", {})),
+    )
+
+
+def _close(first: float | None, second: float) -> bool:
+    """Equal but for the last digits, which a file of another writer may round."""
+    return first is not None and math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _probes(table: Mapping[str, Any]) -> Record:
+    """Table 1: scores of seeds."""
+    provenance = table["provenance"]
+    columns = {c["key"]: c for c in table["columns"] if family_of(c["key"]) == "probe"}
+    tasks = {name: str(task.get("data_sha256", "")) for name, task in provenance["tasks"].items()}
+    cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
+    for row in table["rows"]:
+        for metric in columns:
+            if metric in row["cells"]:
+                cell = row["cells"][metric]
+                cells[metric][row["name"]] = CellRecord(
+                    value=number(cell["value"]),
+                    reason=str(cell["reason"] or ""),
+                    seeds=tuple(rounded(x) for x in finite_row(cell["details"].get("per_seed", ()))),
+                    n=0 if row["name"] == _UNTRAINED else int(cell["n"]),
+                )
+    return Record(
+        suite=str(table["suite"]),
+        clips_sha256="",
+        seed=0,
+        resamples=0,
+        metrics={
+            name: {**_facts_of(column), "data": tasks.get(name.partition("/")[0], "")}
+            for name, column in columns.items()
+        },
+        systems={row["name"]: _facts(row["facts"]) for row in table["rows"]},
+        cells=cells,
+        about=_about(provenance),
+    )
+
+
+def _figure(figure: Mapping[str, Any]) -> Record:
+    """Figure 2: a value per system and number of steps."""
+    provenance = figure["provenance"]
+    columns = {c["key"]: c for c in figure["columns"] if family_of(c["key"]) in POLICIES}
+    cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
+    systems: dict[str, dict[str, Any]] = {}
+    for system, curves in figure["curves"].items():
+        for metric in columns:
+            for point in curves[metric]:
+                label = f"{system}@{int(point['n_steps'])}"
+                systems[label] = {}
+                cells[metric][label] = CellRecord(
+                    number(point["value"]), reason=str(point["reason"] or ""), n=int(point["n"])
+                )
+    return Record(
+        suite=str(figure["suite"]),
+        clips_sha256=str(provenance["clips_sha256"]),
+        seed=int(provenance["suite"]["seed"]),
+        resamples=0,
+        metrics={name: _facts_of(column) for name, column in columns.items()},
+        systems=systems,
+        cells=cells,
+        about=_about(provenance),
+    )
+
+
+def _facts_of(column: Mapping[str, Any]) -> dict[str, Any]:
+    return checked_facts({"title": column["title"], "digits": column["digits"]})
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: facts[key] for key in ("weights_sha256", "n_steps") if facts.get(key) is not None}

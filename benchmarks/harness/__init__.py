@@ -1,0 +1,1 @@
+"""Work units and who executes them; knows no audio."""

@@ -1,0 +1,1 @@
+"""Intervals, paired comparisons, corrections for many of them, and distances between corpora."""

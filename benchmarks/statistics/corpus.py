@@ -1,0 +1,137 @@
+"""Distances of corpora of embeddings with intervals over clips, and their comparison on the same draws.
+
+The unit of resampling is the clip (its windows stay together), and a clip is drawn on both sides at once:
+a reconstruction belongs to its original. The draws depend on (seed, number of clips) only, so that two
+systems on the same clips are compared draw by draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.metrics.frechet import frechet_infinity
+from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
+from benchmarks.statistics.bootstrap import count_draws, frechet_draws, resample_blocks
+
+Clips = Sequence[np.ndarray]
+
+
+def corpus_distance(
+    distance: str, reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float
+) -> dict[str, Any]:
+    """Value, n, interval and bootstrap draws of a distance.
+
+    Args:
+        distance: "fad", "fad_inf" or "kad".
+        reference: per clip, embeddings `(windows, dim)`.
+        outputs: the same clips in the same order.
+
+    Returns:
+        `value`, `n` (clips), `n_windows`, and where there is an interval `low`, `high`, `draws`.
+
+    Raises:
+        ValueError: fewer than two clips, or too few embeddings for the distance.
+    """
+    if len(reference) < 2:
+        raise ValueError(f"{len(reference)} clips: a distance of corpora needs at least 2")
+    all_reference, all_outputs = np.concatenate(reference), np.concatenate(outputs)
+    found: dict[str, Any] = {"n": len(reference), "n_windows": len(all_outputs)}
+    if distance == "fad_inf":
+        return found | {"value": frechet_infinity(reference, outputs, paired=True, seed=seed).value}
+    if distance == "fad":
+        value, draws = _frechet(reference, outputs, resamples, seed)
+        # A resample repeats clips and so is farther from its reference; the basic interval removes the shift.
+        high, low = 2 * value - np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        low, high = max(float(low), 0.0), max(float(high), 0.0)
+    elif distance == "kad":
+        paired = _are_paired(reference, outputs)
+        value = kernel_distance(all_reference, all_outputs, paired=paired)
+        blocks = resample_blocks(len(reference), resamples, seed)
+        draws = _kernel_draws(reference, outputs, blocks, paired=paired)
+        low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
+    else:
+        raise ValueError(f"unknown distance {distance!r}")
+    return found | {"value": float(value), "low": low, "high": high, "draws": [float(d) for d in draws]}
+
+
+def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> list[dict[str, Any]]:
+    """Differences of every two systems, draw by draw; systems on different clips are not compared."""
+    found: list[dict[str, Any]] = []
+    names = list(cells)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            a, b = cells[first], cells[second]
+            if "draws" not in a or "draws" not in b:
+                continue
+            record: dict[str, Any] = {"a": first, "b": second, "n": a["n"]}
+            if a["clips"] != b["clips"]:
+                found.append(record | {"reason": "measured on different clips"})
+                continue
+            value = a["value"] - b["value"]
+            shifts = np.asarray(a["draws"]) - np.asarray(b["draws"])
+            tails = np.quantile(shifts, [(1 - level) / 2, (1 + level) / 2])
+            high, low = (float(bound) for bound in 2 * value - tails)
+            significant = low > 0 or high < 0
+            found.append(record | {"difference": value, "low": low, "high": high, "significant": significant})
+    return found
+
+
+def _frechet(reference: Clips, outputs: Clips, resamples: int, seed: int) -> tuple[float, list[float]]:
+    """The distance, and one per resample of the clips; exactly 0 for a system that changes nothing."""
+    if all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
+        return 0.0, [0.0] * resamples
+    return frechet_draws(reference, outputs, resample_blocks(len(reference), resamples, seed))
+
+
+def _are_paired(reference: Clips, outputs: Clips) -> bool:
+    """Whether window i of every output stands for window i of its original."""
+    return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
+
+
+def _kernel_draws(
+    reference: Clips, outputs: Clips, blocks: Iterable[np.ndarray], *, paired: bool
+) -> list[float]:
+    """Unbiased MMD² x scale for each draw of clips, given in blocks (rows, n_clips).
+
+    Kernel sums between clips are taken once. A clip drawn w times counts w² times against others but w
+    times against itself: copies of one clip say nothing about the distance between two.
+    """
+    sigma = median_bandwidth(np.concatenate(reference))
+    sums = {
+        "xx": _clip_sums(reference, reference, sigma, within=True),
+        "yy": _clip_sums(outputs, outputs, sigma, within=True),
+        "xy": _clip_sums(reference, outputs, sigma, within=paired),
+    }
+    n = len(reference)
+    draws = []
+    for weights in (row.astype(np.float64) for block in blocks for row in count_draws(block, n)):
+        pairs = np.outer(weights, weights)
+        np.fill_diagonal(pairs, weights)
+        means = {
+            name: float((pairs * total).sum() / (pairs * count).sum())
+            for name, (total, count) in sums.items()
+        }
+        draws.append(SCALE * (means["xx"] + means["yy"] - 2 * means["xy"]))
+    return draws
+
+
+def _clip_sums(x: Clips, y: Clips, sigma: float, *, within: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the Gaussian kernel over the windows of every two clips, and how many pairs they hold."""
+    total = np.empty((len(x), len(y)))
+    rows = np.concatenate(y).astype(np.float64)
+    ends = np.cumsum([0, *(len(clip) for clip in y)])
+    squares = np.square(rows).sum(axis=1)
+    for i, clip in enumerate(x):
+        a = clip.astype(np.float64)
+        gaps = np.square(a).sum(axis=1)[:, None] + squares - 2 * a @ rows.T
+        kernel = np.exp(np.maximum(gaps, 0.0) / (-2 * sigma**2))
+        if within:  # a window is compared neither with itself nor with its own reconstruction
+            kernel[np.arange(len(a)), ends[i] + np.arange(len(a))] = 0.0
+        total[i] = np.add.reduceat(kernel, ends[:-1], axis=1).sum(axis=0)
+    count = np.outer([len(clip) for clip in x], [len(clip) for clip in y]).astype(np.float64)
+    if within:
+        count -= np.diag([float(len(clip)) for clip in x])
+    return total, np.maximum(count, 1e-300)

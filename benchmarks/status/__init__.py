@@ -1,0 +1,1 @@
+"""What a run would do, how far it is, and what is installed."""

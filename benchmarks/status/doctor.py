@@ -1,0 +1,167 @@
+"""`m2l-bench doctor`: what is installed, which weights and data are there, what each missing cell needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from benchmarks.store.store import Store, cache_dir
+
+CORE = (
+    "torch",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "numba",
+    "scikit-learn",
+    "transformers",
+    "safetensors",
+)
+OPTIONAL = {
+    "distributed": "executor dask: pip install 'm2l[dask]'",
+    "ray": "executor ray: pip install 'm2l[ray]'",
+    "h5py": "Musika's weights: pip install 'm2l[h5]'",
+    "diffusers": "newer VAEs: pip install 'm2l[diffusers]'",
+    "frechet-audio-distance": "FAD back end: pip install 'm2l[parity]' in an environment of its own",
+    "laion-clap": "FAD_clap back end: pip install 'm2l[parity]' in an environment of its own",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the state of this installation; exit code 0 when every cell of the suite can be measured, else 3."""
+    parser = argparse.ArgumentParser(prog="m2l-bench doctor", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("--suite", default="synthetic", metavar="NAME|FILE", help="whose cells to look at")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+    options = parser.parse_args(argv)
+    found = examine(options.suite)
+    if options.json:
+        print(json.dumps(found, indent=2, sort_keys=True))
+    else:
+        print(describe(found))
+    return 0 if not found["missing_cells"] else 3
+
+
+def examine(suite_name: str) -> dict[str, Any]:
+    """Everything the report says, as a dictionary."""
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "packages": {name: _version(name) for name in CORE},
+        "optional": {name: _version(name) for name in OPTIONAL},
+        "folders": {
+            "cache": str(cache_dir()),
+            "store": str(Store().root),
+            "data (M2L_DATA)": os.environ.get("M2L_DATA") or "not set",
+        },
+        "weights": _weights(),
+        "suite": suite_name,
+        "datasets": _datasets(),
+        "missing_cells": missing_cells(suite_name),
+    }
+
+
+def missing_cells(suite_name: str) -> dict[str, list[str]]:
+    """Reason -> cells ("table2: system x metric") that cannot be measured for it.
+
+    Every table is built as in a dry run; what is merely not computed yet is not missing.
+    """
+    from benchmarks.cli.tables import build_part
+    from benchmarks.evaluation.measure import NOT_COMPUTED
+    from benchmarks.harness.executors import SerialExecutor
+    from benchmarks.harness.run import RunOptions, RunReport
+    from benchmarks.suite import load_suite
+    from benchmarks.tables.table import TableResult
+
+    suite = load_suite(suite_name)
+    options = RunOptions(dry_run=True, quiet=True)
+    reasons: dict[str, list[str]] = {}
+    for name in suite.tables:
+        made = build_part(name, suite, Store(), SerialExecutor(), options, RunReport())
+        if isinstance(made, TableResult):
+            cells = [(row.name, key, cell.reason) for row in made.rows for key, cell in row.cells.items()]
+        elif made is not None:
+            cells = [
+                (f"{system} at {point['n_steps']} steps", key, point["reason"])
+                for system, metrics in made.curves.items()
+                for key, points in metrics.items()
+                for point in points
+            ]
+        else:
+            cells = []
+        for row, column, reason in cells:
+            if reason and reason not in ("-", NOT_COMPUTED):
+                reasons.setdefault(reason, []).append(f"{name}: {row} x {column}")
+    return reasons
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"Python {found['python']}, {found['machine']}", "", "Packages"]
+    lines += [f"  {name:24} {value or 'MISSING'}" for name, value in found["packages"].items()]
+    for name, value in found["optional"].items():
+        lines.append(f"  {name:24} {value or 'not installed (' + OPTIONAL[name] + ')'}")
+    lines += ["", "Folders"] + [f"  {name:24} {value}" for name, value in found["folders"].items()]
+    lines += ["", "Weights"]
+    for name, state in found["weights"].items():
+        mark = "present" if state["present"] else f"missing: m2l-bench fetch {name}"
+        lines.append(f"  {name:44} {mark}  ({state['used_for']}; {state['licence']})")
+    lines += ["", "Data sets"]
+    lines += [f"  {name:24} {state}" for name, state in found["datasets"].items()]
+    lines += ["", f"Suite {found['suite']}"]
+    if not found["missing_cells"]:
+        lines.append("  every cell can be measured")
+    for reason, cells in found["missing_cells"].items():
+        shown = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+        lines.append(f"  {len(cells)} missing: {reason}\n      {shown}")
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _weights() -> dict[str, dict[str, Any]]:
+    from benchmarks.weights.find import has_weight
+    from benchmarks.weights.table import WEIGHTS
+
+    found = {}
+    for name, source in WEIGHTS.items():
+        present, reason = has_weight(name)
+        found[name] = {
+            "present": present,
+            "reason": reason,
+            "used_for": source.used_for,
+            "licence": source.licence,
+        }
+    return found
+
+
+def _datasets() -> dict[str, str]:
+    from benchmarks.datasets import create_dataset, list_datasets
+
+    found = {}
+    for name in list_datasets():
+        if name == "folder":
+            continue
+        try:
+            clips = create_dataset(name).clips()
+            found[name] = f"{len(clips)} clips"
+        except FileNotFoundError as error:
+            found[name] = f"missing: {error}"
+        except ModuleNotFoundError as error:
+            found[name] = f"not in this installation ({error.name})"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

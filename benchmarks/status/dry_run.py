@@ -1,0 +1,246 @@
+"""What a run of a suite needs, has, and would cost: `m2l-bench tables --suite S --dry-run`.
+
+Hours come from measured rates only: those this store has recorded, those of `results/*/cost.json`, and those that ship
+(`rates.json`: another machine's, so an order of magnitude). What was never measured is named, not guessed; a few
+clips measure it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.run import RunOptions, duration, missing_units, waves_of
+from benchmarks.harness.units import Unit
+from benchmarks.status.what_if import Need, WhatIfPlan, amount, plan_suite
+from benchmarks.store.store import Store
+from benchmarks.suite import Suite
+
+#: Stages whose work a GPU takes over; the others compute on CPUs whatever the device.
+GPU_STAGES = ("reconstruct", "embed", "features")
+
+#: Rates of the `paper` suite, measured with random weights where there are no others.
+SHIPPED = Path(__file__).with_name("rates.json")
+
+STAGES = ("load", "reconstruct", "score", "embed", "aggregate", "features", "probe")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Measured rates by (stage, name), in seconds per second of audio.
+
+    Attributes:
+        cpu: CPU seconds, one thread.
+        gpu: seconds by the clock on a GPU.
+        sources: where they are from, for people.
+    """
+
+    cpu: dict[tuple[str, str], float]
+    gpu: dict[tuple[str, str], float]
+    sources: list[str]
+
+
+def measured_rates(store: Store, results: str | Path | None) -> Rates:
+    """Rates of this store, then of the cost records below `results`, then those that ship; the first one counts."""
+    own = store.rates()
+    cpu, sources = dict(own), [f"{len(own)} in this store"] if own else []
+    records = [Path(results).glob("*/cost.json"), Path(results).glob("local/*/cost.json")] if results else []
+    for path in (*sorted(path for found in records for path in found), SHIPPED):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found = {
+                ("reconstruct", name): float(values["cpu_seconds_per_second"])
+                for name, values in record.get("systems", {}).items()
+            }
+            for stage, names in record.get("stages", {}).items():
+                found |= {(stage, name): float(rate) for name, rate in names.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # an estimate can do without a damaged record
+        new = {key: rate for key, rate in found.items() if key not in cpu}
+        if new:
+            cpu |= new
+            place = "that ship" if path == SHIPPED else f"in {path}"
+            sources.append(f"{len(new)} {place} ({record.get('machine', 'unknown machine')})")
+    return Rates(cpu, store.rates("cuda"), sources)
+
+
+@dataclass
+class StageCost:
+    """One stage of a suite: units, audio, and hours where rates are known.
+
+    Attributes:
+        units, stored, to_run: numbers of units; `to_run` leaves out what only intermediate results need.
+        audio_seconds: of the units that would run.
+        cpu_hours, gpu_hours: of those whose rate is known.
+        without_cpu_rate, without_gpu_rate: names that have none -> seconds of audio.
+    """
+
+    units: int = 0
+    stored: int = 0
+    to_run: int = 0
+    audio_seconds: float = 0.0
+    cpu_hours: float = 0.0
+    gpu_hours: float = 0.0
+    without_cpu_rate: dict[str, float] = field(default_factory=dict)
+    without_gpu_rate: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The answer of a dry run."""
+
+    suite: str
+    title: str
+    store: str
+    needs: list[Need]
+    stages: dict[str, StageCost]
+    rates: Rates
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "suite": self.suite,
+            "store": self.store,
+            "needs": [vars(need) for need in self.needs],
+            "stages": {name: vars(cost) for name, cost in self.stages.items()},
+            "rates": {
+                "cpu": {"/".join(key): rate for key, rate in sorted(self.rates.cpu.items())},
+                "gpu": {"/".join(key): rate for key, rate in sorted(self.rates.gpu.items())},
+                "sources": self.rates.sources,
+            },
+        }
+
+
+def dry_run(
+    suite: Suite, options: RunOptions, wanted: Sequence[str], store: Store, results: str | Path | None
+) -> DryRun:
+    """Plan the tables `wanted` of a suite and weigh what a store lacks of them.
+
+    Raises:
+        SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
+    """
+    plan = plan_suite(suite, options, wanted, store)
+    rates = measured_rates(store, results)
+    stages = costs_of(plan, store, options.overwrite, rates)
+    return DryRun(suite.name, suite.title, store.location, sorted_needs(plan.needs.values()), stages, rates)
+
+
+def sorted_needs(needs: Iterable[Need]) -> list[Need]:
+    """By kind as a run meets them, missing ones last in each."""
+    order = ("data", "system", "metric", "representation", "table")
+    return sorted(needs, key=lambda need: (order.index(need.kind), not need.present))
+
+
+def costs_of(plan: WhatIfPlan, store: Store, overwrite: str, rates: Rates) -> dict[str, StageCost]:
+    """Units and hours by stage."""
+    layers = waves_of(plan.units)
+    todo = {unit.key for layer in missing_units(layers, plan.targets, store, overwrite) for unit in layer}
+    stored = store.has_many([unit.key for unit in plan.all_units])
+    stages: dict[str, StageCost] = {}
+    for unit in plan.all_units:
+        cost = stages.setdefault(unit.stage, StageCost())
+        cost.units += 1
+        cost.stored += unit.key in stored
+        if unit.key in todo:
+            _weigh(cost, unit, rates)
+    order = {name: index for index, name in enumerate(STAGES)}
+    return dict(sorted(stages.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
+    cost.to_run += 1
+    seconds = amount(unit)
+    if seconds <= 0:
+        return
+    cost.audio_seconds += seconds
+    key = (unit.stage, unit.name)
+    if key in rates.cpu:
+        cost.cpu_hours += rates.cpu[key] * seconds / 3600
+    else:
+        cost.without_cpu_rate[unit.name] = cost.without_cpu_rate.get(unit.name, 0.0) + seconds
+    if unit.stage not in GPU_STAGES:
+        return
+    if key in rates.gpu:
+        cost.gpu_hours += rates.gpu[key] * seconds / 3600
+    else:
+        cost.without_gpu_rate[unit.name] = cost.without_gpu_rate.get(unit.name, 0.0) + seconds
+
+
+def describe(found: DryRun, workers: int = 1, given: str = "") -> str:
+    """The answer for people; `given` are the options that name suite and store, as they were typed."""
+    given = given or f"--suite {found.suite}"
+    total, left = (sum(getattr(c, f) for c in found.stages.values()) for f in ("units", "to_run"))
+    stored = sum(cost.stored for cost in found.stages.values())
+    lines = [f"{stored} units are in the store, {left} would run, of {total} ({found.title or found.suite})"]
+    for present, title in ((True, "present"), (False, "missing")):
+        chosen = [need for need in found.needs if need.present is present]
+        if chosen:
+            lines += ["", f"{title}:"]
+        if present:
+            for kind in dict.fromkeys(need.kind for need in chosen):
+                texts = [n.name + (f" ({n.text})" if n.text else "") for n in chosen if n.kind == kind]
+                lines.append(f"  {kind:14} {', '.join(texts)}")
+        else:
+            kinds: dict[tuple[str, str], list[str]] = {}
+            for need in chosen:
+                kinds.setdefault((need.name, need.text), []).append(need.kind)
+            lines += [f"  {', '.join(k)} {name}: {text}" for (name, text), k in kinds.items()]
+    lines += ["", *_stage_lines(found, workers, given)]
+    return "\n".join(lines)
+
+
+def _stage_lines(found: DryRun, workers: int, given: str) -> list[str]:
+    from benchmarks.tables.table import markdown_table
+
+    rows = [
+        [
+            stage,
+            f"{cost.units}",
+            f"{cost.stored}",
+            f"{cost.to_run}",
+            f"{cost.audio_seconds / 3600:.1f} h" if cost.audio_seconds else "-",
+            _hours(cost.cpu_hours, cost.without_cpu_rate, cost),
+            _hours(cost.gpu_hours, cost.without_gpu_rate, cost) if stage in GPU_STAGES else "on CPU",
+        ]
+        for stage, cost in found.stages.items()
+    ]
+    lines = [markdown_table(["stage", "units", "stored", "to run", "audio", "CPU hours", "GPU hours"], rows)]
+    cpu = sum(cost.cpu_hours for cost in found.stages.values())
+    sources = ", ".join(found.rates.sources) or "none so far"
+    lines += ["", f"CPU hours are of one core, from measured rates: {sources}."]
+    if cpu:
+        lines.append(
+            f"What has a rate takes {cpu:.2g} hours of CPU, about {duration(cpu * 3600 / workers)} on "
+            f"{workers} workers. Aggregates are scaled by audio, though some of them grow faster."
+        )
+    unknown = {s: c.without_cpu_rate for s, c in found.stages.items() if c.without_cpu_rate}
+    if unknown:
+        lines.append("Without a measured rate, and so not counted:")
+        for stage, names in unknown.items():
+            lines.append(f"  {stage}: {', '.join(names)} ({sum(names.values()) / 3600:.1f} h of audio)")
+        here = all(need.present for need in found.needs if need.kind == "data")
+        lines.append(
+            f"  a few clips measure them: m2l-bench run {given if here else '--suite synthetic'} --limit 4"
+        )
+    if any(cost.without_gpu_rate for cost in found.stages.values()):
+        seen = "no rate on a GPU" if not found.rates.gpu else "not every rate on a GPU"
+        lines.append(
+            f"GPU hours: {seen} has been measured with this store, and none is assumed; "
+            f"m2l-bench run {given} --limit 64 --device cuda measures them."
+        )
+    return lines
+
+
+def _hours(hours: float, unknown: dict[str, float], cost: StageCost) -> str:
+    if not cost.to_run:
+        return "-"
+    if unknown:
+        return f"{_digits(hours)} + {len(unknown)} unknown" if hours else "not measured"
+    return _digits(hours) if cost.audio_seconds else "not measured"
+
+
+def _digits(hours: float) -> str:
+    return f"{hours:.1f}" if hours >= 10 else f"{hours:.2f}" if hours >= 0.01 else "< 0.01"

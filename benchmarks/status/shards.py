@@ -1,0 +1,315 @@
+"""`m2l-bench status`: how far a suite is, over all jobs that share a store.
+
+Every run leaves a small record beside the results (`runs/<suite>/<i>-of-<n>.json` in the store) and renews
+it while it works; what is finished is counted in the store itself, so that a job that died, or one that
+never started, is seen as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.harness.run import Estimate, RunOptions, duration, missing_units, waves_of
+from benchmarks.harness.units import Done, Unit
+from benchmarks.store.store import Store
+
+#: Seconds between renewals of a job's record.
+RENEW = 10.0
+#: A running job that gave no sign for so long is called silent. A unit can take minutes, and only its end
+#: is a sign.
+SILENT = 900.0
+_ERRORS = 5
+
+
+class Beat:
+    """A job's record, renewed as its units end; a `benchmarks.harness.run.Monitor` and a context manager.
+
+    A store that cannot be written for a moment must not end a run: the record is then simply older.
+
+    Args:
+        store: where the job's results go.
+        suite: its suite.
+        shard: (index, count); (0, 1) for a run of everything.
+        about: what else is worth knowing (executor, device).
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        suite: str,
+        shard: tuple[int, int] = (0, 1),
+        about: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store, self.clock = store, clock
+        self.name = f"runs/{suite}/{shard[0]}-of-{shard[1]}.json"
+        self.record: dict[str, Any] = {
+            **(about or {}),
+            "suite": suite,
+            "shard": list(shard),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "state": "running",
+            "started": clock(),
+            "planned": 0,
+            "done": 0,
+            "failed": 0,
+            "cpu_seconds": 0.0,
+            "last": "",
+            "errors": [],
+        }
+        self._written = -1e18
+
+    def __enter__(self) -> Beat:
+        self._write()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.record["state"] = "finished" if kind is None else "stopped"
+        self._write()
+
+    def begin(self, units: Sequence[Unit]) -> None:
+        self.record["planned"] += len(units)
+        self._renew()
+
+    def step(self, done: Done) -> None:
+        self.record["failed" if done.error is not None else "done"] += 1
+        self.record["cpu_seconds"] += done.cpu_seconds
+        self.record["last"] = f"{done.stage} {done.name}"
+        if done.error is not None and len(self.record["errors"]) < _ERRORS:
+            self.record["errors"].append(f"{done.stage} {done.name}: {done.error}")
+        self._renew()
+
+    def _renew(self) -> None:
+        if self.clock() - self._written >= RENEW:
+            self._write()
+
+    def _write(self) -> None:
+        self._written = self.clock()
+        try:
+            self.store.put_record(self.name, self.record | {"updated": self._written})
+        except OSError as error:
+            print(f"status record not written: {error}", file=sys.stderr)
+
+
+@dataclass
+class ShardStatus:
+    """One share of the work.
+
+    Attributes:
+        index, count: which share of how many.
+        total, left: units, and those of them that still have to run.
+        left_seconds: CPU time of the rest, as far as rates are known.
+        state: "finished", "running", "silent", "stopped", or "not started".
+        record: what its last job left.
+    """
+
+    index: int
+    count: int
+    total: int = 0
+    left: int = 0
+    left_seconds: float = 0.0
+    state: str = "not started"
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SuiteStatus:
+    """Progress of a suite in a store.
+
+    Attributes:
+        stages: stage -> (units, units left).
+        shards: shares that jobs reported, or that were asked for.
+        merging: units left that no share computes: the last `m2l-bench tables` does.
+        reasons: what cannot be planned here.
+    """
+
+    suite: str
+    store: str
+    stages: dict[str, tuple[int, int]]
+    shards: list[ShardStatus]
+    merging: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """Units that still have to run."""
+        return sum(left for _, left in self.stages.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "suite": self.suite,
+            "store": self.store,
+            "stages": {name: {"units": u, "left": left} for name, (u, left) in self.stages.items()},
+            "left": self.left,
+            "merging": self.merging,
+            "shards": [vars(shard) for shard in self.shards],
+            "reasons": self.reasons,
+        }
+
+
+def examine(
+    suite_name: str,
+    store: Store,
+    *,
+    shards: int = 0,
+    options: RunOptions | None = None,
+    only: Sequence[str] | None = None,
+    now: float | None = None,
+) -> SuiteStatus:
+    """Count what is done in a store, by stage and by share.
+
+    Args:
+        suite_name: suite, or TOML file.
+        store: the shared store.
+        shards: number of shares; 0 takes what the jobs' records say.
+        options: limit and device of the run, as they are part of what is to be done.
+        only: tables ("table1", ...); None for all of the suite.
+        now: seconds since the epoch.
+
+    Raises:
+        SuiteError, UnknownNameError: the suite is wrong, or there is no such suite.
+    """
+    from benchmarks.status.what_if import plan_suite
+    from benchmarks.suite import load_suite
+
+    suite = load_suite(suite_name)
+    plan = plan_suite(suite, options or RunOptions(dry_run=True, quiet=True), only or suite.tables)
+    # What cannot run here has a stand-in; progress counts what can.
+    real = [unit for unit in plan.units if not _stands_in(unit)]
+    layers = waves_of(real)
+    todo = missing_units(layers, {unit.key for unit in real}, store, "missing")
+    left = {unit.key for layer in todo for unit in layer}
+    stages: dict[str, tuple[int, int]] = {}
+    for layer in layers:
+        for unit in layer:
+            units, missing = stages.get(unit.stage, (0, 0))
+            stages[unit.stage] = (units + 1, missing + (unit.key in left))
+    records = store.records(f"runs/{suite.name}")
+    counts = [shards] if shards else sorted({int(r["shard"][1]) for r in records.values()} or {1})
+    found = []
+    merged = {"aggregate", "probe"}
+    work = [unit for layer in layers for unit in layer if unit.stage not in merged]
+    estimate = Estimate(store)
+    for count in counts:
+        shares = [ShardStatus(index, count) for index in range(count)]
+        owner: dict[str, ShardStatus] = {}
+        for unit in work:
+            group = unit.group or unit.key
+            if group not in owner:
+                owner[group] = next(share for share in shares if unit.on_shard(share.index, count))
+            share = owner[group]
+            share.total += 1
+            if unit.key in left:
+                share.left += 1
+                share.left_seconds += estimate.seconds(unit) or 0.0
+        for share in shares:
+            name = f"runs/{suite.name}/{share.index}-of-{count}.json"
+            share.record = records.get(name, {})
+            share.state = state_of(share.record, time.time() if now is None else now)
+        found += shares
+    reasons = [f"{n.kind} {n.name}: {n.text}" for n in plan.needs.values() if not n.present]
+    merging = sum(unit.key in left for layer in layers for unit in layer if unit.stage in merged)
+    return SuiteStatus(suite.name, store.location, stages, found, merging, reasons)
+
+
+def _stands_in(unit: Unit) -> bool:
+    return "stand-in" in unit.spec or any(_stands_in(item) for item in unit.inputs)
+
+
+def state_of(record: Mapping[str, Any], now: float) -> str:
+    """What a job's record says about it."""
+    if not record:
+        return "not started"
+    if record.get("state") == "running" and now - float(record.get("updated", 0)) > SILENT:
+        return "silent"
+    return str(record.get("state"))
+
+
+def describe(found: SuiteStatus, now: float | None = None, given: str = "") -> str:
+    """The report for people; `given` are the options that name suite and store, as they were typed."""
+    from benchmarks.tables.table import markdown_table
+
+    now = time.time() if now is None else now
+    total = sum(units for units, _ in found.stages.values())
+    lines = [f"suite {found.suite}, store {found.store}: {total - found.left} of {total} units done", ""]
+    if found.stages:
+        rows = [
+            [name, f"{units}", f"{units - left}", f"{100 * (units - left) / units:.0f} %"]
+            for name, (units, left) in sorted(found.stages.items())
+        ]
+        lines += [markdown_table(["stage", "units", "done", ""], rows), ""]
+    rows = []
+    for shard in found.shards:
+        record = shard.record
+        sign = f"{duration(max(0.0, now - record['updated']))} ago" if "updated" in record else "-"
+        rows.append(
+            [
+                f"{shard.index}/{shard.count}",
+                shard.state,
+                f"{shard.total - shard.left}/{shard.total}",
+                duration(shard.left_seconds) if shard.left_seconds else "-",
+                str(record.get("host", "-")),
+                sign,
+                str(record.get("failed", "-")),
+                str(record.get("last", "-")) or "-",
+            ]
+        )
+    header = ["shard", "state", "done", "CPU left", "host", "last sign", "failed", "last unit"]
+    lines.append(markdown_table(header, rows))
+    errors = [error for shard in found.shards for error in shard.record.get("errors", ())]
+    if errors:
+        lines += ["", "failed:", *(f"  {error}" for error in dict.fromkeys(errors))]
+    if found.merging:
+        lines += [
+            "",
+            f"{found.merging} units come with the tables: m2l-bench tables {given or f'--suite {found.suite}'}",
+        ]
+    if found.reasons:
+        lines += ["", "not counted, because it cannot run here:", *(f"  {text}" for text in found.reasons)]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the progress of a suite; exit code 0 when everything is done, else 1."""
+    from benchmarks.cli.options import open_store
+    from benchmarks.errors import UsageError
+
+    parser = argparse.ArgumentParser(prog="m2l-bench status", description=__doc__.split(": ", 1)[1])
+    add = parser.add_argument
+    add(
+        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
+    )
+    add("--store", metavar="DIR|URL", help="the store the jobs share (default: in the cache folder)")
+    add("--shards", type=int, default=0, metavar="N", help="number of shares (default: as jobs reported)")
+    add("--limit", type=int, default=0, metavar="N", help="the --limit of the jobs")
+    add("--device", default="cpu", help="the --device of the jobs (cpu)")
+    add("--watch", type=float, metavar="SECONDS", help="print again every so often, until all is done")
+    add("--json", action="store_true", help="JSON on stdout")
+    options = parser.parse_args(argv)
+    if options.shards < 0 or options.limit < 0 or (options.watch is not None and options.watch <= 0):
+        raise UsageError("--shards and --limit must be at least 0, --watch more than 0")
+    run = RunOptions(limit=options.limit, device=options.device, dry_run=True, quiet=True)
+    while True:
+        found = examine(options.suite, open_store(options.store), shards=options.shards, options=run)
+        given = shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
+        text = (
+            json.dumps(found.to_dict(), indent=2, sort_keys=True)
+            if options.json
+            else describe(found, given=given)
+        )
+        print(text, flush=True)
+        if not found.left or options.watch is None:
+            return 0 if not found.left else 1
+        time.sleep(options.watch)

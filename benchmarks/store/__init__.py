@@ -1,0 +1,1 @@
+"""Results under content keys: digests, the store, and where its bytes lie."""

@@ -1,0 +1,190 @@
+"""Digests: of JSON-like values, of code, and of the libraries a number depends on.
+
+A content key must change whenever a number could: when the code that computes it changes, its options,
+its weights, its audio, or a numerical library. Code is digested as its syntax tree without docstrings, so
+that comments and formatting leave results valid, and through its imports within this project, so that a
+change in the model's STFT reaches every cell that used it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ROOT = Path(__file__).resolve().parents[2]
+_FIRST_PARTY = ("m2l", "benchmarks", "probes")
+
+#: Plumbing that finds or moves things and computes no number: a change here leaves results valid.
+_NEUTRAL = frozenset(
+    {
+        "benchmarks.registry",
+        "benchmarks.store.fingerprint",
+        "benchmarks.store.store",
+        "benchmarks.harness.units",
+        "benchmarks.user_code",
+        "benchmarks.store.reads",
+        "benchmarks.evaluation.trial",
+        "benchmarks.evaluation.own_plan",
+        # Which weights were used is in the key by their digest.
+        "benchmarks.weights.find",
+        "benchmarks.weights.table",
+    }
+)
+
+#: Libraries whose version can change a number.
+_LIBRARIES = ("numpy", "scipy", "torch", "soundfile", "soxr", "numba", "scikit-learn", "transformers")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, and exact floats; the form that is hashed.
+
+    Raises:
+        TypeError: the value holds something that is not JSON (arrays, objects, sets).
+        ValueError: the value holds NaN or infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be part of a content key")
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        sha = hashlib.sha256()
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def derive_seed(seed: int, *parts: str) -> int:
+    """A 63-bit seed from a run's seed and names, so that order and workers never change the noise."""
+    text = "/".join((str(int(seed)), *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the named modules and of all modules of this project that they import, transitively.
+
+    Raises:
+        ModuleNotFoundError: a named module has no source file.
+    """
+    return _code_digest(tuple(sorted(set(modules))))
+
+
+def module_digest(name: str) -> str:
+    """Digest of one module's code, without what it imports."""
+    path = _source(name)
+    if path is None:
+        raise ModuleNotFoundError(f"no source file for module {name!r}", name=name)
+    return _parse(name, path)[0]
+
+
+@cache
+def _code_digest(modules: tuple[str, ...]) -> str:
+    seen: dict[str, str] = {}
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        if name in seen or name in _NEUTRAL:
+            continue
+        path = _source(name)
+        if path is None:
+            raise ModuleNotFoundError(f"no source file for module {name!r}", name=name)
+        seen[name], imported = _parse(name, path)
+        queue += [other for other in imported if _source(other) is not None]
+    return digest(seen)
+
+
+@cache
+def _parse(name: str, path: Path) -> tuple[str, tuple[str, ...]]:
+    """Digest of one module's code, and the modules of this project it imports."""
+    tree = ast.parse(path.read_bytes())
+    imported = set(_imports(tree, name, is_package=path.name == "__init__.py"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            value = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                node.body = node.body[1:]
+    code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return code, tuple(sorted(imported))
+
+
+def absolute_base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
+    """The module that `from … import` in module `name` means, dots resolved; "" for dots that lead nowhere."""
+    base = node.module or ""
+    if not node.level:
+        return base
+    parts = name.split(".")
+    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*parts, base] if base else parts)
+
+
+def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute_base(node, name, is_package)
+            if base.split(".")[0] not in _FIRST_PARTY:
+                continue  # looking up other packages would import them
+            # `from package import module` names a module; `from module import thing` does not.
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            if any(_source(other) is not None for other in names[1:]):
+                names = names[1:]
+        else:
+            continue
+        yield from (other for other in names if other.split(".")[0] in _FIRST_PARTY)
+
+
+@cache
+def _source(name: str) -> Path | None:
+    parts = name.split(".")
+    if parts[0] in _FIRST_PARTY:
+        base = _ROOT.joinpath(*parts)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@lru_cache(maxsize=1)
+def library_versions() -> dict[str, str]:
+    """Versions of the numerical libraries (and of libsndfile, which holds the codecs)."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    import soundfile
+
+    found["libsndfile"] = soundfile.__libsndfile_version__
+    return found

@@ -1,0 +1,84 @@
+"""How much of the committed results a run reproduces, cell by cell, within the gate's tolerances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate.judge import BETTER, SAME, compare
+from benchmarks.gate.policy import PolicyError
+from benchmarks.gate.record import RecordError, number
+from benchmarks.gate.render import message
+from benchmarks.gate.results import read_results
+from benchmarks.store.json_files import read_object
+
+#: Costs are counted, not estimated: bit rates of codecs may differ in a byte or two on another processor.
+_COST_SHARE = 1e-3
+_LISTED = 40
+
+
+def values_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """(row, column) -> value of every measured cell of a parsed table or figure."""
+    found: dict[tuple[str, str], float | None] = {}
+    for row in record.get("rows", ()):
+        for key, cell in row["cells"].items():
+            found[row["name"], key] = number(cell["value"])
+    for system, curves in record.get("curves", {}).items():
+        for key, points in curves.items():
+            for point in points:
+                found[f"{system}@{point['n_steps']}", key] = number(point["value"])
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def read_values(path: Path) -> dict[tuple[str, str], float]:
+    """`values_of` a file; none where it is not there, or is no table of ours."""
+    try:
+        return values_of(read_object(path, ValueError))
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, OverflowError):
+        return {}
+
+
+def reproduction_lines(reference: Path, measured: Path, tables: Collection[str]) -> list[str]:
+    """What a run says at its end: how many cells of some tables of the reference it reproduces, and which not.
+
+    A change for the better is a change here too.
+
+    Raises:
+        OSError, RecordError: results that cannot be read.
+    """
+    try:
+        pinned = read_results(reference).pinned(None, {})
+        report = compare(pinned, read_results(measured), strict=True, only=tables)
+    except (PolicyError, ValueError) as error:
+        raise RecordError(f"{reference}: {error}") from None
+    total = len(report.verdicts)
+    within = len(report.of(SAME))
+    others = [
+        message(item).replace(" changed by ", " is better by ") if item.verdict == BETTER else message(item)
+        for item in report.verdicts
+        if item.verdict != SAME
+    ]
+    for table in sorted(tables):
+        now = read_values(measured / f"{table}.json")
+        judged = {(item.system, item.metric) for item in report.verdicts if item.table == table}
+        for key, value in read_values(reference / f"{table}.json").items():
+            if key in judged:
+                continue
+            total += 1
+            if key in now and math.isclose(now[key], value, rel_tol=_COST_SHARE, abs_tol=1e-9):
+                within += 1
+            else:
+                others.append(f"{table} {key[0]}: {key[1]} from {value:g} to {_shown(now.get(key))}")
+    lines = [f"reproduces {reference}: {within} of {total} cells within tolerance"]
+    lines += [f"  {text}" for text in others[:_LISTED]]
+    if len(others) > _LISTED:
+        lines.append(f"  and {len(others) - _LISTED} more: m2l-bench gate --strict lists them")
+    if others:
+        lines += [f"  {note}" for note in report.notes]
+    return lines
+
+
+def _shown(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:g}"

@@ -1,0 +1,1 @@
+"""Published weights: what is published, where it is, and loading it strictly."""

@@ -1,0 +1,1 @@
+"""Files: audio in all its containers, latents, checkpoints, and writing them so that nothing is lost."""

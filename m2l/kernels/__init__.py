@@ -1,0 +1,1 @@
+"""How a CPU runs the network fast; the same numbers as the layers themselves."""
