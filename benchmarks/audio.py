@@ -8,7 +8,7 @@ import soxr
 #: Largest sample below which a signal counts as silent: -120 dBFS, 30 dB under the last bit of 16.
 SILENCE_PEAK = 1e-6
 #: A fold this far below its channels (-60 dB) is what rounding leaves of channels that cancel.
-_CANCELLED = 1e-3
+_CANCELED = 1e-3
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -42,4 +42,4 @@ def cancels(audio: np.ndarray) -> bool:
     if len(audio) == 1:
         return False
     whole, fold = (float(np.square(x, dtype=np.float64).mean()) for x in (audio, to_mono(audio)))
-    return whole > 0.0 and fold <= _CANCELLED**2 * whole
+    return whole > 0.0 and fold <= _CANCELED**2 * whole

@@ -91,7 +91,7 @@ def check_sample_rate(rate: Any, name: str = "sample_rate") -> int:
 def as_channels_first(audio: Any, name: str = "audio") -> np.ndarray:
     """Any audio array as float32 (channels, samples), or (batch, channels, samples).
 
-    Integers are PCM: int16 is divided by 2^15, int32 by 2^31, int8 by 2^7, uint8 is centred at 128 first.
+    Integers are PCM: int16 is divided by 2^15, int32 by 2^31, int8 by 2^7, uint8 is centered at 128 first.
     Floats are taken as they are, in [-1, 1] with room for overshoot.
 
     Args:

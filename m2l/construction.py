@@ -46,7 +46,7 @@ class _Construction(TorchFunctionMode):
 def constructing(seed: int | None) -> Iterator[None]:
     """Layers built in this block are float32, with weights drawn from `seed`; with None they have shapes only.
 
-    They can be trained afterwards, also if the block is inside `torch.inference_mode`.
+    They can be trained afterward, also if the block is inside `torch.inference_mode`.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     device = torch.device("meta" if seed is None else "cpu")

@@ -1,7 +1,7 @@
 """The building blocks that encoder, decoder and UNet share (Sec. 4.2, 4.4).
 
 2-D feature maps are (B, C, F, T), 1-D ones (B, C, T). Convolutions that end a residual branch start at zero, so
-every block is the identity (plus its 1x1 projection) at initialisation.
+every block is the identity (plus its 1x1 projection) at initialization.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class FrequencyAttention(nn.Module):
         return x + self.attend(self.norm(x))
 
     def attend(self, x: Tensor) -> Tensor:
-        """What the attention adds to its input, given the normalised input (B, C, F, T)."""
+        """What the attention adds to its input, given the normalized input (B, C, F, T)."""
         batch, channels, bins, frames = x.shape
         tokens = x.permute(0, 3, 2, 1)  # (B, T, F, C)
         heads = self.qkv(tokens).view(batch * frames, bins, 3, self.heads, channels // self.heads)
@@ -182,13 +182,13 @@ class Downsample(nn.Module):
 
     def _tiled(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, nn.GroupNorm):
-            prepare = tiled.moments_of(self.norm, x).normalise(activate=False)
+            prepare = tiled.moments_of(self.norm, x).normalize(activate=False)
             return tiled.convolve(self.conv, lambda a, b: prepare(tiled.tile_of(x, a, b)), x.shape[3], x)
         return tiled.convolve(self.conv, lambda a, b: tiled.tile_of(x, a, b), x.shape[3], x)
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour upsampling, then a convolution with the kernel of the mirrored `Downsample`."""
+    """Nearest-neighbor upsampling, then a convolution with the kernel of the mirrored `Downsample`."""
 
     def __init__(self, in_channels: int, out_channels: int, factor: tuple[int, int]) -> None:
         super().__init__()

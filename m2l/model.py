@@ -68,7 +68,7 @@ class Music2Latent(nn.Module):
 
         Args:
             config: a config or a preset's name.
-            seed: of the initialisation.
+            seed: of the initialization.
         """
         if isinstance(config, str):
             config = create_config(config)
@@ -215,14 +215,14 @@ class Music2Latent(nn.Module):
         Raises:
             AudioError: for audio that is empty, not finite, or oddly shaped.
         """
-        return self._analyse(audio, sample_rate, self.encode_representation)
+        return self._analyze(audio, sample_rate, self.encode_representation)
 
     @without_gradients
     def features(self, audio: Array, sample_rate: int | None = None) -> Array:
         """Audio -> the encoder features that Table 1 probes, (…, 8192, L); not scaled. See `encode`."""
-        return self._analyse(audio, sample_rate, self.features_representation)
+        return self._analyze(audio, sample_rate, self.features_representation)
 
-    def _analyse(self, audio: Any, sample_rate: int | None, network: Any) -> Any:
+    def _analyze(self, audio: Any, sample_rate: int | None, network: Any) -> Any:
         array = as_channels_first(audio)
         leading = () if np.ndim(audio) == 1 else array.shape[:-1]
         rate = self.config.sample_rate if sample_rate is None else sample_rate
@@ -230,9 +230,9 @@ class Music2Latent(nn.Module):
         items = torch.from_numpy(array.reshape(-1, array.shape[-1]))
         latents = self.n_latents(items.shape[-1])
         if latents > self.WINDOW_LATENTS:
-            from m2l.streaming.long import analyse_long  # streaming builds on this module
+            from m2l.streaming.long import analyze_long  # streaming builds on this module
 
-            out = analyse_long(self, items, network)
+            out = analyze_long(self, items, network)
         else:
             padding = (self._lead, latents * self.config.downsampling_ratio - items.shape[-1])
             out = self._batched(
@@ -276,7 +276,7 @@ class Music2Latent(nn.Module):
         Raises:
             ValueError: for latents or noise of a wrong shape, or not finite.
         """
-        from m2l.streaming.long import synthesise  # streaming builds on this module
+        from m2l.streaming.long import synthesize  # streaming builds on this module
 
         config = self.config
         tensor = float_tensor(latents, "latents")
@@ -292,7 +292,7 @@ class Music2Latent(nn.Module):
         if start is not None and tuple(start.shape) != shape:
             raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
         source = noise_source(config, seed=seed, generator=generator, start=start)
-        audio = synthesise(self, items, n_steps=n_steps, noise=source)
+        audio = synthesize(self, items, n_steps=n_steps, noise=source)
         rate = config.sample_rate if sample_rate is None else sample_rate
         covered = tensor.shape[-1] * config.downsampling_ratio - self._lead
         array = resample(audio[:, self._lead : self._lead + covered].numpy(), config.sample_rate, rate)

@@ -1,7 +1,7 @@
 """Waveform <-> amplitude-compressed complex STFT (Sec. 4.1, Eq. 5).
 
 A waveform (…, S) becomes (…, 2, n_bins, T): real and imaginary part of `beta * |c|^alpha * exp(i angle(c))`,
-with T = (S - n_fft) // hop + 1 frames, no centre padding, and the Nyquist bin dropped (so the inverse cannot
+with T = (S - n_fft) // hop + 1 frames, no center padding, and the Nyquist bin dropped (so the inverse cannot
 restore energy exactly at half the sample rate; the published code does the same).
 """
 

@@ -137,7 +137,7 @@ class UNet(nn.Module):
         return self.conv_out(scale * F.silu(self.norm_out(x)))
 
     def _output(self, x: Tensor, scale: Tensor) -> Tensor:
-        prepare = tiled.moments_of(self.norm_out, x).normalise(activate=True)
+        prepare = tiled.moments_of(self.norm_out, x).normalize(activate=True)
         scale = scale.transpose(2, 3)
         return tiled.convolve(
             self.conv_out, lambda a, b: scale * prepare(tiled.tile_of(x, a, b)), x.shape[3], x

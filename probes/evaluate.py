@@ -251,11 +251,11 @@ def _kept_score(probe: TrainedProbe) -> float:
 
 
 def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _Models:
-    """k nearest neighbours, k chosen on the validation part of each fold."""
+    """k nearest neighbors, k chosen on the validation part of each fold."""
     predict: list[Predictor] = []
     chosen = []
     for train, validation, _ in problem.splits:
-        candidates = {k: _neighbours(features[train], problem, train, k) for k in protocol.neighbours}
+        candidates = {k: _neighbors(features[train], problem, train, k) for k in protocol.neighbors}
         main = METRICS[problem.kind][0]
         values = {
             k: _Scorer(problem, problem.targets[validation], vote(features[validation]))(
@@ -266,12 +266,12 @@ def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _
         best = max(values, key=values.__getitem__)
         predict.append(candidates[best])
         chosen.append(best)
-    return _Models([predict], {"neighbours": chosen})
+    return _Models([predict], {"neighbors": chosen})
 
 
-def _neighbours(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -> Predictor:
+def _neighbors(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -> Predictor:
     """Votes (n, n_labels) of the k nearest of `items`; classes that training lacks get none."""
-    fitted = KNNProbe(k, standardise=True).fit(items, problem.targets[train])
+    fitted = KNNProbe(k, standardize=True).fit(items, problem.targets[train])
 
     def vote(queries: np.ndarray) -> np.ndarray:
         votes = fitted.predict_proba(queries)

@@ -14,7 +14,7 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
         # their settings are documented in probes.protocol; importing it would import torch
         return {
             "mir_ref-1": "as the published Table 1: raw features, one split",
-            "strict-1": "standardised, folds, disjoint groups, linear and kNN probes",
+            "strict-1": "standardized, folds, disjoint groups, linear and kNN probes",
         }
     if kind == "tasks":
         from probes.tasks import list_tasks

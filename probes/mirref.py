@@ -310,7 +310,7 @@ def export_experiments(request: Request, data: str = "data") -> str:
     back = {task: pair for pair, task in reversed(TASKS.items())}
     config, protocol = request.protocol.config, request.protocol
     plain = get_protocol("mir_ref-1")
-    if protocol.probes != plain.probes or protocol.learning_rates or config.standardise:
+    if protocol.probes != plain.probes or protocol.learning_rates or config.standardize:
         raise MirRefError(f"mir_ref has no protocol {protocol.name!r}; only mir_ref-1 can be exported")
     if request.shuffle_labels:
         raise MirRefError("mir_ref cannot permute training labels (--shuffle-labels)")

@@ -27,7 +27,7 @@ class Protocol:
         config: the MLP; its batch size is the task's.
         probes: "mlp", "linear" (no hidden layer) and "knn"; the first one is the one of Table 1.
         learning_rates: tried on the validation part by `config.select_on`; empty takes the configuration's.
-        neighbours: numbers of neighbours tried on the validation part.
+        neighbors: numbers of neighbors tried on the validation part.
         batch_size: items per training step; None takes the task's.
         drop_last: leave out the last incomplete batch of the test part too, as mir_ref does. For studies.
         inferred: sizes of the MLP's hidden layers from those of input and output in place of the configuration's, one
@@ -39,7 +39,7 @@ class Protocol:
     config: ProbeConfig
     probes: tuple[str, ...] = ("mlp",)
     learning_rates: tuple[float, ...] = ()
-    neighbours: tuple[int, ...] = field(default=(1, 3, 5, 11, 21))
+    neighbors: tuple[int, ...] = field(default=(1, 3, 5, 11, 21))
     batch_size: int | None = None
     drop_last: bool = False
     inferred: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "strict-1": Protocol(
         "strict-1",
         "strict",
-        ProbeConfig(standardise=True, stop_on="macro", select_on="macro"),
+        ProbeConfig(standardize=True, stop_on="macro", select_on="macro"),
         probes=("mlp", "linear", "knn"),
         learning_rates=(1e-4, 3e-4, 1e-3),
     ),

@@ -181,7 +181,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         "[95 % bootstrap interval over test items, shifted to the measured value]; "
         "standard deviations over seeds are in the JSON.",
         *(
-            f"{info.title}: {_sizes(found, name)}; {info.licence}."
+            f"{info.title}: {_sizes(found, name)}; {info.license}."
             for name, info in found.infos.items()
             if name in found.tasks
         ),
@@ -262,7 +262,7 @@ def _contamination(found: ProbeRun, representation: str) -> str:
 
 
 def _protocol_note(request: Request) -> str:
-    kinds = {"mlp": "MLP [256, 128]", "linear": "linear probe", "knn": "k nearest neighbours"}
+    kinds = {"mlp": "MLP [256, 128]", "linear": "linear probe", "knn": "k nearest neighbors"}
     return f"Protocol {request.protocol.name}, {kinds[request.protocol.probes[0]]}"
 
 

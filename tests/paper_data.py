@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.fetch.corpora import catalogue
+from benchmarks.fetch.corpora import catalog
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
 from benchmarks.fetch.download import Expected
 from benchmarks.fetch.sources import Item
@@ -74,9 +74,9 @@ class Mini:
     """A miniature.
 
     Attributes:
-        corpus: The catalogue's entry, with the checksums and counts of the miniature.
+        corpus: The catalog's entry, with the checksums and counts of the miniature.
         served: Path on the server (host and path) -> bytes.
-        files: What has to be in the data set's folder afterwards.
+        files: What has to be in the data set's folder afterward.
         archives: Paths of `served` that are (parts of) archives.
         victim: Those of them that are one and the same file, on all its mirrors.
     """
@@ -92,7 +92,7 @@ class Mini:
 
 
 def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes], count: int | None) -> Mini:
-    """Serve `bodies` (by file name) under all addresses that the catalogue gives for them."""
+    """Serve `bodies` (by file name) under all addresses that the catalog gives for them."""
     served: dict[str, bytes] = {}
     archives: list[str] = []
 
@@ -147,12 +147,12 @@ def tinysol() -> Mini:
     index = {Path(path).stem: {"audio": [path, md5(data)]} for path, data in files.items()}
     bodies = {
         "TinySOL_metadata.csv": _table(rows, ","),
-        catalogue.TINYSOL_INDEX: json.dumps({"version": "6.0", "tracks": index}).encode(),
+        catalog.TINYSOL_INDEX: json.dumps({"version": "6.0", "tracks": index}).encode(),
         "TinySOL.tar.gz": gzip.compress(
             tar_of({path.replace("audio/", "TinySOL/"): data for path, data in files.items()}), mtime=0
         ),
     }
-    return _miniature(catalogue.TINYSOL, bodies, files, 10)
+    return _miniature(catalog.TINYSOL, bodies, files, 10)
 
 
 def beatport() -> Mini:
@@ -181,8 +181,8 @@ def beatport() -> Mini:
         )
         for name, below in (("audio.zip", "audio"), ("keys.zip", "keys"), ("original_metadata.zip", "meta"))
     }
-    bodies[catalogue.BEATPORT_INDEX] = json.dumps({"version": "1.0.0", "tracks": index}).encode()
-    return _miniature(catalogue.BEATPORT, bodies, files, 25)
+    bodies[catalog.BEATPORT_INDEX] = json.dumps({"version": "1.0.0", "tracks": index}).encode()
+    return _miniature(catalog.BEATPORT, bodies, files, 25)
 
 
 def magnatagatune_mini(monkeypatch: pytest.MonkeyPatch) -> Mini:
@@ -212,8 +212,8 @@ def magnatagatune_mini(monkeypatch: pytest.MonkeyPatch) -> Mini:
     step = -(-len(packed) // 3)
     bodies = {f"mp3.zip.{i + 1:03d}": packed[i * step : (i + 1) * step] for i in range(3)}
     bodies["annotations_final.csv"] = _table(rows, "\t")
-    monkeypatch.setattr(catalogue, "MTT_CLIPS", len(clips))
-    return _miniature(catalogue.MAGNATAGATUNE, bodies, files, len(clips))
+    monkeypatch.setattr(catalog, "MTT_CLIPS", len(clips))
+    return _miniature(catalog.MAGNATAGATUNE, bodies, files, len(clips))
 
 
 def jamendo(monkeypatch: pytest.MonkeyPatch) -> Mini:
@@ -234,14 +234,14 @@ def jamendo(monkeypatch: pytest.MonkeyPatch) -> Mini:
         "raw_30s_audio_sha256_tracks.txt": _sums({p.removeprefix("audio/"): d for p, d in files.items()}),
         "raw_30s.tsv": tsv.encode(),
     }
-    monkeypatch.setattr(catalogue, "JAMENDO_TARS", 2)
-    monkeypatch.setattr(catalogue, "JAMENDO_TRACKS", 3)
-    return _miniature(catalogue.MTG_JAMENDO, bodies, files, 3)
+    monkeypatch.setattr(catalog, "JAMENDO_TARS", 2)
+    monkeypatch.setattr(catalog, "JAMENDO_TRACKS", 3)
+    return _miniature(catalog.MTG_JAMENDO, bodies, files, 3)
 
 
 def dns4(monkeypatch: pytest.MonkeyPatch) -> Mini:
     groups = {"VocalSet_48kHz_mono": (1e-6, 1, ""), "read_speech": (1e-6, 2, "0.00 3.75")}
-    monkeypatch.setattr(catalogue, "DNS_GROUPS", groups)
+    monkeypatch.setattr(catalog, "DNS_GROUPS", groups)
     inner = {
         "VocalSet_48kHz_mono_000_NA_NA": ["VocalSet_48kHz_mono/female1/f1_scales.wav"],
         "read_speech_000_0.00_3.75": ["read_speech/book_1.wav", "read_speech/book_2.wav"],
@@ -256,11 +256,11 @@ def dns4(monkeypatch: pytest.MonkeyPatch) -> Mini:
         files |= {path.removeprefix("datasets_fullband/"): data for path, data in members.items()}
         packed = tar_of(members | {"datasets_fullband/clean_fullband/README.txt": b"about"})
         bodies[f"datasets_fullband.clean_fullband.{name}.tar.bz2"] = bz2.compress(packed)
-    return _miniature(catalogue.DNS4, bodies, files, None)
+    return _miniature(catalog.DNS4, bodies, files, None)
 
 
 def miniature(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
-    """One of the five, put into the catalogue in place of the real one."""
+    """One of the five, put into the catalog in place of the real one."""
     mini = {
         "tinysol": lambda: tinysol(),
         "beatport": lambda: beatport(),
@@ -268,7 +268,7 @@ def miniature(name: str, monkeypatch: pytest.MonkeyPatch) -> Mini:
         "mtg-jamendo": lambda: jamendo(monkeypatch),
         "dns4": lambda: dns4(monkeypatch),
     }[name]()
-    monkeypatch.setitem(catalogue.CORPORA, name, mini.corpus)
+    monkeypatch.setitem(catalog.CORPORA, name, mini.corpus)
     return mini
 
 

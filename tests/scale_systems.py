@@ -34,7 +34,7 @@ class Tone:
 class PaperSized:
     """As many clips as MusicCaps, of one second each."""
 
-    name, version, licence, citation = "paper-sized", "1", "CC0", ""
+    name, version, license, citation = "paper-sized", "1", "CC0", ""
 
     def __init__(self, size: int = N_CLIPS) -> None:
         self.size = size

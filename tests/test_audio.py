@@ -121,7 +121,7 @@ def test_the_first_bad_sample_is_named() -> None:
         as_channels_first(audio)
 
 
-def test_integers_stored_as_floats_are_recognised() -> None:
+def test_integers_stored_as_floats_are_recognized() -> None:
     with pytest.raises(AudioError, match="12345"):
         as_channels_first(np.array([0.0, 12_345.0]))
     assert as_channels_first(np.array([0.0, 1.7])).max() == np.float32(1.7)  # overshoot is not

@@ -114,7 +114,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "carded").mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / "carded" / name).symlink_to(ROOT / "m2l" / "checkpoints" / "mini" / name)
-    (folder / "carded" / "card.json").write_text('{"licence": ')
+    (folder / "carded" / "card.json").write_text('{"license": ')
     variants = {
         "broken": "[data\n",
         "unknown": suite.replace("metrics =", "metric ="),

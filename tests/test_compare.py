@@ -196,8 +196,8 @@ def test_corpus_distances_are_compared_draw_by_draw() -> None:
     assert found["elsewhere"].reason == "measured on different clips"
     assert found["without"].reason == "no bootstrap draws"
     # The bias of the draws (0.5 and 0.4 too far) is taken off: -2.0 and not -1.9 less its mirror.
-    centre = (found["worse"].low + found["worse"].high) / 2
-    assert centre == pytest.approx(-2.0 - (-1.9 + 2.0), abs=0.05)
+    center = (found["worse"].low + found["worse"].high) / 2
+    assert center == pytest.approx(-2.0 - (-1.9 + 2.0), abs=0.05)
 
 
 def test_few_draws_never_decide_and_a_wrong_level_is_named() -> None:

@@ -19,8 +19,8 @@ def corpus(n_clips: int = 12, dim: int = 6, shift: float = 0.0, scale: float = 1
     rng = np.random.default_rng(5)
     clips = []
     for _ in range(n_clips):
-        centre = rng.standard_normal(dim)
-        windows = centre + 0.5 * rng.standard_normal((int(rng.integers(3, 7)), dim))
+        center = rng.standard_normal(dim)
+        windows = center + 0.5 * rng.standard_normal((int(rng.integers(3, 7)), dim))
         noise = np.random.default_rng(6).standard_normal(windows.shape)
         clips.append((windows * scale + shift + 0.05 * shift * noise).astype(np.float32))
     return clips

@@ -63,10 +63,10 @@ def hann(length: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
-def triangle(x: float, left: float, centre: float, right: float) -> float:
-    if left < x <= centre:
-        return (x - left) / (centre - left)
-    return (right - x) / (right - centre) if centre < x < right else 0.0
+def triangle(x: float, left: float, center: float, right: float) -> float:
+    if left < x <= center:
+        return (x - left) / (center - left)
+    return (right - x) / (right - center) if center < x < right else 0.0
 
 
 def slaney_hz(mel: float) -> float:
@@ -289,7 +289,7 @@ def test_clap_window_of_short_and_long_clips() -> None:
     assert torch.equal(fit_window(long[:WINDOW]), long[:WINDOW])
 
 
-def test_clap_sliding_windows_are_quantised_and_zero_padded() -> None:
+def test_clap_sliding_windows_are_quantized_and_zero_padded() -> None:
     audio = torch.from_numpy(notes(48000, 10.0))
     windows = sliding_windows(audio)
     assert len(windows) == 10  # a 10 s clip gives ten, nine of them padded

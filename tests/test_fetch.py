@@ -358,7 +358,7 @@ def small(server: Server, monkeypatch: pytest.MonkeyPatch) -> Source:
     return source
 
 
-def test_the_command_shows_licence_and_size_then_fetches_only_what_is_missing(
+def test_the_command_shows_license_and_size_then_fetches_only_what_is_missing(
     server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "data"
@@ -452,11 +452,11 @@ def test_dry_run_and_offline_transfer_nothing(
     assert server.requests == []
 
 
-def test_the_listing_names_every_licence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_listing_names_every_license(capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch.main(["--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"open", "open-speech", "open-notes", "tinysol", "vggish"} <= set(rows)
-    assert all(row["licence"] for row in rows.values())
+    assert all(row["license"] for row in rows.values())
     assert rows["open"]["bytes"] == sum(
         int(item.expected.size or 0) for item in manifest_items("open_music.csv")
     )

@@ -16,7 +16,7 @@ from paper_data import Mini, Server, miniature, serving
 
 from benchmarks.cli import fetch
 from benchmarks.fetch import transfer
-from benchmarks.fetch.corpora import catalogue, fetcher
+from benchmarks.fetch.corpora import catalog, fetcher
 from benchmarks.fetch.corpora.corpus import HIDDEN, Archive, Matcher, read_records, records_digest
 from benchmarks.fetch.corpora.fetcher import TRAINING_LIST
 from benchmarks.fetch.download import Patience, download
@@ -94,7 +94,7 @@ def test_a_data_set_is_shown_fetched_unpacked_and_recorded(
     out, err = capsys.readouterr()
     result = json.loads(out)[0]
     assert result["failed"] == []
-    assert mini.corpus.licence in err.splitlines()[0]
+    assert mini.corpus.license in err.splitlines()[0]
     assert "at 100 Mbit/s" in err
     is_complete(mini, tmp_path)
     downloads = [path for method, path, _ in server.requests if method == "GET"]
@@ -389,7 +389,7 @@ def test_a_copy_with_another_file_is_not_adopted_but_fetched(
     is_complete(mini, tmp_path / "data")
 
 
-def test_data_put_in_place_by_hand_is_recognised(mini: Mini, server: Server, tmp_path: Path) -> None:
+def test_data_put_in_place_by_hand_is_recognized(mini: Mini, server: Server, tmp_path: Path) -> None:
     if not mini.corpus.published:
         pytest.skip("no list of files")
     for path, data in mini.files.items():
@@ -415,22 +415,22 @@ def test_a_part_of_the_archives_can_be_chosen(
     assert get(mini, tmp_path, "--only", "klingon") == 3
 
 
-# ---- the real catalogue ------------------------------------------------------------------------------
+# ---- the real catalog ------------------------------------------------------------------------------
 
 
-def test_the_catalogue_says_what_is_published() -> None:
-    assert set(catalogue.CORPORA) == set(NAMES)
-    assert len(catalogue.dns_archive_names()) == 116
-    assert "datasets_fullband.clean_fullband.read_speech_024_4.67_NA.tar.bz2" in catalogue.dns_archive_names()
+def test_the_catalog_says_what_is_published() -> None:
+    assert set(catalog.CORPORA) == set(NAMES)
+    assert len(catalog.dns_archive_names()) == 116
+    assert "datasets_fullband.clean_fullband.read_speech_024_4.67_NA.tar.bz2" in catalog.dns_archive_names()
     assert "datasets_fullband.clean_fullband.vctk_wav48_silence_trimmed_004.tar.bz2" in (
-        catalogue.dns_archive_names()
+        catalog.dns_archive_names()
     )
-    assert sum(size for size, _, _ in catalogue.DNS_GROUPS.values()) == pytest.approx(827, abs=3)
-    archives = catalogue.DNS4.archives(Path("unused"), {})
+    assert sum(size for size, _, _ in catalog.DNS_GROUPS.values()) == pytest.approx(827, abs=3)
+    archives = catalog.DNS4.archives(Path("unused"), {})
     assert sum(archive.unpacked_bytes or 0 for archive in archives) == pytest.approx(829.4e9, rel=1e-3)
     assert all(archive.parts[0].urls[0].endswith(archive.name) for archive in archives)
-    for corpus in catalogue.CORPORA.values():
-        assert corpus.licence
+    for corpus in catalog.CORPORA.values():
+        assert corpus.license
         assert corpus.citation
         assert all(url.startswith("http") for item in corpus.items for url in item.urls)
 

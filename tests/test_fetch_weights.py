@@ -102,21 +102,21 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def add(
-    monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile, licence: str = "MIT"
+    monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile, license: str = "MIT"
 ) -> None:
-    monkeypatch.setitem(WEIGHTS, name, WeightSource(name, origin, files, licence, "tests"))
+    monkeypatch.setitem(WEIGHTS, name, WeightSource(name, origin, files, license, "tests"))
 
 
-# -- licences
+# -- licenses
 
 
-@pytest.mark.parametrize("licence", ["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "CC0-1.0", "CC BY 4.0"])
-def test_free_licences_restrict_nothing(licence: str) -> None:
-    assert restriction(licence) is None
+@pytest.mark.parametrize("license", ["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "CC0-1.0", "CC BY 4.0"])
+def test_free_licenses_restrict_nothing(license: str) -> None:
+    assert restriction(license) is None
 
 
 @pytest.mark.parametrize(
-    ("licence", "why"),
+    ("license", "why"),
     [
         ("CC BY-NC 4.0", "not for commercial use"),
         ("CC BY-NC-SA 4.0", "not for commercial use"),
@@ -124,24 +124,24 @@ def test_free_licences_restrict_nothing(licence: str) -> None:
         ("Stability AI Community", "read its terms"),
     ],
 )
-def test_others_say_how(licence: str, why: str) -> None:
-    assert why in str(restriction(licence))
+def test_others_say_how(license: str, why: str) -> None:
+    assert why in str(restriction(license))
 
 
-def test_nothing_is_transferred_under_a_licence_that_was_not_accepted(
+def test_nothing_is_transferred_under_a_license_that_was_not_accepted(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(monkeypatch, "nc", "github:a/b@1", WeightFile("x.bin"), licence="CC BY-NC 4.0")
+    add(monkeypatch, "nc", "github:a/b@1", WeightFile("x.bin"), license="CC BY-NC 4.0")
     server.files["/github.com/a/b/releases/download/1/x.bin"] = CONTENT
     monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
     assert main(["fetch", "nc"]) == 3
     said = capsys.readouterr().err
     assert [command for command, _, _ in server.requests] == ["HEAD"]
-    assert said.index("licence: CC BY-NC 4.0") < said.index("m2l-bench fetch nc --accept-licence")
+    assert said.index("license: CC BY-NC 4.0") < said.index("m2l-bench fetch nc --accept-license")
     assert "x.bin: 768.0 kB" in said
-    assert main(["fetch", "nc", "--accept-licence", "--json"]) == 0
+    assert main(["fetch", "nc", "--accept-license", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)[0]
-    assert (found["summary"], found["licence"]) == ("fetched", "CC BY-NC 4.0")
+    assert (found["summary"], found["license"]) == ("fetched", "CC BY-NC 4.0")
     assert Path(found["dest"]).read_bytes() == CONTENT
     assert find_weight("nc") == Path(found["dest"])
     assert main(["fetch", "nc"]) == 0  # what is there needs no acceptance
@@ -225,7 +225,7 @@ from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 files = (WeightFile("config.json"), WeightFile("model.bin"))
 WEIGHTS["hubbed"] = WeightSource("hubbed", "hub:owner/name@main", files, "CC BY-NC 4.0", "tests")
 from benchmarks.fetch.weights import fetch_weights
-print(json.dumps(fetch_weights("hubbed", accept_licence=True, force="force" in sys.argv)))
+print(json.dumps(fetch_weights("hubbed", accept_license=True, force="force" in sys.argv)))
 """
 
 
@@ -293,7 +293,7 @@ def test_nothing_is_downloaded_unless_fetch_is_called(
 # -- a whole suite
 
 
-def test_fetch_suite_names_everything_once_with_a_total_and_its_licences(
+def test_fetch_suite_names_everything_once_with_a_total_and_its_licenses(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
@@ -308,7 +308,7 @@ def test_fetch_suite_names_everything_once_with_a_total_and_its_licences(
     assert len(names) == len(set(names))
     assert "clap-630k-best" not in names
     assert err.count("in all at most") == 1
-    listed = err[err.index("licences:") : err.index("licences:") + 2000]
+    listed = err[err.index("licenses:") : err.index("licenses:") + 2000]
     assert "CC BY-NC 4.0 (not for commercial use): music2latent, codicodec, mert-v1-95m" in listed
 
 

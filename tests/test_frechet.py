@@ -50,7 +50,7 @@ def test_equals_the_closed_form_of_rotated_diagonals(dim: int) -> None:
 
 
 def by_mpmath(x: np.ndarray, y: np.ndarray) -> float:
-    """60 digits, from the data; singular values of the cross product of the centred rows."""
+    """60 digits, from the data; singular values of the cross product of the centered rows."""
     with mpmath.workdps(60):
         sets = []
         for rows in (x, y):

@@ -105,7 +105,7 @@ def small_decode_bug(project: Project) -> None:
 
 
 def resampling_bug(project: Project) -> None:
-    """Nearest neighbours instead of a filter: images and aliases."""
+    """Nearest neighbors instead of a filter: images and aliases."""
     project.replace(
         "benchmarks/audio.py",
         '    return np.ascontiguousarray(soxr.resample(audio.T, source_rate, target_rate, quality="HQ").T)\n',

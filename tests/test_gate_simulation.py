@@ -98,7 +98,7 @@ def embeddings(
 
 
 def clips_of(rng: np.random.Generator, n: int, windows: int, dim: int) -> list[np.ndarray]:
-    """Clips that differ: every clip has a centre of its own."""
+    """Clips that differ: every clip has a center of its own."""
     return [rng.standard_normal(dim) + 0.5 * rng.standard_normal((windows, dim)) for _ in range(n)]
 
 

@@ -50,7 +50,7 @@ def good(model: Music2Latent, tmp_path_factory: pytest.TempPathFactory) -> dict[
     names = {ours: theirs for theirs, ours in key_map(CONFIG).items()}
     state = {names[key]: tensor for key, tensor in model.state_dict().items()}
     torch.save({"gen_state_dict": state, "it": np.float64(3)}, folder / "published.pt")
-    card = {"name": "tiny", "licence": "CC0-1.0", "training_datasets": ["a", "b"], "metrics": {"si_sdr": 1.5}}
+    card = {"name": "tiny", "license": "CC0-1.0", "training_datasets": ["a", "b"], "metrics": {"si_sdr": 1.5}}
     return {
         "model.safetensors": (folder / "model.safetensors").read_bytes(),
         "config.json": (folder / "config.json").read_bytes(),

@@ -25,7 +25,7 @@ from probes.mirref_features import export_features, track_paths
 from probes.protocol import Protocol, get_protocol
 from probes.runner import Request, run
 from probes.tasks.base import TaskData
-from probes.tasks.labelled import labelled_task
+from probes.tasks.labeled import labeled_task
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +249,7 @@ class Notes:
             for i, clip in enumerate(tone_clips(30))
             for path in [f"/data/tinysol/audio/{'AB'[i % 2]}/x/note-{i // 2}{'-damaged' * (i == 4)}.wav"]
         ]
-        return labelled_task(self.info, clips, lambda clip: clip.labels["pitch"])
+        return labeled_task(self.info, clips, lambda clip: clip.labels["pitch"])
 
 
 def test_exported_features_lie_where_mir_ref_reads_them(

@@ -257,7 +257,7 @@ def test_truncated_checkpoint_is_named(model: Music2Latent, tmp_path: Path) -> N
 
 def test_missing_weights_say_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
-    with pytest.raises(WeightsNotFoundError, match="m2l-bench fetch music2latent --accept-licence"):
+    with pytest.raises(WeightsNotFoundError, match="m2l-bench fetch music2latent --accept-license"):
         EncoderDecoder()
     with pytest.raises(WeightsNotFoundError, match="--revision abc"):
         Music2Latent.from_pretrained("SonyCSLParis/music2latent", revision="abc")

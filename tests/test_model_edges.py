@@ -27,7 +27,7 @@ from m2l.streaming.noise import latent_noise, noise_source
 
 @pytest.fixture(scope="module")
 def model() -> Music2Latent:
-    """Untrained, and moved off its initialisation, where blocks do nothing."""
+    """Untrained, and moved off its initialization, where blocks do nothing."""
     made = Music2Latent.from_config("tiny", seed=3)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

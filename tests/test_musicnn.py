@@ -186,7 +186,7 @@ def test_equals_every_value_of_the_oracle(network: MusiCNN) -> None:
 def test_a_bundle_that_is_not_musicnn_is_named() -> None:
     bundle = read_bundle(find_weight("musicnn-msd"))
     model = MusiCNN()
-    # 787,159 trained parameters, and means and variances of 2,460 normalised channels.
+    # 787,159 trained parameters, and means and variances of 2,460 normalized channels.
     assert sum(value.numel() for value in torch_state(bundle, model).values()) == 787_159 + 2 * 2_460
     broken = {name: value for name, value in bundle.items() if name != "dense/kernel"}
     broken["conv2d/bias"] = np.ones(3, np.float32)

@@ -127,7 +127,7 @@ def test_wrong_options_are_named() -> None:
         create_autoencoder("musika", random_seed=0, feature_point="dec")
 
 
-# ---- behaviour with tiny networks ----------------------------------------------------------------------
+# ---- behavior with tiny networks ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NEURAL)

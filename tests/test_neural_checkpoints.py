@@ -208,7 +208,7 @@ def test_a_snapshot_is_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write_snapshot(model, tmp_path / "weights", config, nothing)
     monkeypatch.setattr(cls, "config", classmethod(lambda _, tiny=False: config))
     system = create_autoencoder("dac-44khz", path=str(path))
-    assert system.spec.licence == "MIT"
+    assert system.spec.license == "MIT"
     assert system.spec.source.startswith("hub:descript/dac_44khz@")
     audio = clip(1, 5120, 44100)
     with torch.inference_mode():

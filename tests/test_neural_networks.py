@@ -79,7 +79,7 @@ def test_full_network_gives_the_published_latents_and_features(
 @pytest.mark.slow
 def test_codicodec_has_the_published_listing() -> None:
     cls = adapter("codicodec")
-    model = cls.build(cls.config())  # its quantiser computes with values, so not on the meta device
+    model = cls.build(cls.config())  # its quantizer computes with values, so not on the meta device
     assert sum(parameter.numel() for parameter in model.parameters()) == 148_533_388 == cls.n_parameters
     assert len(model.state_dict()) == 546
     assert listing(model) == "5e3ce717dc982046"
@@ -109,7 +109,7 @@ def test_ratio_is_numbers_in_per_number_out(name: str, rate: float, ratio: float
 @pytest.mark.parametrize("name", NEURAL)
 def test_every_system_has_weights_on_record(name: str) -> None:
     source = WEIGHTS[name]
-    assert source.licence
+    assert source.license
     assert source.files
     assert name in list_representations()
 
@@ -142,9 +142,9 @@ def test_same_s_attends_to_pairs_of_latents_shifted_halfway(side: str, latents: 
     whole = latents + latents % 2
     padded = torch.nn.functional.pad(x, (0, whole * (stride if encoding else 1) - x.shape[2]))
     rows = (block.mapping(padded) if encoding else padded)[0].T
-    learnt = block.new_tokens[0].expand(1 if encoding else stride, -1)
+    learned = block.new_tokens[0].expand(1 if encoding else stride, -1)
     size = stride if encoding else 1
-    segments = [torch.cat([rows[i * size : (i + 1) * size], learnt]) for i in range(whole)]
+    segments = [torch.cat([rows[i * size : (i + 1) * size], learned]) for i in range(whole)]
 
     def pairs(items: list[torch.Tensor], layer: torch.nn.Module) -> list[torch.Tensor]:
         found = []
@@ -154,7 +154,7 @@ def test_same_s_attends_to_pairs_of_latents_shifted_halfway(side: str, latents: 
 
     segments = pairs(segments, block.transformers[0])
     segments = pairs([segments[0], *segments, segments[-1]], block.transformers[1])[1:-1]
-    made = torch.cat([segment[-len(learnt) :] for segment in segments]).T[None]
+    made = torch.cat([segment[-len(learned) :] for segment in segments]).T[None]
     expected = made if encoding else block.mapping(made)
     found = block(x)
     assert found.shape[2] == (latents if encoding else latents * stride)

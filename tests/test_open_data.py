@@ -20,7 +20,7 @@ from benchmarks.datasets.synthetic.notes import RANGES
 from benchmarks.fetch import make_manifests
 from benchmarks.fetch.sources import github_urls
 
-OPEN_LICENCES = {"CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"}
+OPEN_LICENSES = {"CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +34,11 @@ def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.Fi
 # --- the manifests ------------------------------------------------------------------------------------
 
 
-def test_every_track_has_an_origin_a_licence_a_digest_and_an_artist() -> None:
+def test_every_track_has_an_origin_a_license_a_digest_and_an_artist() -> None:
     tracks = manifest("open_music.csv")
     assert len(tracks) == 71 == len({t["path"] for t in tracks}) == len({t["sha256"] for t in tracks})
     for track in tracks:
-        assert track["licence"] in OPEN_LICENCES
+        assert track["license"] in OPEN_LICENSES
         assert track["artist"]
         assert len(track["sha256"]) == 64
         assert int(track["bytes"]) > 0
@@ -168,7 +168,7 @@ def test_music_is_read_by_position_test_split_by_default(tree: Path) -> None:
     stereo, rate = create_dataset("open").clips("train")[0].load()
     assert (stereo.shape, rate) == ((2, 88200), 44100)
     assert clips[0].labels["artist"] == "Bob"
-    assert clips[0].licence == "CC0-1.0"
+    assert clips[0].license == "CC0-1.0"
     assert clips[0].source.startswith("github:o/r@")
     assert len({c.digest for c in create_dataset("open").clips("all")}) == 3
 
@@ -220,7 +220,7 @@ def test_published_speech_is_preferred_to_the_copy(tree: Path) -> None:
     assert both[0].id == copy[0].id
 
 
-def test_notes_are_labelled_as_rendered_and_know_whose_copy_they_are(tree: Path) -> None:
+def test_notes_are_labeled_as_rendered_and_know_whose_copy_they_are(tree: Path) -> None:
     dataset = create_dataset("open-notes")
     assert "not recorded" in str(getattr(dataset, "notice", ""))
     clips = dataset.clips()

@@ -28,7 +28,7 @@ from probes.results import file_name, write_results
 from probes.runner import ProbeRun, Request, run
 from probes.table1 import table_of
 from probes.tasks.base import TaskData
-from probes.tasks.labelled import labelled_task
+from probes.tasks.labeled import labeled_task
 from probes.tasks.limited import limited
 
 TASK = "edge_module:ToneTask"
@@ -173,7 +173,7 @@ def test_a_probe_that_learns_nothing_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [2.0**100, 2.0**-110])
-def test_standardised_probes_do_not_depend_on_the_scale(scale: float) -> None:
+def test_standardized_probes_do_not_depend_on_the_scale(scale: float) -> None:
     x, first = problem()
     wide = (x * np.float32(scale)).astype(np.float32)
     wide[:, 3] = x[:, 3]  # columns of very different sizes
@@ -185,7 +185,7 @@ def test_standardised_probes_do_not_depend_on_the_scale(scale: float) -> None:
         for key in (probe, f"{probe}/same"):
             np.testing.assert_array_equal(scaled[key].predictions, expected)  # type: ignore[union-attr]
     labels = first.targets
-    for made in (MLPProbe(standardise=True, max_epochs=2), KNNProbe()):
+    for made in (MLPProbe(standardize=True, max_epochs=2), KNNProbe()):
         np.testing.assert_array_equal(
             made.fit(x, labels).predict_proba(x), made.fit(wide, labels).predict_proba(wide)
         )
@@ -324,7 +324,7 @@ def test_results_of_different_names_have_different_files(tmp_path: Path) -> None
 
 
 def tones() -> TaskData:
-    return labelled_task(INFO, tone_clips(), lambda clip: clip.labels["pitch"], folds="labels")
+    return labeled_task(INFO, tone_clips(), lambda clip: clip.labels["pitch"], folds="labels")
 
 
 def test_a_limit_takes_the_first_clips_of_every_class() -> None:
@@ -349,7 +349,7 @@ def test_a_limit_keeps_every_tag() -> None:
     clips = tone_clips(60)
     tags = {clip.id: [tag for tag in PITCHES if rng.uniform() < 0.2] for clip in clips}
     info = replace(INFO, kind="multilabel")
-    whole = labelled_task(info, clips, lambda clip: tags[clip.id])
+    whole = labeled_task(info, clips, lambda clip: tags[clip.id])
     part = limited(whole, "mir_ref", 4)
     for name in ("train", "validation", "test"):
         kept, full = (

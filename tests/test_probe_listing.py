@@ -92,7 +92,7 @@ def test_mert_listing_is_upstreams() -> None:
 
     with torch.device("meta"):
         model = HubertModel(mert_config())
-    # torch's parametrisation has its own names for the two entries of the weight norm
+    # torch's parametrization has its own names for the two entries of the weight norm
     names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     found = {}
     for name, tensor in model.state_dict().items():

@@ -107,7 +107,7 @@ def test_a_stack_gives_what_each_model_gives_alone() -> None:
     for config in (
         ProbeConfig(batch_size=16, max_epochs=40, patience=3),
         ProbeConfig(
-            batch_size=50, max_epochs=30, patience=4, standardise=True, stop_on="macro", select_on="macro"
+            batch_size=50, max_epochs=30, patience=4, standardize=True, stop_on="macro", select_on="macro"
         ),
     ):
         together = train_probes(x, jobs, config)
@@ -188,13 +188,13 @@ def test_bf16_is_close_to_fp32() -> None:
     assert (a.argmax(1) == b.argmax(1)).mean() > 0.97
 
 
-def test_standardising_ignores_scale_and_constant_features() -> None:
+def test_standardizing_ignores_scale_and_constant_features() -> None:
     x, y = toy(n=200)
     scaled = x * np.geomspace(1e-3, 1e3, x.shape[1]).astype(np.float32) + 5
     scaled[:, 0] = 7.0
     x[:, 0] = 0.0
     fits = [
-        MLPProbe(standardise=True, max_epochs=10).fit(data[:150], y[:150]).predict_proba(data[150:])
+        MLPProbe(standardize=True, max_epochs=10).fit(data[:150], y[:150]).predict_proba(data[150:])
         for data in (x, scaled)
     ]
     np.testing.assert_allclose(fits[0], fits[1], atol=0.02)
@@ -236,7 +236,7 @@ def test_knn_equals_sklearn() -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
     x, y = toy(n=150)
-    ours = KNNProbe(7, standardise=False).fit(x[:100], y[:100])
+    ours = KNNProbe(7, standardize=False).fit(x[:100], y[:100])
     theirs = KNeighborsClassifier(7, metric="cosine").fit(x[:100], y[:100])
     np.testing.assert_allclose(ours.predict_proba(x[100:]), theirs.predict_proba(x[100:]), atol=1e-9)
 

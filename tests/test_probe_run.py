@@ -23,7 +23,7 @@ from probes.representations.base import RepresentationSpec
 from probes.results import write_results
 from probes.runner import ProbeRun, Request, is_contaminated, run, shifted_interval
 from probes.tasks.base import TaskData, TaskInfo
-from probes.tasks.labelled import labelled_task
+from probes.tasks.labeled import labeled_task
 
 RATE = 8000
 PITCHES = ("A", "C", "E")
@@ -82,7 +82,7 @@ class ToneTask:
         self.info, self.n, self.broken = INFO, n, tuple(broken)
 
     def load(self) -> TaskData:
-        return labelled_task(
+        return labeled_task(
             INFO, tone_clips(self.n, self.broken), lambda clip: clip.labels["pitch"], folds="labels"
         )
 
@@ -128,7 +128,7 @@ def evaluate_tones(tmp_path: Path, *representations: str, **changes: Any) -> Pro
     return run(request, Store(tmp_path / "store"), make_executor("serial"), RunOptions(quiet=True))
 
 
-def test_pitch_is_learnt_from_chroma_and_not_by_chance(tmp_path: Path) -> None:
+def test_pitch_is_learned_from_chroma_and_not_by_chance(tmp_path: Path) -> None:
     found = evaluate_tones(tmp_path, "chroma", "mel", "chance")
     task = "users_module:ToneTask"
     chroma, best = found.cell("chroma", task), found.cell("chance", task)
@@ -210,7 +210,7 @@ def test_deformed_tests_use_the_cleanly_trained_probe(tmp_path: Path) -> None:
     found = evaluate_tones(tmp_path, "chroma", deformations=("gain:-6", "noise:-30"))
     by_name = {cell.deformation: cell for cell in found.cells}
     assert by_name[None].scores["f1_micro"].mean == 1.0
-    assert by_name["gain:-6"].scores["f1_micro"].mean == 1.0, "chroma is normalised"
+    assert by_name["gain:-6"].scores["f1_micro"].mean == 1.0, "chroma is normalized"
     assert by_name["noise:-30"].scores["f1_micro"].mean < 0.9
 
 
@@ -294,7 +294,7 @@ def test_chance_is_the_best_constant() -> None:
     assert chance(one, 0).per_seed["f1_micro"] == [pytest.approx(expected)]
 
 
-def test_interval_is_centred_on_the_measured_value() -> None:
+def test_interval_is_centered_on_the_measured_value() -> None:
     draws = np.random.default_rng(0).normal(0.7, 0.05, 4000)
     low, high = shifted_interval(draws, 0.6, (0.025, 0.975))
     assert low == pytest.approx(0.6 - 1.96 * 0.05, abs=0.01)

@@ -78,7 +78,7 @@ def scheme(driver: Any, value: str) -> None:
 
 @pytest.fixture
 def listen(driver: Any, report: Path) -> Iterator[Any]:
-    """The listening page; afterwards the console must be empty and every request inside the report."""
+    """The listening page; afterward the console must be empty and every request inside the report."""
     driver.get("about:blank")
     _logs(driver)
     driver.get((report / "listen.html").as_uri())
@@ -322,18 +322,18 @@ def test_levels_can_be_matched(listen: Any) -> None:
 
 
 def test_themes_differ_and_the_choice_is_kept(driver: Any, report: Path) -> None:
-    colour = "return getComputedStyle(document.body).backgroundColor"
+    color = "return getComputedStyle(document.body).backgroundColor"
     seen = {}
     for value in ("light", "dark"):
         scheme(driver, value)
         driver.get((report / "index.html").as_uri())
-        seen[value] = driver.execute_script(colour)
+        seen[value] = driver.execute_script(color)
     assert seen["light"] != seen["dark"]
     button = find(driver, "[data-theme-button]")
     button.click()  # light, against the system's dark
-    assert driver.execute_script(colour) == seen["light"]
+    assert driver.execute_script(color) == seen["light"]
     driver.get((report / "provenance.html").as_uri())
-    assert driver.execute_script(colour) == seen["light"]
+    assert driver.execute_script(color) == seen["light"]
     driver.execute_script("localStorage.clear()")
     scheme(driver, "light")
 

@@ -310,7 +310,7 @@ def test_labels_stay_near_their_points(points: list[tuple[float, float]]) -> Non
         assert anchor in ("start", "end", "middle")
 
 
-def test_labels_of_neighbours_do_not_overlap() -> None:
+def test_labels_of_neighbors_do_not_overlap() -> None:
     points = [(200.0, 100.0, "opus-96k"), (206.0, 104.0, "vorbis-64k"), (203.0, 97.0, "mp3-64k")]
     boxes = []
     placed = svg.place_labels(points, (46, 30, 388, 266))
@@ -340,7 +340,7 @@ def test_pictures_are_what_they_say() -> None:
     with pytest.raises(ValueError, match="index 11 for a palette of 2"):
         indexed_png(pixels, palette()[:2])
     lightness = palette() @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(lightness) > 0).all()  # louder is brighter, in grey too
+    assert (np.diff(lightness) > 0).all()  # louder is brighter, in gray too
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 96000])

@@ -17,7 +17,7 @@ from probes.representations import create_representation, list_representations, 
 from probes.representations.base import FEATURES, RepresentationSpec, windows_of
 from probes.representations.clmr import CHECKPOINT, CLMR, WINDOW, SampleCNN, encoder_state, load_clmr
 from probes.representations.handcrafted import Handcrafted, chroma_filters, mel_filters
-from probes.representations.mert import LAYERS, layer_mean, load_mert, mert_config, normalises_input
+from probes.representations.mert import LAYERS, layer_mean, load_mert, mert_config, normalizes_input
 from probes.representations.user import FeatureFolder
 
 RATE = 22050
@@ -203,10 +203,10 @@ def test_mert_wrong_checkpoint_is_named(small_mert: Path) -> None:
         load_mert(small_mert)
 
 
-def test_mert_normalisation_follows_the_processor(tmp_path: Path) -> None:
-    assert normalises_input(tmp_path)
+def test_mert_normalization_follows_the_processor(tmp_path: Path) -> None:
+    assert normalizes_input(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    assert not normalises_input(tmp_path)
+    assert not normalizes_input(tmp_path)
 
 
 # ---- floors ----------------------------------------------------------------------------------------
@@ -222,14 +222,14 @@ def test_chroma_hears_pitch_class() -> None:
 
 
 def test_mel_filters_equal_the_slaney_scale() -> None:
-    """Unit area (to the bin's width), and centres that are linear below 1 kHz."""
+    """Unit area (to the bin's width), and centers that are linear below 1 kHz."""
     filters = mel_filters(RATE, 16384, 128)
     width = RATE / 16384
     np.testing.assert_allclose(filters.sum(axis=1) * width, 1.0, atol=0.02)
-    centres = filters.argmax(axis=1) * width
-    low = centres[centres < 900]
+    centers = filters.argmax(axis=1) * width
+    low = centers[centers < 900]
     assert np.ptp(np.diff(low)) <= 2.1 * width
-    high = centres[centres > 1500]
+    high = centers[centers > 1500]
     ratios = high[1:] / high[:-1]
     assert np.ptp(ratios) < 0.01
 

@@ -12,7 +12,7 @@ from benchmarks.evaluation.stages import unusable
 from benchmarks.gate.policy import POLICIES
 from benchmarks.metrics.clip_score import LIMITS, clip_score
 from benchmarks.metrics.registry import PAIR_METRICS, load_pair_metric, si_sdr, visqol
-from benchmarks.statistics.bootstrap import paired_difference, summarise
+from benchmarks.statistics.bootstrap import paired_difference, summarize
 
 RATE = 16000
 LIMITS_OF_LOAD = {"channels": "mono", "min_seconds": 1.0, "min_sample_rate": 8000, "silence_rms": 1e-5}
@@ -79,7 +79,7 @@ def test_one_exact_clip_leaves_mean_interval_and_comparison() -> None:
     good, bad = ([si_sdr(target + (i > 0) * gain * music(seed=50 + i), target, RATE)[0] for i in range(12)]
                  for gain in (0.01, 3.0) for target in [music()])  # fmt: skip
     for values in (good, bad):
-        found = summarise(values)
+        found = summarize(values)
         assert all(map(math.isfinite, (found.mean, found.low, found.high, found.std)))
     difference = paired_difference(good, bad)
     assert math.isfinite(difference.low)

@@ -16,7 +16,7 @@ from benchmarks.statistics.bootstrap import (
     frechet_draws,
     paired_difference,
     resample_blocks,
-    summarise,
+    summarize,
 )
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
@@ -25,7 +25,7 @@ finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 @settings(max_examples=40, deadline=None)
 @given(finite, st.integers(0, 5))
 def test_interval_holds_the_mean_and_stays_in_range(values: list[float], n_nan: int) -> None:
-    summary = summarise([*values, *[math.nan] * n_nan], n_resamples=300)
+    summary = summarize([*values, *[math.nan] * n_nan], n_resamples=300)
     assert (summary.n, summary.n_nan) == (len(values), n_nan)
     assert summary.mean == pytest.approx(np.mean(values))
     assert summary.median == pytest.approx(np.median(values))
@@ -37,38 +37,38 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(300):
-        summary = summarise(rng.exponential(size=60) - 1.0, n_resamples=400)
+        summary = summarize(rng.exponential(size=60) - 1.0, n_resamples=400)
         hits += summary.low <= 0.0 <= summary.high
     assert 0.89 <= hits / 300 <= 0.99
 
 
 def test_interval_has_the_width_of_the_standard_error() -> None:
     values = np.random.default_rng(0).standard_normal(400)
-    summary = summarise(values, n_resamples=4000)
+    summary = summarize(values, n_resamples=4000)
     assert summary.high - summary.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
-    narrower = summarise(values, n_resamples=4000, confidence=0.5)
+    narrower = summarize(values, n_resamples=4000, confidence=0.5)
     assert summary.low < narrower.low < narrower.high < summary.high
 
 
 def test_same_seed_same_numbers_whatever_the_chunks() -> None:
     values = np.random.default_rng(0).standard_normal(30)
-    assert summarise(values) == summarise(list(values))
-    assert summarise(values, seed=1).low != summarise(values).low
+    assert summarize(values) == summarize(list(values))
+    assert summarize(values, seed=1).low != summarize(values).low
     draws = values[np.concatenate(list(resample_blocks(30, 2000, 0)))].mean(axis=1)
-    assert summarise(values).low == pytest.approx(np.quantile(draws, 0.025))
+    assert summarize(values).low == pytest.approx(np.quantile(draws, 0.025))
 
 
 def test_few_none_and_infinite_values() -> None:
-    assert (summarise([3.0]).low, summarise([3.0]).high, summarise([3.0]).std) == (3.0, 3.0, 0.0)
-    empty = summarise([math.nan, math.nan])
+    assert (summarize([3.0]).low, summarize([3.0]).high, summarize([3.0]).std) == (3.0, 3.0, 0.0)
+    empty = summarize([math.nan, math.nan])
     assert (empty.n, empty.n_nan) == (0, 2)
     assert math.isnan(empty.mean)
-    perfect = summarise([math.inf] * 5)
+    perfect = summarize([math.inf] * 5)
     assert (perfect.mean, perfect.low, perfect.high) == (math.inf,) * 3
-    mixed = summarise([math.inf, 1.0, 2.0])
+    mixed = summarize([math.inf, 1.0, 2.0])
     assert mixed.mean == mixed.high == math.inf
     assert mixed.median == 2.0
-    assert set(summarise([1.0]).as_dict()) >= {"n", "n_nan", "mean", "median", "low", "high"}
+    assert set(summarize([1.0]).as_dict()) >= {"n", "n_nan", "mean", "median", "low", "high"}
 
 
 def test_paired_difference_beats_the_spread_of_clips() -> None:
@@ -76,7 +76,7 @@ def test_paired_difference_beats_the_spread_of_clips() -> None:
     rng = np.random.default_rng(0)
     difficulty = 10 * rng.standard_normal(50)
     a, b = difficulty + 0.5 + 0.2 * rng.standard_normal(50), difficulty
-    assert summarise(a).low < summarise(b).high
+    assert summarize(a).low < summarize(b).high
     difference = paired_difference(a, b)
     assert difference.significant
     assert difference.low < 0.5 < difference.high
@@ -102,8 +102,8 @@ def test_paired_difference_uses_the_clips_both_have() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: summarise(np.zeros((2, 2))), r"\(2, 2\)"),
-        (lambda: summarise([1.0], confidence=95), "confidence=95"),
+        (lambda: summarize(np.zeros((2, 2))), r"\(2, 2\)"),
+        (lambda: summarize([1.0], confidence=95), "confidence=95"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), r"\(1,\), b \(2,\)"),
         (lambda: paired_difference({"a": 1.0}, [1.0]), "two mappings"),
         (lambda: list(resample_blocks(0, 5, 0)), "n=0"),
@@ -151,7 +151,7 @@ def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
     scores = {f"{i:05d}": float(value) for i, value in enumerate(values)}
     other = {clip: value - 0.01 for clip, value in scores.items()}
     calls = [
-        lambda: summarise(values),
+        lambda: summarize(values),
         lambda: paired_difference(scores, other),
         lambda: compare_scores(scores, {"b": other}, resamples=500, seed=0, level=0.95),
         lambda: bootstrap_means(values, 500),

@@ -31,7 +31,7 @@ SHORT = 2 * OVERLAP_LATENTS + 8  # a window of 6.7 s, so that short audio has se
 
 @pytest.fixture(scope="module")
 def model() -> Music2Latent:
-    """Untrained, with its zero-initialised layers filled: every part of the network has a say in the output."""
+    """Untrained, with its zero-initialized layers filled: every part of the network has a say in the output."""
     model = Music2Latent.from_config("tiny")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -224,8 +224,8 @@ def level_steps(signal: np.ndarray, width: int) -> np.ndarray:
 
 def near(positions: list[int], count: int, width: int, reach: int) -> np.ndarray:
     """Which of `count` stretches of `width` samples lie within `reach` samples of a position."""
-    centres = (np.arange(count) + 1) * width
-    return np.min(np.abs(centres[:, None] - np.array(positions)[None]), axis=1) <= reach
+    centers = (np.arange(count) + 1) * width
+    return np.min(np.abs(centers[:, None] - np.array(positions)[None]), axis=1) <= reach
 
 
 def test_windows_of_different_level_join_without_step_or_jump(model, monkeypatch) -> None:
@@ -294,7 +294,7 @@ def test_seams_of_the_model_are_no_worse_than_the_rest(model) -> None:
     at_seam = near(positions, len(slope), 1, RAMP_LATENTS * HOP // 2)
     assert slope[at_seam].max() <= 1.1 * slope[~at_seam].max()
 
-    # The naive way, neighbours without overlap and with noise of their own, fails the same measure.
+    # The naive way, neighbors without overlap and with noise of their own, fails the same measure.
     starts = range(0, total, SHORT)
     naive = [model.decode(tensor[..., s : s + SHORT], seed=n)[0].numpy() for n, s in enumerate(starts)]
     assert drift(np.concatenate(naive)).max() > 0.5

@@ -230,11 +230,11 @@ def test_drums_are_short_and_where_they_belong_in_the_spectrum(name: str) -> Non
     out = drum_sound(name, Kit(), Draw(name), RATE)
     assert np.abs(out).max() == pytest.approx(1.0)
     frequencies, power = power_spectrum(out)
-    centre = (frequencies * power).sum() / power.sum()
+    center = (frequencies * power).sum() / power.sum()
     low = {"kick": (30, 250), "tom": (70, 400)}
     high = {"hat": (6000, 16000), "open hat": (6000, 16000), "ride": (4000, 16000), "crash": (3000, 16000)}
     first, last = {**low, **high}.get(name, (150, 11000))
-    assert first < centre < last
+    assert first < center < last
 
 
 def test_unknown_drums_are_refused() -> None:
@@ -259,12 +259,12 @@ def test_keys_are_named_as_in_the_beatport_label_set() -> None:
 
 @given(st.sampled_from(ALL_KEYS), st.integers(0, 6), st.booleans(), st.integers(50, 72))
 @settings(deadline=None, max_examples=60)
-def test_voicings_keep_the_chord_and_stay_near(key: object, degree: int, seventh: bool, centre: int) -> None:
+def test_voicings_keep_the_chord_and_stay_near(key: object, degree: int, seventh: bool, center: int) -> None:
     chord = key.chord(degree, seventh)  # type: ignore[attr-defined]
-    voices = voicing(chord, centre)
+    voices = voicing(chord, center)
     assert {p % 12 for p in voices} == set(chord)
     assert list(voices) == sorted(set(voices))
-    assert abs(np.mean(voices) - centre) <= 9
+    assert abs(np.mean(voices) - center) <= 9
 
 
 @given(
@@ -303,7 +303,7 @@ def test_most_notes_of_a_key_belong_to_its_tonic_triad() -> None:
         assert triad > 0.38 * sum(weight.values())  # three of twelve would have 0.25 by chance
 
 
-# --- what is heard is what is labelled -----------------------------------------------------------------
+# --- what is heard is what is labeled -----------------------------------------------------------------
 
 # Temperley's key profiles (1999).
 PROFILES = {
@@ -330,7 +330,7 @@ def test_a_plain_key_finder_finds_the_key_in_most_tracks() -> None:
     assert np.mean(hits) >= 0.5  # chance is 1/24
 
 
-def test_the_beat_is_regular_at_the_labelled_tempo() -> None:
+def test_the_beat_is_regular_at_the_labeled_tempo() -> None:
     clips = [c for c in create_dataset("synthetic").clips() if "drums" in c.labels["tags"]][:6]
     assert len(clips) == 6
     for clip in clips:
@@ -365,7 +365,7 @@ def test_clips_are_stereo_music_at_sane_levels() -> None:
     assert max(levels) - min(levels) > 6
 
 
-def test_notes_have_the_pitch_they_are_labelled_with() -> None:
+def test_notes_have_the_pitch_they_are_labeled_with() -> None:
     clips = create_dataset("synthetic-notes").clips()
     for clip in clips[::13]:
         audio, _ = clip.load()
@@ -380,14 +380,14 @@ def test_louder_notes_are_louder_and_brighter() -> None:
     brighter = 0
     for instrument in RANGES:
         takes = by_pitch[f"{instrument} {sum(RANGES[instrument][:2]) // 2}"]
-        levels, centres = [], []
+        levels, centers = [], []
         for dynamic in DYNAMICS:
             audio = takes[dynamic].load()[0][0].astype(np.float64)
             frequencies, power = power_spectrum(audio)
             levels.append(np.sqrt(np.mean(audio**2)))
-            centres.append((frequencies * power).sum() / power.sum())
+            centers.append((frequencies * power).sum() / power.sum())
         assert levels[0] < levels[1] < levels[2], instrument
-        brighter += centres[2] > centres[0]
+        brighter += centers[2] > centers[0]
     assert brighter >= 12
 
 
@@ -416,7 +416,7 @@ def test_reverberation_is_linear_and_causal() -> None:
 
 
 @pytest.mark.parametrize("position", [-0.6, 0.0, 0.6])
-def test_panning_keeps_power_and_favours_its_side(position: float) -> None:
+def test_panning_keeps_power_and_favors_its_side(position: float) -> None:
     mono = Draw("pan").noise(20000)
     left, right = (pan(mono, position, RATE) ** 2).sum(axis=1)
     assert left + right == pytest.approx((mono**2).sum(), rel=0.01)

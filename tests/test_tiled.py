@@ -9,7 +9,7 @@ from m2l import Music2Latent, create_config
 from m2l.kernels import tiled
 
 
-def randomised(preset: str) -> Music2Latent:
+def randomized(preset: str) -> Music2Latent:
     # Fresh weights hold zeros that would hide errors behind them.
     model = Music2Latent.from_config(create_config(preset)).to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(1)
@@ -32,7 +32,7 @@ def run(model: Music2Latent, frames: int, items: int = 2) -> tuple[torch.Tensor,
 def test_tiles_equal_the_whole(
     preset: str, frames: int, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = randomised(preset)
+    model = randomized(preset)
     monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 1 << 60)
     expected = run(model, frames)
     monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
@@ -46,14 +46,14 @@ def test_statistics_survive_an_offset() -> None:
     norm = torch.nn.GroupNorm(4, 16)
     x = torch.randn(1, 16, 64, 50, generator=torch.Generator().manual_seed(0)) + 3
     with torch.no_grad():
-        found = tiled.moments_of(norm, x).normalise(activate=False)(tiled.tile_of(x, 0, 50)).transpose(2, 3)
+        found = tiled.moments_of(norm, x).normalize(activate=False)(tiled.tile_of(x, 0, 50)).transpose(2, 3)
     expected = torch.nn.functional.group_norm(x.double(), 4).float()
     assert float((found - expected).abs().max()) < 1e-4
 
 
 def test_gradients_keep_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
-    model = randomised("tiny")
+    model = randomized("tiny")
     model.encoder(torch.randn(1, 2, 1024, 8)).sum().backward()
     assert model.encoder.conv_in.weight.grad is not None
 

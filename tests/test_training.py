@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from m2l.training.initialize import latent_path
 from safetensors.torch import load_file
 from training_helpers import (
     assert_same_run,
@@ -34,7 +35,6 @@ from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopp
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import StepOrder
 from m2l.training.ema import Ema
-from m2l.training.initialise import latent_path
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
@@ -349,7 +349,7 @@ def test_settings_survive_json(run: TrainingSettings) -> None:
         ({"precision": "half"}, "precision must be one of float32, bfloat16, float16, not 'half'"),
         ({"density": "flat"}, "density must be one of grid, lognormal, not 'flat'"),
         ({"weighting": "none"}, "weighting must be one of gap, output, not 'none'"),
-        ({"optimiser": "sgd"}, "optimiser must be one of radam, muon, not 'sgd'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of radam, muon, not 'sgd'"),
         ({"direct_share": 1.5}, r"direct_share must lie in \[0, 1\], not 1.5"),
         ({"band_weight": -1.0}, "band_weight must not be negative, is -1.0"),
         ({"level_weight": -1.0}, "level_weight must not be negative, is -1.0"),

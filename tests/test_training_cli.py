@@ -392,14 +392,14 @@ def test_export_ships_the_average_with_a_card(
     finished: Path, data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "small"
-    words = ["--licence", "Apache-2.0", "--dataset", "noise=CC0-1.0", "--note", "a test", "--crops", 16]
+    words = ["--license", "Apache-2.0", "--dataset", "noise=CC0-1.0", "--note", "a test", "--crops", 16]
     assert m2l("export", finished, "-o", output, *words) == 0
     card = json.loads((output / "card.json").read_text())
     assert json.loads(capsys.readouterr().out) == card
     assert (card["name"], card["architecture"], card["dtype"]) == ("small", "tiny", "float16")
     assert (card["steps"], card["steps_planned"], card["seed"], card["batch_size"]) == (6, 6, 42, 2)
-    assert card["licence"] == "Apache-2.0"
-    assert (card["training_datasets"], card["dataset_licences"]) == (["noise"], {"noise": "CC0-1.0"})
+    assert card["license"] == "Apache-2.0"
+    assert (card["training_datasets"], card["dataset_licenses"]) == (["noise"], {"noise": "CC0-1.0"})
     assert card["notes"] == ["a test"]
     assert card["metrics"] == {"step": 6, "validation_x": 3.0}
     assert card["hours"] >= 0

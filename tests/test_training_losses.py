@@ -1,4 +1,4 @@
-"""What a step minimises, and the optimiser of short runs."""
+"""What a step minimizes, and the optimizer of short runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from m2l.training.losses import (
     level_distance,
     spectrum_loss,
 )
-from m2l.training.optimizer import Muon, is_matrix, orthogonalised
+from m2l.training.optimizer import Muon, is_matrix, orthogonalized
 
 
 @pytest.fixture(scope="module")
@@ -194,26 +194,26 @@ def test_direct_items_are_spread_over_the_batch(
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**31))
-def test_orthogonalised_keeps_directions_and_levels_their_sizes(rows: int, columns: int, seed: int) -> None:
+def test_orthogonalized_keeps_directions_and_levels_their_sizes(rows: int, columns: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     left, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator))
     right, _ = torch.linalg.qr(torch.randn(columns, columns, generator=generator))
     rank = min(rows, columns)
     sizes = torch.logspace(0, -1, rank)  # over one decade of singular values
     left, right = left[:, :rank], right[:, :rank]
-    [factor] = orthogonalised([left @ sizes.diag() @ right.mT])
+    [factor] = orthogonalized([left @ sizes.diag() @ right.mT])
     found = left.mT @ factor @ right
     assert bool(((found.diag() > 0.6) & (found.diag() < 1.3)).all()), found.diag()
     assert float((found - found.diag().diag()).abs().max()) < 1e-3
 
 
-def test_orthogonalised_by_the_gram_matrix_is_the_usual_iteration() -> None:
+def test_orthogonalized_by_the_gram_matrix_is_the_usual_iteration() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = [(12, 50), (12, 30), (50, 12), (7, 7), (30, 12)]  # some share their shorter side
     matrices = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    for found, usual in zip(orthogonalised(matrices), newton_schulz(matrices), strict=True):
+    for found, usual in zip(orthogonalized(matrices), newton_schulz(matrices), strict=True):
         torch.testing.assert_close(found, usual.float(), rtol=1e-3, atol=1e-4)
-    assert not orthogonalised([torch.zeros(5, 3)])[0].any()
+    assert not orthogonalized([torch.zeros(5, 3)])[0].any()
 
 
 def test_muon_is_adam_for_what_is_no_matrix() -> None:
@@ -223,13 +223,13 @@ def test_muon_is_adam_for_what_is_no_matrix() -> None:
 
     ours, theirs = parameters(), parameters()
     assert not any(is_matrix(p) for p in ours)
-    optimisers = (Muon(ours, 1e-2, betas=(0.9, 0.99)), torch.optim.Adam(theirs, 1e-2, betas=(0.9, 0.99)))
+    optimizers = (Muon(ours, 1e-2, betas=(0.9, 0.99)), torch.optim.Adam(theirs, 1e-2, betas=(0.9, 0.99)))
     for step in range(5):
         for group in (ours, theirs):
             for p in group:
                 p.grad = (p.detach() + step).sin()
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -243,13 +243,13 @@ def test_muon_finds_directions_that_hardly_show_in_the_gradient() -> None:
 
     def error(name: str) -> float:
         weight = torch.nn.Parameter(torch.zeros(16, 16))
-        optimiser = Muon([weight], 0.3) if name == "muon" else torch.optim.SGD([weight], 0.1)
+        optimizer = Muon([weight], 0.3) if name == "muon" else torch.optim.SGD([weight], 0.1)
         for step in range(100):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial", group["lr"]) * (1 - step / 100)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (inputs @ (weight - wanted).mT).square().mean().backward()
-            optimiser.step()
+            optimizer.step()
         return float((weight.detach() - wanted)[:, 1:].norm() / wanted[:, 1:].norm())
 
     errors = error("muon"), error("sgd")
@@ -258,7 +258,7 @@ def test_muon_finds_directions_that_hardly_show_in_the_gradient() -> None:
 
 def test_a_run_by_muon_with_all_losses_resumes_bit_for_bit(data: tuple[str, str], tmp_path: Path) -> None:
     settings = tiny(
-        data, steps=6, autoencoder_steps=2, optimiser="muon", band_weight=10.0, direct_share=0.5, batch_size=2
+        data, steps=6, autoencoder_steps=2, optimizer="muon", band_weight=10.0, direct_share=0.5, batch_size=2
     )
     assert any(is_matrix(p) for p in Music2Latent.from_config("tiny", 0).parameters())
     train(settings, tmp_path / "straight")

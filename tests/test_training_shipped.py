@@ -60,12 +60,12 @@ def test_the_card_says_how_it_came_about(name: str) -> None:
     assert card["name"] == name
     assert card["architecture"] in list_configs()
     assert card["dtype"] == "float16"
-    assert card["licence"].strip()
+    assert card["license"].strip()
     assert card["training_datasets"]
     assert all(dataset.strip() for dataset in card["training_datasets"])
-    licences = card["dataset_licences"]
-    assert set(licences) == set(card["training_datasets"])
-    assert all(licence.strip() for licence in licences.values())
+    licenses = card["dataset_licenses"]
+    assert set(licenses) == set(card["training_datasets"])
+    assert all(license.strip() for license in licenses.values())
     assert 0 < card["steps"] <= card["steps_planned"]
     assert card["batch_size"] >= 1
     assert isinstance(card["seed"], int)

@@ -23,7 +23,7 @@ def metric() -> ViSQOL:
 
 
 def pair(seed: int, seconds: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
-    """Bursts of coloured noise with rests between them, and a noisy, filtered version."""
+    """Bursts of colored noise with rests between them, and a noisy, filtered version."""
     generator = np.random.default_rng(seed)
     n = int(seconds * RATE)
     x = np.zeros(n)

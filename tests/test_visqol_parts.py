@@ -24,7 +24,7 @@ from benchmarks.metrics.visqol.patches import patch_starts, voice_activity
 from benchmarks.metrics.visqol.search import best_path, match_patches
 
 
-def test_filter_bank_has_the_published_centre_frequencies() -> None:
+def test_filter_bank_has_the_published_center_frequencies() -> None:
     bank = make_filter_bank(48_000, 32)
     np.testing.assert_allclose(
         bank.center_frequencies[[0, 1, 2, -2, -1]], [50.0, 91.7, 139.7, 18_100.5, 20_844.8], atol=0.06
@@ -34,7 +34,7 @@ def test_filter_bank_has_the_published_centre_frequencies() -> None:
 
 
 @pytest.mark.parametrize(("rate", "mode"), [(48_000, AUDIO), (16_000, SPEECH), (44_100, SPEECH)])
-def test_filters_have_unit_gain_at_their_centre(rate: int, mode: object) -> None:
+def test_filters_have_unit_gain_at_their_center(rate: int, mode: object) -> None:
     bank = make_filter_bank(rate, mode.n_bands, mode.max_frequency)  # type: ignore[attr-defined]
     responses = bank.impulse_response(rate)
     t = np.arange(rate) / rate

@@ -54,7 +54,7 @@ def test_every_entry_is_complete() -> None:
         assert source.kind in ("hub", "github", "wheel")
         assert all(source.location)
         assert source.files
-        assert source.licence
+        assert source.license
         assert source.used_for
         assert len({file.basename for file in source.files}) == len(source.files)
         assert "/" in source.location[0] or source.kind == "wheel"

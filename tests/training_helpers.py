@@ -22,12 +22,12 @@ CLOCK = ("crops_per_second", "seconds")
 def noise_file(
     path: Path, seconds: float = 1.5, rate: int = 44_100, channels: int = 1, seed: int = 0, level: float = 0.3
 ) -> Path:
-    """A file of coloured noise: every crop of it is different."""
+    """A file of colored noise: every crop of it is different."""
     path.parent.mkdir(parents=True, exist_ok=True)
     white = np.random.default_rng(seed).standard_normal((channels, round(seconds * rate)))
-    coloured = np.cumsum(white, axis=1)
-    coloured -= coloured.mean(1, keepdims=True)
-    write_audio(path, (level * coloured / np.abs(coloured).max()).astype(np.float32), rate)
+    colored = np.cumsum(white, axis=1)
+    colored -= colored.mean(1, keepdims=True)
+    write_audio(path, (level * colored / np.abs(colored).max()).astype(np.float32), rate)
     return path
 
 
@@ -78,7 +78,7 @@ def log_lines(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(run: Path, straight: Path) -> None:
-    """The last checkpoints are the same bit for bit (weights, average, optimiser, step), the logs to all digits."""
+    """The last checkpoints are the same bit for bit (weights, average, optimizer, step), the logs to all digits."""
     assert log_lines(run) == log_lines(straight)
     ours, theirs = list_checkpoints(run)[-1], list_checkpoints(straight)[-1]
     assert ours.name == theirs.name

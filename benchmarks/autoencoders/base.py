@@ -29,7 +29,7 @@ class AutoencoderSpec:
         n_parameters: all parameters of the network.
         n_steps: denoising steps at decoding; None when the system has no such thing.
         source: where code and weights come from.
-        licence: licence of the weights (or of the codec).
+        license: license of the weights (or of the codec).
         weights_digest: sha256 of the weights; None for systems without weights.
         training_datasets: data the weights have seen, for contamination flags.
         version: raised by hand when the adapter's own processing changes.
@@ -46,7 +46,7 @@ class AutoencoderSpec:
     n_parameters: int | None = None
     n_steps: int | None = None
     source: str = ""
-    licence: str = ""
+    license: str = ""
     weights_digest: str | None = None
     training_datasets: tuple[str, ...] = ()
     version: str = "1"

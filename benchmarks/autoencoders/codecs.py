@@ -65,7 +65,7 @@ class LibsndfileCodec:
             channels="stereo",
             bitrate=float(bitrate),
             source="libsndfile",
-            licence={"mp3": "LGPL (LAME)", "vorbis": "BSD", "opus": "BSD"}[codec],
+            license={"mp3": "LGPL (LAME)", "vorbis": "BSD", "opus": "BSD"}[codec],
             options={"codec": codec, "bitrate": bitrate, "rate_control": _CONTROL[codec]},
         )
 

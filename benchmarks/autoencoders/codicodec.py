@@ -10,7 +10,7 @@ What to know about its numbers:
 - Decoding is random (noise of a consistency model, unseeded upstream) and takes `n_steps`: 5 by default, 3 and 4
   in the paper's table. The seed fixes it.
 - Decoding in parallel joins chunks of 32,768 samples in pairs, at places that change with the step, so a decoded
-  chunk depends on its neighbours. (The autoregressive mode is not used here.)
+  chunk depends on its neighbors. (The autoregressive mode is not used here.)
 - Real and imaginary part are compressed each by itself, not the magnitude as in Music2Latent, with 50 % overlap.
 - The decoder clips to ±1. The first hop of an inverse STFT fades in, so one hop of silence goes before a clip.
 - Computed in float32; the package uses float16 autocast.

@@ -6,7 +6,7 @@ What to know about its numbers:
 
 - Mono: the channels of a clip are coded one by one, so a stereo clip costs twice the rate.
 - 9 codebooks of 10 bits at 86.13 Hz are 7.75 kbit/s, which is called 8.
-- The `dac` command and `compress()` normalise every clip to -16 dB before coding; `encode()` does not, and
+- The `dac` command and `compress()` normalize every clip to -16 dB before coding; `encode()` does not, and
   neither does this adapter: loudness stays what it was.
 - Clips are padded with zeros to a multiple of the hop (512); the decoder ends in tanh, so nothing exceeds ±1.
 """

@@ -7,7 +7,7 @@ What to know about its numbers:
 - It works on chunks of one second that overlap by 1 %, cross-faded by the decoder.
 - Every chunk is divided by its own RMS, and that number is sent beside the codes (32 bits, counted here). The RMS is
   that of the mean of both channels: where they cancel (sides only) it is nearly 0, and the chunk is blown up
-  before coding. That is the system's own behaviour and is left as it is.
+  before coding. That is the system's own behavior and is left as it is.
 - Stereo only: a mono clip is given twice and the two outputs are averaged, at the rate of stereo.
 - The last chunk is padded with zeros and the padding is masked, as the published feature extractor does.
 - Nothing clips: samples beyond ±1 stay as they are.

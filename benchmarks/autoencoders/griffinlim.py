@@ -46,7 +46,7 @@ class MelGriffinLim:
             compression_ratio=HOP * POOL / N_MELS,
             n_parameters=0,
             source="this project",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             options={"iterations": self.iterations, "momentum": self.momentum},
         )
 
@@ -97,7 +97,7 @@ def _window() -> np.ndarray:
 
 
 def _stft(audio: np.ndarray) -> np.ndarray:
-    """`(channels, samples)` -> `(channels, frames, bins)`, frames centred on multiples of HOP."""
+    """`(channels, samples)` -> `(channels, frames, bins)`, frames centered on multiples of HOP."""
     padded = np.pad(audio, [(0, 0), (N_FFT // 2, N_FFT // 2)])
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT, axis=1)[:, ::HOP]
     return fft.rfft(frames * _window(), axis=-1)

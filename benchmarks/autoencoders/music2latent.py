@@ -120,7 +120,7 @@ class Published(Checkpoint):
             device,
             name="music2latent",
             source="SonyCSLParis/music2latent",
-            licence="CC BY-NC 4.0",
+            license="CC BY-NC 4.0",
             training_datasets=("mtg-jamendo", "dns4-clean"),
         )
 
@@ -146,7 +146,7 @@ class RandomInit(_Adapter):
 
     Args:
         preset: configuration by name.
-        seed: of the initialisation.
+        seed: of the initialization.
         device: where the model runs.
     """
 
@@ -154,7 +154,7 @@ class RandomInit(_Adapter):
         self.preset, self.seed = preset, int(seed)
         self.config = create_config(preset)
         identity = digest({"config": self.config.to_dict(), "seed": self.seed})
-        facts = {"source": f"random initialisation of preset {preset}, seed {seed}"}
+        facts = {"source": f"random initialization of preset {preset}, seed {seed}"}
         spec = _spec("music2latent-random", self.config, None, identity, facts)
         super().__init__(spec, device)
 
@@ -197,13 +197,13 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """Licence and training data from a model card beside the weights, where there is one."""
+    """License and training data from a model card beside the weights, where there is one."""
     from m2l.io.checkpoints import read_card
 
     record = read_card(path)
     facts: dict[str, Any] = {}
-    if isinstance(record.get("licence"), str):
-        facts["licence"] = record["licence"]
+    if isinstance(record.get("license"), str):
+        facts["license"] = record["license"]
     data = record.get("training_datasets")
     if isinstance(data, list):
         facts["training_datasets"] = tuple(str(item) for item in data)

@@ -11,7 +11,7 @@ What to know about its numbers:
 - Upstream skips files of up to 66,304 samples and, unless told otherwise, encodes a random crop of the others; here
   a clip of any length is padded with 768 zeros in front (the first three hops of an inverse STFT fade in) and to
   whole blocks behind.
-- The spectrogram has no normalisation of loudness: 0 dBFS stays 0 dBFS.
+- The spectrogram has no normalization of loudness: 0 dBFS stays 0 dBFS.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Musika(NeuralAutoencoder):
 
 
 def spectrogram(audio: Tensor, hop: int) -> Tensor:
-    """(B, S) -> (B, 2 hop + 1, frames): (10 log10 |STFT|² + 25) / 75, window 4 hops (Hann), no centring."""
+    """(B, S) -> (B, 2 hop + 1, frames): (10 log10 |STFT|² + 25) / 75, window 4 hops (Hann), no centering."""
     import torch
 
     frames = audio.unfold(-1, 4 * hop, hop) * torch.hann_window(4 * hop, device=audio.device)

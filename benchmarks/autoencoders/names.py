@@ -37,12 +37,12 @@ KINDS = {
     "external-command": ("benchmarks.autoencoders.own.external_command:ExternalCommand", "template"),
 }
 
-_LABELLED = re.compile(r"^([\w.+@-]+(?: [\w.+@-]+)*)=(.+)$", re.DOTALL)
+_Labeled = re.compile(r"^([\w.+@-]+(?: [\w.+@-]+)*)=(.+)$", re.DOTALL)
 
 
 def split_label(name: str) -> tuple[str | None, str]:
     """`"mine=external:DIR"` -> `("mine", "external:DIR")`; without a label `(None, name)`."""
-    found = _LABELLED.match(name)
+    found = _Labeled.match(name)
     return (found[1], found[2]) if found else (None, name)
 
 

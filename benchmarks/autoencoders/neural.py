@@ -7,7 +7,7 @@ for all, so that a difference between two rows is a difference between two syste
 - resampling with soxr HQ, to the system's rate and back; exactly the input's length comes back;
 - "per_channel" systems code the channels of a clip one by one; "stereo" systems get a mono clip twice and
   their two output channels are averaged;
-- no loudness normalisation and no clipping beyond what a system's own decoder does: outputs stay float32;
+- no loudness normalization and no clipping beyond what a system's own decoder does: outputs stay float32;
 - the noise of a decoder is drawn on the CPU from a generator seeded by (seed, channel), so that neither device
   nor order changes it.
 
@@ -36,7 +36,7 @@ from benchmarks.weights.find import find_weight, weight_digest, weight_source
 if TYPE_CHECKING:
     import torch
 
-#: Neighbouring windows of a long clip share this much, and are cross-faded over it.
+#: Neighboring windows of a long clip share this much, and are cross-faded over it.
 OVERLAP_SECONDS = 1.0
 
 
@@ -113,11 +113,11 @@ class NeuralAutoencoder:
         weights = weight_source(self.name)
         if random_seed is None:
             self._path: Path | None = find_weight(self.name, path)
-            identity, source, licence = weight_digest(self.name, path), weights.origin, weights.licence
+            identity, source, license = weight_digest(self.name, path), weights.origin, weights.license
         else:
             self._path = None
             identity = digest({"config": self.settings, "seed": int(random_seed)})
-            source, licence = f"random initialisation, seed {random_seed}", ""
+            source, license = f"random initialization, seed {random_seed}", ""
         self.spec = AutoencoderSpec(
             name=self.name,
             sample_rate=self.sample_rate,
@@ -129,7 +129,7 @@ class NeuralAutoencoder:
             n_parameters=None if tiny else self.n_parameters,
             n_steps=self.n_steps,
             source=source,
-            licence=licence,
+            license=license,
             weights_digest=identity,
             training_datasets=self.training_datasets,
             version=self.version,
@@ -145,7 +145,7 @@ class NeuralAutoencoder:
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        """The network with freshly initialised weights."""
+        """The network with freshly initialized weights."""
         raise NotImplementedError
 
     @classmethod
@@ -324,7 +324,7 @@ def in_windows(
     Args:
         audio: (channels, samples).
         window: samples per window, more than twice `overlap`.
-        overlap: samples two neighbours share.
+        overlap: samples two neighbors share.
         process: (window of audio, seed) -> audio of the same shape.
         seed: of the first window; the others' seeds are derived from it.
     """

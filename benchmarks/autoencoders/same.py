@@ -1,18 +1,18 @@
 """SAME-S and SAME-L (Stable Audio 3, 2026): transformer autoencoders at 44.1 kHz stereo, 256 latents at 10.77 Hz.
 
 The networks are diffusers' `AutoencoderSAME`; weights of `stabilityai/SAME-S` and `stabilityai/SAME-L`
-(Stability AI Community Licence), in the form stable-audio-tools writes.
+(Stability AI Community License), in the form stable-audio-tools writes.
 
 What to know about its numbers:
 
 - diffusers' class is SAME-L. SAME-S attends within pairs of latents, shifted by one latent halfway through, and its
   decoder ends in a convolution of width 3; diffusers (0.42) gives it SAME-L's sliding window and width 1.
   `same_net` puts that right, and the strict loader would refuse the wrong one.
-- The published decoders add a little noise (1e-3 of the latents' deviation, and to learnt tokens); diffusers leaves
+- The published decoders add a little noise (1e-3 of the latents' deviation, and to learned tokens); diffusers leaves
   it out and so do we: decoding is deterministic.
 - Stereo only: a mono clip is given twice and the two outputs are averaged.
 - Clips are padded with zeros to whole latents (4,096 samples; two latents for SAME-S). Nothing clips, nothing
-  normalises loudness. SAME-L's mask grows with the square of the length: clips over 20 s run in windows.
+  normalizes loudness. SAME-L's mask grows with the square of the length: clips over 20 s run in windows.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SameS(_Same):
 
 
 class SameL(_Same):
-    """SAME-L: 12 layers of 1,536, attention to neighbouring latents."""
+    """SAME-L: 12 layers of 1,536, attention to neighboring latents."""
 
     name = "same-l"
     n_parameters = 852_127_072

@@ -1,14 +1,14 @@
 """The variational autoencoder of Stable Audio Open 1.0 (Evans et al. 2024), 44.1 kHz stereo.
 
 The network is diffusers' `AutoencoderOobleck`; weights of `stabilityai/stable-audio-open-1.0`, folder `vae`: gated,
-Stability AI Community Licence.
+Stability AI Community License.
 
 What to know about its numbers:
 
 - The encoder gives a Gaussian per latent. Upstream samples from it; here its mean is decoded, which is
   deterministic and what reconstruction figures of such models usually are.
 - Stereo only: a mono clip is given twice and the two outputs are averaged.
-- Clips are padded with zeros to a multiple of 2,048. Nothing clips, and nothing normalises loudness.
+- Clips are padded with zeros to a multiple of 2,048. Nothing clips, and nothing normalizes loudness.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--suite", default="synthetic", metavar="NAME|FILE", help="what they are measured on (synthetic)")
-    add("--steps", type=int, metavar="N", help="optimiser steps of each row (default: the preset's recipe)")
+    add("--steps", type=int, metavar="N", help="optimizer steps of each row (default: the preset's recipe)")
     add(
         "--data",
         action="append",

@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv)
     names = [*options.names, *options.autoencoder]
-    names += [_labelled("--external", text, "external") for text in options.external]
-    names += [_labelled("--command", text, "external-command") for text in options.command]
+    names += [_labeled("--external", text, "external") for text in options.external]
+    names += [_labeled("--command", text, "external-command") for text in options.command]
     if not names:
         raise UsageError("nothing to compare: give a NAME, --external NAME=DIR or --command NAME=TEMPLATE")
     if options.output is not None:
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _labelled(flag: str, text: str, kind: str) -> str:
+def _labeled(flag: str, text: str, kind: str) -> str:
     """`NAME=ARGUMENT` of a flag as the name of a system.
 
     Raises:

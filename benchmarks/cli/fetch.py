@@ -1,7 +1,7 @@
 """`m2l-bench fetch NAME …`: the only place where this package downloads anything.
 
 Names are data sets (`benchmarks.fetch.sources`; those of the paper: `benchmarks.fetch.corpora`, all of them with
-`all`), `open-notes`, which is rendered here, and the weights of `benchmarks.weights.table`. Licence, size and
+`all`), `open-notes`, which is rendered here, and the weights of `benchmarks.weights.table`. License, size and
 time are shown before anything is transferred; what is already there and right is left alone; an interrupted
 fetch goes on where it stopped when it is run again. `verify NAME …` reads the paper's data again.
 """
@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--suite",
         metavar="NAME|FILE",
-        help="fetch everything that a suite needs, after one list of sizes and licences",
+        help="fetch everything that a suite needs, after one list of sizes and licenses",
     )
     add_arguments(parser)
     parser.add_argument(
-        "--accept-licence", action="store_true", help="accept licences of weights that restrict their use"
+        "--accept-license", action="store_true", help="accept licenses of weights that restrict their use"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be transferred")
     parser.add_argument("--force", action="store_true", help="fetch even what is already there")
@@ -103,9 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def available() -> list[dict[str, Any]]:
-    """Everything that can be fetched: name, kind, what it is, licence, size in bytes or None."""
+    """Everything that can be fetched: name, kind, what it is, license, size in bytes or None."""
     rows: list[dict[str, Any]] = [
-        {"name": s.name, "kind": "data", "what": s.title, "licence": s.licence, "bytes": s.size}
+        {"name": s.name, "kind": "data", "what": s.title, "license": s.license, "bytes": s.size}
         for s in SOURCES.values()
     ]
     rows += listing()
@@ -114,7 +114,7 @@ def available() -> list[dict[str, Any]]:
             "name": NOTES,
             "kind": "rendered",
             "what": "1,743 notes, rendered from FluidR3",
-            "licence": "MIT",
+            "license": "MIT",
             "bytes": 0,
         }
     )
@@ -124,7 +124,7 @@ def available() -> list[dict[str, Any]]:
                 "name": weight.name,
                 "kind": "weights",
                 "what": weight.used_for,
-                "licence": weight.licence,
+                "license": weight.license,
                 "bytes": sum(file.planned_size for file in weight.files),
             }
         )
@@ -139,7 +139,7 @@ def _print_list(as_json: bool) -> int:
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         size = "rendered here" if row["kind"] == "rendered" else human(row["bytes"])
-        print(f"{row['name']:{width}}  {row['kind']:8}  {row['what']} · {row['licence']} · {size}")
+        print(f"{row['name']:{width}}  {row['kind']:8}  {row['what']} · {row['license']} · {size}")
     return OK
 
 
@@ -157,7 +157,7 @@ def _fetch(name: str, options: argparse.Namespace) -> dict[str, Any]:
             dry_run=options.dry_run,
         )
     return fetch_weights(
-        name, force=options.force, dry_run=options.dry_run, accept_licence=options.accept_licence
+        name, force=options.force, dry_run=options.dry_run, accept_license=options.accept_license
     )
 
 
@@ -201,7 +201,7 @@ def fetch_source(
     todo = list(items) if force else missing_items(items, roots)
     sizes = [item.expected.size for item in todo]
     size = sum(s for s in sizes if s) if all(s is not None for s in sizes) else None
-    say(f"{source.name}: {source.title}. Licence: {source.licence}.")
+    say(f"{source.name}: {source.title}. License: {source.license}.")
     say(f"  {len(todo)} of {len(items)} files to fetch ({human(size)}) into {root}")
     if dry_run:
         return _result(source.name, root, f"would fetch {len(todo)} files ({human(size)})", fetched=0)
@@ -234,7 +234,7 @@ def _render(options: argparse.Namespace) -> dict[str, Any]:
 
     root = options.dest or fetched_root()
     say(
-        f"{NOTES}: 1,743 notes, rendered by fluidsynth from FluidR3 (not recorded). Licence: MIT. Into {root}"
+        f"{NOTES}: 1,743 notes, rendered by fluidsynth from FluidR3 (not recorded). License: MIT. Into {root}"
     )
     if options.dry_run:
         return _result(NOTES, root, "would render what is missing", fetched=0)

@@ -32,7 +32,7 @@ FULL = tuple(f"table3-{row}" for row in TITLES)
 
 #: Clips of the default training set: their seeds begin far from those of any test clip (`SyntheticClips`).
 FIRST_SEED, N_CLIPS, CLIP_SECONDS = 1_000_000, 150, 10.0
-#: Optimiser steps between checkpoints, at most.
+#: Optimizer steps between checkpoints, at most.
 CHECKPOINT_EVERY = 1000
 
 

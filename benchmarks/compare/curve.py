@@ -32,7 +32,7 @@ class Points:
     """A run's checkpoints as systems.
 
     Attributes:
-        names: system names by training step, oldest first; step 0 is the initialisation.
+        names: system names by training step, oldest first; step 0 is the initialization.
         options: options of systems by name.
     """
 

@@ -50,7 +50,7 @@ class Clip:
         loader: Produces the samples.
         split: `train`, `valid`, `test`, a fold name, or None where the data set has no splits.
         seconds: Length where it is known without loading.
-        licence: Licence of this clip's audio, where it differs within the data set.
+        license: License of this clip's audio, where it differs within the data set.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Clip:
     loader: Loader = field(compare=False, repr=False)
     split: str | None = None
     seconds: float | None = None
-    licence: str | None = None
+    license: str | None = None
 
     def load(self) -> tuple[Audio, int]:
         """Read or render the samples.
@@ -112,7 +112,7 @@ class Dataset(Protocol):
 
     name: str
     version: str
-    licence: str
+    license: str
     citation: str
 
     def clips(self, split: str | None = None) -> list[Clip]:
@@ -126,7 +126,7 @@ class Dataset(Protocol):
 
 
 def digest_of(*parts: Any) -> str:
-    """Hash JSON-serialisable parts into a hex digest (sha256), the same on every machine."""
+    """Hash JSON-serializable parts into a hex digest (sha256), the same on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

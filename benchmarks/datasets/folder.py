@@ -33,7 +33,7 @@ class FolderDataset:
         seconds: Read at most this much of each file (None: all of it).
         start: Skip this much of each file, in seconds.
         recursive: Whether to descend into sub-folders (hidden ones are always skipped).
-        licence: Shown beside the results.
+        license: Shown beside the results.
         citation: Shown beside the results.
 
     Raises:
@@ -51,7 +51,7 @@ class FolderDataset:
         seconds: float | None = None,
         start: float = 0.0,
         recursive: bool = True,
-        licence: str = "unknown",
+        license: str = "unknown",
         citation: str = "",
     ) -> None:
         self.path = Path(path).expanduser()
@@ -61,7 +61,7 @@ class FolderDataset:
             raise ValueError(f"folder excerpts: start {start!r} s, length {seconds!r} s")
         self.name = name or as_text(self.path.resolve().name)
         self.seconds, self.start, self.recursive = seconds, start, recursive
-        self.licence, self.citation = licence, citation
+        self.license, self.citation = license, citation
 
     def clips(self, split: str | None = None) -> list[Clip]:
         """List one clip per audio file; see the class. Hashes every file (the digest is its content)."""
@@ -120,5 +120,5 @@ class FolderDataset:
             source=relative,
             loader=FileLoader(str(path), self.start, self.seconds),
             split=top if top in self.splits else None,
-            licence=self.licence,
+            license=self.license,
         )

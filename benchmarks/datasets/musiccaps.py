@@ -195,7 +195,7 @@ class MusicCaps:
 
     name = "musiccaps"
     version = "1"
-    licence = "captions CC BY-SA 4.0; audio: its uploaders'"
+    license = "captions CC BY-SA 4.0; audio: its uploaders'"
     citation = "Agostinelli et al.: MusicLM: Generating music from text, 2023"
     splits = ("eval", "train")
 
@@ -253,7 +253,7 @@ class MusicCaps:
                     loader=FileLoader(str(folder / status.path), sha256=status.sha256),
                     split="eval" if segment.evaluation else "train",
                     seconds=status.seconds,
-                    licence="its uploader's",
+                    license="its uploader's",
                 )
             )
         if not found:

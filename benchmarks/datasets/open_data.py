@@ -1,7 +1,7 @@
 """Openly licensed recordings: music (split by artist) and speech, described by manifests of this package.
 
 The audio is not part of the package: it is read from `M2L_DATA`, or from the cache after
-`m2l-bench fetch open`. Every clip carries its artist, licence and source.
+`m2l-bench fetch open`. Every clip carries its artist, license and source.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def file_clip(
         ),
         split=split,
         seconds=seconds if seconds is not None else float(row["seconds"]),
-        licence=row["licence"],
+        license=row["license"],
     )
 
 
@@ -64,9 +64,9 @@ class OpenMusic:
 
     name = "open"
     version = "1"
-    licence = "CC0, CC-BY and CC-BY-SA (per clip)"
+    license = "CC0, CC-BY and CC-BY-SA (per clip)"
     citation = "Openly licensed music from public repositories; artists and sources per clip"
-    notice = "Real recordings under open licences; artist, licence and source of each are in the manifest."
+    notice = "Real recordings under open licenses; artist, license and source of each are in the manifest."
     splits = ("train", "test")
 
     def __init__(self, split: str = "test", root: str | os.PathLike[str] | None = None) -> None:
@@ -121,7 +121,7 @@ class OpenSpeech:
 
     name = "open-speech"
     version = "1"
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
     citation = "Kerstin, German voice dataset (rhasspy/dataset-voice-kerstin)"
     notice = "Real recordings of one speaker."
     splits = ("test",)

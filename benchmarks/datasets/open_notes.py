@@ -20,7 +20,7 @@ from benchmarks.datasets.synthetic.harmony import PITCH_CLASSES
 
 SOUNDFONT = "FluidR3_GM.sf2"
 SOURCE = f"rendered by fluidsynth (no reverb, no chorus) from {SOUNDFONT} 3.1"
-LICENCE = "MIT"
+LICENSE = "MIT"
 VELOCITIES = {"pp": 35, "mf": 75, "ff": 120}
 
 # Identifier -> (TinySOL's name, General MIDI program counted from 0).
@@ -98,7 +98,7 @@ class OpenNotes:
 
     name = "open-notes"
     version = "1"
-    licence = LICENCE
+    license = LICENSE
     citation = "Notes rendered from FluidR3_GM (Frank Wen and contributors, MIT)"
     notice = "Rendered from a SoundFont, not recorded: no number measured on these notes is a TinySOL result."
     splits = ("train", "valid", "test", *FOLD_NAMES)
@@ -140,6 +140,6 @@ class OpenNotes:
                 "cents_off": row.cents_off,
                 "pitch_check": row.pitch_check,
             },
-            row={"source": SOURCE, "licence": LICENCE, "seconds": str(row.seconds)},
+            row={"source": SOURCE, "license": LICENSE, "seconds": str(row.seconds)},
             split=SPLIT_OF_FOLD[row.fold],
         )

@@ -35,7 +35,7 @@ class _Fetched:
 
     name = ""
     version = "1"
-    licence = ""
+    license = ""
     citation = ""
     splits: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ class _Fetched:
                 source=path,
                 loader=FileLoader(str(folder / path), self.start, self.seconds),
                 seconds=self.seconds or facts.get(path, {}).get("duration"),
-                licence=self.licence,
+                license=self.license,
             )
             for path, sha256 in self._recorded(folder).items()
         ]
@@ -115,7 +115,7 @@ class MTGJamendo(_Fetched):
     """
 
     name = "mtg-jamendo"
-    licence = "Creative Commons, per track"
+    license = "Creative Commons, per track"
     citation = "Bogdanov, Won, Tovstogan, Porter, Serra: The MTG-Jamendo dataset, ICML 2019 workshop"
 
     def _facts(self, folder: Path) -> dict[str, dict[str, Any]]:
@@ -153,7 +153,7 @@ class DNS4Clean(_Fetched):
     """
 
     name = "dns4"
-    licence = "CC BY 4.0 (repository); that of the recordings varies by source"
+    license = "CC BY 4.0 (repository); that of the recordings varies by source"
     citation = "Dubey et al.: ICASSP 2022 Deep Noise Suppression Challenge"
 
     def _labels(self, path: str) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def _register_all() -> None:
                 window="2.992 s (187 frames of 16 ms)",
                 hop=f"{hop * 0.016:g} s ({hop} frames)",
                 policy="incomplete last window dropped; shorter clips repeat their spectrogram to one window; "
-                "output of the first dense layer before ReLU and batch normalisation (model/dense/BiasAdd)",
+                "output of the first dense layer before ReLU and batch normalization (model/dense/BiasAdd)",
                 options={"hop_frames": hop},
             ),
         )

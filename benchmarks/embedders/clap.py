@@ -199,8 +199,8 @@ def fit_window(audio: torch.Tensor) -> torch.Tensor:
 
 def sliding_windows(audio: torch.Tensor) -> list[torch.Tensor]:
     """10 s windows every second from the start to the last sample, zero-padded, of 16-bit samples."""
-    quantised = (audio.clamp(-1.0, 1.0) * 32767.0).to(torch.int16).to(torch.float32) / 32767.0
-    pieces = [quantised[start : start + WINDOW] for start in range(0, len(audio), HOP)]
+    quantized = (audio.clamp(-1.0, 1.0) * 32767.0).to(torch.int16).to(torch.float32) / 32767.0
+    pieces = [quantized[start : start + WINDOW] for start in range(0, len(audio), HOP)]
     return [F.pad(piece, (0, WINDOW - len(piece))) for piece in pieces]
 
 

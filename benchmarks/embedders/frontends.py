@@ -24,7 +24,7 @@ def spectrum(
     Args:
         audio: (samples,).
         win_length: window in samples; frames are zero-padded on the right to `n_fft`.
-        pad: `"reflect"` or `"constant"` pads n_fft / 2 on both sides (centred frames); None pads nothing.
+        pad: `"reflect"` or `"constant"` pads n_fft / 2 on both sides (centered frames); None pads nothing.
 
     Returns:
         (frames, n_fft // 2 + 1) float64.

@@ -30,7 +30,7 @@ class MusiCNNOutput:
     """Activations of interest.
 
     Attributes:
-        dense: (B, 200) before ReLU and batch normalisation, `model/dense/BiasAdd`: the embedding.
+        dense: (B, 200) before ReLU and batch normalization, `model/dense/BiasAdd`: the embedding.
         penultimate: (B, 200) after both; what the original package calls by that name.
         logits: (B, 50); their sigmoid is the tag activations.
         frontend: (B, T, 561) of the five branches.
@@ -45,7 +45,7 @@ class MusiCNNOutput:
 
 
 class _ConvReluNorm(nn.Module):
-    """Convolution, ReLU, batch normalisation, in this order; zero padding along time."""
+    """Convolution, ReLU, batch normalization, in this order; zero padding along time."""
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], same: bool = True) -> None:
         super().__init__()
@@ -103,14 +103,14 @@ class MusiCNN(nn.Module):
 
 
 def _layers(model: MusiCNN) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
-    """Convolutions, batch normalisations and dense layers in the order of TensorFlow's numbering."""
+    """Convolutions, batch normalizations and dense layers in the order of TensorFlow's numbering."""
     blocks = [*model.branches, *model.middle]
     norms = [model.norm_in, *(block.norm for block in blocks), model.norm_pooled, model.norm_dense]
     return [block.conv for block in blocks], norms, [model.dense, model.tags]  # type: ignore[misc,list-item]
 
 
 def torch_state(bundle: dict[str, np.ndarray], model: MusiCNN) -> dict[str, torch.Tensor]:
-    """The bundle's variables under this module's names and layouts; optimiser slots are left out.
+    """The bundle's variables under this module's names and layouts; optimizer slots are left out.
 
     Raises:
         CheckpointError: variables missing, unknown, or of other shapes; names them.

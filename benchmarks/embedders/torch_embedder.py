@@ -73,7 +73,7 @@ class TorchEmbedder:
         """`embed` of each clip.
 
         On a CPU each clip is a batch of its own, so that a clip's embedding never depends on its
-        neighbours; on a GPU windows of all clips share batches.
+        neighbors; on a GPU windows of all clips share batches.
         """
         if self.device.type == "cpu":
             return [self._embed_windows(self._checked_windows(clip)) for clip in clips]

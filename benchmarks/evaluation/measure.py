@@ -314,7 +314,7 @@ def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "available": True,
         "source": spec.source,
-        "licence": spec.licence,
+        "license": spec.license,
         "weights_sha256": spec.weights_digest,
         "sample_rate": spec.sample_rate,
         "channels": spec.channels,

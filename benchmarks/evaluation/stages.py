@@ -2,7 +2,7 @@
 
 They run in worker processes. A clip that cannot be processed is recorded with its reason and never stops
 the others. Audio is stored as float32 samples, not as FLAC: integer formats clip systems that overshoot
-and put a floor of quantisation noise under those that are exact.
+and put a floor of quantization noise under those that are exact.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _embed_all(
 
 def aggregate_pairs(unit: Unit, store: Store) -> Result:
     """Mean, median and interval of per-clip scores. Payload: seed, resamples, level, order of the clips."""
-    from benchmarks.statistics.bootstrap import summarise
+    from benchmarks.statistics.bootstrap import summarize
 
     seed, resamples, level, clip_ids = unit.payload
     scores = [fetch(item, store) for item in unit.inputs]
@@ -250,7 +250,7 @@ def aggregate_pairs(unit: Unit, store: Store) -> Result:
     meta: dict[str, Any] = {"values": ordered}
     meta |= {name: _joined(scores, name) for name in ("failures", "unusable", "lost", "notes")}
     if ordered:
-        found = summarise(list(ordered.values()), n_resamples=resamples, confidence=level, seed=seed)
+        found = summarize(list(ordered.values()), n_resamples=resamples, confidence=level, seed=seed)
         meta |= {"value": found.mean, "median": found.median, "n": found.n}
         meta |= {"low": found.low, "high": found.high}
     return Result(meta)

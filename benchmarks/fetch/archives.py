@@ -130,7 +130,7 @@ def unpack(
         dest: Folder below which everything lands.
         keep: Where a member goes, relative to `dest`; None leaves it out. By default, where it says.
         limits: What is too much.
-        staging: Folder to unpack into first, on the same file system; removed afterwards.
+        staging: Folder to unpack into first, on the same file system; removed afterward.
         progress: Called with the bytes written since the last call.
 
     Returns:

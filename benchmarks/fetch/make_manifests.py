@@ -52,7 +52,7 @@ def music(root: Path) -> list[dict[str, object]]:
             "seconds": row["seconds"],
             "codec": row["codec"],
             "kbps": row["kbps"],
-            "licence": row["licence"],
+            "license": row["licence"],
             "source": row["source"],
             "published": "yes",
             "bytes": (root / row["path"]).stat().st_size,
@@ -80,7 +80,7 @@ def speech(root: Path) -> list[dict[str, object]]:
             "channels": row["channels"],
             "seconds": row["seconds"],
             "text": row["text"],
-            "licence": row["licence"],
+            "license": row["licence"],
             "source": row["source"],
             "published": "yes" if Path(row["source"]).suffix == Path(row["path"]).suffix else "no",
             "bytes": (root / row["path"]).stat().st_size,
@@ -91,7 +91,7 @@ def speech(root: Path) -> list[dict[str, object]]:
 
 
 def notes(root: Path) -> list[dict[str, object]]:
-    """One short row per note: paths, pitch names, licence and source follow from these by rule."""
+    """One short row per note: paths, pitch names, license and source follow from these by rule."""
     return [
         {
             "instrument": row["instrument"],

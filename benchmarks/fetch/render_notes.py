@@ -121,7 +121,7 @@ def render_notes(
         if not chosen:
             continue
         progress(f"{name}: {len(chosen)} notes")
-        audio = _synthesise(
+        audio = _synthesize(
             program, font, midi_file(midi_program, [(r.midi, VELOCITIES[r.dynamic]) for r in chosen])
         )
         for slot, row in enumerate(chosen):
@@ -147,7 +147,7 @@ def _is_there(path: Path) -> bool:
 _SECONDS = 600
 
 
-def _synthesise(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64]:
+def _synthesize(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64]:
     """Play a MIDI file; mono."""
     import soundfile
 

@@ -1,6 +1,6 @@
-"""Files with their addresses, checksums and licences; and the data sets of single files among them.
+"""Files with their addresses, checksums and licenses; and the data sets of single files among them.
 
-Data sets that come in archives are in `benchmarks.fetch.corpora.catalogue`.
+Data sets that come in archives are in `benchmarks.fetch.corpora.catalog`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Source:
     Attributes:
         name: As in `m2l-bench fetch NAME`.
         title: One line.
-        licence: Licence of the data.
+        license: License of the data.
         size: Bytes to download; None where it is not known beforehand.
         items: Lists the files.
         finish: Called with the root when all files are there (unpacking).
@@ -48,7 +48,7 @@ class Source:
 
     name: str
     title: str
-    licence: str
+    license: str
     size: int | None
     items: Callable[[], list[Item]]
     finish: Callable[[Path], None] | None = None

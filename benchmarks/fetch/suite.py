@@ -58,7 +58,7 @@ def _fetchable_name(text: str, known: set[str]) -> str | None:
 
 
 def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines that say beforehand what will be fetched: each thing, one total, and one list of licences.
+    """Lines that say beforehand what will be fetched: each thing, one total, and one list of licenses.
 
     Args:
         suite: for its name.
@@ -68,7 +68,7 @@ def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any
     by_name = {row["name"]: row for row in rows}
     lines = [f"suite {suite.name}: {len(names)} things can be fetched for it"]
     total, unknown = 0, list[str]()
-    licences: dict[str, list[str]] = {}
+    licenses: dict[str, list[str]] = {}
     for name in names:
         row = by_name[name]
         here = name in WEIGHTS and has_weight(name)[0]
@@ -78,11 +78,11 @@ def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any
             unknown += [name] if size is None else []
         state = "already here" if here else "rendered here" if row["kind"] == "rendered" else human(size)
         lines.append(f"  {name}: {state}")
-        licences.setdefault(str(row["licence"]), []).append(name)
+        licenses.setdefault(str(row["license"]), []).append(name)
     rest = f", and {', '.join(unknown)} of unknown size" if unknown else ""
     lines.append(f"in all at most {human(total)} to fetch{rest}")
-    lines.append("licences:")
-    for licence, owners in licences.items():
-        limits = restriction(licence) if any(name in WEIGHTS for name in owners) else None
-        lines.append(f"  {licence}{f' ({limits})' if limits else ''}: {', '.join(owners)}")
+    lines.append("licenses:")
+    for license, owners in licenses.items():
+        limits = restriction(license) if any(name in WEIGHTS for name in owners) else None
+        lines.append(f"  {license}{f' ({limits})' if limits else ''}: {', '.join(owners)}")
     return lines

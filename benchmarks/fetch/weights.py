@@ -1,4 +1,4 @@
-"""Weights for `m2l-bench fetch NAME`: what, how large, under which licence, then the transfer with its checks.
+"""Weights for `m2l-bench fetch NAME`: what, how large, under which license, then the transfer with its checks.
 
 From the model hub through its own library, into its own cache (`HF_HOME` and `HF_HUB_OFFLINE` are respected,
 interrupted files go on where they stopped); release assets by `benchmarks.fetch.download`; wheels by pip, of which
@@ -57,7 +57,7 @@ def fetch_weights(
     *,
     force: bool = False,
     dry_run: bool = False,
-    accept_licence: bool = False,
+    accept_license: bool = False,
     say: Callable[[str], None] = say_on_stderr,
 ) -> dict[str, Any]:
     """Fetch weights, after saying what they are.
@@ -66,19 +66,19 @@ def fetch_weights(
         name: entry of the table of weights.
         force: fetch what is there, too.
         dry_run: only say what would be transferred.
-        accept_licence: the caller accepts a licence that restricts use.
+        accept_license: the caller accepts a license that restricts use.
         say: takes lines for people.
 
     Returns:
-        name, dest, summary, failed (messages), fetched (number of files), licence, files (path, size, digest).
+        name, dest, summary, failed (messages), fetched (number of files), license, files (path, size, digest).
 
     Raises:
         UnknownNameError: no such entry.
     """
     source = weights.weight_source(name)
     say(f"{name}: weights, {source.used_for}. From {source.origin}")
-    limits = weights.restriction(source.licence)
-    say(f"  licence: {source.licence}" + (f" ({limits})" if limits else ""))
+    limits = weights.restriction(source.license)
+    say(f"  license: {source.license}" + (f" ({limits})" if limits else ""))
     there, reason = weights.has_weight(name)
     files = [_known(file) for file in source.files]
 
@@ -92,7 +92,7 @@ def fetch_weights(
             "summary": summary,
             "failed": failed,
             "fetched": fetched,
-            "licence": source.licence,
+            "license": source.license,
             "files": [{"path": file.path, "size": file.size, "digest": file.digest} for file in files],
         }
 
@@ -112,9 +112,9 @@ def fetch_weights(
         return result("not fetched", [f"downloads are switched off ({variable} is set)"])
     if unreachable:
         return result("not fetched", [unreachable])
-    if limits and not accept_licence:
+    if limits and not accept_license:
         command = weights.fetch_command(source)
-        return result("not fetched", [f"{source.licence} restricts use ({limits}); to accept it: {command}"])
+        return result("not fetched", [f"{source.license} restricts use ({limits}); to accept it: {command}"])
     try:
         _TRANSFERS[source.kind](source, files, force)
         weights.weight_digest(name)

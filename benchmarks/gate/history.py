@@ -256,7 +256,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
     titles = _titles(entries)
     metrics = list(dict.fromkeys(metric for metric, _ in series))
     names = list(dict.fromkeys(system for _, system in series))
-    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
+    colors = {name: f"C{index % 10}" for index, name in enumerate(names)}
     starts = [0, *(i for i in range(1, len(entries)) if _changed(entries, i)), len(entries)]
     style = {"svg.hashsalt": "m2l", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
     with pyplot.style.context("default"), matplotlib.rc_context({**style, "axes.spines.right": False}):
@@ -268,7 +268,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
             values: list[float] = []
             for _, system in (pair for pair in series if pair[0] == metric):
                 for first, last in pairwise(starts):
-                    values += _line(axis, entries, range(first, last), metric, system, colours[system])
+                    values += _line(axis, entries, range(first, last), metric, system, colors[system])
             for start in starts[1:-1]:
                 axis.axvline(start - 0.5, color="0.6", linestyle="--", linewidth=0.8)
             better = POLICIES[metric.partition(":")[0]].higher_is_better
@@ -283,7 +283,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
             axis.set_xlim(-0.5, len(entries) - 0.5)
             axis.grid(alpha=0.25, linewidth=0.6)
         handles = [
-            matplotlib.lines.Line2D([], [], color=colours[name], marker="o", markersize=3) for name in names
+            matplotlib.lines.Line2D([], [], color=colors[name], marker="o", markersize=3) for name in names
         ]
         figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         buffer = io.StringIO()
@@ -293,16 +293,16 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
 
 
 def _line(
-    axis: Any, entries: Sequence[Entry], span: range, metric: str, system: str, colour: str
+    axis: Any, entries: Sequence[Entry], span: range, metric: str, system: str, color: str
 ) -> list[float]:
     """Draw one series over some commits; returns its values."""
     there = [i for i in span if entries[i].value(metric, system) is not None]
     values = [float(entries[i].value(metric, system) or 0.0) for i in there]
     cells = [entries[i].cells[metric][system] for i in there]
-    axis.plot(there, values, marker="o", markersize=3, linewidth=1.2, color=colour)
+    axis.plot(there, values, marker="o", markersize=3, linewidth=1.2, color=color)
     if cells and all(isinstance(cell[bound], (int, float)) for cell in cells for bound in ("low", "high")):
         low, high = ([cell[bound] for cell in cells] for bound in ("low", "high"))
-        axis.fill_between(there, low, high, alpha=0.12, linewidth=0, color=colour)
+        axis.fill_between(there, low, high, alpha=0.12, linewidth=0, color=color)
     return values
 
 

@@ -73,7 +73,7 @@ def _audiocraft(preds: Signal, target: Signal, zero_mean: bool, sample_rate: int
     preds, target = np.pad(preds, padding), np.pad(target, padding)
     values = []
     for start in range(0, n_frames * hop, hop):
-        # The means are taken over the padded segment, so the padding is not silent afterwards.
+        # The means are taken over the padded segment, so the padding is not silent afterward.
         p, t = _without_mean(preds[start : start + frame], target[start : start + frame], zero_mean)
         projection = t * ((p @ t) / (t @ t + eps))
         noise = p - projection

@@ -9,7 +9,7 @@ tr((Σ₁ Σ₂)^½) is the nuclear norm of Bᵀ A, and two routes follow:
              so it is taken only where d² is not small beside them and both covariances are regular;
   residual   min over orthogonal Q of ||A - B Q||², the Procrustes form of the same distance, with
              Q from the SVD of Bᵀ A: a sum of squares, so never negative and without cancellation.
-             A and B are Cholesky factors, or the centred data where n <= dim.
+             A and B are Cholesky factors, or the centered data where n <= dim.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _between_covariances(a: Moments, b: Moments) -> float:
 def _spectral(a: Moments, b: Moments) -> float | None:
     """The spectral route, or None where its accuracy is not enough.
 
-    It works on the scatter matrices and scales the sums afterwards, which saves copies.
+    It works on the scatter matrices and scales the sums afterward, which saves copies.
     """
     root = _cholesky(a.scatter)
     if root is None:

@@ -58,8 +58,8 @@ def kernel_distance(
     if not sigma > 0.0:
         raise ValueError(f"bandwidth={sigma}: must be positive (are all reference embeddings equal?)")
     # Distances do not change with the origin, and float32 products lose less near it.
-    centre = x.mean(axis=0)
-    a, b = ((z - centre) / (sigma * np.sqrt(2.0)) for z in (x, y))
+    center = x.mean(axis=0)
+    a, b = ((z - center) / (sigma * np.sqrt(2.0)) for z in (x, y))
     m, n = len(a), len(b)
     within_x = _kernel_sum_within(a) / (m * (m - 1.0))
     within_y = _kernel_sum_within(b) / (n * (n - 1.0))

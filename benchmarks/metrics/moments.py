@@ -22,7 +22,7 @@ _BLOCK_ROWS = 4096
 class Moments:
     """Count, mean and scatter of a set of `dim`-dimensional embeddings.
 
-    `scatter` is the sum of outer products of the *centred* rows, so covariance = scatter / (n - 1). While
+    `scatter` is the sum of outer products of the *centered* rows, so covariance = scatter / (n - 1). While
     n <= 2 * dim the rows themselves are kept too: such a covariance is singular or badly conditioned,
     and the Fréchet distance is then computed from the data. Above that the state is
     8 (dim² + dim) bytes, plus a buffer of at most `BUFFER_ROWS` rows.
@@ -100,7 +100,7 @@ class Moments:
 
     @property
     def scatter(self) -> Array:
-        """Sum of outer products of the centred embeddings, (dim, dim)."""
+        """Sum of outer products of the centered embeddings, (dim, dim)."""
         self._flush()
         return self._scatter
 
@@ -254,9 +254,9 @@ def _finite(rows: np.ndarray, first: int = 0) -> Array:
 
 def _of_rows(rows: Array) -> Moments:
     mean = rows.mean(axis=0)
-    centred = rows - mean
+    centered = rows - mean
     keep = rows if len(rows) <= 2 * rows.shape[1] else None
-    return Moments(len(rows), mean, centred.T @ centred, keep)
+    return Moments(len(rows), mean, centered.T @ centered, keep)
 
 
 def _merged(a: Moments, b: Moments) -> tuple[int, Array, Array, Array | None]:

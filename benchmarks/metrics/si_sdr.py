@@ -25,7 +25,7 @@ Channels = Literal["mono", "per_channel", "joint"]
 #: Below this noise-to-signal ratio (60 dB) `||ŝ||² - <ŝ,s>²/||s||²` loses digits to cancellation, and the
 #: residual is formed sample by sample instead.
 _CANCELLATION = 1e-6
-#: Sums are taken about the first sample, which removes the mean afterwards; if that was this much further
+#: Sums are taken about the first sample, which removes the mean afterward; if that was this much further
 #: off (in power) than the signal is wide, they are taken again about the mean itself.
 _BAD_ORIGIN = 1e4
 

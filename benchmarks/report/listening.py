@@ -66,7 +66,7 @@ class ClipView:
     name: str
     title: str
     by: str
-    licence: str
+    license: str
     source: str
     seconds: float
     why: tuple[str, ...]
@@ -322,7 +322,7 @@ def _clip_view(
         name=clip.id,
         title=title,
         by=str(clip.labels.get("artist", "")),
-        licence=clip.licence or "",
+        license=clip.license or "",
         source=clip.source,
         seconds=max((result.meta.get("seconds", 0.0) for result in results.values()), default=0.0),
         why=choice.reasons,

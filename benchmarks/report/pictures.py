@@ -13,10 +13,10 @@ WIDTH, BANDS = 512, 96
 RANGE_DB = 75.0
 LOW_HZ, HIGH_HZ = 40.0, 16000.0
 
-_COLOURS = 64
+_COLORS = 64
 #: Above 1: quiet parts darker, so that what stands out does.
 _GAMMA = 1.35
-#: Anchors of the palette, dark to bright; lightness rises steadily, so that it reads in grey as well.
+#: Anchors of the palette, dark to bright; lightness rises steadily, so that it reads in gray as well.
 _ANCHORS = (
     (9, 12, 24),
     (22, 38, 78),
@@ -55,8 +55,8 @@ def _mel_bank(size: int, sample_rate: int) -> FloatArray:
     low_mel, high_mel = (2595 * np.log10(1 + hertz / 700) for hertz in (LOW_HZ, HIGH_HZ))
     edges = np.linspace(low_mel, high_mel, BANDS + 2)
     hertz = 700 * (10 ** (edges / 2595) - 1)
-    low, centre, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
-    bank = np.maximum(0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
+    low, center, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
+    bank = np.maximum(0.0, np.minimum((bins - low) / (center - low), (high - bins) / (high - center)))
     for band in np.flatnonzero(bank.sum(axis=1) == 0.0):
         if hertz[band + 1] <= sample_rate / 2:
             bank[band, np.argmin(np.abs(bins - hertz[band + 1]))] = 1.0
@@ -67,33 +67,33 @@ def picture(levels_db: FloatArray, top_db: float) -> bytes:
     """A PNG of `(bands, frames)` levels; `top_db` is white, `RANGE_DB` below it and less is black."""
     scaled = (levels_db - top_db + RANGE_DB) / RANGE_DB
     shade = np.clip(scaled, 0.0, 1.0) ** _GAMMA
-    indices = np.rint(shade * (_COLOURS - 1)).astype(np.uint8)
+    indices = np.rint(shade * (_COLORS - 1)).astype(np.uint8)
     return indexed_png(indices[::-1], palette())
 
 
 def palette() -> npt.NDArray[np.uint8]:
-    """`(colours, 3)` bytes of red, green, blue."""
+    """`(colors, 3)` bytes of red, green, blue."""
     anchors = np.array(_ANCHORS, dtype=np.float64)
-    at = np.linspace(0, len(anchors) - 1, _COLOURS)
+    at = np.linspace(0, len(anchors) - 1, _COLORS)
     channels = [np.interp(at, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
 
 
-def indexed_png(pixels: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> bytes:
+def indexed_png(pixels: npt.NDArray[np.uint8], colors: npt.NDArray[np.uint8]) -> bytes:
     """An 8-bit palette PNG (RFC 2083) of `(height, width)` indices.
 
     Raises:
-        ValueError: an index without a colour.
+        ValueError: an index without a color.
     """
-    if pixels.size and int(pixels.max()) >= len(colours):
-        raise ValueError(f"index {int(pixels.max())} for a palette of {len(colours)} colours")
+    if pixels.size and int(pixels.max()) >= len(colors):
+        raise ValueError(f"index {int(pixels.max())} for a palette of {len(colors)} colors")
     height, width = pixels.shape
     rows = np.zeros((height, width + 1), dtype=np.uint8)  # a filter byte (0: none) before each row
     rows[:, 1:] = pixels
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     parts = (
         (b"IHDR", header),
-        (b"PLTE", colours.tobytes()),
+        (b"PLTE", colors.tobytes()),
         (b"IDAT", zlib.compress(rows.tobytes(), 9)),
         (b"IEND", b""),
     )

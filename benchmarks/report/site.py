@@ -244,7 +244,7 @@ def _provenance(found: Aggregates, listening: Listening, commands: list[str]) ->
     any_table = next(iter(found.tables.values()), None)
     record = found.suite_record
     weights = [
-        (row.title or row.name, digest, str(row.facts.get("source", "")), str(row.facts.get("licence", "")))
+        (row.title or row.name, digest, str(row.facts.get("source", "")), str(row.facts.get("license", "")))
         for name in ("table2", "table3")
         if name in found.tables
         for row in found.tables[name].rows

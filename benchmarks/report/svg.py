@@ -1,6 +1,6 @@
 """A few shapes of SVG: axes, scales and labels that keep out of each other's way.
 
-Colours and fonts are classes of the style sheet, so that a drawing follows the page into dark mode and print.
+Colors and fonts are classes of the style sheet, so that a drawing follows the page into dark mode and print.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _home(found: Aggregates, name: str) -> tuple[TableResult, Row]:
 
 _FACTS = (
     ("source", "Source"),
-    ("licence", "Licence"),
+    ("license", "License"),
     ("weights_sha256", "Weights, sha256"),
     ("sample_rate", "Own sample rate"),
     ("channels", "Channels"),

@@ -202,7 +202,7 @@ def _serve(pipe: Any, job: dict[str, Any]) -> None:
 
 
 def _load(job: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[], None]]:
-    """Encode, decode and synchronise of one contestant."""
+    """Encode, decode and synchronize of one contestant."""
     import torch
 
     torch.set_num_threads(job["threads"])

@@ -1,4 +1,4 @@
-"""`m2l-bench speed --train`: our optimiser step against a plain eager float32 step of the same model.
+"""`m2l-bench speed --train`: our optimizer step against a plain eager float32 step of the same model.
 
 The plain step is written here as the method reads: contiguous maps, float32, maps upsampled before they are
 convolved, a teacher that is asked at sigma_min too and whose graph is then detached, Muon's iteration on one matrix
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from m2l.training.initialize import freeze_unused
 from torch import Tensor, nn
 
 from benchmarks.errors import UsageError
@@ -33,9 +34,8 @@ from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
-from m2l.training.initialise import freeze_unused
 from m2l.training.losses import band_distance, direction_distance, spectrum_loss
-from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimiser
+from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimizer
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
 
@@ -157,7 +157,7 @@ class OurStep(Trainer):
         self._fed = itertools.cycle(batches)
 
     def step(self) -> float:
-        """One optimiser step; returns its loss."""
+        """One optimizer step; returns its loss."""
         return self._step([next(self._fed)])["loss"]
 
 
@@ -191,25 +191,25 @@ class PlainStep:
                 (self.model.unet, 1.0),
             )
         ]
-        self.optimiser = make_optimiser(groups, settings)
-        if isinstance(self.optimiser, Muon):
-            self.optimiser.orthogonalise = newton_schulz
+        self.optimizer = make_optimizer(groups, settings)
+        if isinstance(self.optimizer, Muon):
+            self.optimizer.orthogonalize = newton_schulz
 
     def step(self) -> float:
-        """One optimiser step; returns its loss."""
+        """One optimizer step; returns its loss."""
         settings, config = self.settings, self.model.config
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(self.n_steps, settings)
         delta_t = step_size(self.n_steps, settings.steps, settings.initial_delta_t, settings.final_exponent)
         t = times_of(self.n_steps, settings, config).to(self.device)
         batch = next(self.batches)
         clean = waveform_to_representation(batch["waveform"].to(self.device), config)
         noise = batch["noise"].to(self.device)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         with tiled.ordinary():
             loss = self._loss(clean.contiguous(), noise, t, delta_t)
             loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         decay = ema_decay(self.n_steps, settings)
         with torch.no_grad():
             pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
@@ -247,7 +247,7 @@ def upsample_then_convolve(layer: Upsample, x: Tensor) -> Tensor:
 
 
 def newton_schulz(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """What `m2l.training.optimizer.orthogonalised` computes, as it reads: X <- a X + (b A + c A A) X with A = X X^T."""
+    """What `m2l.training.optimizer.orthogonalized` computes, as it reads: X <- a X + (b A + c A A) X with A = X X^T."""
     a, b, c = COEFFICIENTS
     factors = []
     for matrix in matrices:

@@ -39,7 +39,7 @@ class Pair:
 
 
 def synthetic_pairs(seconds: float = 10.0, seed: int = 0) -> list[Pair]:
-    """Broken chords with a noisy attack, and what a low-pass, noise and a coarse quantiser make of them."""
+    """Broken chords with a noisy attack, and what a low-pass, noise and a coarse quantizer make of them."""
     from scipy.signal import butter, sosfilt
 
     generator = np.random.default_rng(seed)

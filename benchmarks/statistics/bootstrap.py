@@ -84,7 +84,7 @@ def count_draws(indices: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int64]
     return counts.reshape(len(indices), n)
 
 
-def summarise(
+def summarize(
     values: Sequence[float] | Values,
     *,
     n_resamples: int = N_RESAMPLES,

@@ -1,11 +1,11 @@
 """One system against several: differences on the same clips, with intervals that hold for all of them at once.
 
 Ten baselines are ten chances of a false alarm. All differences of a column are therefore resampled with the
-same clips, and the bound is taken from the largest studentised deviation of a resample over all of them
+same clips, and the bound is taken from the largest studentized deviation of a resample over all of them
 (Westfall and Young's max-T, single step). Unlike Bonferroni's it uses how alike the differences are, and its
 smallest p-value does not grow with their number, so 200 resamples are enough for ten comparisons.
 
-Means of scores are studentised in every resample by that resample's own standard error (bootstrap-t): with
+Means of scores are studentized in every resample by that resample's own standard error (bootstrap-t): with
 40 clips and skewed scores this is what keeps the promise. Corpus distances have no such error; theirs is the
 spread of all draws.
 """
@@ -68,7 +68,7 @@ def compare_scores(
     """One system's scores by clip against several others', each on the clips both have.
 
     A clip that one system lacks is missing from that comparison only. Where a difference is infinite (the SI-SDR of
-    a perfect system) there is nothing to studentise: such a comparison is significant if every clip says so.
+    a perfect system) there is nothing to studentize: such a comparison is significant if every clip says so.
     """
     found: dict[str, Compared] = {}
     columns: dict[str, dict[str, float]] = {}
@@ -87,7 +87,7 @@ def compare_scores(
     if columns:
         clips = sorted(set().union(*columns.values()))
         table = np.array([[column.get(clip, math.nan) for column in columns.values()] for clip in clips])
-        means, errors, deviations = _studentised(table, resamples, seed)
+        means, errors, deviations = _studentized(table, resamples, seed)
         counts = (~np.isnan(table)).sum(axis=0)
         family = [
             Drawn(name, int(n), float(mean), float(mean), float(error))
@@ -132,7 +132,7 @@ class Drawn:
     name: str
     n: int
     difference: float
-    centre: float
+    center: float
     error: float
 
 
@@ -143,7 +143,7 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
 
     Args:
         family: the differences.
-        deviations: studentised deviations `(draws, differences)`; a row is of the same clips for all.
+        deviations: studentized deviations `(draws, differences)`; a row is of the same clips for all.
         level: probability that all intervals hold.
 
     Raises:
@@ -160,10 +160,10 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
     for item in family:
         if item.error > 0:
             half = bound * item.error
-            p = (1 + int((largest >= abs(item.centre) / item.error).sum())) / (n_draws + 1)
+            p = (1 + int((largest >= abs(item.center) / item.error).sum())) / (n_draws + 1)
         else:  # the same difference for every clip
-            half, p = 0.0, 1.0 if item.centre == 0 else 1 / (n_draws + 1)
-        low, high = item.centre - half, item.centre + half
+            half, p = 0.0, 1.0 if item.center == 0 else 1 / (n_draws + 1)
+        low, high = item.center - half, item.center + half
         significant = low > 0 or high < 0
         found[item.name] = Compared(item.name, item.n, item.difference, low, high, p, significant)
     return found
@@ -180,7 +180,7 @@ def _infinite(name: str, values: Values, resamples: int) -> Compared:
     return Compared(name, n, mean, reason="infinite for some clips and finite for others")
 
 
-def _studentised(table: Values, resamples: int, seed: int) -> tuple[Values, Values, Values]:
+def _studentized(table: Values, resamples: int, seed: int) -> tuple[Values, Values, Values]:
     """Means of the columns, their standard errors, and |mean* - mean| / error* in each resample of the rows.
 
     Args:
@@ -194,7 +194,7 @@ def _studentised(table: Values, resamples: int, seed: int) -> tuple[Values, Valu
     present = ~np.isnan(table)
     n = present.sum(axis=0)
     means = np.where(present, table, 0.0).sum(axis=0) / n
-    values = np.where(present, table - means, 0.0)  # centred, so that squares lose no digits
+    values = np.where(present, table - means, 0.0)  # centered, so that squares lose no digits
     scale = np.abs(np.where(present, table, 0.0)).max(axis=0)
     squares = np.square(values)
     errors = np.sqrt(squares.sum(axis=0) / (n - 1) / n)

@@ -39,9 +39,9 @@ def pull_on(effects: Values, n: int, seed: int) -> Values:
     It is the infinitesimal jackknife's estimate of a clip's influence (Efron 2014).
     """
     total, start = np.zeros(n), 0
-    centred = effects - effects.mean()
+    centered = effects - effects.mean()
     for block in resample_blocks(n, len(effects), seed):
-        total += (count_draws(block, n) - 1.0).T @ centred[start : start + len(block)]
+        total += (count_draws(block, n) - 1.0).T @ centered[start : start + len(block)]
         start += len(block)
     return total / len(effects)
 

@@ -111,7 +111,7 @@ def describe(found: Mapping[str, Any]) -> str:
     lines += ["", "Weights"]
     for name, state in found["weights"].items():
         mark = "present" if state["present"] else f"missing: m2l-bench fetch {name}"
-        lines.append(f"  {name:44} {mark}  ({state['used_for']}; {state['licence']})")
+        lines.append(f"  {name:44} {mark}  ({state['used_for']}; {state['license']})")
     lines += ["", "Data sets"]
     lines += [f"  {name:24} {state}" for name, state in found["datasets"].items()]
     lines += ["", f"Suite {found['suite']}"]
@@ -141,7 +141,7 @@ def _weights() -> dict[str, dict[str, Any]]:
             "present": present,
             "reason": reason,
             "used_for": source.used_for,
-            "licence": source.licence,
+            "license": source.license,
         }
     return found
 

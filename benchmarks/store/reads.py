@@ -2,7 +2,7 @@
 
 A class may open weights that it declares nowhere. What is read while it is imported, constructed and used is
 therefore recorded, and becomes part of the content key. Files that the code itself writes, that lie in installed
-packages, or that are gone afterwards do not count. What a started program reads cannot be seen: see `Reads.opaque`.
+packages, or that are gone afterward do not count. What a started program reads cannot be seen: see `Reads.opaque`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from m2l.io.hub import in_hub_cache
 
 _BLOCK = 1 << 20
 
-#: Licences under which weights may be used for anything, whatever their version and spelling.
+#: Licenses under which weights may be used for anything, whatever their version and spelling.
 _FREE = ("mit", "apache", "bsd", "isc", "cc0", "cc by 4", "cc by 3", "cc by sa", "unlicense", "lgpl", "mpl")
 
 
@@ -38,17 +38,17 @@ class WeightsCorruptError(ValueError):
 
 
 def fetch_command(source: WeightSource) -> str:
-    """The command that gets weights, as it works: with the option that accepts a licence that restricts use."""
-    return f"m2l-bench fetch {source.name}" + (" --accept-licence" if restriction(source.licence) else "")
+    """The command that gets weights, as it works: with the option that accepts a license that restricts use."""
+    return f"m2l-bench fetch {source.name}" + (" --accept-license" if restriction(source.license) else "")
 
 
-def restriction(licence: str) -> str | None:
-    """How a licence restricts use; None for those that allow any."""
-    words = re.sub(r"[^a-z0-9]+", " ", licence.lower()).strip()
+def restriction(license: str) -> str | None:
+    """How a license restricts use; None for those that allow any."""
+    words = re.sub(r"[^a-z0-9]+", " ", license.lower()).strip()
     if "nc" in words.split() or "non commercial" in words or "noncommercial" in words:
         return "not for commercial use"
     if not words or words in ("not stated", "unknown", "none"):
-        return "no licence is stated, so all rights are reserved"
+        return "no license is stated, so all rights are reserved"
     return None if words.startswith(_FREE) else "read its terms before use"
 
 

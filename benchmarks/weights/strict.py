@@ -62,7 +62,7 @@ def load_safetensors(model: torch.nn.Module, path: Path, config: Mapping[str, An
     """Load a hub snapshot: a folder with `config.json` and one safetensors file, or that file alone.
 
     Where a `config.json` lies beside the weights, its values have to agree with `config`: some of them change
-    what a network computes without changing a shape (normalisation, chunk length, strides of equal kernels).
+    what a network computes without changing a shape (normalization, chunk length, strides of equal kernels).
 
     Raises:
         CheckpointError: configuration or weights differ; the message names what.

@@ -1,4 +1,4 @@
-"""The published weights the suite knows: where they come from, under which licence, and their digests.
+"""The published weights the suite knows: where they come from, under which license, and their digests.
 
 An origin names a source, not an address: `hub:OWNER/NAME@COMMIT` on the model hub (a full commit, never a branch),
 `github:OWNER/NAME@TAG` for a release asset, `wheel:NAME==VERSION` for a Python package that carries the
@@ -41,7 +41,7 @@ class WeightSource:
     name: str
     origin: str
     files: tuple[WeightFile, ...]
-    licence: str
+    license: str
     used_for: str
 
     @property

@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass
 class _Models:
-    """Models by name; the last one stays loaded, since neighbouring files mostly share it."""
+    """Models by name; the last one stays loaded, since neighboring files mostly share it."""
 
     device: str | None
     dtype: str

@@ -49,7 +49,7 @@ def add_train(commands: Any) -> None:
         help="fine-tune this checkpoint: a shipped one, a path, or the published one",
     )
     for name, kind, text in (
-        ("steps", int, "optimiser steps"),
+        ("steps", int, "optimizer steps"),
         ("batch-size", int, "crops per step, over all processes"),
         ("accumulate", int, "parts a batch is computed in, to save memory"),
         ("seed", int, "of initial weights, data and noise"),
@@ -58,7 +58,7 @@ def add_train(commands: Any) -> None:
         ("final-learning-rate", float, "at the end of the cosine"),
         ("warmup-steps", int, "steps of linear warm-up"),
         ("autoencoder-steps", int, "first steps, of encoder and decoder alone, which learn to draw spectra"),
-        ("beta2", float, "the optimiser's second decay"),
+        ("beta2", float, "the optimizer's second decay"),
         ("ema-decay", float, "of the averaged weights"),
         ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
         ("final-exponent", float, "Delta t ends at initial^this"),
@@ -74,7 +74,7 @@ def add_train(commands: Any) -> None:
         ("explosion", float, "stop when a loss is this many times the median of the last 100"),
     ):
         add(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
-    add("--optimiser", choices=("radam", "muon"), help="the paper's, or one that learns more per step")
+    add("--optimizer", choices=("radam", "muon"), help="the paper's, or one that learns more per step")
     add(
         "--density",
         choices=("grid", "lognormal"),
@@ -153,12 +153,12 @@ def add_export(commands: Any) -> None:
     add("source", metavar="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")
     add("-o", "--output", required=True, metavar="DIR", help="folder to write")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float16", help="of the weights")
-    add("--licence", default="", metavar="TEXT", help="licence of the weights, for the card")
+    add("--license", default="", metavar="TEXT", help="license of the weights, for the card")
     add(
         "--dataset",
         action="append",
         default=[],
-        metavar="NAME=LICENCE",
+        metavar="NAME=LICENSE",
         help="data set trained on, for the card; may be repeated",
     )
     add("--note", action="append", default=[], metavar="TEXT", help="a line for the card; may be repeated")
@@ -380,7 +380,7 @@ def run_export(args: argparse.Namespace) -> int:
     source, output = Path(args.source), Path(args.output)
     try:
         card = export(
-            source, output, dtype=args.dtype, licence=args.licence, notes=args.note,
+            source, output, dtype=args.dtype, license=args.license, notes=args.note,
             datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
             metrics=metrics,
         )  # fmt: skip

@@ -94,7 +94,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
         command = (
             f"hf download {HUB_NAME} {HUB_FILE} --revision {revision}"
             if revision
-            else "m2l-bench fetch music2latent --accept-licence"
+            else "m2l-bench fetch music2latent --accept-license"
         )
         raise WeightsNotFoundError(
             f"{HUB_NAME}{'@' + revision if revision else ''} is not on this machine. Get it (233 MB, CC BY-NC 4.0)"

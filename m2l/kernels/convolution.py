@@ -40,7 +40,7 @@ class Conv2d(nn.Conv2d):
 class _FewChannels(torch.autograd.Function):
     """A convolution that is differentiated pixel by pixel (channels last), for all that its maps are planes.
 
-    What comes in and goes out stays in planes: normalisation is slow on few channels that lie last, and so is the
+    What comes in and goes out stays in planes: normalization is slow on few channels that lie last, and so is the
     forward convolution once the maps have been turned over for it.
     """
 
@@ -78,7 +78,7 @@ class _FewChannels(torch.autograd.Function):
 
 
 def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour upsampling and a convolution with kernel factor + 1, at the lower resolution.
+    """Nearest-neighbor upsampling and a convolution with kernel factor + 1, at the lower resolution.
 
     Along an axis upsampled by u, output u i + p sees only two inputs, i - 1 and i or i and i + 1: so all phases p
     are channels of one convolution with two taps an axis, and the large map is never made. Differentiable (once); a

@@ -2,7 +2,7 @@
 
 At the top of the UNet a feature map of ten seconds has 225 MB. Layer by layer in the ordinary way, each one is
 written to fresh memory and read back several times, and the machine spends as long on page faults and traffic as
-on arithmetic. Here a convolution runs together with what comes before it (normalise, SiLU, upsample, add the cross
+on arithmetic. Here a convolution runs together with what comes before it (normalize, SiLU, upsample, add the cross
 connection) on tiles of a few frames that stay in the processor's cache, and only its result goes to memory.
 GroupNorm's statistics span all of time, so they are gathered while its input is being written, by Chan's merge of
 the tiles' moments.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Maps smaller than this are left to the ordinary path.
 WORTHWHILE_BYTES = 4 << 20
-#: Aimed-at size of a tile: with its normalised copy and the convolution's result it fits a core's share of cache.
+#: Aimed-at size of a tile: with its normalized copy and the convolution's result it fits a core's share of cache.
 TILE_BYTES = 4 << 20
 
 Frames = Callable[[int, int], Tensor]
@@ -133,7 +133,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
-    """Uninitialised (1, C, F, T), frame by frame in memory."""
+    """Uninitialized (1, C, F, T), frame by frame in memory."""
     memory = torch.from_numpy(POOL.take(channels * bins * frames * dtype.itemsize)).view(dtype)
     return memory.view(1, frames, bins, channels).permute(0, 3, 2, 1)
 
@@ -156,7 +156,7 @@ class Moments:
 
     def add(self, tile: Tensor) -> None:
         """Take in a tile (1, C, t, F)."""
-        # The normalised tile that comes with the statistics is thrown away: no other kernel for them is as fast.
+        # The normalized tile that comes with the statistics is thrown away: no other kernel for them is as fast.
         # float32 parameters make it keep float32 statistics of a bfloat16 tile. It sums x and x^2 in float32,
         # which is 1e-3 off on a whole map but good enough on a tile; tiles are merged in float64.
         eps = 1e-12
@@ -173,7 +173,7 @@ class Moments:
         self.mean = self.mean + delta * (count / total)
         self.count = total
 
-    def normalise(self, activate: bool) -> Callable[[Tensor], Tensor]:
+    def normalize(self, activate: bool) -> Callable[[Tensor], Tensor]:
         """The GroupNorm with these statistics, with SiLU behind it if asked: a function of a tile."""
         norm = self.norm
         repeats = norm.num_channels // norm.num_groups
@@ -253,7 +253,7 @@ def convolve(
 
 
 def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour upsampling and a convolution with kernel factor + 1, at the lower resolution.
+    """Nearest-neighbor upsampling and a convolution with kernel factor + 1, at the lower resolution.
 
     Along an axis upsampled by u, output u i + p sees only inputs i - 1 and i, or i and i + 1: the taps that fall on the
     same input are added up beforehand, and each phase p is a convolution with 2 taps where there were u + 1.
@@ -313,7 +313,7 @@ def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:
     """`ResBlock.forward` on (1, C, F, T)."""
     frames = x.shape[3]
     shift = None if block.condition is None or embedding is None else block.condition(embedding)
-    before = moments_of(block.norm1, x).normalise(activate=True)
+    before = moments_of(block.norm1, x).normalize(activate=True)
     inner = Moments(block.norm2)
     hidden = convolve(
         block.conv1,
@@ -323,7 +323,7 @@ def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:
         shift=shift,
         moments=inner,
     )
-    between = inner.normalise(activate=True)
+    between = inner.normalize(activate=True)
     out = convolve(
         block.conv2,
         lambda a, b: between(tile_of(hidden, a, b)),
@@ -336,9 +336,9 @@ def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:
 
 def attend(attention: FrequencyAttention, x: Tensor) -> Tensor:
     """`FrequencyAttention.forward` on (1, C, F, T), in place."""
-    normalise = moments_of(attention.norm, x).normalise(activate=False)
+    normalize = moments_of(attention.norm, x).normalize(activate=False)
     for start, stop in _tiles(x.shape[3], x):
-        x[..., start:stop] += attention.attend(normalise(tile_of(x, start, stop)).transpose(2, 3))
+        x[..., start:stop] += attention.attend(normalize(tile_of(x, start, stop)).transpose(2, 3))
     return x
 
 

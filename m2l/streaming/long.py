@@ -1,7 +1,7 @@
 """Any length at constant memory: overlapping windows, joined by cross-fades where both sides have context.
 
-The network normalises over time (group norm), so a window is not exactly the same stretch of the whole: its
-level and colour differ a little. Two measures keep the seams inaudible. Neighbouring windows overlap, and only
+The network normalizes over time (group norm), so a window is not exactly the same stretch of the whole: its
+level and color differ a little. Two measures keep the seams inaudible. Neighboring windows overlap, and only
 the middle of the overlap is used, where either has `CONTEXT_LATENTS` more to look at. There one is faded into
 the other over `RAMP_LATENTS`: latents when encoding; samples when decoding, where both windows start from the
 same noise (`m2l.streaming.noise`) and so agree in phase.
@@ -238,13 +238,13 @@ class _TensorReader:
         return block
 
 
-def analyse_long(model: Music2Latent, items: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
+def analyze_long(model: Music2Latent, items: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
     """(items, samples) at the model's rate -> (items, dim, L) through `network`, in windows."""
     reader = _TensorReader(items, model.config.sample_rate)
     return torch.cat(list(encode_long(model, reader, network=network)), dim=-1)
 
 
-def synthesise(model: Music2Latent, items: Tensor, *, n_steps: int, noise: NoiseSource) -> Tensor:
+def synthesize(model: Music2Latent, items: Tensor, *, n_steps: int, noise: NoiseSource) -> Tensor:
     """(items, latent_dim, L) -> (items, 4096 L + 3 hops) audio on the CPU, in windows if it is long."""
     pieces = decode_long(
         model, lambda start, stop: items[..., start:stop], items.shape[-1], n_steps=n_steps, noise=noise

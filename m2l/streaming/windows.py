@@ -31,12 +31,12 @@ def plan_windows(known: Callable[[int], int], size: int, overlap: int = OVERLAP_
     """Windows over a signal whose length need not be known beforehand.
 
     All have exactly `size` latents, the last one by reaching further back, for a short window would have less
-    to normalise over; only a signal that fits into one window gives a shorter one.
+    to normalize over; only a signal that fits into one window gives a shorter one.
 
     Args:
         known: `known(n)` is min(n, length of the signal in latents); it may read ahead to find out.
         size: latents per window.
-        overlap: latents that neighbours share at least.
+        overlap: latents that neighbors share at least.
 
     Raises:
         ValueError: if `size` is not above twice the overlap.
@@ -59,7 +59,7 @@ def plan_windows(known: Callable[[int], int], size: int, overlap: int = OVERLAP_
 
 
 def join_windows(parts: Iterable[tuple[Window, Tensor]], unit: int = 1) -> Iterator[Tensor]:
-    """Cross-fade neighbouring windows into one signal.
+    """Cross-fade neighboring windows into one signal.
 
     Args:
         parts: windows in order, each with its (…, n) signal; position 0 of that is at `window.start`.

@@ -3,7 +3,7 @@
 A folder is written under another name and renamed when it is complete, so what bears the name is whole:
 
 * `config.json`, `model.safetensors`: the EMA weights, as `Music2Latent.from_pretrained` reads them;
-* `training.safetensors`, `training.json`: raw weights, optimiser state, step, the last losses. No pickles.
+* `training.safetensors`, `training.json`: raw weights, optimizer state, step, the last losses. No pickles.
 
 `training.json` holds a SHA-256 of every file, its own content included: a flipped bit would else resume to other
 weights without a word. Checkpoints of earlier versions have none and are taken as they are.
@@ -44,7 +44,7 @@ class TrainingState:
 
     model: Music2Latent
     ema: Music2Latent
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     #: Losses that the next ones are compared with.
     recent: deque[float]
@@ -75,7 +75,7 @@ def newest_whole(run: Path) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimiser steps a checkpoint has seen."""
+    """Optimizer steps a checkpoint has seen."""
     match = _FOLDER.fullmatch(checkpoint.name)
     assert match is not None
     return int(match[1])
@@ -174,8 +174,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> bool:
         average = load_file(path / WEIGHTS_FILE)
         state.model.load_state_dict(_part(tensors, "model."))
         state.ema.load_state_dict(average)
-        state.optimiser.load_state_dict(_optimiser_state(tensors, state.optimiser))
-        _own_memory(state.optimiser)
+        state.optimizer.load_state_dict(_optimizer_state(tensors, state.optimizer))
+        _own_memory(state.optimizer)
         state.scaler.load_state_dict(plain["scaler"])
         recent, unreadable = list(plain.get("recent_losses", ())), dict(plain.get("unreadable", {}))
         state.step = int(plain["step"])
@@ -241,29 +241,29 @@ def _line(error: BaseException) -> str:
 
 def _flatten(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
-    for index, values in state.optimiser.state_dict()["state"].items():
+    for index, values in state.optimizer.state_dict()["state"].items():
         for name, value in values.items():
-            tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
     plain = {"step": state.step, "scaler": state.scaler.state_dict(), "recent_losses": list(state.recent),
              "unreadable": dict(state.unreadable)}  # fmt: skip
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, plain
 
 
-def _optimiser_state(tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+def _optimizer_state(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     values: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimiser.").items():
+    for name, tensor in _part(tensors, "optimizer.").items():
         index, _, field = name.partition(".")
         values.setdefault(int(index), {})[field] = tensor
-    return {"state": values, "param_groups": optimiser.state_dict()["param_groups"]}
+    return {"state": values, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
-def _own_memory(optimiser: torch.optim.Optimizer) -> None:
-    """Copy moments out of the file, laid out like their parameters, as the optimiser itself makes them.
+def _own_memory(optimizer: torch.optim.Optimizer) -> None:
+    """Copy moments out of the file, laid out like their parameters, as the optimizer itself makes them.
 
     In the file they are contiguous, and aligned to nothing; across two layouts torch computes by another path,
     which may round differently. The file, mapped into memory, would also stay open after it is pruned.
     """
-    for parameter, values in optimiser.state.items():
+    for parameter, values in optimizer.state.items():
         for name, value in values.items():
             alike = value.shape == parameter.shape
             values[name] = torch.empty_like(parameter).copy_(value) if alike else value.clone()
@@ -274,5 +274,5 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters the optimiser holds, in a fixed order."""
+    """Parameters the optimizer holds, in a fixed order."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

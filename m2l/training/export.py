@@ -28,7 +28,7 @@ def export(
     output: Path,
     *,
     dtype: str = "float16",
-    licence: str = "",
+    license: str = "",
     datasets: dict[str, str] | None = None,
     notes: list[str] | None = None,
     crops: int = 64,
@@ -40,8 +40,8 @@ def export(
         source: a run, of which the last checkpoint is taken, or one checkpoint of it.
         output: the folder to write.
         dtype: of the weights.
-        licence: of the weights.
-        datasets: name -> licence of the data sets that were trained on, for the card; if None, the names of the
+        license: of the weights.
+        datasets: name -> license of the data sets that were trained on, for the card; if None, the names of the
             run's files and folders.
         notes: lines for the card.
         crops: crops of the run's data that the standard deviation of the latents is measured on; it becomes
@@ -75,9 +75,9 @@ def export(
         "architecture": config.name,
         "parameters": sum(tensor.numel() for tensor in weights.values()),
         "dtype": dtype,
-        "licence": licence,
+        "license": license,
         "training_datasets": list(datasets or (_short(corpus.name) for corpus in corpora)),
-        "dataset_licences": datasets or {},
+        "dataset_licenses": datasets or {},
         "corpora": [_portable_corpus(corpus.describe()) for corpus in corpora],
         "steps": step,
         "steps_planned": settings.steps,

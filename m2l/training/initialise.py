@@ -1,6 +1,6 @@
 """Weights that a run starts from: random ones or a checkpoint's, and random ones scaled to the data.
 
-`scale_latent_path` is data-dependent initialisation (LSUV [Mishkin and Matas, ICLR 2016, arXiv 1511.06422]) of the
+`scale_latent_path` is data-dependent initialization (LSUV [Mishkin and Matas, ICLR 2016, arXiv 1511.06422]) of the
 latents' way: torch's default draws convolution weights with a third of the variance that keeps a signal's, so after
 the seven convolutions between latents and UNet two hundredths are left of it, and a short run passes before the UNet
 has noticed that there are latents. Here each of these convolutions is scaled to unit variance on real crops.
@@ -81,7 +81,7 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
     """Give the outputs of `latent_path` zero mean and unit variance over a batch, by changing weights and biases.
 
     Args:
-        model: freshly initialised; changed in place.
+        model: freshly initialized; changed in place.
         representation: (B, 2, n_bins, T) of real crops. Mean and variance are of each channel over items, bins and
             frames for the mean, of all channels together for the variance.
     """

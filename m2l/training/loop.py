@@ -1,6 +1,6 @@
-"""The training loop: one optimiser step after the other, until the run is complete or told to stop.
+"""The training loop: one optimizer step after the other, until the run is complete or told to stop.
 
-Running the same command again resumes: on one device the weights, the average, the optimiser and the order of data
+Running the same command again resumes: on one device the weights, the average, the optimizer and the order of data
 are bit for bit those of a run that was never stopped.
 """
 
@@ -32,10 +32,10 @@ from m2l.training import checkpoint as checkpoints
 from m2l.training.data import Crops, DataError, StepOrder, collate, crop_samples, open_corpus, times_of
 from m2l.training.distributed import World
 from m2l.training.ema import Ema
-from m2l.training.initialise import check_fits, freeze_unused, initial_model, scale_latent_path
+from m2l.training.initialize import check_fits, freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.losses import StartLoss, StepLoss
-from m2l.training.optimizer import make_optimiser
+from m2l.training.optimizer import make_optimizer
 from m2l.training.readers import Batch, reading, take
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SETTINGS_FILE, SettingsError, TrainingSettings, check_same_run
@@ -43,7 +43,7 @@ from m2l.training.unreadable import Unreadable
 
 #: Losses that the explosion test needs before it judges, and looks back on.
 MEMORY = 100
-#: Crops the data-dependent initialisation looks at.
+#: Crops the data-dependent initialization looks at.
 LSUV_CROPS = 8
 
 
@@ -59,7 +59,7 @@ class UnreadableDataError(TrainingStopped):
 
 
 class Trainer:
-    """A run: settings, model, data, optimiser, and the folder it lives in.
+    """A run: settings, model, data, optimizer, and the folder it lives in.
 
     Args:
         settings: what to train. A run that exists must have been started with the same.
@@ -112,11 +112,11 @@ class Trainer:
             for parameter in model.parameters():
                 parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         model.to(self.device).train()
-        optimiser = make_optimiser(self._groups(model), settings)
+        optimizer = make_optimizer(self._groups(model), settings)
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
         recent: deque[float] = deque(maxlen=MEMORY)
-        self.state = checkpoints.TrainingState(model, self.ema.model, optimiser, scaler, recent)
+        self.state = checkpoints.TrainingState(model, self.ema.model, optimizer, scaler, recent)
         self._damaged, self._unsure = checkpoints.load_newest(self.run, self.state)
         self.unreadable = Unreadable(self.state.unreadable)
         self._saved = self.state.step
@@ -294,20 +294,20 @@ class Trainer:
         return parts
 
     def _step(self, parts: list[Batch]) -> dict[str, float]:
-        """One optimiser step over the accumulated parts of a batch; returns what the log records of it."""
+        """One optimizer step over the accumulated parts of a batch; returns what the log records of it."""
         state, settings = self.state, self.settings
         if state.step and state.step == settings.autoencoder_steps:
             self._loss = self._wrapped(starting=False)
             state.recent.clear()  # of losses that the next ones do not compare with
         rate = learning_rate(state.step, settings)
-        for group in state.optimiser.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = rate * (1.0 if self._starting else group["factor"])
         # The first stage has no use for a step size: the second begins with it.
         index, steps = (0, 1) if self._starting else settings.stage(state.step)
         delta_t = step_size(index, steps, settings.initial_delta_t, settings.final_exponent)
         share, part = settings.shares(self.world.size)
         times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         origins: list[str] = []
         total = 0.0
         for index, batch in enumerate(parts):
@@ -319,12 +319,12 @@ class Trainer:
             total += float(loss.detach())
         mean = self.world.mean(total)
         self._check(mean, origins)
-        state.scaler.unscale_(state.optimiser)
+        state.scaler.unscale_(state.optimizer)
         norm = self._gradient_norm()
         # A float16 run skips the step and lowers its scale; in the other precisions nothing may overflow.
         if not state.scaler.is_enabled() and not math.isfinite(norm):
             self._fail("the gradient is not finite", origins, mean)
-        state.scaler.step(state.optimiser)
+        state.scaler.step(state.optimizer)
         state.scaler.update()
         self.ema.update(state.model, ema_decay(state.step, settings))
         state.step += 1
@@ -405,7 +405,7 @@ class Trainer:
                     loss = self.loss(next(batches), t, self.settings.initial_delta_t)
                     self.state.scaler.scale(loss).backward()
                 times.append(time.perf_counter() - started)
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self.state.optimizer.zero_grad(set_to_none=True)
         self._loss = self._wrapped(starting=self._starting)
         return {"seconds_per_step": min(times), "peak_bytes": peak_memory(self.device)}
 

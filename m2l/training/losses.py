@@ -1,4 +1,4 @@
-"""What a step minimises: the whole model's loss, or the spectrum loss of the autoencoder's first stage.
+"""What a step minimizes: the whole model's loss, or the spectrum loss of the autoencoder's first stage.
 
 The paper's is the consistency loss alone. Over a short run it teaches little of what is heard: an error weighs as much
 as the bin it lies in is loud, so the few loudest decide; and while Delta t is large the best answer to noise is the

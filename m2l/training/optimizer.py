@@ -1,4 +1,4 @@
-"""Optimisers of a run: RAdam as in the paper, or Muon, from which a short run learns more per step.
+"""Optimizers of a run: RAdam as in the paper, or Muon, from which a short run learns more per step.
 
 Muon [Jordan et al. 2024, https://kellerjordan.github.io/posts/muon] takes the momentum of a weight matrix to the
 nearest semi-orthogonal matrix before it is applied: all directions that a layer could learn in are taken at one rate,
@@ -22,11 +22,11 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 #: RMS of an update with rate 1: about Adam's [Liu et al. 2025, arXiv 2502.16982], so both take the same rates.
 UPDATE_RMS = 0.2
-#: Matrices with a shorter side than this are left to Adam: there is little to orthogonalise.
+#: Matrices with a shorter side than this are left to Adam: there is little to orthogonalize.
 SMALLEST_SIDE = 8
 
 
-def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
+def orthogonalized(matrices: Sequence[Tensor]) -> list[Tensor]:
     """The semi-orthogonal factors of matrices, by a Newton-Schulz iteration; singular values end in about 0.7 … 1.2.
 
     The iteration multiplies X by polynomials of its Gram matrix, which commute; so it is run on the Gram matrix of
@@ -68,10 +68,10 @@ def _polynomials(gram: Tensor) -> Tensor:
     return product
 
 
-def make_optimiser(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The settings' optimiser of these parameter groups."""
+def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The settings' optimizer of these parameter groups."""
     betas = (0.9, settings.beta2)
-    if settings.optimiser == "muon":
+    if settings.optimizer == "muon":
         return Muon(groups, settings.learning_rate, betas=betas)
     return torch.optim.RAdam(groups, settings.learning_rate, betas=betas, foreach=True)
 
@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
-        self.orthogonalise: Callable[[Sequence[Tensor]], list[Tensor]] = orthogonalised
+        self.orthogonalize: Callable[[Sequence[Tensor]], list[Tensor]] = orthogonalized
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -122,7 +122,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, gradients)
         ahead = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
-        updates = self.orthogonalise([step.reshape(len(step), -1) for step in ahead])
+        updates = self.orthogonalize([step.reshape(len(step), -1) for step in ahead])
         for p, update in zip(params, updates, strict=True):
             rate = group["lr"] * UPDATE_RMS * math.sqrt(max(update.shape))
             p.sub_(update.reshape(p.shape), alpha=rate)

@@ -18,7 +18,7 @@ SETTINGS_FILE = "training.json"
 PRECISIONS = ("float32", "bfloat16", "float16")
 DENSITIES = ("grid", "lognormal")
 WEIGHTINGS = ("gap", "output")
-OPTIMISERS = ("radam", "muon")
+OPTIMIZERS = ("radam", "muon")
 
 
 class SettingsError(ValueError):
@@ -41,14 +41,14 @@ class TrainingSettings:
     #: Checkpoint to start from, instead of random weights (fine-tuning).
     init: str | None = None
 
-    #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialise`).
+    #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialize`).
     lsuv: bool = False
     #: First steps, in which encoder and decoder alone learn to draw spectra (`m2l.training.losses.spectrum_loss`),
     #: with a warm-up and a cosine of their own.
     autoencoder_steps: int = 0
 
     steps: int = 800_000
-    #: Crops per optimiser step over all processes and accumulated parts.
+    #: Crops per optimizer step over all processes and accumulated parts.
     batch_size: int = 16
     #: Parts a process's share of the batch is computed in: as many times less memory.
     accumulate: int = 1
@@ -58,7 +58,7 @@ class TrainingSettings:
     silence_rms: float = 0.001
 
     #: "radam" is the paper's; "muon" learns more per step of a short run (`m2l.training.optimizer`).
-    optimiser: str = "radam"
+    optimizer: str = "radam"
     learning_rate: float = 1e-4
     #: Encoder and decoder learn this many times as fast as the UNet.
     autoencoder_rate: float = 1.0
@@ -122,8 +122,8 @@ class TrainingSettings:
             raise SettingsError(f"initial_delta_t must be below 1, not {self.initial_delta_t}")
         if self.precision not in PRECISIONS:
             raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.optimiser not in OPTIMISERS:
-            raise SettingsError(f"optimiser must be one of {', '.join(OPTIMISERS)}, not {self.optimiser!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise SettingsError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
         if self.density not in DENSITIES:
             raise SettingsError(f"density must be one of {', '.join(DENSITIES)}, not {self.density!r}")
         if self.weighting not in WEIGHTINGS:
@@ -225,7 +225,7 @@ def check_same_run(run: Path, settings: TrainingSettings) -> None:
 _SMALL_RUN = {
     "batch_size": 4,
     "learning_rate": 2e-3,
-    "optimiser": "muon",
+    "optimizer": "muon",
     "autoencoder_rate": 0.3,
     "beta2": 0.99,
     "warmup_steps": 50,

@@ -1,4 +1,4 @@
-"""Probes with scikit-learn's conventions: the [256, 128] MLP, its linear form, and k nearest neighbours.
+"""Probes with scikit-learn's conventions: the [256, 128] MLP, its linear form, and k nearest neighbors.
 
     probe = MLPProbe(seed=0).fit(features, labels)
     probe.predict_proba(features), probe.score(features, labels)
@@ -72,7 +72,7 @@ class MLPProbe(_Probe):
         learning_rate, l2, batch_size, max_epochs, patience: as in `ProbeConfig`.
         stop_on: "loss", "macro" or "keras": what early stopping watches.
         select_on: "keras", "macro" or "last": whose best epoch is kept.
-        standardise: scale features by the training items.
+        standardize: scale features by the training items.
         precision: "fp32" or "bf16".
         validation_fraction: part of the data `fit` holds out when it is given no validation data.
         seed: draws the initial weights, the order of batches, and the held-out part.
@@ -93,7 +93,7 @@ class MLPProbe(_Probe):
         patience: int = 10,
         stop_on: str = "loss",
         select_on: str = "keras",
-        standardise: bool = False,
+        standardize: bool = False,
         precision: str = "fp32",
         validation_fraction: float = 0.1,
         seed: int = 0,
@@ -107,7 +107,7 @@ class MLPProbe(_Probe):
         self.patience = patience
         self.stop_on = stop_on
         self.select_on = select_on
-        self.standardise = standardise
+        self.standardize = standardize
         self.precision = precision
         self.validation_fraction = validation_fraction
         self.seed = seed
@@ -124,7 +124,7 @@ class MLPProbe(_Probe):
             patience=self.patience,
             stop_on=self.stop_on,
             select_on=self.select_on,
-            standardise=self.standardise,
+            standardize=self.standardize,
             precision=self.precision,
         )
 
@@ -193,16 +193,16 @@ class MLPProbe(_Probe):
 
 
 class KNNProbe(_Probe):
-    """k nearest neighbours by cosine similarity; votes are the probabilities.
+    """k nearest neighbors by cosine similarity; votes are the probabilities.
 
     Args:
-        n_neighbors: neighbours that vote; capped at the number of training items.
-        standardise: scale features by the training items first.
+        n_neighbors: neighbors that vote; capped at the number of training items.
+        standardize: scale features by the training items first.
     """
 
-    def __init__(self, n_neighbors: int = 5, standardise: bool = True) -> None:
+    def __init__(self, n_neighbors: int = 5, standardize: bool = True) -> None:
         self.n_neighbors = n_neighbors
-        self.standardise = standardise
+        self.standardize = standardize
 
     def fit(self, X: Any, y: Any) -> KNNProbe:
         """Keep the training items."""
@@ -212,30 +212,30 @@ class KNNProbe(_Probe):
         self.targets_ = self._encode(y)
         if len(self.targets_) != len(features):
             raise ValueError(f"{len(self.targets_)} targets for {len(features)} items")
-        # cosines depend on the relative scale of columns, standardised ones do not
-        self.factors_ = balance(features if self.standardise else features.reshape(-1, 1))
+        # cosines depend on the relative scale of columns, standardized ones do not
+        self.factors_ = balance(features if self.standardize else features.reshape(-1, 1))
         features = self._balanced(features)
         deviation = features.std(axis=0)
-        self.mean_ = features.mean(axis=0) if self.standardise else np.zeros_like(deviation)
+        self.mean_ = features.mean(axis=0) if self.standardize else np.zeros_like(deviation)
         self.scale_ = (
             np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-            if self.standardise
+            if self.standardize
             else np.ones_like(deviation)
         )
-        self.items_ = self._normalise(features)
+        self.items_ = self._normalize(features)
         return self
 
     def _balanced(self, features: np.ndarray) -> np.ndarray:
         return features if self.factors_ is None else features * self.factors_
 
-    def _normalise(self, features: np.ndarray) -> np.ndarray:
+    def _normalize(self, features: np.ndarray) -> np.ndarray:
         scaled = (features - self.mean_) * self.scale_
         return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Share of the neighbours with each class or tag."""
+        """Share of the neighbors with each class or tag."""
         check_is_fitted(self, "items_")
-        queries = self._normalise(self._balanced(self._matrix(X)))
+        queries = self._normalize(self._balanced(self._matrix(X)))
         k = min(self.n_neighbors, len(self.items_))
         probabilities = np.empty((len(queries), len(self.classes_)))
         one_hot = self.targets_ if self.multilabel_ else np.eye(len(self.classes_))[self.targets_]

@@ -26,7 +26,7 @@ class ProbeConfig:
         patience: epochs without improvement of `stop_on` before training stops.
         stop_on: "loss" (validation loss with its L2 term, falling) or a name of `MONITORS` (rising).
         select_on: whose best epoch is kept: a name of `MONITORS`, or "last" for the last epoch.
-        standardise: scale features by mean and deviation of the training items.
+        standardize: scale features by mean and deviation of the training items.
         precision: "fp32", or "bf16" for features and first layer in bfloat16 (master weights stay fp32).
         drop_last: drop incomplete training batches, as mir_ref does. For studies only.
     """
@@ -40,7 +40,7 @@ class ProbeConfig:
     patience: int = 10
     stop_on: str = "loss"
     select_on: str = "keras"
-    standardise: bool = False
+    standardize: bool = False
     precision: str = "fp32"
     drop_last: bool = False
 
@@ -130,7 +130,7 @@ _SAFE_EXPONENT = 40
 def balance(features: np.ndarray) -> np.ndarray | None:
     """(dim,) powers of two that bring columns of very large or very small (n_items, dim) features near one, if any.
 
-    Scaling by them is exact, and standardised features do not depend on the scale: it only keeps their deviations
+    Scaling by them is exact, and standardized features do not depend on the scale: it only keeps their deviations
     from running out of float32.
     """
     largest = np.abs(features).max(axis=0, initial=0.0)

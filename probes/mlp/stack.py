@@ -47,7 +47,7 @@ class Stack:
         self.config, self.jobs, self.device = config, jobs, data.device
         self.width = max(job.n_outputs for job in jobs)
         self.bf16 = config.precision == "bf16"
-        self.data = data.bfloat16() if self.bf16 and not config.standardise else data
+        self.data = data.bfloat16() if self.bf16 and not config.standardize else data
         self._prepare_targets()
         self._prepare_scaling(data)
         self.active = list(range(len(jobs)))
@@ -93,7 +93,7 @@ class Stack:
     def _prepare_scaling(self, data: Tensor) -> None:
         self.scalings: list[tuple[Tensor, Tensor]] = []
         self.scaling_row: list[int] = []
-        if not self.config.standardise:
+        if not self.config.standardize:
             return
         rows: dict[bytes, int] = {}
         for job in self.jobs:

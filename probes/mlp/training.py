@@ -87,7 +87,7 @@ def train_probes(
     # weights, two moments, gradient, best epoch, bf16 copies; and the gathered batch
     bytes_each = 4 * (6 * n_weights + 2 * config.batch_size * sum(sizes))
     at_once = max(1, int(memory // bytes_each))
-    factors = balance(features) if config.standardise else None
+    factors = balance(features) if config.standardize else None
     data = torch.from_numpy(features if factors is None else features * factors).to(device)
     trained: list[TrainedProbe] = []
     for start in range(0, len(jobs), at_once):

@@ -24,7 +24,7 @@ class RepresentationSpec:
         outputs: names of the vectors it gives per frame, the first one being the default.
         training_datasets: data sets the weights have seen, for contamination flags.
         weights: sha256 of the weights; None without weights.
-        licence: of the weights.
+        license: of the weights.
         source: where code and weights come from.
         version: raised when the adapter's own processing changes.
         options: window, hop, layers, and whatever else changes the vectors.
@@ -35,7 +35,7 @@ class RepresentationSpec:
     outputs: tuple[str, ...] = (FEATURES,)
     training_datasets: tuple[str, ...] = ()
     weights: str | None = None
-    licence: str = ""
+    license: str = ""
     source: str = ""
     version: str = "1"
     options: dict[str, Any] = field(default_factory=dict)

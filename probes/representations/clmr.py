@@ -127,7 +127,7 @@ class CLMR:
             sample_rate=SAMPLE_RATE,
             training_datasets=("magnatagatune",),
             weights=weight_digest("clmr", weights),
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source="github Spijkervet/CLMR 2.0",
             options={"window": WINDOW, "hop": WINDOW},
         )

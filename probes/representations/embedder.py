@@ -18,7 +18,7 @@ class EmbedderRepresentation:
         embedder: registered name.
         name: name of the row; default the embedder's.
         training: data sets its weights have seen.
-        licence: of its weights.
+        license: of its weights.
         device: torch device.
     """
 
@@ -27,7 +27,7 @@ class EmbedderRepresentation:
         embedder: str,
         name: str | None = None,
         training: tuple[str, ...] = (),
-        licence: str = "",
+        license: str = "",
         device: str = "cpu",
     ) -> None:
         options = embedder_spec(embedder)
@@ -37,7 +37,7 @@ class EmbedderRepresentation:
             sample_rate=embedder_entry(embedder).sample_rate,
             training_datasets=training,
             weights=options["weights_sha256"],
-            licence=licence,
+            license=license,
             source="benchmarks.embedders",
             options=options,
         )
@@ -53,10 +53,10 @@ class EmbedderRepresentation:
 
 
 def musicnn(device: str = "cpu") -> EmbedderRepresentation:
-    """MusiCNN-MSD, the 200-d point that mir_ref reads: before ReLU and normalisation, patches of 3 s, hop 93."""
-    return EmbedderRepresentation("musicnn-msd", training=("msd",), licence="ISC", device=device)
+    """MusiCNN-MSD, the 200-d point that mir_ref reads: before ReLU and normalization, patches of 3 s, hop 93."""
+    return EmbedderRepresentation("musicnn-msd", training=("msd",), license="ISC", device=device)
 
 
 def vggish(device: str = "cpu") -> EmbedderRepresentation:
     """VGGish, 128-d, 0.96 s windows."""
-    return EmbedderRepresentation("vggish", training=("youtube-8m",), licence="Apache-2.0", device=device)
+    return EmbedderRepresentation("vggish", training=("youtube-8m",), license="Apache-2.0", device=device)

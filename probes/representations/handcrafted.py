@@ -1,6 +1,6 @@
 """The floors: mel spectrum, MFCC and chroma, computed with numpy from one STFT.
 
-A representation that does not beat these has learnt nothing that a page of signal processing lacks.
+A representation that does not beat these has learned nothing that a page of signal processing lacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLOOR = 1e-10
 
 
 def power_frames(audio: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
-    """(n_frames, n_fft / 2 + 1) power spectra of Hann windows, frames centred, zeros beyond the ends."""
+    """(n_frames, n_fft / 2 + 1) power spectra of Hann windows, frames centered, zeros beyond the ends."""
     padded = np.pad(audio, n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)

@@ -59,14 +59,14 @@ def load_mert(folder: str | Path) -> HubertModel:
     state = {key.removeprefix("hubert."): value for key, value in state.items()}
     model = HubertModel(mert_config())
     try:
-        # torch's parametrisation maps the checkpoint's old weight_g / weight_v names while it loads
+        # torch's parametrization maps the checkpoint's old weight_g / weight_v names while it loads
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{path} is not MERT-v1-95M: {str(error)[:400]}") from None
     return model.eval().requires_grad_(False)
 
 
-def normalises_input(folder: str | Path) -> bool:
+def normalizes_input(folder: str | Path) -> bool:
     """Whether the checkpoint's processor scales audio to zero mean and unit variance (default: it does)."""
     path = Path(folder) / "preprocessor_config.json"
     if Path(folder).is_dir() and path.is_file():
@@ -113,7 +113,7 @@ class MERT:
             sample_rate=SAMPLE_RATE,
             training_datasets=("mert-160k-hours",),
             weights=weight_digest("mert-v1-95m", weights),
-            licence="CC BY-NC 4.0",
+            license="CC BY-NC 4.0",
             source="hub m-a-p/MERT-v1-95M",
             options={"layers": list(self.layers), "chunk_seconds": chunk_seconds},
         )
@@ -130,7 +130,7 @@ class MERT:
         mono = mono_at(audio, sample_rate, SAMPLE_RATE)
         if len(mono) < SHORTEST:
             raise ValueError(f"{len(mono)} samples at {SAMPLE_RATE} Hz give no frame (at least {SHORTEST})")
-        if normalises_input(self._path):
+        if normalizes_input(self._path):
             mono = (mono - mono.mean()) / np.sqrt(mono.var() + 1e-7)
         size = len(mono) if self.chunk_seconds is None else round(self.chunk_seconds * SAMPLE_RATE)
         starts = [start for start in range(0, len(mono), size) if len(mono) - start >= SHORTEST]

@@ -26,7 +26,7 @@ class Music2LatentRepresentation:
     """Outputs `features` (n_frames, channels x bins; 8,192 in the paper) and `latents` (n_frames, 64).
 
     Both come from one pass of the encoder at 44.1 kHz, mono, about 10.8 frames per second. `features` is the
-    map after the encoder's last 2-D level and its normalisation, before the bottleneck.
+    map after the encoder's last 2-D level and its normalization, before the bottleneck.
 
     Args:
         spec: the record; its `weights` is the digest of what `load` loads.
@@ -64,14 +64,14 @@ def _spec(name: str, weights: str, training: tuple[str, ...], **options: Any) ->
         outputs=(FEATURES, "latents"),
         training_datasets=training,
         weights=weights,
-        licence=options.pop("licence", ""),
+        license=options.pop("license", ""),
         source=options.pop("source", SOURCE),
         options=options,
     )
 
 
 def checkpoint(
-    path: str, name: str | None = None, training: tuple[str, ...] = (), device: str = "cpu", licence: str = ""
+    path: str, name: str | None = None, training: tuple[str, ...] = (), device: str = "cpu", license: str = ""
 ) -> Music2LatentRepresentation:
     """A trained checkpoint, by path or by a name that `Music2Latent.from_pretrained` knows.
 
@@ -94,20 +94,20 @@ def checkpoint(
         return Music2Latent.from_pretrained(path, device=device)
 
     return Music2LatentRepresentation(
-        _spec(name or f"music2latent:{path}", weights, training, licence=licence), load
+        _spec(name or f"music2latent:{path}", weights, training, license=license), load
     )
 
 
 def published(device: str = "cpu") -> Music2LatentRepresentation:
     """The authors' checkpoint (CC BY-NC 4.0); 8,192-d features."""
     return checkpoint(
-        "SonyCSLParis/music2latent", "music2latent", PUBLISHED_DATA, device, licence="CC BY-NC 4.0"
+        "SonyCSLParis/music2latent", "music2latent", PUBLISHED_DATA, device, license="CC BY-NC 4.0"
     )
 
 
 def mini(device: str = "cpu") -> Music2LatentRepresentation:
     """The small checkpoint that ships; 2,048-d features."""
-    return checkpoint("mini", "music2latent-mini", _card_data("mini"), device, licence="Apache-2.0")
+    return checkpoint("mini", "music2latent-mini", _card_data("mini"), device, license="Apache-2.0")
 
 
 def _card_data(name: str) -> tuple[str, ...]:

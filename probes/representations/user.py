@@ -246,7 +246,7 @@ class AutoencoderFeatures:
             sample_rate=spec.sample_rate,
             training_datasets=tuple(spec.training_datasets),
             weights=spec.weights_digest,
-            licence=spec.licence,
+            license=spec.license,
             source=spec.source,
             options=spec.to_dict(),
         )

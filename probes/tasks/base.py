@@ -39,7 +39,7 @@ class TaskInfo:
         kind: "multilabel", "multiclass" or "key" (24 classes with their own scores).
         labels: label names; target columns and class numbers follow this order, never a file's.
         dataset: data set the clips come from; compared with a representation's training data.
-        licence, citation, source: of the data.
+        license, citation, source: of the data.
         batch_size: items per training step under mir_ref-1.
         changes: what each version changed.
     """
@@ -50,7 +50,7 @@ class TaskInfo:
     kind: str
     labels: tuple[str, ...]
     dataset: str
-    licence: str
+    license: str
     citation: str
     source: str
     batch_size: int = 64
@@ -190,7 +190,7 @@ class TaskData:
                 counts = seen.sum(axis=0) if wide else np.bincount(seen, minlength=len(self.info.labels))
                 if absent := [self.info.labels[i] for i in np.flatnonzero(counts == 0)]:
                     raise TaskDataError(
-                        f"task {self.info.name!r}, split {split.name!r}: no training clip is labelled "
+                        f"task {self.info.name!r}, split {split.name!r}: no training clip is labeled "
                         f"{', '.join(map(repr, absent))}"
                     )
 
@@ -350,7 +350,7 @@ def file_md5(path: Path) -> str:
 
 
 def audio_clip(
-    clip_id: str, dataset: str, path: Path, *, md5: str | None, labels: Mapping[str, Any], licence: str
+    clip_id: str, dataset: str, path: Path, *, md5: str | None, labels: Mapping[str, Any], license: str
 ) -> Clip:
     """A clip of an audio file. Its digest is the published MD5, else the file's own sha256."""
     from benchmarks.datasets.base import file_sha256
@@ -363,7 +363,7 @@ def audio_clip(
         labels=dict(labels),
         source=path.name,
         loader=ChecksumLoader(str(path), md5),
-        licence=licence,
+        license=license,
     )
 
 

@@ -92,7 +92,7 @@ class Beatport:
             kind="key",
             labels=KEYS,
             dataset="beatport_key",
-            licence="CC BY-SA 4.0 (annotations; the previews are Beatport's)",
+            license="CC BY-SA 4.0 (annotations; the previews are Beatport's)",
             citation="Faraldo, Jordà, Herrera: A multi-profile method for key estimation in EDM, AES 2017; "
             "split: mir_ref",
             source=SOURCE,
@@ -122,7 +122,7 @@ class Beatport:
                 paths[track],
                 md5=tracks[track]["audio"][1],
                 labels={"key": key},
-                licence=self.info.licence,
+                license=self.info.license,
             )
             for track, key in keys.items()
         ]

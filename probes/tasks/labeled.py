@@ -10,7 +10,7 @@ from benchmarks.datasets.base import Clip
 from probes.tasks.base import Split, TaskData, TaskDataError, TaskInfo, grouped_folds, k_fold_splits
 
 
-def labelled_task(
+def labeled_task(
     info: TaskInfo,
     clips: Sequence[Clip],
     label: Callable[[Clip], str | Sequence[str]],

@@ -68,7 +68,7 @@ class MagnaTagATune:
             kind="multilabel",
             labels=tuple(sorted(stored()["tags"])),
             dataset="magnatagatune",
-            licence="CC BY-NC-SA 3.0",
+            license="CC BY-NC-SA 3.0",
             citation="Law, West, Mandel, Bay, Downie: Evaluation of algorithms using games, ISMIR 2009; "
             "split: Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based automatic music tagging models, "
             "SMC 2020",
@@ -97,7 +97,7 @@ class MagnaTagATune:
                 file,
                 md5=None,
                 labels={"path": path},
-                licence=self.info.licence,
+                license=self.info.license,
             )
             for (clip_id, path), file in zip(rows, paths, strict=True)
         ]

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.datasets import create_dataset
 from probes.metrics import PITCH_CLASSES
 from probes.tasks.base import TaskData, TaskInfo
-from probes.tasks.labelled import labelled_task
+from probes.tasks.labeled import labeled_task
 from probes.tasks.tinysol import INSTRUMENTS
 
 NOTES = (
@@ -32,12 +32,12 @@ class _OpenNotes:
         self.dataset = create_dataset("open-notes", **options)
 
     def load(self) -> TaskData:
-        """Notes with labels and folds; see `labelled_task`.
+        """Notes with labels and folds; see `labeled_task`.
 
         Raises:
             DataNotFoundError: the notes are not on this machine.
         """
-        return labelled_task(
+        return labeled_task(
             self.info,
             self.dataset.clips(),
             lambda clip: str(clip.labels[self.label]),
@@ -55,7 +55,7 @@ def _info(name: str, title: str, labels: tuple[str, ...]) -> TaskInfo:
         kind="multiclass",
         labels=labels,
         dataset="open-notes",
-        licence="MIT (FluidR3 SoundFont)",
+        license="MIT (FluidR3 SoundFont)",
         citation="FluidR3_GM SoundFont 3.1, Frank Wen and contributors; rendered with FluidSynth",
         source="data set open-notes",
         batch_size=64,

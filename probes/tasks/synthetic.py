@@ -11,9 +11,9 @@ from typing import Any
 from benchmarks.datasets import Clip, create_dataset
 from probes.metrics import KEYS, PITCH_CLASSES
 from probes.tasks.base import TaskData, TaskInfo
-from probes.tasks.labelled import labelled_task
+from probes.tasks.labeled import labeled_task
 
-LICENCE = "CC0-1.0 (generated)"
+LICENSE = "CC0-1.0 (generated)"
 CITATION = "Synthetic music of the m2l benchmark suite"
 SOURCE = "generated from integer seeds"
 
@@ -21,7 +21,7 @@ SOURCE = "generated from integer seeds"
 def _info(
     name: str, title: str, kind: str, labels: tuple[str, ...], dataset: str, batch_size: int
 ) -> TaskInfo:
-    return TaskInfo(name, "1", title, kind, labels, dataset, LICENCE, CITATION, SOURCE, batch_size)
+    return TaskInfo(name, "1", title, kind, labels, dataset, LICENSE, CITATION, SOURCE, batch_size)
 
 
 class SyntheticTags:
@@ -49,8 +49,8 @@ class SyntheticTags:
         self.info = _info("synthetic-tags", "Synthetic tags", "multilabel", self.tags, "synthetic-tags", 16)
 
     def load(self) -> TaskData:
-        """Clips with 0/1 targets; see `labelled_task`."""
-        return labelled_task(
+        """Clips with 0/1 targets; see `labeled_task`."""
+        return labeled_task(
             self.info,
             self._clips,
             lambda clip: [tag for tag in clip.labels["tags"] if tag in self.tags],
@@ -72,9 +72,9 @@ class SyntheticKeys:
         self.info = _info("synthetic-keys", "Synthetic keys", "key", KEYS, "synthetic-keys", 16)
 
     def load(self) -> TaskData:
-        """Clips with keys; see `labelled_task`."""
+        """Clips with keys; see `labeled_task`."""
         clips = self.dataset.clips()
-        return labelled_task(self.info, clips, _key, group=lambda clip: str(clip.labels["artist"]))
+        return labeled_task(self.info, clips, _key, group=lambda clip: str(clip.labels["artist"]))
 
 
 def _key(clip: Clip) -> str:
@@ -103,7 +103,7 @@ class _SyntheticNotes:
         ]
 
     def _load(self, label: str) -> TaskData:
-        return labelled_task(
+        return labeled_task(
             self.info,
             self._clips(),
             lambda clip: str(clip.labels[label]),
@@ -120,7 +120,7 @@ class SyntheticPitch(_SyntheticNotes):
     )
 
     def load(self) -> TaskData:
-        """Notes with pitch classes; see `labelled_task`."""
+        """Notes with pitch classes; see `labeled_task`."""
         return self._load("pitch_class")
 
 
@@ -135,5 +135,5 @@ class SyntheticInstrument(_SyntheticNotes):
         )
 
     def load(self) -> TaskData:
-        """Notes with instruments; see `labelled_task`."""
+        """Notes with instruments; see `labeled_task`."""
         return self._load("instrument")

@@ -93,7 +93,7 @@ class _TinySOL:
                 path,
                 md5=checksums.get(note),
                 labels={"pitch": row["Pitch"], "instrument": row["Instrument (in full)"]},
-                licence=self.info.licence,
+                license=self.info.license,
             )
             for note, path, row in zip(ids, paths, rows, strict=True)
         ]
@@ -135,7 +135,7 @@ class TinySOLPitch(_TinySOL):
         kind="multiclass",
         labels=PITCH_CLASSES,
         dataset="tinysol",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         citation=CITATION,
         source=SOURCE,
         batch_size=64,
@@ -156,7 +156,7 @@ class TinySOLInstrument(_TinySOL):
         kind="multiclass",
         labels=INSTRUMENTS,
         dataset="tinysol",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         citation=CITATION,
         source=SOURCE,
         batch_size=64,

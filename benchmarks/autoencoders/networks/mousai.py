@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Groups of every group normalisation but those of the encoder's first block, which have one.
+#: Groups of every group normalization but those of the encoder's first block, which have one.
 GROUPS = 8
 #: Width of the Fourier features of time, before the time itself is joined.
 TIME_FEATURES = 256
@@ -29,7 +29,7 @@ TIME_FEATURES = 256
 
 
 class EncoderConv(nn.Module):
-    """Group normalisation, SiLU, convolution of width 3."""
+    """Group normalization, SiLU, convolution of width 3."""
 
     def __init__(self, n_in: int, n_out: int, groups: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Mel(nn.Module):
 
 
 class Magnitudes(nn.Module):
-    """STFT magnitudes, normalised by the root of the window length, centred, odd window (v2, a hypothesis)."""
+    """STFT magnitudes, normalized by the root of the window length, centered, odd window (v2, a hypothesis)."""
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
@@ -223,14 +223,14 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts v from noisy waveform, time and latents, between a learnt analysis and synthesis transform.
+    """Predicts v from noisy waveform, time and latents, between a learned analysis and synthesis transform.
 
     Args:
         channels, factors, items: width, downsampling and number of items of the levels.
         inject_depth: the level whose rate is that of the latents.
         latent: channels of the latents.
         modulation: width of the time features.
-        filters, window, stride: of the learnt transform; filters per audio channel.
+        filters, window, stride: of the learned transform; filters per audio channel.
     """
 
     def __init__(

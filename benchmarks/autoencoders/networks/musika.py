@@ -32,7 +32,7 @@ class Layer(nn.Module):
         stride: over time.
         same: TensorFlow's "SAME" padding; else none.
         up: transposed convolution.
-        noise: add noise, one value per frame for all channels, times a learnt scalar.
+        noise: add noise, one value per frame for all channels, times a learned scalar.
         swish: x * sigmoid(x) at the end.
     """
 

@@ -32,7 +32,7 @@ def build_same(config: Mapping[str, Any]) -> nn.Module:
     if width != 1:
         for block in model.decoder.blocks:
             convolution = nn.Conv1d(block.in_channels, block.out_channels, width, padding=width // 2)
-            # The old parametrisation: the published weights are a direction (weight_v) and a gain (weight_g).
+            # The old parametrization: the published weights are a direction (weight_v) and a gain (weight_g).
             block.mapping = nn.utils.weight_norm(convolution)
     if config["chunk_latents"]:
         for block in [*model.encoder.blocks, *model.decoder.blocks]:
@@ -44,8 +44,8 @@ def build_same(config: Mapping[str, Any]) -> nn.Module:
 def _chunked_forward(block: Any, x: Tensor) -> Tensor:
     """A resampling block whose layers see `chunk_latents` latents at a time.
 
-    Every latent owns a segment of tokens: encoding, `stride` frames and one learnt token that becomes the latent;
-    decoding, the latent and `stride` learnt tokens that become its frames. `(B, C, T)` in and out.
+    Every latent owns a segment of tokens: encoding, `stride` frames and one learned token that becomes the latent;
+    decoding, the latent and `stride` learned tokens that become its frames. `(B, C, T)` in and out.
     """
     batch, _, length = x.shape
     encoding = block.mode == "encoder"
@@ -56,8 +56,8 @@ def _chunked_forward(block: Any, x: Tensor) -> Tensor:
         x = block.mapping(x)
     channels, n_segments = x.shape[1], x.shape[2] // given
     frames = x.transpose(1, 2).reshape(batch, n_segments, given, channels)
-    learnt = block.new_tokens.expand(batch, n_segments, made, channels)
-    segments = torch.cat([frames, learnt], dim=2)
+    learned = block.new_tokens.expand(batch, n_segments, made, channels)
+    segments = torch.cat([frames, learned], dim=2)
 
     half = len(block.transformers) // 2
     segments = _in_groups(segments, block.transformers[:half], group)

@@ -21,8 +21,8 @@ from benchmarks.datasets.synthetic.instruments import TAG_OF_INSTRUMENT
 from benchmarks.datasets.synthetic.styles import STYLES, draw_artist
 
 SAMPLE_RATE = 44100
-NOTICE = "Synthesised by this package from integer seeds; no recording is involved."
-LICENCE = "CC0-1.0 (generated)"
+NOTICE = "Synthesized by this package from integer seeds; no recording is involved."
+LICENSE = "CC0-1.0 (generated)"
 CITATION = "Synthetic music of the m2l benchmark suite"
 
 # The vocabulary of `synthetic-tags`, in alphabetical order: tags that are neither rare nor everywhere.
@@ -88,7 +88,7 @@ class PieceLoader:
             loader=self,
             split=split,
             seconds=self.seconds,
-            licence=LICENCE,
+            license=LICENSE,
         )
 
 
@@ -166,7 +166,7 @@ class _Synthetic:
     """What the three sets share."""
 
     version = f"1.{VERSION}"
-    licence = LICENCE
+    license = LICENSE
     citation = CITATION
     notice = NOTICE
     name: str
@@ -236,7 +236,7 @@ class SyntheticTags(_Synthetic):
 
     Every style has ten artists: six for training, two for validation, two for the test. An artist is a
     choice of instruments, variations of their timbres, a kit, a room and a range of tempi, so a probe that
-    has learnt the artists of the training set is not enough.
+    has learned the artists of the training set is not enough.
 
     Args:
         size: Number of clips, a multiple of 100 (ten styles, ten artists each).
@@ -269,7 +269,7 @@ class SyntheticTags(_Synthetic):
 
 
 class SyntheticKeys(_Synthetic):
-    """Key-labelled tracks over all 24 keys, in the manner of the Beatport set: stratified 80/10/10.
+    """Key-labeled tracks over all 24 keys, in the manner of the Beatport set: stratified 80/10/10.
 
     Every key has the same number of tracks in each split. Styles rotate against keys, so that neither says
     anything about the other, and every track has an artist of its own.

@@ -169,10 +169,10 @@ _BROKEN: dict[str, tuple[float, tuple[int, ...]]] = {  # (grid in beats, order o
 
 
 def _chords(spans: list[_Span], comping: str, tempo: float, dynamic: float, draw: Draw) -> Iterator[Note]:
-    centre = 60 + draw.integer(7) - 3
+    center = 60 + draw.integer(7) - 3
     voices: tuple[int, ...] = ()
     for span in spans:
-        voices = voicing(span.chord, centre, voices)
+        voices = voicing(span.chord, center, voices)
         if comping in _BROKEN:
             grid, order = _BROKEN[comping]
             ladder = (*voices, voices[0] + 12)
@@ -264,8 +264,8 @@ def _melody(
     scale = tuple((key.tonic + s) % 12 for s in SCALES[key.mode])
     motif = _rhythm(beats, density, draw)
     contour = [draw.choice((-2, -1, -1, 0, 1, 1, 2, 3)) for _ in range(32)]
-    centre = 69 + draw.integer(8)
-    pitch = nearest(spans[0].chord, centre)
+    center = 69 + draw.integer(8)
+    pitch = nearest(spans[0].chord, center)
     end = spans[-1].start + spans[-1].beats
     bar = 0
     while bar * beats < end:
@@ -274,8 +274,8 @@ def _melody(
             beat = bar * beats + onset
             span = next((s for s in reversed(spans) if s.start <= beat + 1e-9), spans[0])
             step = contour[(i + (0 if rhythm is motif else bar)) % len(contour)]
-            if abs(pitch - centre) > 7:
-                step = -1 if pitch > centre else 1
+            if abs(pitch - center) > 7:
+                step = -1 if pitch > center else 1
             leading = tuple({*scale, *span.chord} - _clashes(scale, span.chord))
             pitch = nearest(leading, pitch + round(1.8 * step))
             if onset % 1.0 == 0.0 or length >= 1.0:

@@ -69,24 +69,24 @@ def parse_key(name: str) -> Key:
     raise ValueError(f"unknown key {name!r} (as in 'C# minor'; sharps only)")
 
 
-def voicing(chord: tuple[int, ...], centre: int, previous: tuple[int, ...] = ()) -> tuple[int, ...]:
+def voicing(chord: tuple[int, ...], center: int, previous: tuple[int, ...] = ()) -> tuple[int, ...]:
     """Place a chord's tones near a MIDI pitch, or close to the previous chord's voices.
 
     Returns:
         Ascending MIDI pitches, one per tone.
     """
-    targets = previous if len(previous) == len(chord) else (centre,) * len(chord)
+    targets = previous if len(previous) == len(chord) else (center,) * len(chord)
     best: tuple[float, tuple[int, ...]] | None = None
     for turn in range(len(chord)):
         tones = chord[turn:] + chord[:turn]
-        low = centre - 6 + (tones[0] - (centre - 6)) % 12
+        low = center - 6 + (tones[0] - (center - 6)) % 12
         pitches = [low]
         for tone in tones[1:]:
             pitches.append(pitches[-1] + ((tone - pitches[-1]) % 12 or 12))
         for octave in (-12, 0):
             moved = tuple(p + octave for p in pitches)
             distance = sum(abs(a - b) for a, b in zip(moved, targets, strict=True))
-            cost = distance + 0.2 * abs(sum(moved) / len(moved) - centre)
+            cost = distance + 0.2 * abs(sum(moved) / len(moved) - center)
             if best is None or cost < best[0]:
                 best = (cost, moved)
     assert best is not None

@@ -1,6 +1,6 @@
 """The instruments by name: an orchestra after TinySOL's fourteen, and the band around it.
 
-All of these are synthesised: the names say what a timbre is modelled after, not that it was recorded.
+All of these are synthesized: the names say what a timbre is modeled after, not that it was recorded.
 """
 
 from __future__ import annotations

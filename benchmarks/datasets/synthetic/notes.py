@@ -1,6 +1,6 @@
 """Single synthetic notes in the shape of TinySOL: 14 instruments, real ranges, three dynamics, 5 folds.
 
-The instruments are synthesised after the ones whose names they bear. A number measured on them says
+The instruments are synthesized after the ones whose names they bear. A number measured on them says
 whether a representation tells pitches and timbres apart; it is not a TinySOL result.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from benchmarks.datasets.base import Clip, digest_of
 from benchmarks.datasets.folds import FOLD_NAMES, N_FOLDS, SPLIT_OF_FOLD, select_fold
 from benchmarks.datasets.synthetic import VERSION
-from benchmarks.datasets.synthetic.clips import CITATION, LICENCE, NOTICE, SAMPLE_RATE
+from benchmarks.datasets.synthetic.clips import CITATION, LICENSE, NOTICE, SAMPLE_RATE
 from benchmarks.datasets.synthetic.draw import Draw
 from benchmarks.datasets.synthetic.harmony import PITCH_CLASSES
 
@@ -89,9 +89,9 @@ class SyntheticNotes:
 
     name = "synthetic-notes"
     version = f"1.{VERSION}"
-    licence = LICENCE
+    license = LICENSE
     citation = CITATION
-    notice = NOTICE + " The instruments are modelled after TinySOL's; this is not TinySOL."
+    notice = NOTICE + " The instruments are modeled after TinySOL's; this is not TinySOL."
     splits = ("train", "valid", "test", *FOLD_NAMES)
     instruments = tuple(sorted(RANGES))
 
@@ -138,5 +138,5 @@ class SyntheticNotes:
             loader=NoteLoader(self.seed, instrument, midi, dynamic, self.seconds, self.sample_rate),
             split=SPLIT_OF_FOLD[fold],
             seconds=self.seconds,
-            licence=LICENCE,
+            license=LICENSE,
         )  # fmt: skip

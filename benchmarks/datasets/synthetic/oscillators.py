@@ -1,6 +1,6 @@
 """Sound sources: evolving harmonic spectra, struck modes, plucked strings, FM, filtered noise.
 
-All of them return float64 mono arrays `(samples,)`, unnormalised but of the order of 1.
+All of them return float64 mono arrays `(samples,)`, unnormalized but of the order of 1.
 """
 
 from __future__ import annotations

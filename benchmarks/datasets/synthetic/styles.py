@@ -171,7 +171,7 @@ def draw_artist(style: Style, name: str, draw: Draw) -> Artist:
         return tuple(draw.shuffled(options)[: min(2, len(options))])
 
     low, high = style.tempo
-    centre = draw.uniform(low, high)
+    center = draw.uniform(low, high)
     reach = 0.2 * (high - low)
     return Artist(
         name=name,
@@ -180,7 +180,7 @@ def draw_artist(style: Style, name: str, draw: Draw) -> Artist:
         bass=some(style.bass),
         melody=some(style.melody),
         pad=some(style.pad),
-        tempo=(max(low, centre - reach), min(high, centre + reach)),
+        tempo=(max(low, center - reach), min(high, center + reach)),
         room=draw.uniform(*style.room),
         kit=draw_kit(draw, style.electronic),
         grooves=some_grooves(style.grooves, draw),

@@ -114,8 +114,8 @@ class Harmonic(Patch):
         f = h * f0
         shape = h**-self.slope * np.where(h % 2 == 0, self.even, 1.0)
         gain = np.ones(n)
-        for centre, height, width in self.formants:
-            gain += height * np.exp(-((np.log2(f / centre) / width) ** 2))
+        for center, height, width in self.formants:
+            gain += height * np.exp(-((np.log2(f / center) / width) ** 2))
         shape = shape * gain
         edge = np.maximum(self.cutoff * 2.0 ** (self.bright * (loudness - 1.0)), 1.5 * f0)
         low = (1.0 + (f[None, :] / edge[:, None]) ** 4) ** -0.75
@@ -208,8 +208,8 @@ class Plucked(Patch):
         pluck -= np.roll(pluck, max(1, int(self.position * period)))
         pluck /= max(float(np.abs(pluck).max()), 1e-9)
         out = plucked_string(f0, pluck, decay, min(self.damping, 0.5), n_samples, sample_rate)
-        for centre, gain in self.body:
-            out += gain * filtered(out, centre / 1.3, centre * 1.3, sample_rate)
+        for center, gain in self.body:
+            out += gain * filtered(out, center / 1.3, center * 1.3, sample_rate)
         if self.drive > 0:
             out = np.tanh(self.drive * out) / np.tanh(self.drive)
         held = int(seconds * sample_rate)

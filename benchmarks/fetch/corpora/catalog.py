@@ -1,4 +1,4 @@
-"""The paper's data sets as they are published: addresses, checksums, layouts, licences, counts.
+"""The paper's data sets as they are published: addresses, checksums, layouts, licenses, counts.
 
 Checksums: Zenodo's MD5s (TinySOL, Beatport), mirdata's MD5 per file, MTG-Jamendo's sha256 lists at a pinned
 commit. None is published for MagnaTagATune and DNS-4: there the zip's and bzip2's own checksums, what the
@@ -63,7 +63,7 @@ TINYSOL = Corpus(
     name="tinysol",
     folder="tinysol",
     title="TinySOL 6.0: 2,913 recorded notes of 14 instruments",
-    licence="CC BY 4.0",
+    license="CC BY 4.0",
     origin="Zenodo record 3685367",
     citation="Cella et al.: OrchideaSOL, ICMC 2020",
     items=(
@@ -102,7 +102,7 @@ BEATPORT = Corpus(
     name="beatport",
     folder="beatport_key",
     title="Beatport EDM Key: 1,486 excerpts of two minutes, with keys",
-    licence="CC BY-SA 4.0 (annotations; the previews are Beatport's)",
+    license="CC BY-SA 4.0 (annotations; the previews are Beatport's)",
     origin="Zenodo record 1101082",
     citation="Faraldo: Tonality Estimation in Electronic Dance Music, 2018",
     items=(
@@ -175,7 +175,7 @@ MAGNATAGATUNE = Corpus(
     name="magnatagatune",
     folder="magnatagatune",
     title="MagnaTagATune: 25,863 clips of 29 s with 188 tags",
-    licence="CC BY-NC-SA 3.0",
+    license="CC BY-NC-SA 3.0",
     origin="mirg.city.ac.uk/datasets/magnatagatune",
     citation="Law, West, Mandel, Bay, Downie: Evaluation of algorithms using games, ISMIR 2009",
     items=(_mtt_item(_MTT_TABLE, check_mtt_table),),
@@ -250,7 +250,7 @@ MTG_JAMENDO = Corpus(
     name="mtg-jamendo",
     folder="mtg-jamendo",
     title="MTG-Jamendo: 55,701 full tracks (320 kbit/s MP3); trains Music2Latent",
-    licence="Creative Commons, per track (metadata CC BY-NC-SA 4.0)",
+    license="Creative Commons, per track (metadata CC BY-NC-SA 4.0)",
     origin="github.com/MTG/mtg-jamendo-dataset (raw_30s/audio)",
     citation="Bogdanov, Won, Tovstogan, Porter, Serra: The MTG-Jamendo dataset, ICML 2019 workshop",
     items=(
@@ -334,7 +334,7 @@ DNS4 = Corpus(
     name="dns4",
     folder="dns4",
     title="DNS Challenge 4, clean full-band speech (48 kHz); trains Music2Latent",
-    licence="CC BY 4.0 (repository); that of the recordings varies by source",
+    license="CC BY 4.0 (repository); that of the recordings varies by source",
     origin="github.com/microsoft/DNS-Challenge (download-dns-challenge-4.sh)",
     citation="Dubey et al.: ICASSP 2022 Deep Noise Suppression Challenge",
     items=(),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fetch.corpora.catalogue import CORPORA
+from benchmarks.fetch.corpora.catalog import CORPORA
 from benchmarks.fetch.corpora.fetcher import Options, fetch_corpus, root_for
 from benchmarks.fetch.corpora.verify import verify_corpus
 
@@ -88,7 +88,7 @@ def listing() -> list[dict[str, Any]]:
             "name": corpus.name,
             "kind": "data",
             "what": corpus.title,
-            "licence": corpus.licence,
+            "license": corpus.license,
             "bytes": corpus.transfer_bytes,
         }
         for corpus in CORPORA.values()
@@ -97,7 +97,7 @@ def listing() -> list[dict[str, Any]]:
         "name": "musiccaps",
         "kind": "data",
         "what": "MusicCaps: 5,521 clips of 10 s, cut out of their videos by yt-dlp (size: kept at most)",
-        "licence": "captions CC BY-SA 4.0; audio: its uploaders'",
+        "license": "captions CC BY-SA 4.0; audio: its uploaders'",
         "bytes": KEPT_BYTES,
     }
     return [rows[name] for name in PAPER_DATA]

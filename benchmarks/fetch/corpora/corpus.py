@@ -51,7 +51,7 @@ class Corpus:
     Attributes:
         name: As in `m2l-bench fetch NAME`.
         folder: Below the root of the data; the loaders look there.
-        title, licence, origin, citation: For people.
+        title, license, origin, citation: For people.
         items: Plain files, with paths below `folder`.
         archives: Lists the archives, once the plain files are there.
         published: Lists the files that have to come out of them, with their checksums; empty where no such
@@ -67,7 +67,7 @@ class Corpus:
     name: str
     folder: str
     title: str
-    licence: str
+    license: str
     origin: str
     citation: str
     items: tuple[Item, ...]

@@ -89,13 +89,13 @@ def duration(seconds: float) -> str:
 
 
 def headline(corpus: Corpus) -> str:
-    """Title, licence, size and time of a data set, in one line."""
+    """Title, license, size and time of a data set, in one line."""
     if corpus.transfer_bytes is None:
-        return f"{corpus.title}. Licence: {corpus.licence}. Size: asked of the server"
+        return f"{corpus.title}. License: {corpus.license}. Size: asked of the server"
     unpacked = f", {human(corpus.unpacked_bytes)} unpacked" if corpus.unpacked_bytes else ""
     hours = duration(8 * corpus.transfer_bytes / BITS_PER_SECOND)
     return (
-        f"{corpus.title}. Licence: {corpus.licence}. About {human(corpus.transfer_bytes)}{unpacked}; "
+        f"{corpus.title}. License: {corpus.license}. About {human(corpus.transfer_bytes)}{unpacked}; "
         f"{hours} at 100 Mbit/s"
     )
 

@@ -109,7 +109,7 @@ def fetch_musiccaps(options: Options, how: ClipOptions | None = None) -> dict[st
     folder = root_for(options.dest) / NAME
     time_needed = duration(CLIPS * _SECONDS_EACH / options.jobs)
     say(
-        f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. Licence: captions CC BY-SA 4.0,"
+        f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,"
     )
     say(
         "  audio: its uploaders', for you to judge. The whole audio tracks are transferred (about 5 MB each),"

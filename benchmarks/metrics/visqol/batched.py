@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.metrics.visqol.align import shift, usable_lag
-from benchmarks.metrics.visqol.core import Mapper, Reference, TooShortError, describe, no_details, summarise
+from benchmarks.metrics.visqol.core import Mapper, Reference, TooShortError, describe, no_details, summarize
 from benchmarks.metrics.visqol.gammatone import FilterBank
 from benchmarks.metrics.visqol.modes import (
     ABSOLUTE_FLOOR_DB,
@@ -90,7 +90,7 @@ def _floors(target: Tensor, preds: Tensor) -> tuple[Tensor, Tensor]:
     return target - lowest, preds - lowest
 
 
-def _neighbours(x: Tensor, axis: int) -> Tensor:
+def _neighbors(x: Tensor, axis: int) -> Tensor:
     """Sum of the cells before and after each along `axis`, edges repeated."""
     n = x.shape[axis]
     before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], axis)
@@ -101,12 +101,12 @@ def _neighbours(x: Tensor, axis: int) -> Tensor:
 def _smooth(x: Tensor) -> Tensor:
     """The 3x3 window over the last two axes."""
     corner, edge, center = KERNEL
-    vertical = _neighbours(x, -2)
-    return _neighbours(vertical * corner + x * edge, -1).add_(vertical, alpha=edge).add_(x, alpha=center)
+    vertical = _neighbors(x, -2)
+    return _neighbors(vertical * corner + x * edge, -1).add_(vertical, alpha=edge).add_(x, alpha=center)
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and signed deviation of each neighbourhood."""
+    """Mean and signed deviation of each neighborhood."""
     mean = _smooth(x)
     variance = _smooth(x * x) - mean * mean
     return mean, variance.abs().sqrt() * variance.sign()
@@ -249,7 +249,7 @@ def _score_group(
                 results[i] = error
         _realign(list(matched.values()), filters)
         for i, pair in matched.items():
-            results[i] = summarise(
+            results[i] = summarize(
                 pair.reference, pair.match, pair.bands, pair.details, pair.times, pair.lag, mapper
             )
     return [results[i] for i in range(len(pairs))]
@@ -268,7 +268,7 @@ def _match_pair(
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = float(np.float64(reference.rms) / np.sqrt(np.mean(aligned**2)))
         aligned = aligned * gain
-    # The filters are linear, so the loudness is matched afterwards, in float64.
+    # The filters are linear, so the loudness is matched afterward, in float64.
     preds_db = _decibels(filters.band_rms(filters.frames(tensor)) * gain)
     r, d = _floors(target_db, preds_db)
     match = _match(r, d, reference)

@@ -224,7 +224,7 @@ def score(
     bands, details, times = _patch_similarities(
         reference, preds, decibels, match, target_floored, preds_floored, lap
     )
-    result = summarise(reference, match, bands, details, times, lag, mapper)
+    result = summarize(reference, match, bands, details, times, lag, mapper)
     lap("mapping")
     return result
 
@@ -283,7 +283,7 @@ def no_details(n_patches: int, mode: Mode) -> NDArray[np.float64]:
     return np.zeros((n_patches if mode.voice_activity else 0, 2, mode.n_bands))
 
 
-def summarise(
+def summarize(
     reference: Reference,
     match: Match,
     bands: NDArray[np.float64],
@@ -317,7 +317,7 @@ def features_of(
     times: NDArray[np.float64],
     frame_seconds: float,
 ) -> Features:
-    """Features of a pair from its patches: see `summarise` and `Features`."""
+    """Features of a pair from its patches: see `summarize` and `Features`."""
     nsim = bands.sum(axis=0) / len(bands)
     worst = np.sort(bands, axis=0)[: max(1, int(len(bands) * 0.1))].mean(axis=0)
     if not len(details):

@@ -42,7 +42,7 @@ class FilterBank:
         center_frequencies: (bands,) in Hz.
         denominator: (bands, 2): a_1, a_2, common to the four sections.
         zeros: (bands, 4): c_k of the numerators 1 + c_k z⁻¹.
-        gain: (bands,): T⁴ over the filter's magnitude at its centre frequency.
+        gain: (bands,): T⁴ over the filter's magnitude at its center frequency.
         packed: (groups, 6, LANES): -a_1, -a_2, c_1 … c_4 as the kernel reads them, zero-padded.
         window: (window,) symmetric Hann window.
         hop: hop length in samples.
@@ -76,7 +76,7 @@ class FilterBank:
 
 
 def _centers(n_bands: int, low: float, high: float) -> NDArray[np.float64]:
-    """Centre frequencies, uniform on the ERB scale, highest first (Slaney, pages 33-34)."""
+    """Center frequencies, uniform on the ERB scale, highest first (Slaney, pages 33-34)."""
     offset = EAR_Q * MIN_BANDWIDTH
     step = (np.log(low + offset) - np.log(high + offset)) / n_bands
     return -offset + np.exp(np.arange(1, n_bands + 1) * step) * (high + offset)
@@ -103,7 +103,7 @@ def make_filter_bank(sample_rate: int, n_bands: int, max_frequency: float | None
     decay = np.exp(-bandwidth * period)
     roots = np.array([s * np.sqrt(3 + r * 2**1.5) for r in (1, -1) for s in (1, -1)])
 
-    # Zeros of the four numerators, and the magnitude at the centre frequency by evaluating H there.
+    # Zeros of the four numerators, and the magnitude at the center frequency by evaluating H there.
     zeros = -decay[:, None] * (np.cos(angle)[:, None] + np.sin(angle)[:, None] * roots)
     denominator = np.stack([-2 * np.cos(angle) * decay, decay**2], axis=1)
     z1 = np.exp(-1j * angle)

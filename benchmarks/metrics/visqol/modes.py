@@ -25,7 +25,7 @@ SEARCH_RADIUS_PATCHES = 60
 #: Below this mean NSIM two signals have nothing in common and the MOS is 1.
 MIN_VNSIM = 0.15
 
-#: NSIM: the 3x3 window's corner, edge and centre, and the constants C1 = (0.01·L)², C3 = (0.03·L)²/2 with
+#: NSIM: the 3x3 window's corner, edge and center, and the constants C1 = (0.01·L)², C3 = (0.03·L)²/2 with
 #: an intensity range L of 1, although the spectrograms are in dB.
 KERNEL = (0.0113033910173052, 0.0838251475442633, 0.619485845753726)
 C1 = 0.01**2

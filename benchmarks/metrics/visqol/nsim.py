@@ -1,4 +1,4 @@
-"""Neurogram similarity (NSIM): structural similarity of two spectrogram patches over 3x3 neighbourhoods.
+"""Neurogram similarity (NSIM): structural similarity of two spectrogram patches over 3x3 neighborhoods.
 
 A. Hines and N. Harte, "Speech intelligibility prediction using a neurogram similarity index measure",
 Speech Communication 54 (2012). Per cell, with windowed means μ, variances σ² and covariance σ_rd:

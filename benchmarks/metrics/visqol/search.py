@@ -24,7 +24,7 @@ _CORNER, _EDGE, _CENTER = KERNEL
 _LOWEST = -np.finfo(np.float64).max
 #: Offsets that are compared together.
 LANES = 16
-#: Numbers about each reference cell: nine weighted neighbours, mean, signed deviation, mean² + C1.
+#: Numbers about each reference cell: nine weighted neighbors, mean, signed deviation, mean² + C1.
 _CELL = 12
 
 
@@ -34,7 +34,7 @@ def _compare_row(
 ) -> tuple[Any, Any]:
     """out[lane] = Σ over frames j of the similarity of one band at offset + lane.
 
-    Written as vector instructions: the 3x3 neighbourhood then slides along the patch in registers, and
+    Written as vector instructions: the 3x3 neighborhood then slides along the patch in registers, and
     each step loads three new columns instead of nine.
 
     Args of note: `rows` holds the band above, the band itself and the band below; `cells` is
@@ -65,10 +65,10 @@ def _compare_row(
         base = builder.add(cell_start, builder.mul(frame, v.number(_CELL)))
         known = [v.splat(cell.data, builder.add(base, v.number(k))) for k in range(_CELL)]
         weights, (mean_r, deviation_r, square_r) = known[:9], known[9:]
-        neighbours = [column[i] for i in range(3) for column in (before, here, after)]
-        cross = builder.fmul(weights[0], neighbours[0])
-        for weight, neighbour in zip(weights[1:], neighbours[1:], strict=True):
-            cross = v.fused(weight, neighbour, cross)
+        neighbors = [column[i] for i in range(3) for column in (before, here, after)]
+        cross = builder.fmul(weights[0], neighbors[0])
+        for weight, neighbor in zip(weights[1:], neighbors[1:], strict=True):
+            cross = v.fused(weight, neighbor, cross)
 
         is_last = builder.icmp_signed("==", following, n_frames)
         is_first = builder.icmp_signed("==", frame, v.number(0))
@@ -105,7 +105,7 @@ def _describe_cells(
     deviation: NDArray[np.float64],
     cells: NDArray[np.float64],
 ) -> None:
-    """Fill `cells` (bands, frames, 12). Neighbours beyond the first and last frame repeat the edge: their
+    """Fill `cells` (bands, frames, 12). Neighbors beyond the first and last frame repeat the edge: their
     weight goes to the edge column, and the column outside gets weight 0."""
     bands, n = patch.shape
     for b in range(bands):

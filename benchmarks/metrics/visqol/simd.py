@@ -1,7 +1,7 @@
-"""Vector instructions for the kernels whose loops LLVM does not vectorise well by itself.
+"""Vector instructions for the kernels whose loops LLVM does not vectorize well by itself.
 
 An intrinsic built with `Lanes` says which values live in registers and which memory is read, instead of
-hoping for the vectoriser. LLVM maps the vectors to what the CPU has (AVX-512, AVX2, NEON).
+hoping for the vectorizer. LLVM maps the vectors to what the CPU has (AVX-512, AVX2, NEON).
 """
 
 from __future__ import annotations

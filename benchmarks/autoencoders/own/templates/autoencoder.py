@@ -44,7 +44,7 @@ class MyCodec:
             # "weights": "my_codec.safetensors",
             # "n_steps": 1,        # denoising steps; `decode` may take `n_steps`
             # "bitrate": 16_000.0,  # for bit streams: let `encode` return bytes, and the true rate is measured
-            # "source": "https://…", "licence": "MIT", "training_datasets": ["fma"],
+            # "source": "https://…", "license": "MIT", "training_datasets": ["fma"],
         }
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
