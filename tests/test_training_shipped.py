@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,6 @@ from safetensors.torch import load_file
 from m2l import Music2Latent, create_config
 from m2l.config import list_configs
 from m2l.io.checkpoints import SHIPPED, list_checkpoints
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NAMES = list_checkpoints()
 shipped = pytest.mark.parametrize(

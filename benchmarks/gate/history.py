@@ -12,6 +12,7 @@ import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -328,10 +329,8 @@ def _instant(date: str) -> float:
     Raises:
         RecordError: not such a date.
     """
-    from datetime import datetime, timezone
-
     try:
         moment = datetime.fromisoformat(date.replace("Z", "+00:00"))
     except ValueError:
         raise RecordError(f"date {date!r} is not ISO 8601, as in 2024-05-01T12:00:00+00:00") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

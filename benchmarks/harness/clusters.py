@@ -98,7 +98,7 @@ class DaskExecutor(BaseExecutor):
             print(f"waiting for a worker at {self.address}", file=sys.stderr)
             try:
                 self._client.wait_for_workers(1, timeout=_FIRST_WORKER)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise ConnectionError(f"no worker came to {self.address!r} in {_FIRST_WORKER:g} s") from None
         return self._client
 
