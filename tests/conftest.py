@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # The models of the tests are tiny: a second thread only waits for the first, here and in the subprocesses.
@@ -16,3 +17,10 @@ for name in ("HF_HUB_OFFLINE", "M2L_OFFLINE"):
 # Deadlines test the machine, not the code.
 settings.register_profile("m2l", deadline=None)
 settings.load_profile("m2l")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests may take an hour; the others fail after the time that pyproject.toml gives them."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))

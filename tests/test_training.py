@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from m2l.training.initialize import latent_path
 from safetensors.torch import load_file
 from training_helpers import (
     assert_same_run,
+    forked,
     log_lines,
     moved_checkpoint,
     music_and_speech,
@@ -35,6 +36,7 @@ from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopp
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import StepOrder
 from m2l.training.ema import Ema
+from m2l.training.initialize import latent_path
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
@@ -104,9 +106,7 @@ def test_killed_anywhere_is_straight_bit_for_bit(
     random, kills = np.random.default_rng(1), 0
     while True:
         moment = int(random.integers(1, 14))
-        child = os.fork()
-        if child == 0:
-            _train_until_killed(tiny(data), tmp_path, moment)
+        child = forked(partial(_train_until_killed, tiny(data), tmp_path, moment))
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             break
@@ -118,7 +118,7 @@ def test_killed_anywhere_is_straight_bit_for_bit(
     assert not list(tmp_path.glob(".step-*"))  # nothing half-written stays
 
 
-def _train_until_killed(settings: TrainingSettings, run: Path, renames: int) -> None:
+def _train_until_killed(settings: TrainingSettings, run: Path, renames: int) -> int:
     rename, left = os.replace, [renames]
 
     def counted(*arguments: object) -> None:
@@ -127,13 +127,9 @@ def _train_until_killed(settings: TrainingSettings, run: Path, renames: int) -> 
             os.kill(os.getpid(), signal.SIGKILL)
         rename(*arguments)  # type: ignore[arg-type]
 
-    code = 1
-    try:
-        os.replace = counted  # type: ignore[assignment]
-        train(settings, run)
-        code = 0
-    finally:
-        os._exit(code)
+    os.replace = counted  # type: ignore[assignment]
+    train(settings, run)
+    return 0
 
 
 @pytest.mark.slow

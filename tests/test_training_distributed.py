@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_helpers import log_lines, moved_checkpoint, music_and_speech, tiny, train
+from training_helpers import forked_ranks, log_lines, moved_checkpoint, music_and_speech, tiny, train
 
 from m2l.training import SettingsError, Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
@@ -35,28 +34,15 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train_in_processes(settings: TrainingSettings, run: Path, size: int, **options: Any) -> list[int]:
     """What `torchrun` does, without starting Python anew: returns the exit codes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-                                  MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
-                with world("cpu") as here:
-                    assert (here.rank, here.size, here.is_main) == (rank, size, rank == 0)
-                    trainer = Trainer(settings, run, device="cpu", world=here)
-                    trainer.train(checkpoint_every=2, log_every=1, quiet=True, **options)
-                code = 0
-            except BaseException as error:
-                print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    def work() -> int:
+        with world("cpu") as here:
+            assert (here.size, here.is_main) == (size, here.rank == 0)
+            trainer = Trainer(settings, run, device="cpu", world=here)
+            trainer.train(checkpoint_every=2, log_every=1, quiet=True, **options)
+        return 0
+
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked_ranks(work, size)]
 
 
 def assert_same_to_noise(run: Path, other: Path, start: str) -> None:

@@ -19,6 +19,8 @@ import pytest
 import torch
 from training_helpers import (
     assert_same_run,
+    forked,
+    forked_ranks,
     music_and_speech,
     noise_file,
     tiny,
@@ -215,12 +217,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 def test_readers_end_with_their_trainer(data: tuple[str, str], tmp_path: Path) -> None:
-    trainer = os.fork()
-    if trainer == 0:
-        try:
-            train(tiny(data, steps=10_000), tmp_path, workers=2)
-        finally:
-            os._exit(1)
+    trainer = forked(lambda: bool(train(tiny(data, steps=10_000), tmp_path, workers=2)))
     wait_until(
         lambda: (tmp_path / "log.jsonl").exists() and '"step": 2' in (tmp_path / "log.jsonl").read_text()
     )
@@ -367,25 +364,7 @@ def test_a_dry_run_of_a_float16_recipe_works_without_cuda(
 
 def ranks(arguments: list[object], size: int = 2) -> Iterator[int]:
     """What `torchrun` does for each process, and then to the others when one ends with a fault."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    running = {}
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-                              MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
-            code = 99
-            try:
-                code = m2l(*arguments)
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        running[child] = rank
+    running = forked_ranks(lambda: m2l(*arguments), size)
     while running:
         child, status = os.wait()
         if child in running:

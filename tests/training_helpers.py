@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +112,50 @@ def without_checksums(checkpoint: Path) -> None:
     plain = json.loads(path.read_text())
     kept = {name: plain[name] for name in ("step", "scaler", "recent_losses")}
     path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def forked(work: Callable[[], int], seconds: float = 120.0) -> int:
+    """Process id of a forked child that does `work` and exits with the code it returns (1 if it raises).
+
+    A child that hangs says where on stderr, and exits with 1 as well.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+        code = work()
+    except BaseException:
+        faulthandler.cancel_dump_traceback_later()
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def forked_ranks(work: Callable[[], int], size: int = 2) -> dict[int, int]:
+    """Processes as `torchrun` starts them, without starting Python anew: process id -> rank."""
+    port = free_port()
+
+    def as_rank(rank: int) -> int:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
+                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+        return work()
+
+    return {forked(lambda rank=rank: as_rank(rank)): rank for rank in range(size)}
+
+
+def free_port() -> int:
+    """A free port below those that the system gives to other sockets, so that none takes it before it is used."""
+    first = 20_000 + os.getpid() % 5_000
+    for port in range(first, first + 5_000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from m2l.training.initialize import freeze_unused
 from torch import Tensor, nn
 
 from benchmarks.errors import UsageError
@@ -34,6 +33,7 @@ from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
+from m2l.training.initialize import freeze_unused
 from m2l.training.losses import band_distance, direction_distance, spectrum_loss
 from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimizer
 from m2l.training.schedule import ema_decay, learning_rate

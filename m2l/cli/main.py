@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingError as error:
         return fail(error, MISSING)
     except KeyboardInterrupt:
-        return fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+        if os.environ.get("RANK", "0") not in ("", "0"):
+            return INTERRUPTED  # torchrun ends all processes of a run; one of them speaks
+        return fail("interrupted; the same command resumes the work", INTERRUPTED)
     except BrokenPipeError:  # `m2l … | head`: its reader has all that it wanted
         mute(sys.stdout)
         return MISSING

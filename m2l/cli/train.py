@@ -24,7 +24,7 @@ def add_train(commands: Any) -> None:
     """Add the sub-command `train` to the parser of `m2l`."""
     train = commands.add_parser(
         "train",
-        help="train a model; the same command again goes on where it stopped",
+        help="train a model; the same command again resumes the run",
         description="Train a consistency autoencoder. Run under `torchrun --nproc-per-node=N -m m2l.cli train "
         "--run-dir RUN ...` for several processes (torchrun takes a plain --run for its own). "
         "Defaults are the preset's recipe; settings are kept in RUN and must not change.",
