@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.names import label_of, own_digest, own_module
+from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip
 from benchmarks.errors import UsageError
 from benchmarks.evaluation.own_plan import trial_clips
@@ -15,6 +15,7 @@ from benchmarks.evaluation.stages import reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
 from benchmarks.harness.units import Unit, fetch
 from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.store.own_code import own_digest, own_module
 from benchmarks.store.store import Result, Store
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
@@ -169,7 +170,7 @@ class FeaturePlan:
 def _is_ours(name: str) -> bool:
     """Whether a representation is of this project, whose axes our own tests hold."""
     from benchmarks.autoencoders import AUTOENCODERS
-    from benchmarks.autoencoders.names import split_label
+    from benchmarks.store.own_code import split_label
 
     head, colon, argument = split_name(name)[0].partition(":")
     if colon and head == "autoencoder":
@@ -202,7 +203,8 @@ def _code_of(name: str) -> list[str]:
 def _autoencoder_code(name: str) -> str:
     """Digest of the code behind an autoencoder: without it a changed class would keep its old features."""
     from benchmarks.autoencoders import AUTOENCODERS
-    from benchmarks.autoencoders.names import split_label, system_code
+    from benchmarks.autoencoders.names import system_code
+    from benchmarks.store.own_code import split_label
 
     target = split_label(name)[1]
     return system_code(name, None if ":" in target else AUTOENCODERS.target(target))

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from benchmarks.audio import resample
 from benchmarks.autoencoders import AUTOENCODERS, Autoencoder, AutoencoderSpec, create_autoencoder
 from benchmarks.autoencoders.check import ContractError, check_autoencoder
-from benchmarks.autoencoders.names import label_of, own_digest, split_label, system_code
+from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.autoencoders.own.adapted import Adapted, AutoencoderError, complete
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.run import RunOptions
 from benchmarks.registry import UnknownNameError
+from benchmarks.store.own_code import own_digest, split_label
 from benchmarks.suite import SuiteError
 
 

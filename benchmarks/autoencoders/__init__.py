@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
-from benchmarks.autoencoders.names import KINDS, import_own, split_label
+from benchmarks.autoencoders.names import KINDS
 from benchmarks.registry import Registry, load_target
+from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import is_first_party
 
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.autoencoders.names import label_of, split_label
+from benchmarks.autoencoders.names import label_of
 from benchmarks.compare.result import NO_VALUE, Best, Comparison
 from benchmarks.evaluation.left_out import partial_rows
 from benchmarks.evaluation.measure import (
@@ -26,6 +26,7 @@ from benchmarks.harness.units import Unit
 from benchmarks.metrics.clip_score import LIMITS
 from benchmarks.metrics.registry import PairMetric, parse_metric
 from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
+from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
 from benchmarks.suite import SuiteError
 from benchmarks.tables.table import Column, Row, TableResult

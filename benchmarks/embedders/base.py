@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from benchmarks.registry import Registry
+from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
 from benchmarks.weights.find import has_weight, weight_digest
 from benchmarks.weights.table import CLAP_TOWERS
@@ -137,8 +138,6 @@ def _load(name: str) -> Any:
     """The class behind a name; what one from elsewhere reads at its import is noted."""
     if (target := own_target(name)) is None:
         return _registry.load(name)
-    from benchmarks.autoencoders.names import import_own
-
     return import_own(target)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from benchmarks.audio import resample, to_mono
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.check import notes
-from benchmarks.autoencoders.names import label_of, own_digest, own_module, split_label, system_code
+from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
 from benchmarks.evaluation.trial import CLIPS, SECONDS, Trial, TrialClip, try_user_code
 from benchmarks.store.fingerprint import digest
+from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Data
 

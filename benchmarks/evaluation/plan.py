@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.names import KINDS, import_own, label_of, split_label
+from benchmarks.autoencoders.names import KINDS, label_of
 from benchmarks.datasets import Clip, Dataset, create_dataset
 from benchmarks.evaluation.own_plan import (
     code_of_system,
@@ -27,6 +27,7 @@ from benchmarks.harness.units import Unit
 from benchmarks.metrics.registry import CorpusMetric, PairMetric, parse_metric
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.store.fingerprint import code_digest, digest, library_versions, module_digest
+from benchmarks.store.own_code import import_own, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.user_code import ClashError, UserCodeError, user_error

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.names import own_sources, source_digest
 from benchmarks.harness.units import Unit, Watch
 from benchmarks.store.fingerprint import digest
+from benchmarks.store.own_code import own_sources, source_digest
 from benchmarks.store.reads import Reads, content_digest, entries, read_before, recording
 from benchmarks.store.store import Store
 from benchmarks.user_code import (

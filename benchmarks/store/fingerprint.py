@@ -32,6 +32,7 @@ _NEUTRAL = frozenset(
         "benchmarks.harness.units",
         "benchmarks.user_code",
         "benchmarks.store.reads",
+        "benchmarks.store.own_code",
         "benchmarks.evaluation.trial",
         "benchmarks.evaluation.own_plan",
         # Which weights were used is in the key by their digest.

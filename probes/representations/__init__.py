@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 from benchmarks.autoencoders import own_target as own_autoencoder
-from benchmarks.autoencoders.names import import_own
 from benchmarks.autoencoders.own.adapted import controlled
 from benchmarks.errors import UsageError
 from benchmarks.registry import Registry, load_target
+from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
 from probes.representations.base import FEATURES, Representation, RepresentationSpec
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.names import import_user_module, own_module
 from benchmarks.datasets.base import Clip
 from benchmarks.datasets.clip_files import nfc, without_suffix
 from benchmarks.errors import UsageError
 from benchmarks.store.fingerprint import file_digest
+from benchmarks.store.own_code import import_user_module, own_module
 from m2l.io.folders import find_files
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
