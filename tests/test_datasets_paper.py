@@ -12,9 +12,9 @@ from paper_data import Mini, Server, miniature, serving
 
 from benchmarks.cli import fetch
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
+from benchmarks.datasets.records import record_path
 from benchmarks.datasets.training_corpora import read_tracks
 from benchmarks.fetch import transfer
-from benchmarks.fetch.corpora.corpus import record_path
 from benchmarks.fetch.download import download
 from m2l.training.data import DataError, open_corpus
 from probes.tasks.base import FilesMissingError, TaskData, TaskDataError

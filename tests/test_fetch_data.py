@@ -15,9 +15,10 @@ import pytest
 from paper_data import Mini, Server, miniature, serving
 
 from benchmarks.cli import fetch
+from benchmarks.datasets.records import HIDDEN, read_records, records_digest
 from benchmarks.fetch import transfer
 from benchmarks.fetch.corpora import catalog, fetcher
-from benchmarks.fetch.corpora.corpus import HIDDEN, Archive, Matcher, read_records, records_digest
+from benchmarks.fetch.corpora.corpus import Archive, Matcher
 from benchmarks.fetch.corpora.fetcher import TRAINING_LIST
 from benchmarks.fetch.download import Patience, download
 

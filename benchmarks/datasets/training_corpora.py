@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, select_split
 from benchmarks.datasets.locations import find_roots
+from benchmarks.datasets.records import read_records
 
 TRACK_TABLE = "raw_30s.tsv"
 
@@ -60,8 +61,6 @@ class _Fetched:
 
     def _recorded(self, folder: Path) -> dict[str, str]:
         """Path -> sha256 of the audio files of all archives that are complete."""
-        from benchmarks.fetch.corpora.corpus import read_records
-
         found = {
             path: member.sha256
             for path, member in sorted(read_records(folder).items())

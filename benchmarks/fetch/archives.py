@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from benchmarks.datasets.records import Member
 from benchmarks.fetch.archive_readers import ArchiveError, Entry, entries_of
-
-__all__ = ["ArchiveError", "Limits", "Member", "place", "safe_name", "unpack"]
 
 _BLOCK = 1 << 20
 _LONGEST_NAME, _LONGEST_PATH = 255, 1024  # bytes; what common file systems take
@@ -48,15 +47,6 @@ class Limits:
     ratio: float = 100.0
     floor: int = 16 << 20
     bytes: int = 1 << 41
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file that was unpacked: path relative to the folder, size in bytes, sha256."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 def safe_name(name: str, archive: str = "archive") -> str:

@@ -14,16 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.fetch.archives import Member
-from benchmarks.fetch.corpora.corpus import (
-    HIDDEN,
-    Archive,
-    Corpus,
-    Matcher,
-    Published,
-    read_record,
-    write_record,
-)
+from benchmarks.datasets.records import HIDDEN, Member, Published, read_record, write_record
+from benchmarks.fetch.corpora.corpus import Archive, Corpus, Matcher
 from benchmarks.fetch.sources import Item
 from benchmarks.fetch.transfer import is_right
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.fetch.corpora.corpus import Archive, Corpus, Published, keep_published
+from benchmarks.datasets.records import Published
+from benchmarks.fetch.corpora.corpus import Archive, Corpus, keep_published
 from benchmarks.fetch.download import Expected
 from benchmarks.fetch.sources import Item, github_urls
 

@@ -1,26 +1,13 @@
-"""What a data set that comes in archives is, and the records of what of it is on this machine.
-
-A finished archive leaves a record, `FOLDER/.m2l/records/ARCHIVE.csv`: path, size and sha256 of each of its
-files. It is written last, so an archive without a record is not there, whatever files lie around.
-"""
+"""A data set that comes in archives: what is published, and how it maps to files on this machine."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from benchmarks.fetch.archives import Member
+from benchmarks.datasets.records import Published, nfc
 from benchmarks.fetch.sources import Item
-from benchmarks.store.store import write_atomic
-
-#: Path below the data set's folder -> "md5:HEX" or "sha256:HEX", or None where no checksum is published.
-Published = Mapping[str, "str | None"]
-HIDDEN = ".m2l"
 
 
 @dataclass(frozen=True)
@@ -82,11 +69,6 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
 
-def nfc(path: str) -> str:
-    """A path in composed Unicode, so that names written on different systems compare equal."""
-    return unicodedata.normalize("NFC", path)
-
-
 class Matcher:
     """Finds the published path that a file found somewhere else is: by name, then by the folder it is in.
 
@@ -120,42 +102,3 @@ class Matcher:
 def keep_published(published: Published, holds: Callable[[str], bool]) -> Callable[[str], str | None]:
     """For `Archive.keep`: members that are published files go where those belong, others stay out."""
     return Matcher(path for path in published if holds(path))
-
-
-def record_path(folder: Path, archive: str) -> Path:
-    """Where the record of an archive is."""
-    return folder / HIDDEN / "records" / f"{archive}.csv"
-
-
-def write_record(folder: Path, archive: str, members: Sequence[Member]) -> None:
-    """Say that an archive is complete, and what came out of it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "bytes", "sha256"))
-    writer.writerows((member.path, member.size, member.sha256) for member in members)
-    write_atomic(record_path(folder, archive), text.getvalue())
-
-
-def read_record(folder: Path, archive: str) -> list[Member] | None:
-    """What came out of an archive, or None if it is not complete."""
-    try:
-        text = record_path(folder, archive).read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return [
-        Member(row["path"], int(row["bytes"]), row["sha256"]) for row in csv.DictReader(text.splitlines())
-    ]
-
-
-def read_records(folder: Path) -> dict[str, Member]:
-    """All recorded files by path."""
-    found: dict[str, Member] = {}
-    for path in sorted((folder / HIDDEN / "records").glob("*.csv")):
-        found.update({member.path: member for member in read_record(folder, path.stem) or ()})
-    return found
-
-
-def records_digest(folder: Path) -> str:
-    """sha256 over path and sha256 of all recorded files, sorted: equal digests mean equal data."""
-    lines = sorted(f"{member.sha256}  {member.path}\n" for member in read_records(folder).values())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -19,17 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.locations import data_roots, fetched_root
+from benchmarks.datasets.records import HIDDEN, Published, read_record, read_records, write_record
 from benchmarks.fetch.archives import ArchiveError, unpack
 from benchmarks.fetch.corpora.adopt import adopt
-from benchmarks.fetch.corpora.corpus import (
-    HIDDEN,
-    Archive,
-    Corpus,
-    Published,
-    read_record,
-    read_records,
-    write_record,
-)
+from benchmarks.fetch.corpora.corpus import Archive, Corpus
 from benchmarks.fetch.download import offline
 from benchmarks.fetch.sources import Item, mirrored
 from benchmarks.fetch.transfer import (

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, audio_info
 from benchmarks.datasets.base import ClipError
-from benchmarks.fetch.archives import Member
+from benchmarks.datasets.records import Member, read_record, read_records, records_digest
 from benchmarks.fetch.corpora.adopt import digests
-from benchmarks.fetch.corpora.corpus import Corpus, read_record, read_records, records_digest
+from benchmarks.fetch.corpora.corpus import Corpus
 from benchmarks.fetch.download import mismatch
 from benchmarks.fetch.sources import Item
 from benchmarks.fetch.transfer import say
