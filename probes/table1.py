@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import m2l
+from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.harness.executors import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.fingerprint import library_versions
@@ -19,7 +20,7 @@ from benchmarks.store.processor import processor
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables.reference import published_rows
-from benchmarks.tables.table import Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.table import TableResult
 from probes.protocol import get_protocol, seeds_from
 from probes.runner import CHANCE, ProbeCell, ProbeRun, Request, all_comparisons, run
 from probes.tasks.base import TaskInfo

@@ -162,7 +162,7 @@ def test_a_missing_table_builder_is_one_line_and_the_rest_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from benchmarks.tables.table import TABLES
+    from benchmarks.tables.build import TABLES
 
     mine = tmp_path / "tiny.toml"
     mine.write_text(toml.read_text() + "[table1]\ntasks = ['x']\n")

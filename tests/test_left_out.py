@@ -14,6 +14,7 @@ import soundfile as sf
 from harness_helpers import RATE, tiny_suite, tiny_toml, write_clips
 
 from benchmarks.cli.main import main
+from benchmarks.evaluation.cells import Cell, Column, Row
 from benchmarks.evaluation.left_out import partial_rows
 from benchmarks.evaluation.measure import measure
 from benchmarks.evaluation.plan import Planner
@@ -25,8 +26,8 @@ from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.tables import table_view
 from benchmarks.statistics.multiple import compare_scores
 from benchmarks.store.store import Store
-from benchmarks.tables.table import Cell, Column, Row, TableResult
-from benchmarks.tables.table2 import build
+from benchmarks.tables.paper import build_table2
+from benchmarks.tables.table import TableResult
 
 OWN = """
 import numpy as np
@@ -307,7 +308,7 @@ def test_a_metric_without_a_value_is_nobodys_loss(tmp_path: Path, monkeypatch: p
     ]
     first, second = starts[0], starts[1]
     monkeypatch.setattr(scores, "si_sdr", moody)
-    table, report = build(
+    table, report = build_table2(
         tiny_suite(tmp_path / "clips"), Store(tmp_path / "s"), SerialExecutor(), RunOptions(quiet=True)
     )
     assert report.lost == {name: {"no value for this output": 1} for name in ("noise-20db", "opus-16k")}

@@ -18,11 +18,11 @@ from benchmarks.cli.main import main
 from benchmarks.gate.judge import compare
 from benchmarks.gate.policy import spread_tolerance
 from benchmarks.gate.record import baseline_text, read_baseline
+from benchmarks.gate.reproduction import reproduction_lines
 from benchmarks.gate.results import read_results
 from benchmarks.store import processor
 from benchmarks.store.store import Result, Store
 from benchmarks.tables.places import place_of
-from benchmarks.tables.reproduction import reproduction_lines
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "results" / "synthetic"
 

@@ -13,6 +13,7 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.report import svg
 from benchmarks.report.aggregates import table_from
 from benchmarks.report.charts import compression_charts, figure2_charts, speed_charts, strip_chart
@@ -22,7 +23,7 @@ from benchmarks.report.pictures import BANDS, WIDTH, indexed_png, mel_spectrogra
 from benchmarks.report.selection import choose, hardest_first, rankdata
 from benchmarks.report.tables import UNKNOWN, competing, slug, table_view
 from benchmarks.report.wording import clock, count, interval, ordinal, show, size
-from benchmarks.tables.table import Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.table import TableResult
 
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
 FAD = Column("fad:x", "FAD_clap", False, 3)

@@ -26,8 +26,8 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import execute
 from benchmarks.store.store import Store
+from benchmarks.tables.paper import build_table2
 from benchmarks.tables.table import TableResult
-from benchmarks.tables.table2 import build
 from probes.features import FeaturePlan
 
 CODEC = """
@@ -248,7 +248,7 @@ def test_random_weights_are_the_same_in_every_process(place: Path) -> None:
 def table(place: Path, store: Store, *systems: str, executor: str = "serial") -> TableResult:
     suite = tiny_suite(place / "clips", table2={"systems": ["identity", *systems]})
     with make_executor(executor, workers=2) as pool:
-        return build(suite, store, pool, RunOptions(quiet=True))
+        return build_table2(suite, store, pool, RunOptions(quiet=True))
 
 
 def values(made: tuple[TableResult, Any]) -> tuple[float | None, int]:
@@ -310,7 +310,9 @@ def test_what_a_program_reads_is_unknown_so_its_results_are_not_kept(
     suite = tiny_suite(
         place / "clips", table2={"systems": ["identity", name], "system_options": {name: {"version": "1.2"}}}
     )
-    kept = [build(suite, store, make_executor("serial"), RunOptions(quiet=True))[1].computed for _ in "ab"]
+    kept = [
+        build_table2(suite, store, make_executor("serial"), RunOptions(quiet=True))[1].computed for _ in "ab"
+    ]
     assert kept[0] > 0
     assert kept[1] == 0
     assert "cannot be seen" not in capsys.readouterr().err

@@ -172,11 +172,11 @@ def _measure(
     run: RunOptions,
     options: argparse.Namespace,
 ) -> int:
-    from benchmarks.tables.table3 import build
+    from benchmarks.tables.paper import build_table3
 
     checkpoints = {preset: ablation.export(preset) for preset in ablation.rows}
     with executor:
-        table, report = build(with_rows(suite, checkpoints), store, executor, run)
+        table, report = build_table3(with_rows(suite, checkpoints), store, executor, run)
     folder = options.output or ablation.folder / "results" / suite.name
     stem = stem_for(folder, table.name, failed=bool(report.failed))
     print("written:", *(str(path) for path in table.write(folder, stem)), file=sys.stderr)

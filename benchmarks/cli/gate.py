@@ -34,8 +34,8 @@ from benchmarks.gate.results import read_results
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.store import write_atomic
 from benchmarks.suite import SuiteError, load_suite
+from benchmarks.tables.build import parts_of
 from benchmarks.tables.places import HELP, Place, place_of
-from benchmarks.tables.table import PARTS
 
 WORSE_STATUS = 1
 
@@ -86,7 +86,7 @@ def _gate(options: argparse.Namespace) -> int:
             tolerances=tolerances,
             alpha=options.alpha,
             strict=options.strict,
-            only=_only(options.only),
+            only=[name for _, parts in parts_of(options.only) for name in parts] if options.only else None,
         )
     except (PolicyError, ValueError) as error:
         raise RecordError(f"{path}: {error}") from None
@@ -148,19 +148,6 @@ def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
         return place.reference / "baseline.json"
     folder = Path(given).is_dir() or not (Path(given).suffix or Path(given).exists())
     return Path(given) / suite / "baseline.json" if folder else Path(given)
-
-
-def _only(given: Sequence[str] | None) -> list[str] | None:
-    """Tables by the numbers that `m2l-bench tables --only` takes."""
-    if not given:
-        return None
-    names: list[str] = []
-    for item in ",".join(given).split(","):
-        number = item.strip().removeprefix("table")
-        if number not in PARTS and number != "figure2":
-            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
-        names += PARTS.get(number, ("figure2",))
-    return names
 
 
 def _command(options: argparse.Namespace, *more: str) -> str:

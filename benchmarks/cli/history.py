@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from benchmarks.gate.record import TABLE, RecordError
 from benchmarks.store.json_files import read_object
 from benchmarks.suite import load_suite
 from benchmarks.tables.places import HELP, Place, place_of
-from benchmarks.tables.table import finite, write_if_changed
+from benchmarks.tables.text import json_text, write_if_changed
 
 
 def history_main(argv: Sequence[str]) -> int:
@@ -56,7 +55,7 @@ def history_main(argv: Sequence[str]) -> int:
     print(f"written: {output}", file=sys.stderr)
     if options.json:
         records = [asdict(entry) for entry in entries]
-        print(json.dumps(finite(records), indent=2, sort_keys=True, ensure_ascii=False))
+        print(json_text(records), end="")
     else:
         print(to_markdown(entries, series), end="")
     return OK

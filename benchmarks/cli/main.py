@@ -132,9 +132,9 @@ def names_of(kind: str) -> list[str]:
 
         return list_suites()
     if kind == "tables":
-        from benchmarks.tables.table import TABLES
+        from benchmarks.tables.build import TABLES
 
-        return [*TABLES.names(), "figure2"]
+        return TABLES.names()
     from benchmarks.harness.executors import EXECUTORS
 
     return list(EXECUTORS)

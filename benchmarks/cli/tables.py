@@ -15,15 +15,17 @@ from typing import Any
 
 from benchmarks.cli.options import open_store, positive_shard
 from benchmarks.errors import FAILED, MISSING, OK, UsageError, check_folder
-from benchmarks.harness.executors import EXECUTORS, Executor, make_executor
+from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import OVERWRITE, RunOptions, RunReport
 from benchmarks.status.shards import Beat
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
+from benchmarks.tables.build import build_part, wanted_parts
 from benchmarks.tables.figure2 import FigureResult
-from benchmarks.tables.figure2 import build as build_figure2
 from benchmarks.tables.places import HELP, INCOMPLETE, ROOT, Place, place_of, remove_incomplete
-from benchmarks.tables.table import FORMATS, PARTS, TABLES, TableResult, write_if_changed
+from benchmarks.tables.scores import write_scores
+from benchmarks.tables.table import FORMATS, TableResult
+from benchmarks.tables.text import json_text, markdown_table, write_if_changed
 
 
 def tables_main(argv: Sequence[str]) -> int:
@@ -83,7 +85,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, *, write: bool) -> int:
     suite = load_suite(options.suite)
-    wanted = _wanted(suite, options.only)
+    wanted = wanted_parts(suite, options.only)
     if write:
         place = place_of(options.results, suite.name)
         check_folder("--results", options.results or place.measured)
@@ -152,43 +154,6 @@ def _dry_run(
 def _given(options: argparse.Namespace) -> str:
     """The options that name suite and store, for a command that is to be typed as it is printed."""
     return shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
-
-
-def _wanted(suite: Suite, only: Sequence[str] | None) -> list[str]:
-    if not only:
-        return suite.tables
-    names: list[str] = []
-    for item in ",".join(only).split(","):
-        parts = PARTS.get(item.strip().removeprefix("table"))
-        parts = ("figure2",) if item.strip() == "figure2" else parts
-        if parts is None:
-            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
-        present = [part for part in parts if part in suite.tables]
-        if not present:
-            raise UsageError(f"--only {item}: suite {suite.name!r} has no section [{parts[0]}]")
-        names += [part for part in present if part not in names]
-    return names
-
-
-def build_part(
-    name: str, suite: Suite, store: Store, executor: Executor, run: RunOptions, report: RunReport
-) -> TableResult | FigureResult | None:
-    """Build one table or figure of a suite and add what it did to `report`; None if its builder is absent."""
-    if name == "figure2":
-        figure, done = build_figure2(suite, store, executor, run)
-        report.add(done)
-        return figure
-    try:
-        builder = TABLES.load(name)
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(TABLES.target(name).partition(":")[0]):
-            raise
-        print(f"{name}: this installation has no {error.name}; left out", file=sys.stderr)
-        return None
-    built = builder(suite, store, executor, run)
-    table, done = built if isinstance(built, tuple) else (built, RunReport())
-    report.add(done)
-    return table
 
 
 def _status(
@@ -261,10 +226,14 @@ def _write(
                 paths += _written_to(item, place.reference, store, item.name)
             print("written:", *(str(path) for path in paths), file=sys.stderr)
             written.append(item.name)
+    targets = [folder, *([place.reference] if options.refresh else [])]
+    if written:
+        for target in targets:
+            write_scores(target)
     costs = cost_record(store, made)
     if costs["systems"]:
-        for target in [folder, *([place.reference] if options.refresh else [])]:
-            write_if_changed(target / "cost.json", json.dumps(costs, indent=2, sort_keys=True) + "\n")
+        for target in targets:
+            write_if_changed(target / "cost.json", json_text(costs))
         if options.format == "md":
             shown.append(_cost_lines(costs))
     print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
@@ -274,7 +243,7 @@ def _write(
         print(f"to look and listen: {command}", file=sys.stderr)
     if place.in_checkout and written and not (options.refresh or options.limit):
         from benchmarks.gate.record import RecordError
-        from benchmarks.tables.reproduction import reproduction_lines
+        from benchmarks.gate.reproduction import reproduction_lines
 
         try:
             lines = reproduction_lines(place.reference, folder, written)
@@ -292,7 +261,7 @@ def _written_to(item: TableResult | FigureResult, folder: Path, store: Store, st
 
 def _lost(item: TableResult | FigureResult, folder: Path) -> int:
     """How many cells with a value the file in the folder has and the new one lacks."""
-    from benchmarks.tables.reproduction import read_values, values_of
+    from benchmarks.gate.reproduction import read_values, values_of
 
     return len(
         read_values(folder / f"{item.name}.json").keys() - values_of(json.loads(item.to_json())).keys()
@@ -331,8 +300,6 @@ def cost_record(store: Store, made: Sequence[TableResult | FigureResult]) -> dic
 
 
 def _cost_lines(costs: dict[str, Any]) -> str:
-    from benchmarks.tables.table import markdown_table
-
     rows = [
         [name, f"{values['real_time_factor']:g} x", f"{values['cpu_seconds_per_second'] * 1000:g} ms"]
         for name, values in costs["systems"].items()

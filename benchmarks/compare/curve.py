@@ -18,6 +18,7 @@ from benchmarks.compare.systems import compare
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import Executor
 from benchmarks.store.store import Store
+from benchmarks.tables.text import json_text
 
 #: Not a coder but a floor: what keeping magnitudes and inventing phases gives.
 CONTROLS = ("mel-griffinlim",)
@@ -133,9 +134,7 @@ def curve_records(found: Comparison) -> list[dict[str, Any]]:
 
 def curve_json(found: Comparison, run: Path) -> str:
     """The curve and everything behind it as JSON."""
-    from benchmarks.tables.table import finite
-
     record = json.loads(found.to_json())
     record["run"] = run.name
-    record["curve"] = finite(curve_records(found))
-    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    record["curve"] = curve_records(found)
+    return json_text(record)

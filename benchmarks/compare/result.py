@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.evaluation.cells import Column
 from benchmarks.harness.run import RunReport
 from benchmarks.statistics.multiple import Compared, verdict
 from benchmarks.tables.places import stem_for
-from benchmarks.tables.table import (
-    Column,
-    TableResult,
-    finite,
-    footnotes_of,
+from benchmarks.tables.table import TableResult, footnotes_of
+from benchmarks.tables.text import (
+    interval_text,
+    json_text,
     markdown_table,
+    number_text,
+    one_line,
     write_if_changed,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 #: Reason of a difference from a row that has no value in a column.
 NO_VALUE = "has no value"
@@ -30,8 +33,10 @@ NO_VALUE = "has no value"
 MARKS = {"better": "▲", "worse": "▼", "no difference": "≈", "not compared": "–"}
 
 
-_CSV_NUMBERS = ("value", "n", "low", "high", "p_adjusted")
-_CSV_HEADER = ("suite", "row", "column", "against", *_CSV_NUMBERS, "verdict", "best", "reason")
+_CSV_HEADER = [
+    *("suite", "row", "column", "against", "value", "n", "low", "high", "p_adjusted"),
+    *("verdict", "best", "reason"),
+]
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Comparison:
             [
                 best.column.title,
                 ", ".join(best.names),
-                _number(best.value, best.column.digits),
+                number_text(best.value, best.column.digits),
                 ", ".join(best.level_with) or "nobody",
             ]
             for best in self.best
@@ -139,29 +144,36 @@ class Comparison:
         ]
         return "\n".join(lines).rstrip() + "\n"
 
-    def to_csv(self) -> str:
-        """One line per value, and one per difference from a baseline."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(_CSV_HEADER)
+    def frame(self) -> pandas.DataFrame:
+        """One row per value, and one per difference from a baseline, at full precision."""
+        import pandas
+
         best = {(name, item.column.key) for item in self.best for name in item.names}
-        suite, partial = self.table.suite, self.table.partial()
+        partial = self.table.partial()
+        lines: list[dict[str, Any]] = []
         for row in self.table.rows:
             for column in self.table.columns:
                 cell = row.cells[column.key]
-                values = [_exact(cell.value), cell.n, _exact(cell.low), _exact(cell.high)]
-                mark = "best" if (row.name, column.key) in best else ""
                 said = [cell.reason or "", *footnotes_of(cell, {})]
                 if (row.name, column.key) in partial:
                     said.append(f"measured on {partial[row.name, column.key]}")
-                reason = " ".join("; ".join(text for text in said if text).split())
-                writer.writerow([suite, row.name, column.key, "", *values, "", "", mark, reason])
+                lines.append(
+                    {"row": row.name, "column": column.key, "value": cell.value, "n": cell.n}
+                    | {"low": cell.low, "high": cell.high, "reason": one_line("; ".join(filter(None, said)))}
+                    | {"best": "best" if (row.name, column.key) in best else ""}
+                )
         for record in self.records():
-            numbers = [record["difference"], record["n"], record["low"], record["high"], record["p_adjusted"]]
-            names = [suite, record["a"], record["metric"], record["b"]]
-            ends = [record["verdict"], "", record["reason"] or ""]
-            writer.writerow([*names, *(_exact(number) for number in numbers), *ends])
-        return out.getvalue()
+            lines.append(
+                {"row": record["a"], "column": record["metric"], "against": record["b"]}
+                | {"value": record["difference"]}
+                | {key: record[key] for key in ("n", "low", "high", "p_adjusted", "verdict", "reason")}
+            )
+        made = pandas.DataFrame(lines, columns=_CSV_HEADER, dtype=object)
+        return made.assign(suite=self.table.suite)
+
+    def to_csv(self) -> str:
+        """`frame` as CSV."""
+        return str(self.frame().to_csv(index=False, lineterminator="\n"))
 
     def records(self) -> list[dict[str, Any]]:
         """The differences as plain dictionaries."""
@@ -192,8 +204,8 @@ class Comparison:
             record["partial"] = [
                 {"row": row, "column": key, "measured": why} for (row, key), why in partial.items()
             ]
-        record["best"] = [finite(asdict(item) | {"column": item.column.key}) for item in self.best]
-        return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        record["best"] = [asdict(item) | {"column": item.column.key} for item in self.best]
+        return json_text(record)
 
     def render(self, format: str) -> str:
         """As "md", "csv" or "json"."""
@@ -215,16 +227,6 @@ def _difference(record: Compared | None, column: Column) -> str:
     mark = MARKS[verdict(record, bool(column.higher_is_better))]
     if record.reason is not None or math.isnan(record.difference):
         return mark
-    shown = [_number(number, column.digits) for number in (record.difference, record.low, record.high)]
     sign = "+" if record.difference > 0 else ""
-    return f"{mark} {sign}{shown[0]}" + (f" [{shown[1]}, {shown[2]}]" if math.isfinite(record.low) else "")
-
-
-def _number(value: float, digits: int) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:.{digits}f}"
-
-
-def _exact(number: float | None) -> str:
-    return "" if number is None or (isinstance(number, float) and math.isnan(number)) else repr(number)
+    bounds = interval_text(record.low, record.high, column.digits)
+    return f"{mark} {sign}{number_text(record.difference, column.digits)}{bounds}"

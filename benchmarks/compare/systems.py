@@ -9,17 +9,9 @@ from typing import Any
 
 from benchmarks.autoencoders.names import label_of
 from benchmarks.compare.result import NO_VALUE, Best, Comparison
+from benchmarks.evaluation.cells import Column, Row
 from benchmarks.evaluation.left_out import partial_rows
-from benchmarks.evaluation.measure import (
-    COST_COLUMNS,
-    Measured,
-    cost_cells,
-    measure,
-    metric_columns,
-    notes,
-    provenance,
-    row_facts,
-)
+from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import Executor
 from benchmarks.harness.units import Unit
@@ -29,7 +21,15 @@ from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, c
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
 from benchmarks.suite import SuiteError
-from benchmarks.tables.table import Column, Row, TableResult
+from benchmarks.tables.columns import (
+    COST_COLUMNS,
+    cost_cells,
+    metric_columns,
+    notes,
+    provenance,
+    row_facts,
+)
+from benchmarks.tables.table import TableResult
 
 
 def compare(

@@ -6,10 +6,8 @@ A row that fails on the hard clips has the better mean, so such a row is neither
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.tables.table import Cell
+from benchmarks.evaluation.cells import Cell
 
 #: Reasons that one cell or line lists, at most: some messages differ from clip to clip.
 _REASONS = 8

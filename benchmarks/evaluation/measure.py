@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import m2l
 from benchmarks.datasets import DataNotFoundError
+from benchmarks.evaluation.cells import Cell
 from benchmarks.evaluation.left_out import lost
 from benchmarks.evaluation.own_plan import runs_user_code
 from benchmarks.evaluation.plan import Planner, SystemRow
@@ -18,23 +18,8 @@ from benchmarks.harness.executors import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit
 from benchmarks.metrics.registry import PairMetric, parse_metric
-from benchmarks.store.fingerprint import library_versions
-from benchmarks.store.processor import processor
 from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir
-from benchmarks.suite import Suite
-from benchmarks.tables.table import Cell, Column
 from benchmarks.user_code import stdout_to_stderr
-
-COST_COLUMNS = (
-    Column("n_parameters", "params", None, 2, unit="M"),
-    Column("latent_rate", "latents", None, 2, unit="Hz"),
-    Column("latent_dim", "dim", None, 0),
-    Column("compression_ratio", "ratio", None, 1),
-    Column(
-        "bitrate", "rate", None, 1, unit="kbit/s", note="bit rate measured from the bytes, median of clips"
-    ),
-)
-
 
 #: Reason of a cell whose units have not run.
 NOT_COMPUTED = "not computed yet"
@@ -256,102 +241,6 @@ def to_cell(result: Result) -> Cell:
         failures=failures,
         details=details | {"failed_clips": failed},
     )
-
-
-def metric_columns(names: Sequence[str]) -> list[Column]:
-    """Columns of metrics; where two would have one title, the embedder's name tells them apart."""
-    columns = [_metric_column(name) for name in names]
-    titles = [column.title for column in columns]
-    return [
-        replace(column, title=f"{column.title} [{column.key.partition(':')[2]}]")
-        if titles.count(column.title) > 1
-        else column
-        for column in columns
-    ]
-
-
-def _metric_column(name: str) -> Column:
-    metric = parse_metric(name)
-    higher = metric.higher_is_better if isinstance(metric, PairMetric) else False
-    return Column(name, metric.title, higher, metric.digits, note=metric.note)
-
-
-#: Columns of published figures, by table: keys of reference.json.
-PUBLISHED_COLUMNS = {
-    "table2": (
-        Column("si_sdr", "SI-SDR", True, 2),
-        Column("visqol", "ViSQOL", True, 2),
-        Column("fad_clap", "FAD_clap", False, 4),
-        Column("fad", "FAD", False, 3),
-        Column("compression_ratio", "ratio", None, 0),
-    ),
-    "table3": (Column("fad_clap", "FAD_clap", False, 4), Column("fad", "FAD", False, 3)),
-}
-
-
-def cost_cells(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Cell]:
-    """What a system costs; "-" where the notion does not apply."""
-    spec = row.spec
-    empty = Cell(reason="-")
-    if spec is None:
-        return {column.key: empty for column in COST_COLUMNS}
-    parameters = spec.n_parameters if spec.n_parameters is not None else facts.get("n_parameters")
-    values = {
-        "n_parameters": parameters / 1e6 if parameters else None,
-        "latent_rate": spec.latent_rate,
-        "latent_dim": spec.latent_dim,
-        "compression_ratio": spec.compression_ratio,
-        "bitrate": facts["bitrate"] / 1e3 if "bitrate" in facts else None,
-    }
-    return {key: empty if value is None else Cell(value=float(value), n=1) for key, value in values.items()}
-
-
-def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the JSON records about a system."""
-    if row.spec is None:
-        return {"available": False, "reason": tidy(row.reason or "")}
-    spec = row.spec
-    return {
-        "available": True,
-        "source": spec.source,
-        "license": spec.license,
-        "weights_sha256": spec.weights_digest,
-        "sample_rate": spec.sample_rate,
-        "channels": spec.channels,
-        "n_steps": row.n_steps,
-        "options": spec.options,
-        "training_datasets": list(spec.training_datasets),
-        "bitrate_range": facts.get("bitrate_range"),
-    }
-
-
-def notes(suite: Suite, measured: Measured) -> list[str]:
-    """Lines below a measured table."""
-    level = f"{suite.statistics.level * 100:g} %"
-    lines = [
-        f"Mean over clips (corpus value for FAD and KAD) with the {level} bootstrap interval over clips, seed "
-        f"{suite.seed}; systems are compared on the same clips (`comparisons` in the JSON)."
-    ]
-    compared = [record for record in measured.comparisons if "significant" in record]
-    if compared:
-        apart = sum(record["significant"] for record in compared)
-        lines.append(f"{apart} of {len(compared)} pairs of systems differ by their paired interval.")
-    if measured.coverage:
-        lines.append(measured.coverage)
-    return lines
-
-
-def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
-    """What the numbers rest on; nothing that changes from run to run."""
-    covered = {"coverage": measured.coverage} if measured.coverage else {}
-    return covered | {
-        "suite": suite.to_dict(),
-        "m2l": m2l.__version__,
-        "n_clips": measured.n_clips,
-        "clips_sha256": measured.manifest,
-        "libraries": library_versions(),
-        "processor": processor(),
-    }
 
 
 def _without_data(

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.policy import POLICIES
-from benchmarks.gate.record import TABLE, RecordError, number
+from benchmarks.gate.record import TABLE, RecordError
 from benchmarks.store.store import write_atomic
-from benchmarks.tables.table import finite, markdown_table
+from benchmarks.tables.text import finite, markdown_table, read_number
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _checked(entry: Entry) -> Entry:
         POLICIES[metric.partition(":")[0]]
         for cell in entry.cells[metric].values():
             for name in ("value", "low", "high"):
-                number(cell[name])
+                read_number(cell[name])
     return entry
 
 

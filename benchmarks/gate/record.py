@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.gate.policy import parse_tolerance, policy_of
 from benchmarks.store.json_files import read_object
 from benchmarks.store.store import write_atomic
-from benchmarks.tables.draws import lines_of_json, significant
+from benchmarks.tables.text import lines_of_json, read_number, significant
 
 TABLE = "table2"
 #: Records inside that of Table 2, and what messages call them.
@@ -210,7 +210,7 @@ def checked_facts(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pinned_cell(cell: Mapping[str, Any], clips: list[str]) -> CellRecord:
-    value = number(cell["value"])
+    value = read_number(cell["value"])
     if value is None:
         raise ValueError("a pinned cell without a value")
     n = int(cell.get("n", 0))
@@ -218,7 +218,7 @@ def _pinned_cell(cell: Mapping[str, Any], clips: list[str]) -> CellRecord:
         return CellRecord(value, seeds=finite_row(cell["seeds"]), n=n)
     if "scores" in cell:
         pairs = zip(clips, cell["scores"], strict=True)
-        scores = {clip: score for clip, raw in pairs if (score := number(raw)) is not None}
+        scores = {clip: score for clip, raw in pairs if (score := read_number(raw)) is not None}
         if not scores:
             raise ValueError("a pinned cell without a score")
         return CellRecord(value, scores=scores)
@@ -278,27 +278,13 @@ def rounded(value: float) -> float:
     return significant(value, _DIGITS) if math.isfinite(value) else value
 
 
-def number(value: Any) -> float | None:
-    """A number of our JSON, where infinities are the strings "inf" and "-inf" and NaN is null.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is something else.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or (isinstance(value, str) and value not in ("inf", "-inf")):
-        raise ValueError(f"{value!r} is not a number")
-    found = float(value)
-    return None if math.isnan(found) else found
-
-
 def finite_row(values: Iterable[Any]) -> tuple[float, ...]:
     """Numbers of which none is null or infinite.
 
     Raises:
         TypeError, ValueError, OverflowError: one is.
     """
-    found = [number(value) for value in values]
+    found = [read_number(value) for value in values]
     if not all(value is not None and math.isfinite(value) for value in found):
         raise ValueError("a draw or seed is not finite")
     return tuple(value for value in found if value is not None)

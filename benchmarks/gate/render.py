@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from benchmarks.gate.judge import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
 from benchmarks.gate.policy import POWER, policy_of
 from benchmarks.gate.record import OTHERS, TABLE
-from benchmarks.tables.table import finite, markdown_table
+from benchmarks.tables.text import finite, markdown_table
 
 #: Clips named in a message.
 _CLIPS_NAMED = 3

@@ -21,12 +21,12 @@ from benchmarks.gate.record import (
     RecordError,
     checked_facts,
     finite_row,
-    number,
     rounded,
 )
 from benchmarks.store.json_files import read_object
 from benchmarks.tables.draws import read_draws
 from benchmarks.tables.places import INCOMPLETE
+from benchmarks.tables.text import read_number
 
 #: The row of Table 1 that is computed from the labels alone.
 _UNTRAINED = "chance"
@@ -102,11 +102,13 @@ def _table(table: Mapping[str, Any], draws: Mapping[str, Any]) -> Record:
 
 
 def _scored_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapping[str, Any]) -> CellRecord:
-    value = number(cell["value"])
-    mine = bool(draws) and value is not None and _close(number(draws["value"]), value)
+    value = read_number(cell["value"])
+    mine = bool(draws) and value is not None and _close(read_number(draws["value"]), value)
     return CellRecord(
         value=value,
-        scores={clip: rounded(score) for clip, raw in scores.items() if (score := number(raw)) is not None},
+        scores={
+            clip: rounded(score) for clip, raw in scores.items() if (score := read_number(raw)) is not None
+        },
         draws=tuple(rounded(draw) for draw in finite_row(draws["draws"])) if mine else (),
         clips=tuple(str(clip) for clip in draws["clips"]) if mine else (),
         reason=str(cell["reason"] or ""),
@@ -130,7 +132,7 @@ def _probes(table: Mapping[str, Any]) -> Record:
             if metric in row["cells"]:
                 cell = row["cells"][metric]
                 cells[metric][row["name"]] = CellRecord(
-                    value=number(cell["value"]),
+                    value=read_number(cell["value"]),
                     reason=str(cell["reason"] or ""),
                     seeds=tuple(rounded(x) for x in finite_row(cell["details"].get("per_seed", ()))),
                     n=0 if row["name"] == _UNTRAINED else int(cell["n"]),
@@ -162,7 +164,7 @@ def _figure(figure: Mapping[str, Any]) -> Record:
                 label = f"{system}@{int(point['n_steps'])}"
                 systems[label] = {}
                 cells[metric][label] = CellRecord(
-                    number(point["value"]), reason=str(point["reason"] or ""), n=int(point["n"])
+                    read_number(point["value"]), reason=str(point["reason"] or ""), n=int(point["n"])
                 )
     return Record(
         suite=str(figure["suite"]),

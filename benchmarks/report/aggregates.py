@@ -10,8 +10,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.store.json_files import read_object
-from benchmarks.tables.table import Cell, Column, PublishedRow, Row, TableResult
+from benchmarks.tables.table import TableResult
 
 TABLE_NAMES = ("table1", "table2", "table3")
 #: Files of a results folder that the report offers for download, where they exist.

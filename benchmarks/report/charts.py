@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.evaluation.cells import Column, Row
 from benchmarks.report import svg
 from benchmarks.report.aggregates import number
 from benchmarks.report.tables import contests, slug, tag_of
 from benchmarks.report.wording import count, interval, show
-from benchmarks.tables.table import Column, Row, TableResult
+from benchmarks.tables.table import TableResult
 
 #: Bits a second of what a codec compresses: 16-bit mono at 44.1 kHz.
 PCM_KBITS = 705.6

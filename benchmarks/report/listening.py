@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip, DataNotFoundError
+from benchmarks.evaluation.cells import Column
 from benchmarks.evaluation.plan import Planner, SystemRow
 from benchmarks.harness.executors import Executor
 from benchmarks.harness.run import RunOptions, run_units
@@ -25,7 +26,7 @@ from benchmarks.report.wording import clock, count, show
 from benchmarks.store.fingerprint import code_digest, library_versions
 from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.suite import Suite
-from benchmarks.tables.table import Column, TableResult
+from benchmarks.tables.table import TableResult
 
 #: Key of the original; no system has it, since an underscore never comes out of `slug`.
 ORIGINAL = "_original"

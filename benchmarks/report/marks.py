@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.tables.table import Column, Row, TableResult
+from benchmarks.evaluation.cells import Column, Row
+from benchmarks.tables.table import TableResult
 
 #: `mark` of a cell.
 BEST, TIED = "best", "tied"

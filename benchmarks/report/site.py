@@ -17,6 +17,8 @@ from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
 from benchmarks.report.systems import SystemPage, page_addresses, pages_for_table1, system_pages
 from benchmarks.report.tables import PublishedView, TableView, published_view, slug, table_view
 from benchmarks.report.wording import clock, count, size
+from benchmarks.tables.columns import PUBLISHED_COLUMNS
+from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
 
 FOLDER = Path(__file__).resolve().parent
@@ -181,9 +183,6 @@ def _overview(
     commands: list[str],
     known: Collection[str] | None,
 ) -> dict[str, Any]:
-    from benchmarks.evaluation.measure import PUBLISHED_COLUMNS
-    from benchmarks.tables.reference import published_rows
-
     sections = []
     for name in TABLE_NAMES:
         number, title = _TITLES[name]

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.evaluation.cells import Column, Row
 from benchmarks.report.aggregates import Aggregates
 from benchmarks.report.charts import strip_chart
 from benchmarks.report.marks import Comparisons, verdict
 from benchmarks.report.tables import CellView, ColumnView, TableView, contests, slug, tag_of
 from benchmarks.report.wording import interval, show
-from benchmarks.tables.table import Column, Row, TableResult
+from benchmarks.tables.table import TableResult
 
 
 @dataclass

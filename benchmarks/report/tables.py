@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.evaluation.cells import Cell, Column, Row
 from benchmarks.evaluation.left_out import all_exact, items_of
 from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.wording import NOT_APPLICABLE, count, interval, show
-from benchmarks.tables.table import Cell, Column, Row, TableResult, footnotes_of
+from benchmarks.tables.table import TableResult, footnotes_of
 
 UNKNOWN = "not known"
 

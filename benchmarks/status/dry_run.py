@@ -18,6 +18,7 @@ from benchmarks.harness.units import Unit
 from benchmarks.status.what_if import Need, WhatIfPlan, amount, plan_suite
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
+from benchmarks.tables.text import markdown_table
 
 #: Stages whose work a GPU takes over; the others compute on CPUs whatever the device.
 GPU_STAGES = ("reconstruct", "embed", "features")
@@ -193,8 +194,6 @@ def describe(found: DryRun, workers: int = 1, given: str = "") -> str:
 
 
 def _stage_lines(found: DryRun, workers: int, given: str) -> list[str]:
-    from benchmarks.tables.table import markdown_table
-
     rows = [
         [
             stage,

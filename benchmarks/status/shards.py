@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.harness.run import Estimate, RunOptions, duration, missing_units, waves_of
 from benchmarks.harness.units import Done, Unit
 from benchmarks.store.store import Store
+from benchmarks.tables.text import markdown_table
 
 #: Seconds between renewals of a job's record.
 RENEW = 10.0
@@ -239,8 +240,6 @@ def state_of(record: Mapping[str, Any], now: float) -> str:
 
 def describe(found: SuiteStatus, now: float | None = None, given: str = "") -> str:
     """The report for people; `given` are the options that name suite and store, as they were typed."""
-    from benchmarks.tables.table import markdown_table
-
     now = time.time() if now is None else now
     total = sum(units for units, _ in found.stages.values())
     lines = [f"suite {found.suite}, store {found.store}: {total - found.left} of {total} units done", ""]

@@ -23,7 +23,8 @@ from benchmarks.harness.units import Unit
 from benchmarks.metrics.registry import PairMetric, parse_metric
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite
-from benchmarks.tables.table import TABLES, TableResult
+from benchmarks.tables.build import TABLES
+from benchmarks.tables.table import TableResult
 
 CHANCE = "chance"
 

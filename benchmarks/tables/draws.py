@@ -7,13 +7,12 @@ significant digits: a re-run changes the lines of what changed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.store.json_files import read_object
-from benchmarks.tables.table import finite
+from benchmarks.tables.text import lines_of_json, significant
 
 #: metric -> row -> {"value", "clips" (in the order of the draws), "draws"}.
 Draws = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -58,20 +57,3 @@ def read_draws(folder: str | Path, table: str) -> dict[str, dict[str, dict[str, 
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of draws: {type(error).__name__} {error}") from None
-
-
-def significant(value: float, digits: int) -> float:
-    """`value` rounded to so many significant digits."""
-    return float(f"{value:.{digits}g}")
-
-
-def lines_of_json(value: Any, levels: int, indent: int = 0) -> str:
-    """JSON with sorted keys, one line per entry of the outer `levels` of dictionaries, compact below."""
-    if levels == 0 or not isinstance(value, Mapping) or not value:
-        return json.dumps(finite(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    pad = " " * (indent + 1)
-    lines = [
-        f"{pad}{json.dumps(str(key), ensure_ascii=False)}: {lines_of_json(value[key], levels - 1, indent + 1)}"
-        for key in sorted(value, key=str)
-    ]
-    return "{\n" + ",\n".join(lines) + "\n" + " " * indent + "}"

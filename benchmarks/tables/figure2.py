@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evaluation.measure import measure, metric_columns, provenance
+from benchmarks.evaluation.cells import Column
+from benchmarks.evaluation.measure import measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import Executor
 from benchmarks.harness.run import RunOptions, RunReport
@@ -21,7 +22,8 @@ from benchmarks.metrics.registry import PairMetric, parse_metric
 from benchmarks.store.fingerprint import digest, module_digest
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite, SuiteError
-from benchmarks.tables.table import Column, finite, write_if_changed
+from benchmarks.tables.columns import metric_columns, provenance
+from benchmarks.tables.text import json_text, markdown_table, number_text, write_if_changed
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FigureResult:
 
     def to_json(self) -> str:
         """Everything, with sorted keys."""
-        return json.dumps(finite(asdict(self)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return json_text(asdict(self))
 
     @property
     def measured(self) -> bool:
@@ -72,8 +74,6 @@ class FigureResult:
 
     def to_markdown(self) -> str:
         """The figure's numbers, for the terminal."""
-        from benchmarks.tables.table import markdown_table
-
         header = ["", *(column.heading for column in self.columns)]
         body, reasons = [], []
         for system, metrics in self.curves.items():
@@ -82,7 +82,7 @@ class FigureResult:
                 for column in self.columns:
                     point = metrics[column.key][index]
                     value = point["value"]
-                    text = "–" if value is None else f"{value:.{column.digits}f}"
+                    text = number_text(value, column.digits)
                     left_out = point.get("left_out", {})
                     cells.append(f"{text} (n = {point['n']})" if left_out and value is not None else text)
                     said = [point["reason"], *(f"{n} left out: {why}" for why, n in left_out.items())]

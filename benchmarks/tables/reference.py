@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.table import PublishedRow
+from benchmarks.evaluation.cells import PublishedRow
 
 PATH = Path(__file__).resolve().parent / "reference.json"
 

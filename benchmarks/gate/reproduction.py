@@ -9,10 +9,11 @@ from typing import Any
 
 from benchmarks.gate.judge import BETTER, SAME, compare
 from benchmarks.gate.policy import PolicyError
-from benchmarks.gate.record import RecordError, number
+from benchmarks.gate.record import RecordError
 from benchmarks.gate.render import message
 from benchmarks.gate.results import read_results
 from benchmarks.store.json_files import read_object
+from benchmarks.tables.text import read_number
 
 #: Costs are counted, not estimated: bit rates of codecs may differ in a byte or two on another processor.
 _COST_SHARE = 1e-3
@@ -24,11 +25,11 @@ def values_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float | None] = {}
     for row in record.get("rows", ()):
         for key, cell in row["cells"].items():
-            found[row["name"], key] = number(cell["value"])
+            found[row["name"], key] = read_number(cell["value"])
     for system, curves in record.get("curves", {}).items():
         for key, points in curves.items():
             for point in points:
-                found[f"{system}@{point['n_steps']}", key] = number(point["value"])
+                found[f"{system}@{point['n_steps']}", key] = read_number(point["value"])
     return {key: value for key, value in found.items() if value is not None}
 
 

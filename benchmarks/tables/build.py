@@ -1,0 +1,83 @@
+"""The tables and figures that can be built, what `--only` stands for, and how one of them is built."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import UsageError
+from benchmarks.harness.executors import Executor
+from benchmarks.harness.run import RunOptions, RunReport
+from benchmarks.registry import Registry
+from benchmarks.store.store import Store
+from benchmarks.suite import Suite
+
+if TYPE_CHECKING:
+    from benchmarks.tables.figure2 import FigureResult
+    from benchmarks.tables.table import TableResult
+
+#: Name -> builder `build(suite, store, executor, options) -> (TableResult, RunReport)`, imported when asked for.
+TABLES = Registry("table", entry_point_group="m2l.tables")
+TABLES.register("table1", "probes.table1:build")
+TABLES.register("table2", "benchmarks.tables.paper:build_table2")
+TABLES.register("table3", "benchmarks.tables.paper:build_table3")
+TABLES.register("figure2", "benchmarks.tables.figure2:build")
+
+#: What `--only N` stands for.
+PARTS = {
+    "1": ("table1",),
+    "2": ("table2", "figure2"),
+    "3": ("table3",),
+    "figure2": ("figure2",),
+}
+
+
+def parts_of(only: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """What each value of `--only` ("1", "table2", "2,3", "figure2") stands for, in the order given.
+
+    Raises:
+        UsageError: one of them is none of these.
+    """
+    found = []
+    for item in ",".join(only).split(","):
+        parts = PARTS.get(item.strip().removeprefix("table"))
+        if parts is None:
+            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
+        found.append((item, parts))
+    return found
+
+
+def wanted_parts(suite: Suite, only: Sequence[str] | None) -> list[str]:
+    """The tables and figures of a suite that `--only` asks for; all of them without it.
+
+    Raises:
+        UsageError: an unknown table, or one that the suite has no section for.
+    """
+    if not only:
+        return suite.tables
+    names: list[str] = []
+    for item, parts in parts_of(only):
+        present = [part for part in parts if part in suite.tables]
+        if not present:
+            raise UsageError(f"--only {item}: suite {suite.name!r} has no section [{parts[0]}]")
+        names += [part for part in present if part not in names]
+    return names
+
+
+def build_part(
+    name: str, suite: Suite, store: Store, executor: Executor, run: RunOptions, report: RunReport
+) -> TableResult | FigureResult | None:
+    """Build one table or figure of a suite and add what it did to `report`; None if its builder is not installed."""
+    try:
+        builder = TABLES.load(name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(TABLES.target(name).partition(":")[0]):
+            raise
+        print(f"{name}: this installation has no {error.name}; left out", file=sys.stderr)
+        return None
+    built = builder(suite, store, executor, run)
+    table: TableResult | FigureResult
+    table, done = built if isinstance(built, tuple) else (built, RunReport())
+    report.add(done)
+    return table
