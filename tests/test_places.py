@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from harness_helpers import tiny_toml, write_clips
 
@@ -161,8 +162,9 @@ def test_the_gate_covers_tables_1_and_3_and_figure_2(
 
     key = "synthetic-pitch/f1_micro"
     seeds = baseline.others["table1"].cells[key]["mel"].seeds
-    allowed = spread_tolerance(seeds, baseline.others["table1"].cells[key]["mel"].n)
-    assert 0.3 < allowed < 4
+    # The fixture names no processor: its own scores are compared as if they came from another one.
+    allowed = spread_tolerance(seeds, baseline.others["table1"].cells[key]["mel"].n, seeds)
+    assert 0.3 < allowed < 10
     lower("table1", "mel", key, 0.9 * allowed)
     lower("figure2", "music2latent-mini", "si_sdr", 0.09)
     assert main(["gate", "--results", str(tmp_path)]) == 0
@@ -234,6 +236,14 @@ def test_a_probe_s_tolerance_comes_from_its_seeds() -> None:
     )
     assert spread_tolerance([60.0] * 5, 40) == 0.5  # one item of one seed
     assert spread_tolerance([60.0] * 5, 0) == 0.1  # nothing is trained: the last digit of the table
+
+
+def test_a_probe_trained_on_another_processor_is_compared_by_the_spread_of_both() -> None:
+    """Scores of one probe of this suite on an AMD EPYC and on an Intel Xeon."""
+    here, there = [17.9, 19.4, 20.4, 19.8, 20.8], [26.6, 21.4, 20.4, 19.8, 26.8]
+    pooled = (np.var(here, ddof=1) + np.var(there, ddof=1)) / 2
+    assert spread_tolerance(here, 62, there) == pytest.approx(5.041 * np.sqrt(pooled * 2 / 5), rel=1e-3)
+    assert spread_tolerance(there, 62, here) > np.mean(there) - np.mean(here) > spread_tolerance(here, 62)
 
 
 def full_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -224,9 +224,10 @@ def _draft(
     assert pinned.value is not None
     start = policy.clamp(pinned.value)
     tolerance = policy.tolerance(start, elsewhere=elsewhere)
-    if pinned.seeds and policy == policy_of(metric):  # no tolerance of the user's own
-        tolerance = spread_tolerance(pinned.seeds, pinned.n)
     cell, problem = _find(baseline, current, metric, system)
+    if pinned.seeds and policy == policy_of(metric):  # no tolerance of the user's own
+        others = cell.seeds if cell and elsewhere else ()
+        tolerance = spread_tolerance(pinned.seeds, pinned.n, others)
     evidence = None
     if cell is not None:
         evidence, gap = _evidence(pinned, cell, policy, tolerance, (baseline, current), resamples)

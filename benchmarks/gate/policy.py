@@ -75,25 +75,42 @@ POLICIES: dict[str, Policy] = {
     "probe": Policy(True, absolute=0.0, floor=0.0, ceiling=100.0),
 }
 
-#: Standard errors of the difference of two means over seeds that a probe's tolerance spans. Without any vector
-#: instructions the probes of the synthetic suite moved by at most 0.9 of one.
+#: Standard errors of the difference of two means over seeds that a probe's tolerance spans on one processor, where
+#: only library versions can move a probe.
 _SPREADS = 2.0
+#: Chance that one probe's score falls by more than its tolerance because it was trained on another processor.
+_ELSEWHERE = 0.0005
 #: What Table 1 shows of a score, in points.
 _LAST_DIGIT = 0.1
 
 
-def spread_tolerance(seeds: Sequence[float], n: int) -> float:
+def spread_tolerance(seeds: Sequence[float], n: int, elsewhere: Sequence[float] = ()) -> float:
     """The change of a probe's mean score that other seeds would make as well, in points.
+
+    On another processor some seeds end as other seeds would (of one probe, 17.9 became 26.6 and 20.4 stayed), so that
+    the scores are two samples of one distribution: the tolerance is a quantile of Student's t times the pooled
+    standard error of the difference of the two means, with as many degrees of freedom as both spreads have.
 
     Args:
         seeds: the score of each seed, in percent.
         n: test items. Seeds that agree by luck may differ by an item the next time: that is let through. 0 for
             a row that nothing is trained for: only what the table cannot show is.
+        elsewhere: scores of the seeds on another processor; empty if all were measured on one.
     """
     if not n or not seeds:
         return _LAST_DIGIT
-    error = statistics.stdev(seeds) * math.sqrt(2 / len(seeds)) if len(seeds) > 1 else 0.0
-    return max(_SPREADS * error, 100.0 / (n * len(seeds)), _LAST_DIGIT)
+    spans = _SPREADS
+    samples = [list(sample) for sample in (seeds, elsewhere) if len(sample) > 1]
+    error = 0.0
+    if samples:
+        freedom = sum(len(sample) - 1 for sample in samples)
+        squares = sum(statistics.variance(sample) * (len(sample) - 1) for sample in samples)
+        error = math.sqrt(squares / freedom * (1 / len(seeds) + 1 / len(elsewhere or seeds)))
+        if elsewhere:
+            from scipy.special import stdtrit  # slow to import
+
+            spans = float(stdtrit(freedom, 1 - _ELSEWHERE))
+    return max(spans * error, 100.0 / (n * len(seeds)), _LAST_DIGIT)
 
 
 def family_of(metric: str) -> str:

@@ -29,7 +29,8 @@ from benchmarks.weights.find import file_sha256
 
 #: Frames that read source code, which is digested as code, or our own store.
 _READERS_OF_CODE = ("<frozen importlib", "<frozen zipimport", "<frozen runpy")
-_NOT_DATA = ("linecache.py", "tokenize.py", "inspect.py", "store_files.py", "pkgutil.py", "traceback.py")
+_STORE = os.path.dirname(os.path.abspath(__file__))
+_NOT_DATA = ("linecache.py", "tokenize.py", "inspect.py", "pkgutil.py", "traceback.py")
 _METADATA = os.path.join("importlib", "metadata")
 _NOT_FILES = ("/proc/", "/sys/", "/dev/", "/etc/")
 _LIBRARY_CACHES = (".pyc", ".nbi", ".nbc")
@@ -187,7 +188,7 @@ def _seen(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
         if event == "open":  # not a file of data that a module's loader reads
             _code(path, frame)
         return
-    if os.path.basename(caller) in _NOT_DATA or not _counts(path):
+    if os.path.basename(caller) in _NOT_DATA or os.path.dirname(caller) == _STORE or not _counts(path):
         return
     if event in _FOLDERS:
         _tell(frame, lambda reads: reads.folders.add(path))

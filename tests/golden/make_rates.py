@@ -1,4 +1,4 @@
-"""Regenerates `benchmarks/rates.json`: seconds of one core per second of audio, for the dry run of the `paper` suite.
+"""Regenerates `benchmarks/status/rates.json`: seconds of one core per second of audio, for the paper suite's dry run.
 
     PYTHONPATH=.:tests python tests/golden/make_rates.py
 
@@ -163,5 +163,5 @@ def make() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    path = Path(__file__).parents[2] / "benchmarks" / "rates.json"
+    path = Path(__file__).parents[2] / "benchmarks" / "status" / "rates.json"
     path.write_text(json.dumps(make(), indent=2, sort_keys=True) + "\n")
