@@ -48,7 +48,7 @@ def test_tables_go_to_stdout_progress_to_stderr_files_to_results(
     assert "written:" in err
     assert "| identity" not in err
     written = sorted(path.name for path in (tmp_path / "tiny").iterdir())
-    assert written == ["cost.json", "table2.csv", "table2.json", "table2.md"]
+    assert written == ["cost.json", "scores.csv", "table2.csv", "table2.json", "table2.md"]
     assert out.startswith((tmp_path / "tiny" / "table2.md").read_text())
     # Times stand beside the tables, never in them: a table's bytes do not depend on how fast it was made.
     assert "real_time" not in (tmp_path / "tiny" / "table2.json").read_text()

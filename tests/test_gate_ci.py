@@ -309,8 +309,8 @@ echo "make $*" >>"$LOG"
 if [ "$*" = tables ]; then
   cp -r "$MEASURED" results/local/synthetic
   rm results/local/synthetic/baseline.json
-  touch results/local/synthetic/{figure2.svg,table2.md}
-  for file in results/local/synthetic/*.{svg,md}; do echo x >$file; done
+  touch results/local/synthetic/{figure2.svg,table2.md,scores.csv}
+  for file in results/local/synthetic/*.{svg,md} results/local/synthetic/scores.csv; do echo x >$file; done
 fi
 """
 

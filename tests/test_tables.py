@@ -14,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
+from benchmarks.report.aggregates import table_from
+from benchmarks.store.json_files import read_object
 from benchmarks.tables.build import TABLES
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
 FAD = Column("fad", "FAD_clap", False, 3)
 
@@ -166,3 +169,20 @@ def test_every_published_row_has_a_source_that_is_described() -> None:
 def test_builders_are_named_lazily() -> None:
     assert TABLES.names() == ["figure2", "table1", "table2", "table3"]
     assert TABLES.target("table1") == "probes.table1:build"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/table?.json")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_committed_tables_are_rendered_to_the_committed_bytes(path: Path) -> None:
+    made = table_from(read_object(path, ValueError))
+    for kind in ("json", "csv", "md"):
+        assert made.render(kind) == path.with_suffix(f".{kind}").read_text(encoding="utf-8")
+    assert made.to_latex().count(r"\\") == 2 + len(made.rows) + len(made.published)
+
+
+def test_a_table_is_a_data_frame() -> None:
+    frame = table([Row("a", {"si_sdr": Cell(value=1.5, n=3), "fad": Cell(reason="no weights")})]).frame()
+    assert frame.loc[0, ["row", "column", "value", "n"]].tolist() == ["a", "si_sdr", 1.5, 3]
+    assert frame.loc[1, "reason"] == "no weights"
+    assert frame.attrs["title"] == "Table 2. Test"

@@ -19,6 +19,7 @@ TABLE_NAMES = ("table1", "table2", "table3")
 DOWNLOADS = (
     *[f"{name}.{kind}" for name in TABLE_NAMES for kind in ("json", "csv", "md")],
     "figure2.json",
+    "scores.csv",
     "cost.json",
     "baseline.json",
 )

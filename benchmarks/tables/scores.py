@@ -97,9 +97,12 @@ def load_scores(suite: str, results: str | Path | None = None) -> pandas.DataFra
     path = place_of(results, name).newest / NAME
     try:
         frame = pandas.read_csv(
-            path, dtype={column: str for column in COLUMNS if column != "value"}, keep_default_na=False,
-            na_values={"value": [""]}, float_precision="round_trip",
-        )  # fmt: skip
+            path,
+            dtype={column: float if column == "value" else str for column in COLUMNS},
+            keep_default_na=False,
+            na_values={"value": [""]},
+            float_precision="round_trip",
+        )
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no scores {path}; measure them with: m2l-bench tables --suite {suite}"
