@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.names import label_of
+from benchmarks.autoencoders import AUTOENCODERS
+from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
 from benchmarks.errors import UsageError
 from benchmarks.evaluation.own_plan import trial_clips
-from benchmarks.evaluation.stages import reason_of
+from benchmarks.evaluation.stages import Limits, LoadJob, reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
-from benchmarks.harness.units import Unit, fetch
+from benchmarks.harness.units import Unit, fetch, resident
 from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
-from benchmarks.store.own_code import own_digest, own_module
+from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Result, Store
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
@@ -31,8 +33,18 @@ from probes.representations import (
 VERSION = 1
 CLIPS_PER_UNIT = 24
 #: Generated audio is mixed down and stored once for all representations; nothing is too short or too quiet.
-LIMITS = {"channels": "mono", "min_seconds": 0.0, "min_sample_rate": 1, "silence_rms": 0.0}
+LIMITS = Limits("mono", min_seconds=0.0, min_sample_rate=1, silence_rms=0.0)
 _UNKNOWN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class FeatureJob:
+    """Payload of `extract`: a representation and its options, clips, and what is done to their audio first."""
+
+    name: str
+    options: Mapping[str, Any]
+    clips: tuple[Clip, ...]
+    deformation: str | None = None
 
 
 class FeaturePlan:
@@ -152,7 +164,7 @@ class FeaturePlan:
                     "probes.features:extract",
                     spec,
                     inputs=(load_unit(part),) if generated else (),
-                    payload=(self.name, self.options, part, deformation),
+                    payload=FeatureJob(self.name, self.options, part, deformation),
                     amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in part),
                     group=digest(manifest),
                     watch=self.tried.watch if self.tried else None,
@@ -169,8 +181,6 @@ class FeaturePlan:
 
 def _is_ours(name: str) -> bool:
     """Whether a representation is of this project, whose axes our own tests hold."""
-    from benchmarks.autoencoders import AUTOENCODERS
-    from benchmarks.store.own_code import split_label
 
     head, colon, argument = split_name(name)[0].partition(":")
     if colon and head == "autoencoder":
@@ -202,9 +212,6 @@ def _code_of(name: str) -> list[str]:
 
 def _autoencoder_code(name: str) -> str:
     """Digest of the code behind an autoencoder: without it a changed class would keep its old features."""
-    from benchmarks.autoencoders import AUTOENCODERS
-    from benchmarks.autoencoders.names import system_code
-    from benchmarks.store.own_code import split_label
 
     target = split_label(name)[1]
     return system_code(name, None if ":" in target else AUTOENCODERS.target(target))
@@ -216,47 +223,38 @@ def load_unit(clips: Sequence[Clip]) -> Unit:
         "code": [module_digest("benchmarks.evaluation.stages"), code_digest("benchmarks.audio")],
         "libraries": library_versions(),
         "clips": [[clip.id, clip.digest] for clip in clips],
-        "limits": LIMITS,
+        "limits": asdict(LIMITS),
     }
     return Unit(
         "load",
         clips[0].dataset,
         "benchmarks.evaluation.stages:load",
         spec,
-        payload=(tuple(clips), LIMITS),
+        payload=LoadJob(tuple(clips), LIMITS),
         amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips),
         group=digest(spec["clips"]),
     )
 
 
-_last: tuple[str, Any] = ("", None)
-
-
-def _representation(name: str, options: dict[str, Any], identity: str) -> Any:
-    """The representation, kept between units; another one lets go of it first, so one is in memory."""
-    global _last
-    key = repr((name, sorted(options.items()), identity))
-    if _last[0] != key:
-        _last = ("", None)
-        _last = (key, constructed(lambda: create_representation(name, **options)))
-    return _last[1]
-
-
 def extract(unit: Unit, store: Store) -> Result:
     """Time-averaged vectors of a unit's clips.
 
-    Payload: `(representation, options, clips, deformation)`. Arrays: per output `(n_clips, dim)` float32,
+    Payload: `FeatureJob`. Arrays: per output `(n_clips, dim)` float32,
     with NaN rows for clips that failed; `meta["failures"]` has the reasons.
     """
-    name, options, clips, deformation = unit.payload
-    change = parse_deformation(deformation) if deformation else None
+    job: FeatureJob = unit.payload
+    clips = job.clips
+    change = parse_deformation(job.deformation) if job.deformation else None
     loaded = fetch(unit.inputs[0], store) if unit.inputs else None
     vectors: dict[str, dict[str, np.ndarray]] = {}
     failures: dict[str, str] = {}
     again = False
     identity = digest([unit.spec.get(part) for part in ("representation", "code", "read")])
     with watching(unit, store):
-        representation = _representation(name, options, identity)
+        representation = resident(
+            ("representation", job.name, repr(sorted(job.options.items())), identity),
+            lambda: constructed(lambda: create_representation(job.name, **job.options)),
+        )
         lookup = hasattr(representation, "lookup")
         for clip in clips:
             try:
@@ -274,7 +272,7 @@ def extract(unit: Unit, store: Store) -> Result:
     for output, found in vectors.items():
         dims = {len(vector) for vector in found.values()}
         if len(dims) > 1:
-            raise ValueError(f"{name}: output {output!r} has {sorted(dims)} features in different clips")
+            raise ValueError(f"{job.name}: output {output!r} has {sorted(dims)} features in different clips")
         missing = np.full(dims.pop(), np.nan, dtype=np.float32)
         arrays[output] = np.stack([found.get(clip.id, missing) for clip in clips])
     meta = {"ids": [clip.id for clip in clips], "failures": failures}

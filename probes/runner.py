@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.errors import UsageError
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit, fetch
 from benchmarks.store.fingerprint import code_digest, library_versions

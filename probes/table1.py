@@ -13,7 +13,7 @@ from typing import Any
 
 import m2l
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.fingerprint import library_versions
 from benchmarks.store.processor import processor

@@ -310,7 +310,8 @@ def unpacked_data(tree: Tree) -> list[str]:
             if not found:
                 wrong.append(f"data {package}: {pattern} matches nothing")
         for path in (tree.root / package).rglob("*"):
-            if path.is_file() and path.suffix not in (".py", ".pyc") and path not in packed:
+            cached = "__pycache__" in path.parts
+            if path.is_file() and not cached and path.suffix != ".py" and path not in packed:
                 wrong.append(f"data {path.relative_to(tree.root)} is in no wheel")
     return wrong
 

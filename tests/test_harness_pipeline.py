@@ -12,13 +12,14 @@ import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_suite, write_clips
 
+from benchmarks.embedders import EmbedderStatus
+from benchmarks.harness import units
 from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.progress import Progress, duration
 from benchmarks.harness.run import (
-    Progress,
     RunOptions,
     RunReport,
     describe_pending,
-    duration,
     run_units,
     waves_of,
 )
@@ -256,15 +257,12 @@ class _Loudness:
 def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import benchmarks.embedders as embedders
-    from benchmarks.evaluation import stages
-
-    monkeypatch.setattr(embedders, "create_embedder", lambda name, **_: _Loudness())
-    monkeypatch.setattr(embedders, "embedder_status", lambda name: embedders.EmbedderStatus(True, ""))
+    monkeypatch.setattr("benchmarks.evaluation.stages.create_embedder", lambda name, **_: _Loudness())
+    monkeypatch.setattr("benchmarks.evaluation.plan.embedder_status", lambda name: EmbedderStatus(True, ""))
     monkeypatch.setattr(
         "benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"}
     )
-    monkeypatch.setattr(stages, "_slot", (None, None))
+    monkeypatch.setattr(units, "_resident", (None, None))
     folder = tmp_path / "clips"
     write_clips(folder, count=5)
     tone = 0.1 * np.random.default_rng(0).standard_normal(RATE * 3 // 4)
@@ -282,7 +280,7 @@ def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
     compared = {(r["metric"], r["a"], r["b"]): r for r in table.comparisons}
     assert compared["fad:vggish", "identity", "opus-16k"]["significant"]
     assert len(compared) == 6
-    stages._slot = (None, None)
+    units._resident = (None, None)
 
 
 def test_missing_data_is_the_reason_of_every_cell(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As mono the clip would be silence on both sides, at no distance from anything."""
-    from benchmarks.evaluation.stages import embed
+    from benchmarks.evaluation.stages import EmbedJob, embed
     from benchmarks.harness.units import Unit
     from benchmarks.store.store import Result
 
@@ -262,7 +262,7 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
         def embed_batch(self, batch: list[np.ndarray]) -> list[np.ndarray]:
             return [self.embed(samples) for samples in batch]
 
-    monkeypatch.setattr("benchmarks.embedders.create_embedder", lambda name, **options: Level())
+    monkeypatch.setattr("benchmarks.evaluation.stages.create_embedder", lambda name, **options: Level())
     one = np.linspace(-0.5, 0.5, RATE, dtype=np.float32)
     source = Result(
         {"sample_rates": {"a": RATE, "b": RATE}, "failures": {}},
@@ -281,7 +281,7 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
                 "x:y",
                 {"n": len(inputs)},
                 inputs=tuple(inputs),
-                payload=(f"level{level}", {}),
+                payload=EmbedJob(f"level{level}", {}),
             ),
             store,
         )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.audio import cancels, is_silent
-from benchmarks.evaluation.stages import unusable
+from benchmarks.evaluation.stages import Limits, unusable
 from benchmarks.gate.policy import POLICIES
 from benchmarks.metrics.clip_score import LIMITS, clip_score
 from benchmarks.metrics.registry import PAIR_METRICS, load_pair_metric, si_sdr, visqol
 from benchmarks.statistics.bootstrap import paired_difference, summarize
 
 RATE = 16000
-LIMITS_OF_LOAD = {"channels": "mono", "min_seconds": 1.0, "min_sample_rate": 8000, "silence_rms": 1e-5}
+LIMITS_OF_LOAD = Limits("mono", min_seconds=1.0, min_sample_rate=8000, silence_rms=1e-5)
 
 
 def music(channels: int = 1, seed: int = 0, seconds: float = 1.2) -> np.ndarray:
@@ -116,7 +117,7 @@ def test_a_mono_suite_says_that_channels_cancel() -> None:
     reason = unusable(np.concatenate([one, -one]), RATE, LIMITS_OF_LOAD)
     assert reason is not None
     assert reason.startswith("channels that cancel as mono")
-    assert unusable(np.concatenate([one, -one]), RATE, LIMITS_OF_LOAD | {"channels": "native"}) is None
+    assert unusable(np.concatenate([one, -one]), RATE, replace(LIMITS_OF_LOAD, channels="native")) is None
     assert unusable(np.zeros((2, 2 * RATE), np.float32), RATE, LIMITS_OF_LOAD) == "silent"
 
 

@@ -25,7 +25,9 @@ from benchmarks.compare.ablation import (
     with_rows,
 )
 from benchmarks.errors import FAILED, INTERRUPTED, MISSING, OK, UsageError, check_folder
-from benchmarks.harness.executors import EXECUTORS, Executor, make_executor
+from benchmarks.evaluation.left_out import say_left_out
+from benchmarks.harness.base import Executor
+from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError, load_suite
@@ -181,7 +183,7 @@ def _measure(
     stem = stem_for(folder, table.name, failed=bool(report.failed))
     print("written:", *(str(path) for path in table.write(folder, stem)), file=sys.stderr)
     print(table.render(options.format))
-    lost = report.say_left_out()
+    lost = say_left_out(report)
     if report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in report.failed.values()})
         print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)

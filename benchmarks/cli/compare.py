@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.cli.options import open_store
 from benchmarks.cli.tables import failed_status, print_details
 from benchmarks.errors import MISSING, OK, UsageError, check_folder
+from benchmarks.evaluation.left_out import say_left_out
 from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import OVERWRITE, RunOptions, describe_pending
 from benchmarks.suite import load_suite
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     if options.output is not None:
         print("written:", *(str(path) for path in found.write(options.output)), file=sys.stderr)
     print(found.render(options.format))
-    lost = found.report.say_left_out()
+    lost = say_left_out(found.report)
     if found.report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)

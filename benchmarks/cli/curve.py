@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.cli.options import open_store
 from benchmarks.errors import FAILED, MISSING, OK, UsageError, check_folder
+from benchmarks.evaluation.left_out import say_left_out
 from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import RunOptions, describe_pending
 from benchmarks.store.store import write_atomic
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             write_atomic(options.output / f"{stem}.{suffix}", content)
         print(f"written: {options.output}/{stem}.json and {stem}.md", file=sys.stderr)
     print(text, end="" if text.endswith("\n") else "\n")
-    lost = found.report.say_left_out()
+    lost = say_left_out(found.report)
     if found.report.failed:
         causes = sorted({f"{done.stage} {done.name}: {done.error}" for done in found.report.failed.values()})
         print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)

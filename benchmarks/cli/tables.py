@@ -15,9 +15,10 @@ from typing import Any
 
 from benchmarks.cli.options import open_store, positive_shard
 from benchmarks.errors import FAILED, MISSING, OK, UsageError, check_folder
+from benchmarks.evaluation.left_out import say_left_out
 from benchmarks.harness.executors import EXECUTORS, make_executor
+from benchmarks.harness.progress import Beat
 from benchmarks.harness.run import OVERWRITE, RunOptions, RunReport
-from benchmarks.status.shards import Beat
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables.build import build_part, wanted_parts
@@ -159,7 +160,7 @@ def _given(options: argparse.Namespace) -> str:
 def _status(
     made: Sequence[TableResult | FigureResult], report: RunReport, *, strict: bool, partial: bool
 ) -> int:
-    lost = report.say_left_out()
+    lost = say_left_out(report)
     if report.failed:
         causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in report.failed.values()})
         print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.compare.result import Comparison
 from benchmarks.compare.systems import compare
 from benchmarks.evaluation.plan import Planner
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.store.store import Store
 from benchmarks.tables.text import json_text
 

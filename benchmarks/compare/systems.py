@@ -13,7 +13,7 @@ from benchmarks.evaluation.cells import Column, Row
 from benchmarks.evaluation.left_out import partial_rows
 from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.units import Unit
 from benchmarks.metrics.clip_score import LIMITS
 from benchmarks.metrics.registry import PairMetric, parse_metric

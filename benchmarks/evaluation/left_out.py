@@ -5,9 +5,12 @@ A row that fails on the hard clips has the better mean, so such a row is neither
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from typing import TextIO
 
 from benchmarks.evaluation.cells import Cell
+from benchmarks.harness.run import RunReport
 
 #: Reasons that one cell or line lists, at most: some messages differ from clip to clip.
 _REASONS = 8
@@ -61,3 +64,17 @@ def listed(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
 def count_clips(n: int) -> str:
     """ "1 clip", "12 clips"."""
     return f"{n} clip{'' if n == 1 else 's'}"
+
+
+def say_left_out(report: RunReport, stream: TextIO | None = None) -> bool:
+    """Print what a run left out, with reasons (default: to stderr).
+
+    Returns:
+        Whether a row lost clips that it was given.
+    """
+    lines = [f"left out of every row: {count_clips(n)}: {why}" for why, n in listed(report.unusable)]
+    for row, reasons in report.lost.items():
+        lines += [f"left out of {row}: {count_clips(n)}: {why}" for why, n in listed(reasons)]
+    if lines:
+        print(*lines, sep="\n", file=stream or sys.stderr)
+    return bool(report.lost)

@@ -14,7 +14,7 @@ from benchmarks.evaluation.left_out import lost
 from benchmarks.evaluation.own_plan import runs_user_code
 from benchmarks.evaluation.plan import Planner, SystemRow
 from benchmarks.evaluation.stages import count_reasons
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit
 from benchmarks.metrics.registry import PairMetric, parse_metric

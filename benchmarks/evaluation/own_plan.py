@@ -11,6 +11,9 @@ from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.check import notes
 from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
+from benchmarks.embedders import create_embedder, embedder_spec
+from benchmarks.embedders.base import own_target as own_embedder
+from benchmarks.evaluation.stages import Limits, reconstruct_one, unusable
 from benchmarks.evaluation.trial import CLIPS, SECONDS, Trial, TrialClip, try_user_code
 from benchmarks.store.fingerprint import digest
 from benchmarks.store.own_code import own_digest, own_module, split_label
@@ -44,8 +47,6 @@ def try_system(
     further: Clips = tuple,
 ) -> Trial:
     """Try a system that is a user's class or program; see `try_user_code`."""
-    from benchmarks.evaluation.stages import reconstruct_one
-
     target = split_label(name)[1]
     own = own_target(name)
 
@@ -71,10 +72,7 @@ def try_system(
 
 def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> Trial | None:
     """Try an embedder from elsewhere, whose trial's `spec` is what identifies it; None for one of this project."""
-    from benchmarks.embedders import create_embedder, embedder_spec
-    from benchmarks.embedders.base import own_target as target_of
-
-    target = target_of(name)
+    target = own_embedder(name)
     if target is None:
         return None
     module = own_module(target)[0]
@@ -96,8 +94,6 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
 
 def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS) -> list[TrialClip]:
     """The first `count` clips that can be measured; generated notes if there are none."""
-    from benchmarks.evaluation.stages import unusable
-
     found: list[TrialClip] = []
     for clip in clips[: 4 * count]:
         try:
@@ -105,8 +101,7 @@ def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CL
         except (OSError, ValueError, RuntimeError):
             continue  # is left out, with its reason
         if data is not None:
-            limits = {name: getattr(data, name) for name in ("channels", "min_seconds", "min_sample_rate")}
-            if unusable(audio, rate, limits | {"silence_rms": data.silence_rms}) is not None:
+            if unusable(audio, rate, Limits.of(data)) is not None:
                 continue
             audio = to_mono(audio) if data.channels == "mono" else audio
         found.append((clip.id, audio, int(rate)))

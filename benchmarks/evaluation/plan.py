@@ -6,20 +6,32 @@ import inspect
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS, label_of
+from benchmarks.autoencoders.own.external import External
 from benchmarks.datasets import Clip, Dataset, create_dataset
+from benchmarks.embedders import embedder_spec, embedder_status
 from benchmarks.evaluation.own_plan import (
     code_of_system,
     runs_user_code,
     trial_clips,
     try_embedder,
     try_system,
+)
+from benchmarks.evaluation.stages import (
+    AggregateJob,
+    CompareJob,
+    EmbedJob,
+    Limits,
+    LoadJob,
+    ReadFilesJob,
+    ReconstructJob,
+    Resampling,
 )
 from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.harness.run import RunOptions
@@ -31,7 +43,7 @@ from benchmarks.store.own_code import import_own, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.user_code import ClashError, UserCodeError, user_error
-from benchmarks.weights.find import WeightsCorruptError, has_weight, weight_digest
+from benchmarks.weights.find import WeightsCorruptError, file_sha256, has_weight, weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
 STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
@@ -133,18 +145,13 @@ class Planner:
     def load_units(self) -> tuple[Unit, ...]:
         """One unit per group of clips."""
         data = self.suite.data
-        limits = {
-            "channels": data.channels,
-            "min_seconds": data.min_seconds,
-            "min_sample_rate": data.min_sample_rate,
-            "silence_rms": data.silence_rms,
-        }
+        limits = Limits.of(data)
         units = []
         for start in range(0, len(self.clips), data.unit_clips):
             clips = self.clips[start : start + data.unit_clips]
             spec = _spec("load") | {
                 "clips": [[clip.id, clip.digest] for clip in clips],
-                "limits": limits,
+                "limits": asdict(limits),
             }
             amount = sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
             units.append(
@@ -153,7 +160,7 @@ class Planner:
                     data.dataset,
                     "benchmarks.evaluation.stages:load",
                     spec,
-                    payload=(tuple(clips), limits),
+                    payload=LoadJob(tuple(clips), limits),
                     amount=amount,
                     group=digest(spec["clips"]),
                 )
@@ -217,7 +224,7 @@ class Planner:
             "seed": self.suite.seed,
             "device": system_options.get("device", "cpu"),
         }
-        payload = (name, system_options, steps, self.suite.seed)
+        payload = ReconstructJob(name, system_options, steps, self.suite.seed)
         units = tuple(
             Unit(
                 "reconstruct",
@@ -236,8 +243,6 @@ class Planner:
         if tried:
             return replace(row, error=tried.error, remark=tried.remark)
         if split_label(name)[1].startswith("external:"):
-            from benchmarks.evaluation.external_units import with_files
-
             return with_files(row, system, self.all_clip_ids)  # type: ignore[arg-type]
         return row
 
@@ -254,8 +259,6 @@ class Planner:
         if isinstance(metric, PairMetric):
             reason = metric_status(metric)
             return reason or self._pair_cell(row, metric)
-        from benchmarks.embedders import embedder_status
-
         available, reason = constructed(lambda: embedder_status(metric.embedder))
         return self._corpus_cell(row, metric) if available else reason
 
@@ -276,11 +279,10 @@ class Planner:
         spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
         if isinstance(metric, PairMetric):
             target = "benchmarks.evaluation.stages:compare_score_units"
-            payload: Any = (list(labels), self.suite.seed, statistics.resamples, statistics.level)
             spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
         else:
             target = "benchmarks.evaluation.stages:compare_corpus_units"
-            payload = (list(labels), statistics.level)
+        payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
         name = f"compare {metric_name}"
         return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
 
@@ -307,7 +309,7 @@ class Planner:
             "benchmarks.evaluation.stages:aggregate_pairs",
             _spec("aggregate") | self._statistics_spec(statistics.resamples),
             scores,
-            (self.suite.seed, statistics.resamples, statistics.level, self.clip_ids),
+            AggregateJob(self._resampling(statistics.resamples), self.clip_ids),
             amount=self.seconds,
         )
 
@@ -325,13 +327,7 @@ class Planner:
             "benchmarks.evaluation.stages:aggregate_corpus",
             spec | {"distance": metric.distance, "code": code_digest("benchmarks.statistics.corpus")},
             reference + outputs,
-            (
-                metric.distance,
-                self.suite.seed,
-                statistics.corpus_resamples,
-                statistics.level,
-                self.clip_ids,
-            ),
+            AggregateJob(self._resampling(statistics.corpus_resamples), self.clip_ids, metric.distance),
             amount=self.seconds,
         )
 
@@ -349,11 +345,14 @@ class Planner:
             "benchmarks.evaluation.stages:embed",
             _spec("embed") | {"embedder": identity, "device": self.options.device},
             inputs=inputs,
-            payload=(embedder, {"device": self.options.device}),
+            payload=EmbedJob(embedder, {"device": self.options.device}),
             amount=inputs[0].amount,
             group=inputs[0].group,
             watch=tried.watch if tried else None,
         )
+
+    def _resampling(self, resamples: int) -> Resampling:
+        return Resampling(self.suite.seed, resamples, self.suite.statistics.level)
 
     def _statistics_spec(self, resamples: int) -> dict[str, Any]:
         return {
@@ -383,6 +382,38 @@ def _expand(value: Any) -> Any:
     return os.path.expandvars(value) if isinstance(value, str) else value
 
 
+def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> SystemRow:
+    """The row with units that read files, and whose keys change when the files of their clips do.
+
+    Args:
+        row: of the external system.
+        system: the folder.
+        clip_ids: all clips of the data set, those that are not measured too.
+    """
+    found = system.matches(clip_ids)
+    units = []
+    for unit in row.units:
+        clips = [clip.id for clip in unit.inputs[0].payload.clips]
+        files = {
+            clip_id: (found.files[clip_id], file_sha256(system.path_of(found.files[clip_id])))
+            for clip_id in clips
+            if clip_id in found.files
+        }
+        refused = {clip_id: found.refused[clip_id] for clip_id in clips if clip_id not in files}
+        digests = {clip_id: [digest] for clip_id, (_, digest) in files.items()}
+        units.append(
+            replace(
+                unit,
+                target="benchmarks.evaluation.stages:read_files",
+                spec=unit.spec | {"files": digests | refused},
+                payload=ReadFilesJob(
+                    str(system.path.resolve()), system.tolerance, system.resample, files, refused
+                ),
+            )
+        )
+    return replace(row, units=tuple(units))
+
+
 def accepts_device(name: str) -> bool:
     """Whether a system can be told where to run."""
     _, target = split_label(name)
@@ -408,8 +439,6 @@ def metric_weights(metric: PairMetric) -> str | None:
 @cache
 def embedder_identity(name: str) -> dict[str, Any]:
     """What decides an embedder's numbers, its code included."""
-    from benchmarks.embedders import embedder_spec
-
     spec = embedder_spec(name)
     return spec | {"code": code_digest(spec["target"].partition(":")[0])}
 

@@ -10,36 +10,118 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.audio import cancels, resample, to_mono
+from benchmarks.autoencoders import create_autoencoder
+from benchmarks.autoencoders.own.external import External
+from benchmarks.datasets import Clip
+from benchmarks.embedders import create_embedder
 from benchmarks.evaluation.trial import constructed, watching
-from benchmarks.harness.units import Unit, fetch
+from benchmarks.harness.units import Unit, fetch, resident
+from benchmarks.metrics.registry import load_pair_metric
+from benchmarks.statistics.bootstrap import paired_difference, summarize
+from benchmarks.statistics.corpus import compare_draws, corpus_distance
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.store.store import Result, Store
+from benchmarks.suite import Data
 from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
+from benchmarks.weights.find import file_sha256
 
-_slot: tuple[Any, Any] = (None, None)
+
+@dataclass(frozen=True)
+class Limits:
+    """Which clips are measured: `channels` ("mono" or "native"), and the least length, rate and level."""
+
+    channels: str
+    min_seconds: float
+    min_sample_rate: int
+    silence_rms: float
+
+    @classmethod
+    def of(cls, data: Data) -> Limits:
+        """The limits that a suite's [data] sets."""
+        return cls(data.channels, data.min_seconds, data.min_sample_rate, data.silence_rms)
 
 
-def _one_at_a_time(key: Any, make: Callable[[], Any]) -> Any:
-    """The object for `key`; making another one first lets go of the last, so one model is in memory."""
-    global _slot
-    if _slot[0] != key:
-        _slot = (None, None)
-        _slot = (key, make())
-    return _slot[1]
+@dataclass(frozen=True)
+class LoadJob:
+    """Payload of `load`."""
+
+    clips: tuple[Clip, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class ReconstructJob:
+    """Payload of `reconstruct`: a system, its options and denoising steps; noise is seeded by (seed, clip id)."""
+
+    name: str
+    options: Mapping[str, Any]
+    n_steps: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class ReadFilesJob:
+    """Payload of `read_files`: the folder of an external system, and what its clips' files are.
+
+    Attributes:
+        folder: of the files.
+        tolerance, resample: as `External` takes them.
+        files: clip id -> (file, its sha256).
+        refused: clip id -> why it has no file.
+    """
+
+    folder: str
+    tolerance: float
+    resample: bool
+    files: Mapping[str, tuple[str, str]]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Payload of `embed`: an embedder and its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made: seed and number of bootstrap resamples, and coverage."""
+
+    seed: int
+    resamples: int
+    level: float
+
+
+@dataclass(frozen=True)
+class AggregateJob:
+    """Payload of `aggregate_pairs` and `aggregate_corpus`: the order of the clips, and a corpus metric's distance."""
+
+    resampling: Resampling
+    clip_ids: tuple[str, ...]
+    distance: str = ""
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """Payload of `compare_score_units` and `compare_corpus_units`: the rows of the inputs."""
+
+    rows: tuple[str, ...]
+    resampling: Resampling
 
 
 def load(unit: Unit, store: Store) -> Result:
-    """Read or render clips; those outside the suite's limits become reasons.
-
-    Payload: the clips, and the limits (`channels`, `min_seconds`, `min_sample_rate`, `silence_rms`).
-    """
-    clips, limits = unit.payload
+    """Read or render clips; those outside the suite's limits become reasons. Payload: `LoadJob`."""
+    job: LoadJob = unit.payload
+    clips, limits = job.clips, job.limits
     arrays: dict[str, np.ndarray] = {}
     rates: dict[str, int] = {}
     failures: dict[str, str] = {}
@@ -52,57 +134,54 @@ def load(unit: Unit, store: Store) -> Result:
         if reason is not None:
             failures[clip.id] = reason
             continue
-        arrays[clip.id] = to_mono(audio) if limits["channels"] == "mono" else audio
+        arrays[clip.id] = to_mono(audio) if limits.channels == "mono" else audio
         rates[clip.id] = int(rate)
     return Result({"sample_rates": rates, "failures": failures}, arrays)
 
 
-def unusable(audio: np.ndarray, sample_rate: int, limits: Mapping[str, Any]) -> str | None:
+def unusable(audio: np.ndarray, sample_rate: int, limits: Limits) -> str | None:
     """Why a clip is not measured; None when it is."""
     channels, samples = audio.shape
     if not np.isfinite(audio).all():
         return "samples that are not finite"
     if channels > 2:
         return f"{channels} channels (mono and stereo are measured)"
-    if sample_rate < limits["min_sample_rate"]:
-        return f"sample rate {sample_rate} Hz (at least {limits['min_sample_rate']} Hz)"
-    if samples / sample_rate < limits["min_seconds"]:
-        return f"shorter than {limits['min_seconds']:g} s"
-    mono = limits["channels"] == "mono"
+    if sample_rate < limits.min_sample_rate:
+        return f"sample rate {sample_rate} Hz (at least {limits.min_sample_rate} Hz)"
+    if samples / sample_rate < limits.min_seconds:
+        return f"shorter than {limits.min_seconds:g} s"
+    mono = limits.channels == "mono"
     if (
         mono
         and cancels(audio)
-        and math.sqrt(float(np.square(audio, dtype=np.float64).mean())) > limits["silence_rms"]
+        and math.sqrt(float(np.square(audio, dtype=np.float64).mean())) > limits.silence_rms
     ):
         return 'channels that cancel as mono (channels = "native" under [data] measures them)'
     folded = to_mono(audio) if mono else audio
-    if math.sqrt(float(np.mean(np.square(folded, dtype=np.float64)))) < limits["silence_rms"]:
+    if math.sqrt(float(np.mean(np.square(folded, dtype=np.float64)))) < limits.silence_rms:
         return "silent"
     return None
 
 
 def reconstruct(unit: Unit, store: Store) -> Result:
-    """Run a system over the clips of a load unit.
-
-    Payload: `(name, options, n_steps, seed)`. Noise is seeded by (seed, clip id).
-    """
-    name, options, n_steps, seed = unit.payload
+    """Run a system over the clips of a load unit. Payload: `ReconstructJob`."""
+    job: ReconstructJob = unit.payload
     source = fetch(unit.inputs[0], store)
-    from benchmarks.autoencoders import create_autoencoder
-
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = {}
     bitrates: dict[str, float] = {}
     identity = digest(unit.spec.get("system"))  # a process may outlive an edit of the code or the weights
     with watching(unit, store):
-        system = _one_at_a_time(
-            ("system", name, repr(sorted(options.items())), identity),
-            lambda: constructed(lambda: create_autoencoder(name, **options)),
+        system = resident(
+            ("system", job.name, repr(sorted(job.options.items())), identity),
+            lambda: constructed(lambda: create_autoencoder(job.name, **job.options)),
         )
         for clip_id, audio in source.arrays.items():
             rate = source.meta["sample_rates"][clip_id]
             try:
-                output, bitrate = reconstruct_one(system, audio, rate, derive_seed(seed, clip_id), n_steps)
+                output, bitrate = reconstruct_one(
+                    system, audio, rate, derive_seed(job.seed, clip_id), job.n_steps
+                )
             except (Exception, SystemExit) as error:
                 failures[clip_id] = reason_of(error, unit, clip_id)
                 continue
@@ -150,10 +229,33 @@ def reconstruct_one(
     return output, bitrate
 
 
+def read_files(unit: Unit, store: Store) -> Result:
+    """Read an external system's files of a unit's clips: `reconstruct` for what ran elsewhere. Payload: `ReadFilesJob`.
+
+    Raises:
+        RuntimeError: files changed since the run was planned: their numbers would get another's key.
+    """
+    job: ReadFilesJob = unit.payload
+    source = fetch(unit.inputs[0], store)
+    system = External(job.folder, tolerance=job.tolerance, resample=job.resample)
+    arrays: dict[str, np.ndarray] = {}
+    failures: dict[str, str] = {}
+    for clip_id, audio in source.arrays.items():
+        try:
+            if clip_id in job.refused:
+                raise ValueError(job.refused[clip_id])
+            file, digest_then = job.files[clip_id]
+            if not system.path_of(file).is_file() or file_sha256(system.path_of(file)) != digest_then:
+                raise RuntimeError(f"the file of clip {clip_id!r} changed during the run; run again")
+            rate = source.meta["sample_rates"][clip_id]
+            arrays[clip_id] = system.reconstruction(file, audio, rate)
+        except ValueError as error:
+            failures[clip_id] = _cut(str(error).splitlines()[0])
+    return Result({"failures": failures, "bitrates": {}, "facts": {"n_parameters": None}}, arrays)
+
+
 def score(unit: Unit, store: Store) -> Result:
     """A full-reference metric over the clips of a reconstruction. Payload: the metric."""
-    from benchmarks.metrics.registry import load_pair_metric
-
     metric = load_pair_metric(unit.payload)
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
     values: dict[str, float] = {}
@@ -179,19 +281,17 @@ def score(unit: Unit, store: Store) -> Result:
 def embed(unit: Unit, store: Store) -> Result:
     """Embeddings `(windows, dim)` per clip, of a reconstruction or (without one) of the clips themselves.
 
-    Payload: `(embedder name, options)`. Clips are folded to mono and resampled to the embedder's rate. Where the
+    Payload: `EmbedJob`. Clips are folded to mono and resampled to the embedder's rate. Where the
     channels of the original cancel, those of both sides are embedded one after the other.
     """
-    name, options = unit.payload
-    identity = digest(unit.spec.get("embedder"))
     with watching(unit, store):
-        return _embed_clips(unit, store, name, options, identity)
+        return _embed_clips(unit, store)
 
 
-def _embed_clips(unit: Unit, store: Store, name: str, options: Mapping[str, Any], identity: str) -> Result:
-    from benchmarks.embedders import create_embedder
-
-    embedder = _one_at_a_time(("embedder", name, identity), lambda: create_embedder(name, **options))
+def _embed_clips(unit: Unit, store: Store) -> Result:
+    job: EmbedJob = unit.payload
+    identity = digest(unit.spec.get("embedder"))
+    embedder = resident(("embedder", job.name, identity), lambda: create_embedder(job.name, **job.options))
     source = fetch(unit.inputs[0], store)
     output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
@@ -208,7 +308,7 @@ def _embed_clips(unit: Unit, store: Store, name: str, options: Mapping[str, Any]
         if not np.isfinite(vectors).all():
             failures[clip_id] = "embeddings that are not finite"
         elif len(vectors) == 0:
-            failures[clip_id] = f"too short for a window of {name}"
+            failures[clip_id] = f"too short for a window of {job.name}"
         else:
             arrays[clip_id] = vectors
     again = unit.watch is not None and len(failures) > before
@@ -240,48 +340,48 @@ def _embed_all(
 
 
 def aggregate_pairs(unit: Unit, store: Store) -> Result:
-    """Mean, median and interval of per-clip scores. Payload: seed, resamples, level, order of the clips."""
-    from benchmarks.statistics.bootstrap import summarize
-
-    seed, resamples, level, clip_ids = unit.payload
+    """Mean, median and interval of per-clip scores. Payload: `AggregateJob`."""
+    job: AggregateJob = unit.payload
+    how = job.resampling
     scores = [fetch(item, store) for item in unit.inputs]
     values = _joined(scores, "values")
-    ordered = {clip: values[clip] for clip in clip_ids if clip in values}
+    ordered = {clip: values[clip] for clip in job.clip_ids if clip in values}
     meta: dict[str, Any] = {"values": ordered}
     meta |= {name: _joined(scores, name) for name in ("failures", "unusable", "lost", "notes")}
     if ordered:
-        found = summarize(list(ordered.values()), n_resamples=resamples, confidence=level, seed=seed)
+        found = summarize(
+            list(ordered.values()), n_resamples=how.resamples, confidence=how.level, seed=how.seed
+        )
         meta |= {"value": found.mean, "median": found.median, "n": found.n}
         meta |= {"low": found.low, "high": found.high}
     return Result(meta)
 
 
 def aggregate_corpus(unit: Unit, store: Store) -> Result:
-    """A distance of corpora with its interval over clips.
+    """A distance of corpora with its interval over clips. Payload: `AggregateJob`.
 
     Inputs: embeddings of the clips, then of the reconstructions, in equal numbers of units. Only clips
     that both have count: a system's output is compared with what it was made from.
     """
-    from benchmarks.statistics.corpus import corpus_distance
-
-    distance, seed, resamples, level, clip_ids = unit.payload
+    job: AggregateJob = unit.payload
+    how = job.resampling
     half = len(unit.inputs) // 2
     parts = [fetch(item, store) for item in unit.inputs]
     reference = {clip: x for part in parts[:half] for clip, x in part.arrays.items()}
     outputs = {clip: x for part in parts[half:] for clip, x in part.arrays.items()}
     failures, hopeless = _joined(parts, "failures"), _joined(parts[:half], "failures")
-    clips = [clip for clip in clip_ids if clip in reference and clip in outputs]
+    clips = [clip for clip in job.clip_ids if clip in reference and clip in outputs]
     meta: dict[str, Any] = {"failures": failures, "clips": clips, "unusable": _joined(parts, "unusable")}
     # What the originals have no embedding of is not the system's doing.
     meta["lost"] = {clip: why for clip, why in failures.items() if clip not in hopeless}
     try:
         meta |= corpus_distance(
-            distance,
+            job.distance,
             [reference[clip] for clip in clips],
             [outputs[clip] for clip in clips],
-            seed=seed,
-            resamples=resamples,
-            level=level,
+            seed=how.seed,
+            resamples=how.resamples,
+            level=how.level,
         )
     except ValueError as error:
         meta["reason"] = _short(error)
@@ -313,12 +413,8 @@ def _meta(unit: Unit, store: Store) -> dict[str, Any]:
         return fetch(unit, store).meta
 
 
-def compare_pairs(
-    values: Mapping[str, Mapping[str, float]], *, seed: int, resamples: int, level: float
-) -> list[dict[str, Any]]:
+def compare_pairs(values: Mapping[str, Mapping[str, float]], how: Resampling) -> list[dict[str, Any]]:
     """Every two systems: mean difference and its paired-bootstrap interval; none on different clips."""
-    from benchmarks.statistics.bootstrap import paired_difference
-
     found = []
     names = list(values)
     for i, first in enumerate(names):
@@ -328,7 +424,7 @@ def compare_pairs(
                 found.append({"a": first, "b": second, "n": n, "reason": "measured on different clips"})
                 continue
             difference = paired_difference(
-                values[first], values[second], n_resamples=resamples, confidence=level, seed=seed
+                values[first], values[second], n_resamples=how.resamples, confidence=how.level, seed=how.seed
             )
             found.append(
                 {
@@ -345,20 +441,17 @@ def compare_pairs(
 
 
 def compare_score_units(unit: Unit, store: Store) -> Result:
-    """Pairwise comparisons of one metric. Inputs: aggregates; payload: their names, and the statistics."""
-    names, seed, resamples, level = unit.payload
-    values = {name: fetch(item, store).meta["values"] for name, item in zip(names, unit.inputs, strict=True)}
-    found = compare_pairs(values, seed=seed, resamples=resamples, level=level)
-    return Result({"comparisons": found})
+    """Pairwise comparisons of one metric. Inputs: aggregates; payload: `CompareJob`."""
+    job: CompareJob = unit.payload
+    values = {row: fetch(item, store).meta["values"] for row, item in zip(job.rows, unit.inputs, strict=True)}
+    return Result({"comparisons": compare_pairs(values, job.resampling)})
 
 
 def compare_corpus_units(unit: Unit, store: Store) -> Result:
-    """Pairwise comparisons of one corpus distance, by its bootstrap draws on the same clips."""
-    from benchmarks.statistics.corpus import compare_draws
-
-    names, level = unit.payload
-    cells = {name: fetch(item, store).meta for name, item in zip(names, unit.inputs, strict=True)}
-    return Result({"comparisons": compare_draws(cells, level=level)})
+    """Pairwise comparisons of one corpus distance, by its bootstrap draws on the same clips. Payload: `CompareJob`."""
+    job: CompareJob = unit.payload
+    cells = {row: fetch(item, store).meta for row, item in zip(job.rows, unit.inputs, strict=True)}
+    return Result({"comparisons": compare_draws(cells, level=job.resampling.level)})
 
 
 # What a file that cannot be read says of itself in brackets differs from file to file.

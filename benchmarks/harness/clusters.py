@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.executors import BaseExecutor
+from benchmarks.harness.base import BaseExecutor
 from benchmarks.harness.units import Done, Unit, execute
 from benchmarks.store.fingerprint import library_versions
 

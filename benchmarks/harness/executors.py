@@ -9,27 +9,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
 
+from benchmarks.harness.base import BaseExecutor, Executor
+from benchmarks.harness.clusters import DaskExecutor, RayExecutor
 from benchmarks.harness.units import Done, Unit, execute
 from benchmarks.registry import UnknownNameError
 from m2l.processes import end_with_parent
 
 EXECUTORS = ("serial", "loky", "dask", "ray")
-
-
-class Executor(Protocol):
-    """Runs units against the store at `root`. A context manager: workers are kept until it is left."""
-
-    name: str
-
-    def __enter__(self) -> Executor: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
-        """Yield one `Done` per unit, as they end. Units given are independent of each other."""
-        ...
 
 
 def make_executor(name: str = "loky", *, workers: int | None = None, address: str | None = None) -> Executor:
@@ -54,8 +41,6 @@ def make_executor(name: str = "loky", *, workers: int | None = None, address: st
         return SerialExecutor()
     if name == "loky":
         return LokyExecutor(workers)
-    from benchmarks.harness.clusters import DaskExecutor, RayExecutor
-
     if name == "dask":
         return DaskExecutor(workers, address)
     if name == "ray":
@@ -69,19 +54,6 @@ def available_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
-
-
-class BaseExecutor:
-    """Entering starts nothing: workers start with the first units."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let workers go."""
 
 
 class SerialExecutor(BaseExecutor):

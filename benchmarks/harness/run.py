@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TextIO
+from typing import Any
 
-from benchmarks.evaluation.left_out import count_clips, listed
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
+from benchmarks.harness.progress import Estimate, Monitor, Progress, duration
 from benchmarks.harness.units import Done, Unit, is_provisional
 from benchmarks.store.store import Store
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
-
-
-class Monitor(Protocol):
-    """Is told how a run goes, so that others can see it (`m2l-bench status`)."""
-
-    def begin(self, units: Sequence[Unit]) -> None:
-        """These units will run now, in some order."""
-        ...
-
-    def step(self, done: Done) -> None:
-        """One of them ended, or cannot run because one before it failed."""
-        ...
 
 
 @dataclass
@@ -101,15 +87,6 @@ class RunReport:
         for why, count in reasons.items():
             known = self.lost.setdefault(row, {})
             known[why] = max(count, known.get(why, 0))
-
-    def say_left_out(self, stream: TextIO | None = None) -> bool:
-        """Print what was left out, with reasons (default: to stderr); says whether a row lost clips it was given."""
-        lines = [f"left out of every row: {count_clips(n)}: {why}" for why, n in listed(self.unusable)]
-        for row, reasons in self.lost.items():
-            lines += [f"left out of {row}: {count_clips(n)}: {why}" for why, n in listed(reasons)]
-        if lines:
-            print(*lines, sep="\n", file=stream or sys.stderr)
-        return bool(self.lost)
 
 
 def waves_of(units: Iterable[Unit]) -> list[list[Unit]]:
@@ -223,106 +200,6 @@ def missing_units(
         needed.update(item.key for unit in chosen for item in unit.inputs)
         todo.append(chosen)
     return todo[::-1]
-
-
-class Estimate:
-    """Seconds of CPU a list of units will take, from rates measured before in this store."""
-
-    def __init__(self, store: Store) -> None:
-        self.rates = store.rates()
-        self.by_stage: dict[str, list[float]] = {}
-        for (stage, _), rate in self.rates.items():
-            self.by_stage.setdefault(stage, []).append(rate)
-
-    def seconds(self, unit: Unit) -> float | None:
-        """CPU seconds of one unit: its own rate, else the mean rate of its stage, else None."""
-        rate = self.rates.get((unit.stage, unit.name))
-        if rate is None and unit.stage in self.by_stage:
-            rate = sum(self.by_stage[unit.stage]) / len(self.by_stage[unit.stage])
-        return None if rate is None else rate * unit.amount
-
-    def total(self, units: Iterable[Unit]) -> tuple[float, int]:
-        """Seconds for all that can be estimated, and the number of units that cannot."""
-        known = [self.seconds(unit) for unit in units]
-        return sum(s for s in known if s is not None), sum(s is None for s in known)
-
-
-class Progress:
-    """One line on stderr: how many units are done, what was last, and about how long is left."""
-
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        store: Store,
-        executor: Executor,
-        *,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.stream = stream or sys.stderr
-        self.quiet = quiet or not units
-        self.clock = clock
-        self.count, self.total = 0, len(units)
-        self.live = self.stream.isatty()
-        self.last = -1e9
-        estimate = Estimate(store)
-        guess = [estimate.seconds(unit) for unit in units]
-        known = [seconds for seconds in guess if seconds is not None]
-        filler = sum(known) / len(known) if known else 1.0
-        self.weights = {
-            unit.key: seconds if seconds is not None else filler
-            for unit, seconds in zip(units, guess, strict=True)
-        }
-        self.left = sum(self.weights.values())
-        self.all = self.left
-        self.workers = int(getattr(executor, "workers", 1))
-        self.known = bool(known)
-        self.start = clock()
-
-    def step(self, done: Done) -> None:
-        """A unit ended."""
-        self.count += 1
-        self.left -= self.weights.get(done.key, 0.0)
-        if done.error is not None and not self.quiet:
-            self._write(f"failed: {done.stage} {done.name}: {done.error}", end="\n")
-        now = self.clock()
-        if self.quiet or (now - self.last < (0.2 if self.live else 10.0) and self.count < self.total):
-            return
-        self.last = now
-        self._write(f"[{self.count}/{self.total}] {done.stage} {done.name}{self._remaining(now)}")
-
-    def _remaining(self, now: float) -> str:
-        done = self.all - self.left
-        if self.count == self.total:
-            return f"  done in {duration(now - self.start)}"
-        if done < 0.05 * self.all:
-            # Too early for the clock: workers are still starting. Rates of earlier runs may know.
-            return f"  about {duration(self.left / self.workers)} left" if self.known else ""
-        # Weights are CPU seconds where rates are known, else equal shares; the clock scales both.
-        return f"  about {duration((now - self.start) * self.left / done)} left"
-
-    def _write(self, text: str, end: str | None = None) -> None:
-        if self.live and end is None:
-            self.stream.write(f"\r\x1b[K{text}")
-        else:
-            self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
-        self.stream.flush()
-
-    def close(self) -> None:
-        """End the live line."""
-        if self.live and not self.quiet and self.count:
-            self.stream.write("\n")
-            self.stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: "12 s", "3 min 20 s", "2.5 h"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{seconds / 3600:.1f} h"
 
 
 def describe_pending(report: RunReport, store: Store, workers: int) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -201,3 +201,18 @@ def pinned_threads() -> Iterator[None]:
                 os.environ[name] = value
         if torch is not None and threads is not None:
             torch.set_num_threads(threads)
+
+
+_resident: tuple[Any, Any] = (None, None)
+
+
+def resident(key: Any, make: Callable[[], Any]) -> Any:
+    """The object for `key`, kept between units of this process.
+
+    Another key releases the last object before the next one is made, so a process holds one model at a time.
+    """
+    global _resident
+    if _resident[0] != key:
+        _resident = (None, None)
+        _resident = (key, make())
+    return _resident[1]

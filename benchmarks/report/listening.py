@@ -14,11 +14,11 @@ from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip, DataNotFoundError
 from benchmarks.evaluation.cells import Column
 from benchmarks.evaluation.plan import Planner, SystemRow
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, run_units
 from benchmarks.harness.units import Unit
 from benchmarks.report.aggregates import Aggregates
-from benchmarks.report.media import FORMATS
+from benchmarks.report.media import FORMATS, RenderJob
 from benchmarks.report.selection import Choice, choose
 from benchmarks.report.systems import page_addresses
 from benchmarks.report.tables import contests, tag_of
@@ -236,7 +236,7 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
 def _unit(planner: Planner, clip_id: str, row: SystemRow | None, format: str) -> Unit:
     index = planner.clip_ids.index(clip_id) // planner.suite.data.unit_clips
     load = planner.load_units[index]
-    seconds = load.amount / max(1, len(load.payload[0]))
+    seconds = load.amount / max(1, len(load.payload.clips))
     return Unit(
         "media",
         row.label if row else ORIGINAL,
@@ -244,7 +244,7 @@ def _unit(planner: Planner, clip_id: str, row: SystemRow | None, format: str) ->
         {"version": 1, "clip": clip_id, "format": format}
         | {"code": code_digest("benchmarks.report.media"), "libraries": library_versions()},
         inputs=(load, row.units[index]) if row else (load,),
-        payload=(clip_id, format),
+        payload=RenderJob(clip_id, format),
         amount=seconds,
         group=load.group,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,26 @@ FORMATS: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+@dataclass(frozen=True)
+class RenderJob:
+    """Payload of `render`: a clip, and the format of its audio."""
+
+    clip_id: str
+    format: str
+
+
 def render(unit: Unit, store: Store) -> Result:
     """Audio and picture of a clip.
 
-    Inputs: the load unit, and (for a system) its reconstruct unit. Payload: `(clip id, format)`.
+    Inputs: the load unit, and (for a system) its reconstruct unit. Payload: `RenderJob`.
 
     Returns:
         Arrays `audio` (an encoded file) and `picture` (a PNG) as bytes; meta `sample_rate`, `seconds`,
         `rms_db`, `gain_db` (what the audio was turned down by so as not to clip), `si_sdr`. A system that
         hands back its input bit for bit has `same` and no arrays; a clip that failed has its `reason`.
     """
-    clip_id, format = unit.payload
+    job: RenderJob = unit.payload
+    clip_id, format = job.clip_id, job.format
     source = fetch(unit.inputs[0], store)
     failed = dict(source.meta["failures"])
     output = source

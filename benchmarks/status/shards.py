@@ -9,98 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.harness.run import Estimate, RunOptions, duration, missing_units, waves_of
-from benchmarks.harness.units import Done, Unit
+from benchmarks.harness.progress import Estimate, duration
+from benchmarks.harness.run import RunOptions, missing_units, waves_of
+from benchmarks.harness.units import Unit
 from benchmarks.store.store import Store
 from benchmarks.tables.text import markdown_table
 
-#: Seconds between renewals of a job's record.
-RENEW = 10.0
 #: A running job that gave no sign for so long is called silent. A unit can take minutes, and only its end
 #: is a sign.
 SILENT = 900.0
-_ERRORS = 5
-
-
-class Beat:
-    """A job's record, renewed as its units end; a `benchmarks.harness.run.Monitor` and a context manager.
-
-    A store that cannot be written for a moment must not end a run: the record is then simply older.
-
-    Args:
-        store: where the job's results go.
-        suite: its suite.
-        shard: (index, count); (0, 1) for a run of everything.
-        about: what else is worth knowing (executor, device).
-        clock: seconds since the epoch.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        suite: str,
-        shard: tuple[int, int] = (0, 1),
-        about: Mapping[str, Any] | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.store, self.clock = store, clock
-        self.name = f"runs/{suite}/{shard[0]}-of-{shard[1]}.json"
-        self.record: dict[str, Any] = {
-            **(about or {}),
-            "suite": suite,
-            "shard": list(shard),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "state": "running",
-            "started": clock(),
-            "planned": 0,
-            "done": 0,
-            "failed": 0,
-            "cpu_seconds": 0.0,
-            "last": "",
-            "errors": [],
-        }
-        self._written = -1e18
-
-    def __enter__(self) -> Beat:
-        self._write()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.record["state"] = "finished" if kind is None else "stopped"
-        self._write()
-
-    def begin(self, units: Sequence[Unit]) -> None:
-        self.record["planned"] += len(units)
-        self._renew()
-
-    def step(self, done: Done) -> None:
-        self.record["failed" if done.error is not None else "done"] += 1
-        self.record["cpu_seconds"] += done.cpu_seconds
-        self.record["last"] = f"{done.stage} {done.name}"
-        if done.error is not None and len(self.record["errors"]) < _ERRORS:
-            self.record["errors"].append(f"{done.stage} {done.name}: {done.error}")
-        self._renew()
-
-    def _renew(self) -> None:
-        if self.clock() - self._written >= RENEW:
-            self._write()
-
-    def _write(self) -> None:
-        self._written = self.clock()
-        try:
-            self.store.put_record(self.name, self.record | {"updated": self._written})
-        except OSError as error:
-            print(f"status record not written: {error}", file=sys.stderr)
 
 
 @dataclass

@@ -145,9 +145,9 @@ def plan_suite(
 
 def amount(unit: Unit) -> float:
     """Seconds of audio of a unit; of clips of unknown length what is published."""
-    if unit.stage != "features" or not isinstance(unit.payload, tuple):
+    if unit.stage != "features" or unit.payload is None:
         return unit.amount
-    return sum(clip.seconds or _SECONDS.get(clip.dataset, 10.0) for clip in unit.payload[2])
+    return sum(clip.seconds or _SECONDS.get(clip.dataset, 10.0) for clip in unit.payload.clips)
 
 
 def _not_here() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UsageError
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.registry import Registry
 from benchmarks.store.store import Store

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.evaluation.cells import Column
 from benchmarks.evaluation.measure import measure
 from benchmarks.evaluation.plan import Planner
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.harness.units import Unit, fetch
 from benchmarks.metrics.registry import PairMetric, parse_metric

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.evaluation.cells import Column, Row
 from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
-from benchmarks.harness.executors import Executor
+from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
