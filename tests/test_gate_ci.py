@@ -274,6 +274,7 @@ def test_history_job_starts_a_branch_and_adds_to_it(runner: dict[str, str], tmp_
 
     origin = tmp_path / "origin.git"
     run(tmp_path, "init", "-q", "--bare", str(origin))
+    shas: list[str] = []
     for number in range(2):
         clone = tmp_path / f"clone{number}"
         run(tmp_path, "clone", "-q", str(origin), str(clone))
@@ -284,16 +285,18 @@ def test_history_job_starts_a_branch_and_adds_to_it(runner: dict[str, str], tmp_
         run(origin, "symbolic-ref", "HEAD", "refs/heads/main")
         measured = clone / "measured" / "results" / "synthetic"
         measured.mkdir(parents=True)
-        shutil.copy(GOLDEN / "table2.json", measured)
-        sha = run(clone, "rev-parse", "HEAD")
-        done = bash(script(WORKFLOW, "record"), {**runner, "GITHUB_SHA": sha}, clone)
+        table = json.loads((GOLDEN / "table2.json").read_text())
+        table["rows"][-1]["cells"]["si_sdr"]["value"] = float(number)
+        (measured / "table2.json").write_text(json.dumps(table))
+        shas.append(run(clone, "rev-parse", "HEAD"))
+        done = bash(script(WORKFLOW, "record"), {**runner, "GITHUB_SHA": shas[-1]}, clone)
         assert done.returncode == 0, done.stderr
     assert run(origin, "ls-tree", "--name-only", "metrics-history").split() == [
-        "README.md", "history.jsonl", "history.svg",
+        "README.md", "history.svg", "results",
     ]  # fmt: skip
-    record = run(origin, "show", "metrics-history:history.jsonl").splitlines()
-    assert len(record) == 2
-    assert "2 commits" in run(origin, "show", "metrics-history:README.md")
+    trend = run(origin, "show", "metrics-history:README.md")
+    assert "2 commits" in trend
+    assert [sha[:8] in trend for sha in shas] == [True, True]
     assert run(origin, "rev-list", "--count", "metrics-history") == "2"
 
 

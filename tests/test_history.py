@@ -1,4 +1,4 @@
-"""`m2l-bench history`: one line per commit, in order, and a drawing with the same bytes every time."""
+"""`m2l-bench history`: the results of each commit, in order, and a drawing with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.cli.main import main
-from benchmarks.gate.history import Entry, draw, merged, read_history, select, to_markdown, write_history
+from benchmarks.gate.history import Entry, draw, read_history, select, to_markdown
 from benchmarks.gate.record import RecordError
 
 
@@ -25,43 +25,15 @@ def entry(index: int, value: float | str = 1.0, **changes: object) -> Entry:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_the_file_holds_one_line_per_commit_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    assert read_history(path) == []
-    write_history(path, merged([entry(2), entry(0)], [entry(1), entry(2, 9.0)]))
-    found = read_history(path)
-    assert [item.commit[-1] for item in found] == ["0", "1", "2"]
-    assert found[2].value("si_sdr", "codec") == 9.0
-    assert len(path.read_text().splitlines()) == 3
-    assert merged(found, [entry(2, 5.0)], replace=False)[2].value("si_sdr", "codec") == 9.0
-
-
-def test_dates_are_compared_as_moments() -> None:
-    early = entry(0, date="2024-01-01T12:00:00+05:00")
-    late = entry(1, date="2024-01-01T08:00:00Z")
-    assert merged([late], [early]) == [early, late]
-    with pytest.raises(RecordError, match="'yesterday' is not ISO 8601"):
-        merged([entry(0, date="yesterday")], [])
-
-
-@pytest.mark.parametrize("line", ["{", "{}", '{"commit": "a"}', "[1]"])
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "history.jsonl"
-    write_history(path, [entry(0)])
-    path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(RecordError, match="line 2"):
-        read_history(path)
-
-
 def test_table_shows_the_last_commits_and_marks_what_does_not_compare() -> None:
-    entries = [entry(i, float(i), dirty=i == 8) for i in range(8)]
-    entries += [entry(8, "inf", dirty=True, clips_sha256="other")]
+    entries = [entry(i, float(i)) for i in range(8)]
+    entries += [entry(8, "inf", uncommitted=True, clips_sha256="other")]
     text = to_markdown(entries, select(entries, None, None), columns=3)
     assert "9 commits" in text
     assert "| codec  | SI-SDR | 6 " in text
     assert "∞" in text
     assert "00000000*" in text
-    assert "Other clips from here on" in text
+    assert "The clips changed" in text
     with pytest.raises(RecordError, match="no system 'dac' in the history; known: codec"):
         select(entries, None, ["dac"])
 
@@ -106,48 +78,80 @@ def history(place: Path, *options: str) -> int:
     return main(["history", "--results", str(place / "results"), *options])
 
 
-def test_command_records_under_head_once(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert history(repository) == 0
-    assert history(repository, "--system", "opus-16k", "--metric", "si_sdr") == 0
-    out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("| opus-16k | SI-SDR | 1")
-    path = repository / "results" / "synthetic" / "history.jsonl"
-    (only,) = read_history(path)
-    assert not only.dirty  # the results themselves do not count
-    assert (repository / "results" / "synthetic" / "history.svg").is_file()
-    (repository / "code.py").write_text("2")
-    assert history(repository, "--json") == 0
-    (record,) = json.loads(capsys.readouterr().out)
-    assert record["dirty"] is True
-
-
-def test_backfill_takes_in_what_earlier_commits_hold(repository: Path) -> None:
-    path = repository / "results" / "synthetic" / "table2.json"
-    first = json.loads(path.read_text())
+def change(place: Path, value: float) -> None:
+    """Another result of one cell."""
+    path = place / "results" / "synthetic" / "table2.json"
     table = json.loads(path.read_text())
-    for row in table["rows"]:
-        if row["name"] == "opus-16k":
-            row["cells"]["si_sdr"]["value"] = 3.0
+    next(row for row in table["rows"] if row["name"] == "opus-16k")["cells"]["si_sdr"]["value"] = value
     path.write_text(json.dumps(table))
-    commit(repository, "worse")
-    assert history(repository, "--backfill") == 0
-    entries = read_history(repository / "results" / "synthetic" / "history.jsonl")
-    values = {item.value("si_sdr", "opus-16k") for item in entries}
-    before = next(row for row in first["rows"] if row["name"] == "opus-16k")["cells"]["si_sdr"]["value"]
-    assert values == {before, 3.0}
 
 
-def test_without_git_a_name_and_a_date_are_needed(
-    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_each_commit_that_changed_the_results_is_an_entry(
+    repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = repository / "results" / "synthetic"
+    (first,) = read_history(folder, folder, 60)
+    change(repository, 3.0)
+    second = commit(repository, "worse")
+    (repository / "code.py").write_text("2")
+    commit(repository, "nothing measured")
+    entries = read_history(folder, folder, 60)
+    assert [item.commit for item in entries] == [first.commit, second]
+    assert [item.value("si_sdr", "opus-16k") for item in entries][1] == 3.0
+    assert not any(item.uncommitted for item in entries)
+    assert [item.commit for item in read_history(folder, folder, 1)] == [second]
+    assert history(repository, "--system", "opus-16k", "--metric", "si_sdr") == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("| opus-16k | SI-SDR | ")
+    assert line.endswith("| 3                   |")
+    assert (folder / "history.svg").is_file()
+
+
+def test_what_was_measured_since_comes_last_with_a_mark(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(repository, 4.0)
+    assert history(repository) == 0
+    assert "not committed" in capsys.readouterr().out
+    assert history(repository, "--json", "-o", str(repository / "trend.svg")) == 0
+    committed, now = json.loads(capsys.readouterr().out)
+    assert (committed["uncommitted"], now["uncommitted"]) == (False, True)
+    assert now["cells"]["si_sdr"]["opus-16k"]["value"] == 4.0
+    assert (repository / "trend.svg").is_file()
+
+
+def test_a_subject_that_is_a_hash_names_the_measured_commit(repository: Path) -> None:
+    change(repository, 3.0)
+    commit(repository, "f" * 40)
+    folder = repository / "results" / "synthetic"
+    assert read_history(folder, folder, 60)[-1].commit == "f" * 40
+
+
+def test_a_damaged_table_is_skipped_in_the_past_and_an_error_now(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = repository / "results" / "synthetic" / "table2.json"
+    good = path.read_text()
+    path.write_text('{"rows": 3}')
+    commit(repository, "damaged")
+    assert history(repository) == 2
+    assert "not a table" in capsys.readouterr().err
+    path.write_text(good)
+    commit(repository, "repaired")
+    assert history(repository) == 0
+    assert "2 commits" in capsys.readouterr().out
+
+
+def test_without_git_or_results_the_command_says_so(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        history(repository, "--last", "0")
+    assert history(repository, "--system", "dac") == 2
+    assert "no system 'dac' in the history" in capsys.readouterr().err
     shutil.rmtree(repository / ".git")
     assert history(repository) == 2
     assert "git log: fatal" in capsys.readouterr().err
-    assert history(repository, "--commit", "v1") == 2
-    assert history(repository, "--commit", "v1", "--date", "2024-05-01T12:00:00Z") == 0
-    assert history(repository, "--no-record") == 0
-    with pytest.raises(SystemExit):
-        history(repository, "--last", "0")
-    (repository / "results" / "synthetic" / "table2.json").unlink()
+    shutil.rmtree(repository / "results")
     assert history(repository) == 3
     assert "run m2l-bench tables --suite synthetic --results" in capsys.readouterr().err

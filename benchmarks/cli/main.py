@@ -56,7 +56,10 @@ FORWARDED = {
     "status": ("benchmarks.status.shards:main", "progress of a suite over all jobs that share a store"),
     "run": ("benchmarks.cli.tables:run_main", "measure only (for shards of a cluster), write no tables"),
     "gate": ("benchmarks.cli.gate:gate_main", "compare results with the pinned baseline, or pin them"),
-    "history": ("benchmarks.cli.history:history_main", "record results per commit and draw the trend"),
+    "history": (
+        "benchmarks.cli.history:history_main",
+        "show and draw how results changed from commit to commit",
+    ),
 }
 
 _KINDS = ("autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors")

@@ -1,26 +1,29 @@
-"""Results per commit: a JSON-lines file, its trend as a table and as a drawing.
+"""Results per commit, read from git: the trend of Table 2 as a table and as a drawing.
 
-One line per commit holds every measured cell of Table 2 with its interval. A commit that is measured again
-replaces its line. Lines are sorted by the commits' dates, so that records made out of order (a bisection, a
-backfill) fall into place.
+Every commit that changed the committed `table2.json` is an entry. Results that differ from the last commit's
+come at the end, with a mark.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.policy import POLICIES
 from benchmarks.gate.record import TABLE, RecordError
-from benchmarks.store.store import write_atomic
-from benchmarks.tables.text import finite, markdown_table, read_number
+from benchmarks.store.json_files import read_object
+from benchmarks.tables.text import ABSENT, markdown_table, read_number
+
+#: A git command that takes longer is waiting for something that does not come (a lock, a network file system).
+_GIT_SECONDS = 120
+_HASH = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class Entry:
     """The results of one commit.
 
     Attributes:
-        commit: full hash, or a name the user gave.
-        date: ISO 8601 with offset, of the commit.
+        commit: full hash.
+        date: of the commit, ISO 8601 with offset.
         suite: name.
-        dirty: the working tree had changes outside the results when it was recorded.
+        uncommitted: the results are not those of the commit, but measured since.
         m2l: version.
         clips_sha256: digest of the clips; values on other clips do not compare.
         cells: metric -> system -> {"value", "low", "high", "n"}.
@@ -41,7 +44,7 @@ class Entry:
     commit: str
     date: str
     suite: str
-    dirty: bool
+    uncommitted: bool
     m2l: str
     clips_sha256: str
     cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -49,16 +52,57 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Short name of the commit, with a mark where the tree was not clean."""
-        return self.commit[:8] + ("*" if self.dirty else "")
+        """Short name of the commit, with a mark for results that are not committed."""
+        return self.commit[:8] + ("*" if self.uncommitted else "")
 
     def value(self, metric: str, system: str) -> float | None:
-        """A cell's value; None where there is none or it is infinite."""
+        """The value of a cell; None if it has none or an infinite one."""
         found = self.cells.get(metric, {}).get(system, {}).get("value")
         return found if isinstance(found, (int, float)) else None
 
 
-def entry_of(table: Mapping[str, Any], commit: str, date: str, *, dirty: bool = False) -> Entry:
+def read_history(folder: Path, newest: Path, last: int) -> list[Entry]:
+    """The last entries, oldest first.
+
+    Args:
+        folder: the committed results of a suite.
+        newest: what was measured last, where that is another folder.
+        last: how many entries.
+
+    Raises:
+        RecordError: not a git repository, git is not installed, or the newest table is damaged.
+    """
+    entries = _committed(folder, last)
+    path = newest / f"{TABLE}.json"
+    if path.is_file():
+        commit, date = _git(folder, "log", "-1", "--format=%H %cI").split()
+        current = entry_of(read_object(path, RecordError), commit, date, uncommitted=True)
+        known = entries[-1] if entries else None
+        if known is None or (known.clips_sha256, known.cells) != (current.clips_sha256, current.cells):
+            entries.append(current)
+    return entries[-last:]
+
+
+def _committed(folder: Path, last: int) -> list[Entry]:
+    """Entries of the last commits that changed the table in `folder`.
+
+    A commit whose subject is a hash records the results of that other commit: so does a branch that holds
+    nothing but results.
+    """
+    entries: list[Entry] = []
+    for line in _git(folder, "log", "--format=%H %cI %s", "--", f"{TABLE}.json").splitlines():
+        commit, date, subject = line.split(" ", 2)
+        try:
+            table = json.loads(_git(folder, "show", f"{commit}:./{TABLE}.json"))
+            entries.append(entry_of(table, subject if _HASH.fullmatch(subject) else commit, date))
+        except (RecordError, ValueError):
+            continue  # the commit removed the table, or an older version wrote it
+        if len(entries) == last:
+            break
+    return entries[::-1]
+
+
+def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: bool = False) -> Entry:
     """The entry of a parsed `table2.json`.
 
     Raises:
@@ -72,90 +116,27 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, dirty: bool = 
                 cell = row["cells"].get(metric)
                 if cell is not None and cell["value"] is not None:
                     kept = {key: cell[key] for key in ("value", "low", "high", "n")}
+                    for name in ("value", "low", "high"):
+                        read_number(kept[name])
                     cells.setdefault(metric, {})[row["name"]] = kept
         provenance = table["provenance"]
-        made = Entry(
-            commit,
-            date,
-            table["suite"],
-            dirty,
-            provenance["m2l"],
-            provenance["clips_sha256"],
-            cells,
-            {metric: title for metric, title in columns.items() if metric in cells},
-        )
-        return _checked(made)
-    except RecordError:
-        raise
+        titles = {metric: title for metric, title in columns.items() if metric in cells}
+        texts = (table["suite"], provenance["m2l"], provenance["clips_sha256"])
+        if not all(isinstance(text, str) for text in (*texts, *titles.values())):
+            raise TypeError("a name or title is not text")
+        suite, version, clips = texts
+        return Entry(commit, date, suite, uncommitted, version, clips, cells, titles)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"commit {commit}: not a table: {type(error).__name__} {error}") from None
 
 
-def read_history(path: str | Path) -> list[Entry]:
-    """All entries, oldest first; none when there is no file.
-
-    Raises:
-        RecordError: a line that is no entry; the message names it.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    entries = []
-    for position, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entries.append(_checked(Entry(**json.loads(line))))
-        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-            raise RecordError(f"{path}, line {position}: not an entry: {error}") from None
-    return entries
-
-
-def _checked(entry: Entry) -> Entry:
-    """An entry whose fields are what they have to be.
-
-    Raises:
-        ValueError, TypeError, LookupError, AttributeError, OverflowError: one is not.
-    """
-    texts = (entry.commit, entry.date, entry.suite, entry.m2l, entry.clips_sha256, *entry.titles.values())
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a name, date or title that is no text")
-    _instant(entry.date)
-    for metric in entry.titles:
-        POLICIES[metric.partition(":")[0]]
-        for cell in entry.cells[metric].values():
-            for name in ("value", "low", "high"):
-                read_number(cell[name])
-    return entry
-
-
-def merged(entries: Iterable[Entry], new: Iterable[Entry], *, replace: bool = True) -> list[Entry]:
-    """Both, one per commit, oldest first; of two with one commit the new one stays (or, else, the old)."""
-    found = {entry.commit: entry for entry in entries}
-    for entry in new:
-        if replace or entry.commit not in found:
-            found[entry.commit] = entry
-    return sorted(found.values(), key=lambda entry: (_instant(entry.date), entry.commit))
-
-
-def write_history(path: str | Path, entries: Sequence[Entry]) -> None:
-    """Write all entries, beside and renamed."""
-    lines = [json.dumps(finite(asdict(entry)), ensure_ascii=False) for entry in entries]  # keys: table order
-    write_atomic(path, "".join(line + "\n" for line in lines))
-
-
-#: A git command that takes longer waits for something that does not come (a lock, a network file system).
-_GIT_SECONDS = 120
-
-
-def git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     """Output of a git command run in `folder`.
 
     Raises:
-        RecordError: git is not there, or refuses; the message is git's.
+        RecordError: git is not installed, or it fails; the message is git's.
     """
-    # Results may be somebody else's, and so may be the repository around them: its settings start no program.
+    # The results and the repository around them may come from somebody else: its settings start no program.
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(
@@ -164,48 +145,17 @@ def git(folder: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired:
         raise RecordError(f"git {arguments[0]} took over {_GIT_SECONDS} s") from None
     except FileNotFoundError:
-        raise RecordError("git is not installed; give --commit NAME --date TIME") from None
+        raise RecordError("git is not installed; the history is read from it") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RecordError(f"git {arguments[0]}: {lines[0]}")
     return done.stdout
 
 
-def head(folder: Path) -> tuple[str, str, bool]:
-    """Hash and date of HEAD, and whether anything outside `folder` differs from it.
-
-    Raises:
-        RecordError: not a git repository, or one without commits.
-    """
-    commit, date = git(folder, "log", "-1", "--format=%H %cI").split()
-    changes = git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude).")
-    return commit, date, bool(changes.strip())
-
-
-def committed(folder: Path, skip: Iterable[str] = ()) -> list[Entry]:
-    """An entry for every commit that changed the committed table in `folder`, oldest first.
-
-    Raises:
-        RecordError: not a git repository.
-    """
-    known, entries = set(skip), []
-    log = git(folder, "log", "--reverse", "--format=%H %cI", "--", f"{TABLE}.json")
-    for line in log.splitlines():
-        commit, date = line.split()
-        if commit in known:
-            continue
-        try:
-            table = json.loads(git(folder, "show", f"{commit}:./{TABLE}.json"))
-            entries.append(entry_of(table, commit, date))
-        except (RecordError, json.JSONDecodeError):
-            continue  # removed by that commit, or of a version before this one
-    return entries
-
-
 def select(
     entries: Sequence[Entry], metrics: Sequence[str] | None, systems: Sequence[str] | None
 ) -> list[tuple[str, str]]:
-    """(metric, system) of all series, in the order they first appear.
+    """(metric, system) of all series, in the order of their first appearance.
 
     Raises:
         RecordError: a metric or system that no entry has.
@@ -236,11 +186,11 @@ def to_markdown(entries: Sequence[Entry], series: Sequence[tuple[str, str]], col
     header = ["system", "metric", *(f"{entry.date[:10]} {entry.label}" for entry in shown)]
     lines = [f"### History of suite {entries[-1].suite}: {len(entries)} commits", ""]
     lines += [markdown_table(header, rows), ""]
-    if any(entry.dirty for entry in shown):
-        lines.append("\\* with changes that are not committed  ")
+    if shown[-1].uncommitted:
+        lines.append("\\* measured since, not committed  ")
     changes = [b.label for a, b in pairwise(shown) if a.clips_sha256 != b.clips_sha256]
     if changes:
-        lines.append(f"Other clips from here on, so values before do not compare: {', '.join(changes)}  ")
+        lines.append(f"The clips changed, so earlier values do not compare: {', '.join(changes)}  ")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -316,21 +266,8 @@ def _titles(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _show(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return {"inf": "∞", "-inf": "-∞"}.get(value, value)
-    return f"{value:.4g}"
-
-
-def _instant(date: str) -> float:
-    """Seconds since 1970 of an ISO 8601 date.
-
-    Raises:
-        RecordError: not such a date.
-    """
-    try:
-        moment = datetime.fromisoformat(date.replace("Z", "+00:00"))
-    except ValueError:
-        raise RecordError(f"date {date!r} is not ISO 8601, as in 2024-05-01T12:00:00+00:00") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    """Four significant digits: a history mixes metrics of any size."""
+    number = read_number(value)
+    if number is None:
+        return ABSENT
+    return {"inf": "∞", "-inf": "-∞"}.get(f"{number}", f"{number:.4g}")
