@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from hypothesis import settings
+from tqdm import tqdm
 
 # The models of the tests are tiny: a second thread only waits for the first, here and in the subprocesses.
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # numba's start tells torch's OpenMP its own number
@@ -13,6 +15,11 @@ for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # numba's start tells tor
 # The tests of downloads talk to a server of their own, whatever the machine's owner forbids.
 for name in ("HF_HUB_OFFLINE", "M2L_OFFLINE"):
     os.environ.pop(name, None)
+
+# Tests fork trainers and kill them: with tqdm's own lock, which forked processes share, one that dies while it draws
+# its bar would leave every later bar of this process waiting for ever.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 
 # Deadlines test the machine, not the code.
 settings.register_profile("m2l", deadline=None)

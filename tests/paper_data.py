@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import bz2
 import csv
+import fnmatch
 import gzip
 import hashlib
 import io
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,11 +26,12 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import soundfile
+from http_helpers import serving
 
 from benchmarks.fetch.corpora import catalog
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
 from benchmarks.fetch.download import Expected
-from benchmarks.fetch.sources import Item
+from benchmarks.fetch.transfer import Item
 from probes.tasks import magnatagatune
 
 
@@ -78,13 +80,22 @@ class Mini:
         served: Path on the server (host and path) -> bytes.
         files: What has to be in the data set's folder afterward.
         archives: Paths of `served` that are (parts of) archives.
-        victim: Those of them that are one and the same file, on all its mirrors.
+        by_hand: Archives, by name, that the publisher's own script downloads.
+        victim: Those of `archives` that are one and the same file, on all its mirrors.
     """
 
     corpus: Corpus
     served: dict[str, bytes]
     files: dict[str, bytes]
     archives: list[str] = field(default_factory=list)
+    by_hand: dict[str, bytes] = field(default_factory=dict)
+
+    def download_by_hand(self, folder: Path) -> Path:
+        """Do what the publisher's script does."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self.by_hand.items():
+            (folder / name).write_bytes(data)
+        return folder
 
     @property
     def victim(self) -> list[str]:
@@ -94,11 +105,15 @@ class Mini:
 def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes], count: int | None) -> Mini:
     """Serve `bodies` (by file name) under all addresses that the catalog gives for them."""
     served: dict[str, bytes] = {}
+    by_hand: dict[str, bytes] = {}
     archives: list[str] = []
 
     def place(item: Item) -> Item:
-        name = item.path.rpartition("/")[2]
+        pattern = item.path.rpartition("/")[2]
+        name = next(name for name in bodies if fnmatch.fnmatch(name, pattern))
         body = bodies[name]
+        if not item.urls:  # the publisher's own script downloads it
+            by_hand[name] = body
         for url in item.urls:
             parts = urlsplit(url)
             served[f"/{parts.netloc}{unquote(parts.path)}"] = body
@@ -107,12 +122,8 @@ def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes]
         size = len(body) if item.expected.size is not None else None
         return replace(item, expected=Expected(size, digest, item.expected.check))
 
-    def listed(folder: Path, published: Any) -> list[Archive]:
-        archives_of = corpus.archives(folder, published)
-        return [
-            replace(a, parts=tuple(map(place, a.parts)), transfer_bytes=None, unpacked_bytes=None)
-            for a in archives_of
-        ]
+    def listed(folder: Path) -> list[Archive]:
+        return [replace(a, parts=tuple(map(place, a.parts))) for a in corpus.archives(folder)]
 
     items = tuple(place(item) for item in corpus.items)
     mini = replace(
@@ -121,9 +132,9 @@ def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes]
     plain = set(served)
     lists = {item.path.rpartition("/")[2]: item.path for item in items}
     with _written({path: bodies[name] for name, path in lists.items()}) as folder:
-        mini.archives(folder, mini.published(folder))
+        mini.archives(folder)
     archives = sorted(set(served) - plain)
-    return Mini(mini, served, {path: bodies[name] for name, path in lists.items()} | files, archives)
+    return Mini(mini, served, {path: bodies[name] for name, path in lists.items()} | files, archives, by_hand)
 
 
 @contextmanager
@@ -240,7 +251,7 @@ def jamendo(monkeypatch: pytest.MonkeyPatch) -> Mini:
 
 
 def dns4(monkeypatch: pytest.MonkeyPatch) -> Mini:
-    groups = {"VocalSet_48kHz_mono": (1e-6, 1, ""), "read_speech": (1e-6, 2, "0.00 3.75")}
+    groups = {"VocalSet_48kHz_mono": 1, "read_speech": 2}
     monkeypatch.setattr(catalog, "DNS_GROUPS", groups)
     inner = {
         "VocalSet_48kHz_mono_000_NA_NA": ["VocalSet_48kHz_mono/female1/f1_scales.wav"],
@@ -300,14 +311,11 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving_data() -> Iterator[Server]:
     """A server on this machine, with range requests and ETags."""
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
         def do_HEAD(self) -> None:
             self.answer(head=True)
 
@@ -363,12 +371,5 @@ def serving() -> Iterator[Server]:
             self.wfile.write(rest)
             self.close_connection = True
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    try:
+    with serving(Handler) as state.url:
         yield state
-    finally:
-        httpd.shutdown()
-        httpd.server_close()

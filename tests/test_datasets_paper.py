@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paper_data import Mini, Server, miniature, serving
+from paper_data import Mini, Server, miniature, serving_data
 
 from benchmarks.cli import fetch
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
@@ -30,7 +30,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transfer, "download", functools.partial(download, pause=lambda seconds: None))
-    with serving() as state:
+    with serving_data() as state:
         monkeypatch.setenv("M2L_FETCH_MIRROR", state.url)
         yield state
 
@@ -38,7 +38,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 def fetched(name: str, server: Server, root: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Mini:
     mini = miniature(name, monkeypatch)
     server.files.update(mini.served)
-    assert fetch.main([name, "--data", str(root), *more]) == 0
+    copy = mini.download_by_hand(root / "download")
+    assert fetch.main([name, "--data", str(root), "--from", str(copy), *more]) == 0
     return mini
 
 
@@ -132,7 +133,7 @@ def test_only_complete_archives_are_listed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mini = fetched("dns4", server, tmp_path, monkeypatch)
-    archive = next(a for a in mini.corpus.archives(tmp_path / "dns4", {}) if "VocalSet" in a.name)
+    archive = next(a for a in mini.corpus.archives(tmp_path / "dns4") if "VocalSet" in a.name)
     record_path(tmp_path / "dns4", archive.name).unlink()
     assert len(create_dataset("dns4", root=tmp_path).clips()) == 3
     with pytest.raises(DataNotFoundError, match="m2l-bench fetch dns4"):

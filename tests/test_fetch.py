@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import soundfile
+from http_helpers import serving
 
 from benchmarks.cli import fetch
 from benchmarks.datasets.base import DataNotFoundError
@@ -27,7 +28,8 @@ from benchmarks.fetch import sources as fetch_sources
 from benchmarks.fetch import transfer
 from benchmarks.fetch.download import ChecksumError, Expected, FetchError, download
 from benchmarks.fetch.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
-from benchmarks.fetch.sources import Item, Source, github_urls, manifest_items
+from benchmarks.fetch.sources import Source, github_urls, manifest_items
+from benchmarks.fetch.transfer import Item
 
 
 @dataclass
@@ -49,9 +51,6 @@ def server() -> Iterator[Server]:
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             wanted = self.headers.get("Range")
@@ -81,13 +80,8 @@ def server() -> Iterator[Server]:
             self.wfile.write(rest)
             self.close_connection = True
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(Handler) as state.url:
+        yield state
 
 
 @pytest.fixture(autouse=True)
@@ -183,8 +177,8 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        (Expected(None, "sha256:" + "0" * 64), "sha256 is [0-9a-f]{64}, expected 0000"),
-        (Expected(None, "md5:" + "1" * 32), "md5 is"),
+        (Expected(None, "sha256:" + "0" * 64), "SHA256 hash .* expected sha256:0000.* but got [0-9a-f]{64}"),
+        (Expected(None, "md5:" + "1" * 32), "MD5 hash .* does not match"),
         (Expected(5), "700001 bytes, expected 5"),
     ],
 )
@@ -362,13 +356,13 @@ def test_the_command_shows_license_and_size_then_fetches_only_what_is_missing(
     server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "data"
-    assert fetch.main(["small", "--dest", str(root)]) == 0
+    assert fetch.main(["small", "--data", str(root)]) == 0
     out, err = capsys.readouterr()
-    assert "3 files fetched, 0 already there" in out
+    assert "3 files fetched, 0 already present" in out
     assert err.index("CC0-1.0") < err.index("3 of 3 files to fetch (3.0 kB)")
     (root / "small" / "1.bin").write_bytes(b"damaged")
     server.requests.clear()
-    assert fetch.main(["small", "--dest", str(root), "--json"]) == 0
+    assert fetch.main(["small", "--data", str(root), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)[0]
     assert (result["fetched"], result["present"], result["failed"]) == (1, 2, [])
     assert [path for path, _ in server.requests] == ["/host.example/x/1.bin"]
@@ -379,14 +373,14 @@ def test_the_command_goes_on_after_a_failure_and_says_so(
     server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = server.files.pop("/host.example/x/0.bin")
-    assert fetch.main(["small", "--dest", str(tmp_path)]) == 3
+    assert fetch.main(["small", "--data", str(tmp_path)]) == 3
     out, err = capsys.readouterr()
-    assert "2 files fetched, 0 already there, 1 failed" in out
+    assert "2 files fetched, 0 already present, 1 failed" in out
     assert "small/0.bin" in err
     assert "HTTP 404" in err
     assert only(tmp_path / "small") == {"1.bin", "2.bin"}
     server.files["/host.example/x/0.bin"] = body
-    assert fetch.main(["small", "--dest", str(tmp_path)]) == 0
+    assert fetch.main(["small", "--data", str(tmp_path)]) == 0
 
 
 def test_files_below_m2l_data_count_as_there(
@@ -396,11 +390,11 @@ def test_files_below_m2l_data_count_as_there(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert fetch.main(["small", "--dest", str(tmp_path / "local")]) == 0
+    assert fetch.main(["small", "--data", str(tmp_path / "local")]) == 0
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "local"))
     server.requests.clear()
     assert fetch.main(["small"]) == 0
-    assert "0 files fetched, 3 already there" in capsys.readouterr().out
+    assert "0 files fetched, 3 already present" in capsys.readouterr().out
     assert server.requests == []
 
 
@@ -422,7 +416,7 @@ def test_interrupting_the_command_breaks_off_running_downloads(
         return real(url, dest)
 
     monkeypatch.setattr(transfer, "download", slow)
-    assert fetch.main(["small", "--dest", str(tmp_path), "--jobs", "2"]) == 130
+    assert fetch.main(["small", "--data", str(tmp_path), "--jobs", "2"]) == 130
     assert not list(tmp_path.rglob("*.bin"))
 
 
@@ -430,10 +424,10 @@ def test_without_a_network_the_first_failure_is_enough(
     small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("M2L_FETCH_MIRROR", "http://127.0.0.1:1")
-    assert fetch.main(["small", "--dest", str(tmp_path), "--jobs", "1"]) == 3
+    assert fetch.main(["small", "--data", str(tmp_path), "--jobs", "1"]) == 3
     err = capsys.readouterr().err
     assert err.count("is there a network?") == 1
-    assert "2 more files were not started" in err
+    assert "2 more were not started" in err
     assert not list(tmp_path.rglob("*.bin"))
 
 

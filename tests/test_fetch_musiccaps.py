@@ -9,16 +9,16 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from harness_helpers import tiny_suite
+from http_helpers import serving
 from paper_data import sha256
 
 from benchmarks.cli import fetch
@@ -33,8 +33,8 @@ from benchmarks.datasets.musiccaps import (
 )
 from benchmarks.fetch.corpora import clips, musiccaps
 from benchmarks.fetch.corpora.clips import Finished, command_for, run, status_of_error
-from benchmarks.fetch.corpora.fetcher import Options
-from benchmarks.fetch.corpora.musiccaps import ClipOptions, fetch_musiccaps, verify_musiccaps
+from benchmarks.fetch.corpora.musiccaps import Tools, fetch_musiccaps, verify_musiccaps
+from benchmarks.fetch.options import Options
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
@@ -140,9 +140,9 @@ class Box:
     def asked(self) -> list[list[str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
-    def get(self, how: ClipOptions | None = None, **options: object) -> dict[str, object]:
-        how = how or ClipOptions(program=[str(self.program)], pause=lambda seconds: None, complete=False)
-        return fetch_musiccaps(Options(dest=self.root, jobs=1, **options), how)  # type: ignore[arg-type]
+    def get(self, how: Tools | None = None, **options: object) -> dict[str, object]:
+        how = how or Tools(program=[str(self.program)], pause=lambda seconds: None, complete=False)
+        return fetch_musiccaps(Options(data=self.root, jobs=1, **options), how)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -176,9 +176,9 @@ def quick(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
 
     original = box.get
 
-    def get(how: ClipOptions | None = None, **options: object) -> dict[str, object]:
+    def get(how: Tools | None = None, **options: object) -> dict[str, object]:
         return original(
-            how or ClipOptions(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options
+            how or Tools(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options
         )
 
     box.get = get  # type: ignore[method-assign]
@@ -277,7 +277,7 @@ def test_a_site_that_refuses_stops_the_fetch_before_everything_is_marked(quick: 
     def refused(command: Sequence[str], timeout: float) -> Finished:
         return Finished(1, "ERROR: [youtube] x: Sign in to confirm you're not a bot")
 
-    result = quick.get(ClipOptions(refused, ["yt-dlp"], pause=waits.append, complete=False))
+    result = quick.get(Tools(refused, ["yt-dlp"], pause=waits.append, complete=False))
     assert "not a bot" in str(result["failed"])
     assert "--cookies-from-browser" in str(result["failed"])
     assert len(waits) < 10
@@ -298,7 +298,7 @@ def test_a_run_that_loses_nearly_everything_stops_and_blames_the_tool(quick: Box
         asked.append(command[-1])
         return Finished(1, f"ERROR: [youtube] x: {said}")
 
-    result = quick.get(ClipOptions(program=["yt-dlp"], runner=refuses, pause=lambda _: None, complete=False))
+    result = quick.get(Tools(program=["yt-dlp"], runner=refuses, pause=lambda _: None, complete=False))
     assert len(asked) < 100
     assert "yt-dlp looks broken" in str(result["failed"])
     assert said in str(result["failed"])
@@ -322,30 +322,30 @@ def test_a_folder_that_another_process_fetches_into_is_left_alone(quick: Box) ->
         assert not (quick.folder / MANIFEST).exists()
     finally:
         holder.kill()
-        holder.communicate()
+        holder.communicate(timeout=30)
 
 
 def test_missing_tools_are_named_and_nothing_is_marked(
     quick: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert "no ffmpeg" in str(quick.get(ClipOptions(complete=False))["failed"])
+    assert "no ffmpeg" in str(quick.get(Tools(complete=False))["failed"])
     monkeypatch.setenv("PATH", str(tmp_path / "only"))
     (tmp_path / "only").mkdir()
     shutil.copy(tmp_path / "bin" / "ffmpeg", tmp_path / "only")
     monkeypatch.setattr(clips.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'm2l[musiccaps]'" in str(quick.get(ClipOptions(complete=False))["failed"])
+    assert "pip install 'm2l[musiccaps]'" in str(quick.get(Tools(complete=False))["failed"])
 
     def without_ffmpeg(command: Sequence[str], timeout: float) -> Finished:
         return Finished(1, "ERROR: Postprocessing: ffprobe and ffmpeg not found. Please install or provide")
 
-    how = ClipOptions(without_ffmpeg, ["yt-dlp"], complete=False)
+    how = Tools(without_ffmpeg, ["yt-dlp"], complete=False)
     assert "yt-dlp finds no ffmpeg" in str(quick.get(how)["failed"])
 
     def full(command: Sequence[str], timeout: float) -> Finished:
         return Finished(1, "ERROR: unable to write data: [Errno 28] No space left on device")
 
-    result = quick.get(ClipOptions(full, ["yt-dlp"], complete=False))
+    result = quick.get(Tools(full, ["yt-dlp"], complete=False))
     assert "no space left" in str(result["failed"])
     assert read_manifest(quick.folder) == {}
 
@@ -363,7 +363,7 @@ def test_a_killed_run_keeps_what_it_had_and_forgets_what_it_had_not(quick: Box) 
         return Finished(0, "")
 
     with pytest.raises(KeyboardInterrupt):
-        quick.get(ClipOptions(dies, ["yt-dlp"], pause=lambda seconds: None, complete=False))
+        quick.get(Tools(dies, ["yt-dlp"], pause=lambda seconds: None, complete=False))
     there = sorted(p.stem for p in (quick.folder / "audio").iterdir())
     assert len(there) >= 2  # a worker may begin another clip before it learns of the end
     assert all(soundfile.info(p).frames == 480_000 for p in (quick.folder / "audio").iterdir())
@@ -382,14 +382,13 @@ def test_lost_files_are_fetched_again_and_lost_causes_only_on_request(quick: Box
     quick.log.unlink()
     assert quick.get()["fetched"] == 1
     assert len(quick.asked()) == 1
-    runner_of = ClipOptions(
+    tools = Tools(
         lambda command, timeout: Finished(1, "ERROR: [youtube] x: Video unavailable"),
         ["yt-dlp"],
-        again=True,
         complete=False,
         pause=lambda seconds: None,
     )
-    quick.get(runner_of)
+    quick.get(tools, again=True)
     statuses = read_manifest(quick.folder)
     assert {s.status for ytid, s in statuses.items() if ytid not in OK} == {"gone"}
     assert {ytid for ytid, s in statuses.items() if s.status == "ok"} == OK
@@ -429,7 +428,7 @@ def test_an_existing_copy_is_adopted_under_its_own_names(quick: Box, tmp_path: P
 
 def test_verify_names_every_wrong_clip(quick: Box) -> None:
     quick.get()
-    options = Options(dest=quick.root, jobs=2)
+    options = Options(data=quick.root, jobs=2)
     fine = verify_musiccaps(options, complete=False)
     assert (fine["failed"], fine["checked"]) == ([], 4)
     audio = quick.folder / "audio"
@@ -571,14 +570,8 @@ def tracks(tmp_path: Path) -> Iterator[str]:
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, directory=str(folder), **kwargs)  # type: ignore[arg-type, misc]
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_address[1]}"
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 @pytest.mark.slow

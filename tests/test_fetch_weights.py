@@ -8,18 +8,19 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from http_helpers import serving
 
 from benchmarks.autoencoders import create_autoencoder, list_autoencoders
 from benchmarks.cli.main import main
+from benchmarks.fetch.options import Options
 from benchmarks.fetch.weights import fetch_weights
 from benchmarks.weights.find import find_weight, restriction
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
@@ -46,9 +47,6 @@ class Handler(BaseHTTPRequestHandler):
     """Release assets, and the model hub as far as a download needs it."""
 
     state: Server
-
-    def log_message(self, *args: object) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -85,12 +83,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     state = Server()
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"state": state}))
-    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(type("Handler", (Handler,), {"state": state})) as state.url:
+        yield state
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +139,7 @@ def test_nothing_is_transferred_under_a_license_that_was_not_accepted(
     assert Path(found["dest"]).read_bytes() == CONTENT
     assert find_weight("nc") == Path(found["dest"])
     assert main(["fetch", "nc"]) == 0  # what is there needs no acceptance
-    assert "already there" in capsys.readouterr().out
+    assert "already present" in capsys.readouterr().out
 
 
 # -- release assets
@@ -164,7 +158,7 @@ def test_a_broken_download_goes_on_and_a_wrong_one_is_deleted(
     folder = tmp_path / "cache" / "weights" / "cut"
     assert [item.name for item in folder.iterdir() if not item.name.startswith(".")] == ["x.bin"]
     server.files[path] = CONTENT[::-1]
-    found = fetch_weights("cut", force=True)
+    found = fetch_weights("cut", Options(overwrite=True))
     assert "sha256" in found["failed"][0]
     assert find_weight("cut").read_bytes() == CONTENT  # the good file is still there
 
@@ -214,7 +208,7 @@ def test_a_wheel_gives_only_its_named_files(monkeypatch: pytest.MonkeyPatch, tmp
     folder = tmp_path / "cache" / "weights" / "inwheel"
     assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
     add(monkeypatch, "inwheel", "wheel:nosuchnet==2.0", WeightFile("net/a.bin", None, sha(b"other")))
-    assert "sha256" in fetch_weights("inwheel", force=True)["failed"][0]
+    assert "sha256" in fetch_weights("inwheel", Options(overwrite=True))["failed"][0]
 
 
 # -- the hub, in a process of its own: its library reads its settings once, on import
@@ -224,16 +218,22 @@ import json, sys
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 files = (WeightFile("config.json"), WeightFile("model.bin"))
 WEIGHTS["hubbed"] = WeightSource("hubbed", "hub:owner/name@main", files, "CC BY-NC 4.0", "tests")
+from benchmarks.fetch.options import Options
 from benchmarks.fetch.weights import fetch_weights
-print(json.dumps(fetch_weights("hubbed", accept_license=True, force="force" in sys.argv)))
+print(json.dumps(fetch_weights("hubbed", Options(accept_license=True))))
 """
 
 
-def hub(server: Server, home: Path, *arguments: str, **variables: str) -> tuple[dict, str]:
+def hub(server: Server, home: Path, **variables: str) -> tuple[dict, str]:
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
     environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
     done = subprocess.run(
-        [sys.executable, "-c", HUB, *arguments], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", HUB],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -256,7 +256,7 @@ def test_the_hub_is_asked_first_and_its_cache_is_used(server: Server, tmp_path: 
     # Offline, what is there is found, and what is not is not asked for.
     count = len(server.requests)
     again, _ = hub(server, home, HF_HUB_OFFLINE="1")
-    assert again["summary"] == "already there"
+    assert again["summary"] == "already present"
     missing, _ = hub(server, tmp_path / "third", HF_HUB_OFFLINE="1")
     assert missing["failed"] == ["downloads are switched off (HF_HUB_OFFLINE is set)"]
     assert len(server.requests) == count

@@ -1,4 +1,4 @@
-"""Where data sets are looked for: `M2L_DATA`, then what `m2l-bench fetch` has put into the cache."""
+"""Where data sets are: below `M2L_DATA`, then where `m2l-bench fetch` puts them, in the cache."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.store.store import cache_dir
 
 
 def fetched_root() -> Path:
-    """Folder that `m2l-bench fetch` fills unless told otherwise."""
+    """Folder that `m2l-bench fetch` fills by default."""
     return cache_dir() / "data"
 
 
 def data_roots(explicit: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Folders to look in, in order: the explicit one only, or `M2L_DATA` and then the cache."""
+    """Folders to search, in order: only the explicit one, or `M2L_DATA` and then the cache."""
     if explicit is not None:
         return [Path(explicit).expanduser()]
     named = os.environ.get("M2L_DATA")
@@ -26,15 +26,15 @@ def data_roots(explicit: str | os.PathLike[str] | None = None) -> list[Path]:
 
 
 def find_roots(folder: str, what: str, explicit: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Return the roots that have `folder` in them, in order.
+    """The roots that contain `folder`, in order.
 
     Args:
         folder: Path relative to a root, as in "music".
         what: Name of the data set and of its fetch target, as in "open".
-        explicit: Look here only.
+        explicit: Search here only.
 
     Raises:
-        DataNotFoundError: It is in none of them; the message says where it was looked for and what gets it.
+        DataNotFoundError: None of them has it; the message names the folders and the command that gets it.
     """
     roots = data_roots(explicit)
     if found := [root for root in roots if (root / folder).is_dir()]:
@@ -50,12 +50,12 @@ def find_file(roots: list[Path], relative: str, expected: str | None = None) -> 
     """Pick one of the places where a file may be.
 
     Args:
-        roots: Folders to look in, in order; at least one.
+        roots: Folders to search, in order; at least one.
         relative: Path below a root.
-        expected: sha256 or its beginning: a copy that has it is preferred to an earlier one that has not.
+        expected: sha256 or its beginning: a copy that matches it is preferred to an earlier one that does not.
 
     Returns:
-        The file; if it is nowhere, the place where it should have been first.
+        The file; if it does not exist, its place below the first root.
     """
     there = [root / relative for root in roots if (root / relative).is_file()]
     if expected is not None and len(there) > 1:
@@ -64,7 +64,7 @@ def find_file(roots: list[Path], relative: str, expected: str | None = None) -> 
 
 
 def manifest(name: str) -> list[dict[str, str]]:
-    """Read a manifest of this package, as rows of strings."""
+    """Rows of a manifest of this package, as strings."""
     text = (resources.files("benchmarks.datasets") / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
@@ -75,7 +75,7 @@ def _sha256(path: str, size: int, modified: int) -> str:
 
 
 def content_digest(path: Path) -> str | None:
-    """sha256 of a file, or None if it is not there; remembered as long as size and time stay the same."""
+    """sha256 of a file, or None if it does not exist; cached while its size and time stay the same."""
     try:
         stat = path.stat()
         return _sha256(str(path), stat.st_size, stat.st_mtime_ns)

@@ -1,8 +1,8 @@
-"""MusicCaps: 5,521 clips of 10 s from videos, of which those count that could still be had.
+"""MusicCaps: 5,521 clips of 10 s from videos, as far as they are still available.
 
 The list (`musiccaps-public.csv`) is published, the audio is not: `m2l-bench fetch musiccaps` cuts the clips
-out of the videos, and keeps in `manifest.csv` what became of each. Numbers measured on the clips that are
-left carry how many they are, and the manifest's digest, because another year's copy is another data set.
+out of the videos and records in `manifest.csv` what became of each. Numbers measured on the available clips come
+with their count and the manifest's digest, because another year's copy is another data set.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ LIST, MANIFEST, AUDIO = "musiccaps-public.csv", "manifest.csv", "audio"
 #: sha256 over "ytid start_s end_s" lines, sorted: the segments, whatever happens to captions and columns.
 SEGMENTS_SHA256 = "9f7aa39134646bbbdc4188bc2c360d5505562ba230927491d34bd65572b6258b"
 STATUSES = (
-    "ok",  # there, 10 s, at its native rate
+    "ok",  # present, 10 s, at its native rate
     "gone",  # removed, terminated, unavailable
     "private",  # or for members
     "blocked",  # in this country
     "age-restricted",  # needs an account
     "wrong length",  # the video ends before the clip does, or changed
-    "failed",  # the network, the tool; worth trying again
+    "failed",  # the network or the tool; worth another try
 )
 FINAL = frozenset(STATUSES) - {"failed"}
 _TOLERANCE = 0.05  # seconds
@@ -48,8 +48,8 @@ class Segment:
         start, end: In seconds.
         caption: In English.
         aspects: Short descriptions, as a Python list in text.
-        evaluation: Whether it is of AudioSet's evaluation part.
-        balanced: Whether it is of the genre-balanced thousand.
+        evaluation: Whether it belongs to AudioSet's evaluation part.
+        balanced: Whether it belongs to the genre-balanced thousand.
     """
 
     ytid: str
@@ -63,7 +63,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ClipStatus:
-    """What became of a clip; `path` is relative to the data set's folder, and empty unless it is there."""
+    """What became of a clip; `path` is relative to the data set's folder, and empty unless it is "ok"."""
 
     ytid: str
     status: str
@@ -81,7 +81,7 @@ def read_list(path: Path, *, complete: bool = True) -> list[Segment]:
 
     Args:
         path: `musiccaps-public.csv`.
-        complete: Whether to hold it to the published number of clips and their segments.
+        complete: Whether it has to have the published clips and segments.
 
     Raises:
         ValueError: Columns, ids or times are not as published; the message names the row.
@@ -130,7 +130,7 @@ def segments_sha256(segments: Sequence[Segment]) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, ClipStatus]:
-    """Status of every clip that was looked at; empty without a manifest.
+    """Status of every clip that was tried; empty without a manifest.
 
     Raises:
         ValueError: The manifest is not one of ours.
@@ -170,12 +170,17 @@ def write_manifest(folder: Path, statuses: Mapping[str, ClipStatus]) -> None:
 
 
 def manifest_digest(statuses: Mapping[str, ClipStatus]) -> str:
-    """sha256 over id and sha256 of the clips that are there, sorted: what a number depends on.
+    """sha256 over id and sha256 of the "ok" clips, sorted: what a number depends on.
 
-    Why the others are not there is left out: it changes with the day and the country.
+    Why the others are missing is left out: it changes with the day and the country.
     """
     lines = sorted(f"{s.ytid} {s.sha256}\n" for s in statuses.values() if s.status == "ok")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def status_counts(statuses: Mapping[str, ClipStatus]) -> Counter[str]:
+    """How many clips have each status."""
+    return Counter(status.status for status in statuses.values())
 
 
 def has_length(seconds: float) -> bool:
@@ -184,13 +189,13 @@ def has_length(seconds: float) -> bool:
 
 
 class MusicCaps:
-    """The clips that are there.
+    """The available clips.
 
     Args:
         root: Root of the data; by default `M2L_DATA`, then the cache.
-        split: What `clips()` lists when it is asked for no split: "all" (the default), "eval" or "train",
-            which are AudioSet's parts.
-        complete: Hold the list to the published one; False for an excerpt of it.
+        split: What `clips()` lists without a split of its own: "all" (the default), "eval" or "train", which are
+            AudioSet's parts.
+        complete: Whether the list has to be the published one; False for an excerpt of it.
     """
 
     name = "musiccaps"
@@ -211,9 +216,9 @@ class MusicCaps:
         return folder, read_list(folder / LIST, complete=self.complete), read_manifest(folder)
 
     def coverage(self) -> str:
-        """How much of the data set the numbers stand on, for a line under the table."""
+        """Which part of the data set the numbers are based on, for a line under the table."""
         _, segments, statuses = self._read()
-        counts = Counter(status.status for status in statuses.values())
+        counts = status_counts(statuses)
         untried = len(segments) - len(statuses)
         lost = [f"{counts[name]} {name}" for name in STATUSES if name != "ok" and counts[name]]
         lost += [f"{untried} not tried"] if untried else []
@@ -226,7 +231,7 @@ class MusicCaps:
     def clips(self, split: str | None = None) -> list[Clip]:
         """List the clips whose status is "ok", in the order of the published list.
 
-        A file that is not there any more is listed all the same, and its `load()` raises.
+        A file that has disappeared is listed all the same, and its `load()` raises.
 
         Raises:
             DataNotFoundError: No list, or no clip at all.

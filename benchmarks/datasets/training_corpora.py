@@ -1,11 +1,11 @@
 """What the published model was trained on: MTG-Jamendo (music) and the clean speech of DNS Challenge 4.
 
-To train on them, give the manifests that `m2l-bench fetch` wrote beside them, each with its weight (equal
-weights draw from both equally often, as the paper did); files stay at their native 44.1 and 48 kHz:
+To train on them, pass the manifests that `m2l-bench fetch` wrote beside them, each with its weight (with equal
+weights both are drawn equally often, as in the paper); files keep their native 44.1 and 48 kHz:
 
     m2l train --data DIR/mtg-jamendo/training.csv=1 --data DIR/dns4/training.csv=1 …
 
-The classes here list the same files as clips, for statistics, for contamination checks, and to evaluate on
+The classes here list the same files as clips, for statistics, contamination checks, and evaluation on
 what a model has seen. Digests come from the records of the fetch: nothing is hashed again.
 """
 
@@ -52,7 +52,7 @@ class _Fetched:
         self.root, self.seconds, self.start = root, seconds, start
 
     def folder(self) -> Path:
-        """Where the data set is.
+        """Folder of the data set.
 
         Raises:
             DataNotFoundError: It is not on this machine.
@@ -60,7 +60,7 @@ class _Fetched:
         return find_roots(self.name, self.name, self.root)[0] / self.name
 
     def _recorded(self, folder: Path) -> dict[str, str]:
-        """Path -> sha256 of the audio files of all archives that are complete."""
+        """Path -> sha256 of the audio files of all complete archives."""
         found = {
             path: member.sha256
             for path, member in sorted(read_records(folder).items())
@@ -77,8 +77,8 @@ class _Fetched:
         """List the files, sorted by path.
 
         Raises:
-            DataNotFoundError: There is none.
-            ValueError: There is no such split.
+            DataNotFoundError: No file has been fetched.
+            ValueError: The data set has no such split.
         """
         folder = self.folder()
         facts = self._facts(folder)

@@ -1,8 +1,8 @@
 """The members of tar and zip archives, one after the other, whatever their headers claim.
 
-Python's own readers do the parsing. What is added here: archives in several parts, a bound on what a header
-can make the reader allocate, the checks that `tarfile` leaves out (an end marker, the compressor's
-checksum), and zip headers that contradict each other.
+`tarfile` and `zipfile` parse. Added here are archives in several parts, a bound on what a header can make the
+reader allocate, checks that `tarfile` omits (the end marker, the compressor's checksum), and zip headers that
+contradict each other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from benchmarks.fetch.download import FetchError
 
-#: Header blocks (long names, PAX records) are read in one piece; none that means well is larger.
+#: Header blocks (long names, PAX records) are read in one piece; no legitimate archive has a larger one.
 LARGEST_READ = 4 << 20
 
 TAR_ERRORS: tuple[type[Exception], ...] = (
@@ -41,7 +41,7 @@ class ArchiveError(FetchError):
     """An archive that is refused or damaged; the message names it, the member, and the reason.
 
     Attributes:
-        damaged: The files that hold what is damaged, where it is known: fetching them again helps.
+        damaged: The files with the damage, if known: fetching them again helps.
     """
 
     def __init__(self, message: str, *, damaged: Sequence[Path] = ()) -> None:
@@ -54,12 +54,12 @@ class Entry:
     """One member.
 
     Attributes:
-        name: As the archive has it.
-        kind: "file", "folder", or what else it is, in words.
-        size: In bytes, as its header says.
+        name: As in the archive.
+        kind: "file", "folder", or a description of anything else.
+        size: In bytes, according to its header.
         open: Opens its content.
         errors: What reading a damaged one raises.
-        parts: The files of the archive that hold it.
+        parts: The files of the archive that contain it.
     """
 
     name: str
@@ -123,11 +123,11 @@ class Joined(io.RawIOBase):
 
 
 class _Bounded:
-    """A stream that only goes forward and refuses to read much at once; what `tarfile` needs, no more."""
+    """A stream for `tarfile` that only moves forward and refuses to read much at once."""
 
     def __init__(self, raw: IO[bytes], name: str) -> None:
         self._raw, self._name, self._at = raw, name, 0
-        self.at_marker = False  # whether the last block read was one of zeros, as at the end of a tar
+        self.at_marker = False  # whether the last block read was all zeros, as at the end of a tar
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST_READ:
@@ -150,10 +150,10 @@ class _Bounded:
 
 
 def entries_of(parts: Sequence[Path]) -> Iterator[Entry]:
-    """The members of an archive, told to be a zip or a tar by its first bytes.
+    """The members of an archive, which its first bytes identify as a zip or a tar.
 
     Raises:
-        ArchiveError: Neither, damaged, or ending early (possibly only after all members were given).
+        ArchiveError: Neither, damaged, or ending early (possibly raised after the last member).
     """
     name = parts[0].name
     with ExitStack() as stack:
@@ -181,7 +181,7 @@ def _tar_entries(stream: IO[bytes], name: str, parts: tuple[Path, ...]) -> Itera
     try:
         with tarfile.TarFile(fileobj=bounded, mode="r") as tar:  # type: ignore[arg-type]
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # a list of all members would grow with a bomb of members
+                tar.members = []  # type: ignore[attr-defined]  # a bomb of members would fill this list
                 yield Entry(
                     member.name,
                     _tar_kind(member),
@@ -210,17 +210,13 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 def _tar_kind(member: tarfile.TarInfo) -> str:
     if member.issparse():
         return "a sparse file"
-    if member.isreg():
-        return "file"
-    if member.isdir():
-        return "folder"
-    if member.issym():
-        return f"a symbolic link to {member.linkname!r}"
-    if member.islnk():
-        return f"a hard link to {member.linkname!r}"
-    if member.ischr() or member.isblk():
-        return "a device"
-    return "a pipe" if member.isfifo() else f"of unknown type {member.type!r}"
+    if member.isreg() or member.isdir():
+        return "file" if member.isreg() else "folder"
+    if member.issym() or member.islnk():
+        return f"a {'symbolic' if member.issym() else 'hard'} link to {member.linkname!r}"
+    if member.ischr() or member.isblk() or member.isfifo():
+        return "a pipe" if member.isfifo() else "a device"
+    return f"of unknown type {member.type!r}"
 
 
 def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry]:
@@ -253,7 +249,7 @@ def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, joined: 
 
 
 def _refuse_overlaps(members: Sequence[zipfile.ZipInfo], name: str) -> None:
-    """Members that share bytes of the archive: how one file of a few kB becomes many of GB."""
+    """Refuse members that share bytes of the archive, by which a few kB become many GB."""
     end, before = 0, ""
     for info in sorted(members, key=lambda member: member.header_offset):
         if info.header_offset < end:
@@ -262,10 +258,7 @@ def _refuse_overlaps(members: Sequence[zipfile.ZipInfo], name: str) -> None:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The whole name, where `zipfile` cuts it at NUL, in the encoding that it is really in.
-
-    Names without the Unicode flag are cp437 by the standard, and UTF-8 in practice.
-    """
+    """The whole name, which `zipfile` cuts at NUL; without the Unicode flag, it is UTF-8 in practice."""
     name: str = info.orig_filename
     if info.flag_bits & 0x800:
         return name

@@ -1,15 +1,15 @@
-"""Unpacking archives that one has not made oneself: all of it, below one folder, or nothing.
+"""Unpacking archives from untrusted sources: completely and below one folder, or not at all.
 
-Every member is judged by its name and kind before a byte of it is written, into a folder beside its place;
-only a complete archive is moved there. What does not fit the rules below refuses the archive as a whole:
-data sets consist of plain files with plain names, so anything else is damage or an attack.
+Each member's name and kind are checked before a byte of it is written, into a staging folder; only a complete
+archive is moved to its destination. This is stricter than the data filter of `tarfile`, which strips a leading
+slash and allows links inside the folder: data sets consist of plain files with plain names, so anything else is
+damage or an attack, and refuses the whole archive.
 
-Refused: names that are absolute, climb (`..`), hold NUL, control characters, backslashes or drive letters,
-are too long or not Unicode; names that occur twice, differ only in case or accent encoding, or are both a
-file and a folder; links, devices, pipes, sparse and encrypted members; overlapping or oversized members, too
-many of them, or more output than the archive's size allows; archives that end early or fail their own
-checksums. Nested archives are files like any other and are never opened. Modes, owners and times are not
-taken over: files get 0644, so that setuid means nothing.
+Refused are names that are absolute, climb (`..`), contain NUL, control characters, backslashes or drive letters,
+are too long or not Unicode; names that occur twice, differ only in case or accent encoding, or are both a file
+and a folder; links, devices, pipes, sparse and encrypted members; overlapping or oversized members, too many
+members, or more output than the archive's size allows; archives that end early or fail their own checksums.
+Nested archives are ordinary files and are never opened. Modes, owners and times are dropped: files get 0644.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Limits:
     """What an archive may unpack to.
 
     Attributes:
-        members: Number of files and folders.
-        ratio: Output per byte of archive. Recordings stay below 10, zip bombs begin at about 1,000.
-        floor: Output in bytes that is never too much, whatever the ratio.
-        bytes: Output in bytes that always is.
+        members: Largest number of files and folders.
+        ratio: Largest output per byte of archive. Recordings stay below 10, zip bombs begin at about 1,000.
+        floor: Output in bytes that is always allowed, whatever the ratio.
+        bytes: Output in bytes that is never exceeded.
     """
 
     members: int = 2_000_000
@@ -50,10 +50,10 @@ class Limits:
 
 
 def safe_name(name: str, archive: str = "archive") -> str:
-    """Path of a member relative to the folder it is unpacked into, without `.` parts; "" for the root itself.
+    """Path of a member relative to the destination, without `.` parts; "" for the root itself.
 
     Raises:
-        ArchiveError: The name could leave the folder, or would not mean the same file everywhere.
+        ArchiveError: The name could leave the folder, or means different files on different systems.
     """
 
     def refuse(reason: str) -> ArchiveError:
@@ -110,24 +110,23 @@ def unpack(
     keep: Callable[[str], str | None] | None = None,
     limits: Limits | None = None,
     staging: Path | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> list[Member]:
-    """Unpack an archive below a folder; files that are there under the same names are replaced.
+    """Unpack an archive below a folder; existing files of the same names are replaced.
 
     Args:
-        archive: A tar (plain, gzip, bzip2, xz) or a zip, told by its first bytes; several files are read as
+        archive: A tar (plain, gzip, bzip2, xz) or a zip, identified by its first bytes; several files are read as
             the consecutive parts of one.
         dest: Folder below which everything lands.
-        keep: Where a member goes, relative to `dest`; None leaves it out. By default, where it says.
-        limits: What is too much.
+        keep: Maps a member's path to its destination, relative to `dest`, or to None to leave it out. By default
+            paths are kept.
+        limits: Bounds on the output.
         staging: Folder to unpack into first, on the same file system; removed afterward.
-        progress: Called with the bytes written since the last call.
 
     Returns:
         The files, in the order of the archive.
 
     Raises:
-        ArchiveError: Refused or damaged; `dest` is as it was before.
+        ArchiveError: Refused or damaged; `dest` is unchanged.
         OSError: No space, no permission.
     """
     parts = [archive] if isinstance(archive, Path) else list(archive)
@@ -140,9 +139,9 @@ def unpack(
     folder.mkdir(parents=True)
     names, placed = _Names(name), _Names(name)
     members: list[Member] = []
-    written = 0
     try:
         for number, entry in enumerate(entries_of(parts)):
+            # Judge the member before anything of it is written.
             if number >= rules.members:
                 raise ArchiveError(f"{name}: more than {rules.members} members")
             path = safe_name(entry.name, name)
@@ -155,31 +154,25 @@ def unpack(
             names.add(path, entry.kind == "file")
             if entry.kind == "folder":
                 continue
-            if written + entry.size > allowed:
-                raise ArchiveError(f"{name}: refusing member {path!r}: more than {allowed} bytes of output")
+            if entry.size > allowed:
+                raise ArchiveError(f"{name}: refusing member {path!r}: too many bytes of output")
+            # Write it into the staging folder.
             target = keep(path) if keep else path
             if target is None:
                 continue
             target = safe_name(target, name)
             placed.add(target, True)
-            member = _write(entry, folder / target, target, name, allowed - written, progress)
-            members.append(member)
-            written += member.size
+            members.append(_write(entry, folder, target, name, allowed))
+            allowed -= members[-1].size
         place(folder, dest, [member.path for member in members])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return members
 
 
-def _write(
-    entry: Entry,
-    path: Path,
-    relative: str,
-    archive: str,
-    allowed: int,
-    progress: Callable[[int], None] | None,
-) -> Member:
-    """Write one member to a new file; its size is what was read, not what the header says."""
+def _write(entry: Entry, folder: Path, relative: str, archive: str, allowed: int) -> Member:
+    """Write one member to a new file. What counts is the size that was read, not that of the header."""
+    path = folder / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -187,11 +180,9 @@ def _write(
         while block := _read(source, entry, archive):
             size += len(block)
             if size > allowed:
-                raise ArchiveError(f"{archive}: refusing member {relative!r}: more output than allowed")
+                raise ArchiveError(f"{archive}: refusing member {relative!r}: too many bytes of output")
             digest.update(block)
             file.write(block)
-            if progress:
-                progress(len(block))
         file.flush()
         os.fsync(file.fileno())
     if size != entry.size:
@@ -211,8 +202,8 @@ def place(source: Path, dest: Path, paths: Sequence[str]) -> None:
     """Move complete files from one folder into another, one rename each.
 
     Raises:
-        ArchiveError: A folder on the way is a link, or a folder is where a file should go: moving would
-            write elsewhere than below `dest`. Nothing has been moved then.
+        ArchiveError: A folder on the way is a link, or a folder has the name of a file, so that moving would
+            write outside `dest`. Nothing has been moved then.
     """
     dest.mkdir(parents=True, exist_ok=True)
     for relative in paths:

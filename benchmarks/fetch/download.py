@@ -1,12 +1,13 @@
-"""Downloads that are all there or not there: resumed, checked, and renamed into place.
+"""Resumable downloads: a file is complete and verified, or it is not there.
 
-A download is written to NAME.part beside its destination, with NAME.part.json saying what it is a part
-of. Interrupted, it goes on from there on the next call, if the server can and the file is still the same
-one (strong ETag); otherwise it starts again. Only a complete file with the right checksum gets its name.
+pooch verifies a file and gives it its name; the transfer is ours, since files of several GB have to survive
+broken connections. What has arrived stays in NAME.part beside the destination, and NAME.part.json says what it
+is a part of. The next attempt, in the same run or a later one, asks for the rest if a strong ETag or a checksum
+will show that both halves belong to one file; otherwise it starts again.
 
-Where no checksum is known beforehand, one that the server states (`Content-MD5`, as blob stores do) is held
-to. A server that trickles is dropped and asked for the rest again; one that is busy is given the time it asks
-for (`Retry-After`).
+Where no checksum is known beforehand, one that the server states (`Content-MD5`, as blob stores do) is verified.
+A connection that trickles is dropped and the rest is requested again; a busy server gets the time it asks for
+(`Retry-After`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import binascii
 import contextlib
 import email.message
 import errno
-import hashlib
 import http.client
 import json
 import os
@@ -29,26 +29,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pooch
+
 _BLOCK = 1 << 18
+AGENT = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
 _LONGEST_PAUSE = 300.0
 _PROGRESS = 1 << 20
-_OFFLINE = ("M2L_OFFLINE", "HF_HUB_OFFLINE")
+
+#: Called with the bytes received so far and the total (None: unknown). It may raise to end the transfer.
+Progress = Callable[[int, "int | None"], None]
+
+pooch.get_logger().setLevel("WARNING")  # what is fetched is reported by the command
 
 
 class FetchError(OSError):
-    """A download that did not succeed; the message says why, and that what was received is kept."""
+    """A failed download; the message says why. What was received is kept."""
 
 
 class LocalError(FetchError):
-    """Something on this machine is in the way (space, permission, another process): no mirror helps."""
+    """A problem of this machine (space, permission, another process) that no mirror solves."""
 
 
 class NoConnectionError(FetchError):
-    """The host could not be reached at all: other files of it will not fare better."""
+    """The host cannot be reached at all: its other files would fail as well."""
 
 
 class ChecksumError(FetchError):
-    """A complete download that is not the file it should be; it has been deleted."""
+    """A complete download that is not the expected file; it has been deleted."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Expected:
 
     Attributes:
         size: In bytes.
-        digest: "sha256:HEX" or "md5:HEX".
+        digest: "sha256:HEX", "md5:HEX" or "sha1:HEX".
         check: Called with the complete file before it is renamed; raises ValueError to refuse it.
     """
 
@@ -68,11 +75,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class Patience:
-    """When a connection that does send something is given up as too slow, and asked for the rest again.
+    """When a connection that does send something counts as too slow.
 
     Attributes:
-        seconds: Length of the window that is looked at.
-        bytes_per_second: What has to arrive in it on average.
+        seconds: Length of the window that is measured.
+        bytes_per_second: Lowest accepted average within it.
     """
 
     seconds: float = 60.0
@@ -81,9 +88,27 @@ class Patience:
 
 def offline() -> str | None:
     """Name of the environment variable that forbids downloads, if one is set."""
-    return next(
-        (name for name in _OFFLINE if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")), None
-    )
+    on = ("1", "true", "yes", "on")
+    names = ("M2L_OFFLINE", "HF_HUB_OFFLINE")
+    return next((name for name in names if os.environ.get(name, "").lower() in on), None)
+
+
+def mismatch(path: Path, expected: Expected) -> str | None:
+    """Why a file is not the expected one, or None if it is."""
+    size = path.stat().st_size
+    if expected.size is not None and size != expected.size:
+        return f"{size} bytes, expected {expected.size}"
+    if expected.digest:
+        algorithm, _, wanted = expected.digest.partition(":")
+        actual = pooch.file_hash(str(path), alg=algorithm)
+        if actual != wanted.lower():
+            return f"{algorithm} is {actual}, expected {wanted.lower()}"
+    try:
+        if expected.check:
+            expected.check(path)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def download(
@@ -91,22 +116,22 @@ def download(
     dest: Path,
     expected: Expected | None = None,
     *,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
     retries: int = 4,
     timeout: float = 30.0,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], None] | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Download a file.
+    """Download a file, resuming an earlier attempt.
 
     Args:
         url: http(s) address.
-        dest: Where it goes; its folder is made.
-        expected: Size and digest to hold it to.
-        progress: Called with the bytes received so far and the total (None: unknown).
+        dest: Destination; its folder is created.
+        expected: Size and digest to verify.
+        progress: Told of what arrives.
         retries: How often in a row a broken connection or a busy server (5xx, 429) is tried again.
         timeout: Of the connection, in seconds.
-        pause: Waits between attempts.
+        pause: Waits between attempts; by default it sleeps.
         patience: What counts as too slow; None for the default.
 
     Returns:
@@ -115,191 +140,249 @@ def download(
     Raises:
         ChecksumError: The complete file has another size or digest, or `expected.check` refuses it.
         NoConnectionError: The host cannot be reached.
-        FetchError: A broken connection, an HTTP error, no space left, offline, or another process is at it.
+        FetchError: A broken connection, an HTTP error, no space left, offline, or another process downloads it.
     """
-    expected = expected or Expected()
     if variable := offline():
         raise LocalError(f"{url}: downloads are switched off ({variable} is set)")
     dest.parent.mkdir(parents=True, exist_ok=True)
-    part = dest.with_name(f"{dest.name}.part")
-    with _only_one(part):
-        stitched = _all_of_it(url, part, expected, progress, retries, timeout, pause, patience or Patience())
-        try:
-            _verify(url, part, expected)
-        except ChecksumError:
-            if not stitched:
-                raise
-            # What was kept from before may have been damaged on this disk: once more, from the start.
-            _all_of_it(url, part, expected, progress, retries, timeout, pause, patience or Patience())
-            _verify(url, part, expected)
-        os.replace(part, dest)
-        _state_of(part).unlink(missing_ok=True)
+    part = _Part(dest, url, expected or Expected())
+    # pooch takes an existing file for the wanted one: under a name of its own, the old one stays until then.
+    complete = dest.with_name(f".{dest.name}.complete")
+
+    def transfer(url: str, output: str, _: object) -> None:
+        _Transfer(part, progress, retries, timeout, pause, patience or Patience()).run()
+        part.hand_over(Path(output))
+
+    with part.locked():
+        while True:
+            resumed = part.size > 0
+            try:
+                pooch.retrieve(url, part.expected.digest, complete.name, dest.parent, downloader=transfer)
+                break
+            except ValueError as error:
+                part.discard()
+                if not resumed:
+                    raise ChecksumError(f"{url}: {error}") from error
+                # What was kept may have been damaged on this disk: once more, from the start.
+        os.replace(complete, dest)
+        part.discard()
     return dest
 
 
-def _all_of_it(
-    url: str,
-    part: Path,
-    expected: Expected,
-    progress: Callable[[int, int | None], None] | None,
-    retries: int,
-    timeout: float,
-    pause: Callable[[float], None],
-    patience: Patience,
-) -> bool:
-    """Receive until the partial file is complete; returns whether some of it was there before."""
-    had_some = _size(part) > 0
-    attempt = 0
-    while True:
-        before = _size(part)
+def begun_from(dest: Path) -> str | None:
+    """Address of an unfinished download to `dest`."""
+    return _Part(dest, "", Expected()).note.get("url")
+
+
+class _Part:
+    """What has arrived of a file so far, beside its destination, and a note of what it is a part of."""
+
+    def __init__(self, dest: Path, url: str, expected: Expected) -> None:
+        self.url, self.expected = url, expected
+        self.path = dest.with_name(f"{dest.name}.part")
+        self._note = dest.with_name(f"{dest.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def note(self) -> dict[str, Any]:
         try:
-            _receive(url, part, expected, progress, timeout, patience)
-            return had_some
-        except (OSError, http.client.HTTPException) as error:
-            asked = _retry_after(error)
-            if failure := _fatal(error, url, part, last=attempt >= retries, again=attempt > 0):
-                raise failure from error
-        pause(min(max(2.0**attempt, asked), _LONGEST_PAUSE) if asked else min(2.0**attempt, 30.0))
-        # A transfer of hundreds of GB breaks more often than `retries`: only failures in a row count.
-        attempt = 0 if _size(part) >= before + _PROGRESS else attempt + 1
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
+
+    def write_note(self, headers: email.message.Message, *, whole: bool) -> None:
+        tag = headers.get("ETag", "")
+        note = {
+            "url": self.url,
+            "digest": self.expected.digest,
+            "etag": tag if tag.startswith('"') else None,  # a weak one does not vouch for bytes
+            "stated": _stated_digest(headers, whole=whole),
+        }
+        self._note.write_text(json.dumps(note), encoding="utf-8")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def resume_point(self) -> tuple[int, str | None]:
+        """How much can be kept, and the ETag that it belongs to."""
+        note, digest = self.note, self.expected.digest
+        if not note or note.get("digest") != digest:
+            return 0, None
+        if note.get("url") == self.url:
+            # Without an ETag or a digest nothing would reveal that the two halves are of different files.
+            return (self.size, note.get("etag")) if note.get("etag") or digest else (0, None)
+        return (self.size if digest else 0), None  # a mirror of the same file; its digest will tell
+
+    def hand_over(self, output: Path) -> None:
+        """Give the complete file to pooch, which verifies the digest.
+
+        Raises:
+            ValueError: The size, the server's own checksum or the check of content is another.
+        """
+        if not self.path.exists():  # the file on the server is empty
+            self.path.touch()
+        stated = None if self.expected.digest else self.note.get("stated")
+        expected = Expected(self.expected.size, stated, self.expected.check)
+        if reason := mismatch(self.path, expected):
+            raise ValueError(f"{reason}; the download was deleted")
+        output.unlink()
+        try:
+            os.link(self.path, output)  # so that nothing is lost when the verification is interrupted
+        except OSError:
+            os.replace(self.path, output)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the same part; never waits.
+
+        Raises:
+            LocalError: Another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows, where the second process fails to rename
+            yield
+            return
+        path = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise LocalError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The previous holder may have removed the file between our open and our lock.
+            if os.fstat(handle).st_ino != path.stat().st_ino:
+                raise BlockingIOError
+        except OSError as error:
+            os.close(handle)
+            raise LocalError(f"{self.path}: another process is downloading it") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(handle)
 
 
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+@dataclass
+class _Transfer:
+    """One download, with its attempts."""
+
+    part: _Part
+    progress: Progress | None
+    retries: int
+    timeout: float
+    pause: Callable[[float], None] | None
+    patience: Patience
+
+    def run(self) -> None:
+        """Receive until the part is complete."""
+        attempt = 0
+        while True:
+            before = self.part.size
+            try:
+                return self._receive()
+            except (OSError, http.client.HTTPException) as error:
+                asked = _retry_after(error)
+                if failure := self._fatal(error, attempt):
+                    raise failure from error
+            wait = min(max(2.0**attempt, asked), _LONGEST_PAUSE) if asked else min(2.0**attempt, 30.0)
+            (self.pause or self._sleep)(wait)
+            # Large files break more often than `retries`: only failures in a row count.
+            attempt = 0 if self.part.size >= before + _PROGRESS else attempt + 1
+
+    def _report(self, received: int, total: int | None = None) -> None:
+        if self.progress:
+            self.progress(received, total)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep in slices, between which `progress` may end the transfer."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+            self._report(self.part.size)
+
+    def _fatal(self, error: Exception, attempt: int) -> FetchError | None:
+        """What to raise for an error, or None if another attempt may help."""
+        url, path, last = self.part.url, self.part.path, attempt >= self.retries
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            busy = error.code >= 500 or error.code == 429
+            return None if busy and not last else FetchError(f"{url}: HTTP {error.code} {error.reason}")
+        if isinstance(error, urllib.error.URLError):  # no response at all, as without a network
+            message = f"{url}: {error.reason}; is there a network?"
+            return NoConnectionError(message) if attempt or last else None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return LocalError(f"{path}: {error.strerror} (what was received is kept)")
+        if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+            return LocalError(f"{path}: {error.strerror}")
+        kept = f"{self.part.size} bytes are kept, run again to resume"
+        return FetchError(f"{url}: {error}; {kept}") if last else None
+
+    def _receive(self) -> None:
+        """Append what is missing to the part; raises OSError if the connection ends early."""
+        part, size = self.part, self.part.expected.size
+        have, etag = part.resume_point()
+        if size is not None and have >= size:
+            if have == size:
+                return
+            have = 0
+        headers = dict(AGENT)
+        if have:
+            headers |= {"Range": f"bytes={have}-"} | ({"If-Range": etag} if etag else {})
+        request = urllib.request.Request(part.url, headers=headers)
+        try:
+            response = urllib.request.urlopen(request, timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            if error.code != 416:
+                raise
+            error.close()
+            part.discard()  # longer than the file is now: start again
+            raise ConnectionError("the partial file does not fit the file on the server") from error
+        with response:
+            resumed = response.status == 206 and _range_start(response.headers) == have
+            if not resumed:
+                have = 0
+                part.discard()  # never a new note beside an old part
+            length = response.headers.get("Content-Length")
+            total = have + int(length) if length and length.isdigit() else None
+            free = shutil.disk_usage(part.path.parent).free
+            if total is not None and total - have > free:
+                needed = f"{total - have} bytes are needed and {free} are free on this disk"
+                raise OSError(errno.ENOSPC, needed)
+            part.write_note(response.headers, whole=not resumed)
+            with open(part.path, "ab") as file:
+                have = self._copy(response, file, have, total)
+        if total is not None and have < total:
+            raise ConnectionError(f"connection closed after {have} of {total} bytes")
+
+    def _copy(self, source: Any, file: IO[bytes], have: int, total: int | None) -> int:
+        """Copy what arrives; returns how much there is then."""
+        self._report(have, total)
+        since, at_start = time.monotonic(), have
+        # `read1` returns what has arrived: `read` would wait for a whole block from a server that trickles.
+        while block := source.read1(_BLOCK):
+            file.write(block)
+            have += len(block)
+            self._report(have, total)
+            if (elapsed := time.monotonic() - since) >= self.patience.seconds:
+                if have - at_start < self.patience.bytes_per_second * elapsed:
+                    file.flush()
+                    raise ConnectionError(f"only {have - at_start} bytes in {elapsed:.0f} s")
+                since, at_start = time.monotonic(), have
+        file.flush()
+        os.fsync(file.fileno())
+        return have
 
 
 def _retry_after(error: Exception) -> float:
-    """Seconds that a busy server asks to wait; 0 where it says nothing, or a date."""
+    """Seconds that a busy server asks to wait; 0 if it names none, or a date."""
     value = error.headers.get("Retry-After") if isinstance(error, urllib.error.HTTPError) else None
     return float(value) if value and value.strip().isdigit() else 0.0
-
-
-def _fatal(error: Exception, url: str, part: Path, *, last: bool, again: bool) -> FetchError | None:
-    """What to raise for an error, or None if another attempt may help. `again`: not the first attempt."""
-    if isinstance(error, urllib.error.HTTPError):
-        error.close()
-        busy = error.code >= 500 or error.code == 429
-        return None if busy and not last else FetchError(f"{url}: HTTP {error.code} {error.reason}")
-    if isinstance(error, urllib.error.URLError):  # no response at all, as without a network
-        return NoConnectionError(f"{url}: {error.reason}; is there a network?") if again or last else None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return LocalError(f"{part}: {error.strerror} (what was received is kept)")
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
-        return LocalError(f"{part}: {error.strerror}")
-    if not last:
-        return None
-    return FetchError(f"{url}: {error}; {_size(part)} bytes are kept, run again to go on")
-
-
-@contextlib.contextmanager
-def _only_one(part: Path) -> Iterator[None]:
-    """Hold a lock beside the partial file: two processes must not write into it at once."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: there the second process fails to rename
-        yield
-        return
-    path = part.with_name(f".{part.name}.lock")
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise LocalError(f"{path}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it before may have removed the file between our open and our lock.
-        if os.fstat(handle).st_ino != path.stat().st_ino:
-            raise BlockingIOError
-    except OSError as error:
-        os.close(handle)
-        raise LocalError(f"{part}: another process is downloading it") from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _state_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def begun_from(dest: Path) -> str | None:
-    """Address of a download to `dest` that was begun and not finished."""
-    state = _state(dest.with_name(f"{dest.name}.part"))
-    return state.get("url") if state else None
-
-
-def _state(part: Path) -> dict[str, Any] | None:
-    try:
-        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state if isinstance(state, dict) else None
-
-
-def _resume_point(url: str, part: Path, expected: Expected) -> tuple[int, str | None]:
-    """How much of the part can be kept, and the ETag it belongs to."""
-    state, size = _state(part), _size(part)
-    if state is None:
-        return 0, None
-    if state.get("digest") != expected.digest:
-        return 0, None
-    if state.get("url") == url:
-        # Without an ETag or a digest nothing would notice that the two halves are of different files.
-        return (size, state.get("etag")) if state.get("etag") or expected.digest else (0, None)
-    return (size if expected.digest else 0), None  # a mirror of the same file; its digest will tell
-
-
-def _receive(
-    url: str,
-    part: Path,
-    expected: Expected,
-    progress: Callable[[int, int | None], None] | None,
-    timeout: float,
-    patience: Patience,
-) -> None:
-    """Append what is missing to the partial file; raises OSError if the connection ends early."""
-    have, etag = _resume_point(url, part, expected)
-    if expected.size is not None and have >= expected.size:
-        if have == expected.size:
-            return
-        have = 0
-    headers = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if etag:
-            headers["If-Range"] = etag
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        error.close()
-        part.unlink(missing_ok=True)  # longer than the file is now: start again
-        _state_of(part).unlink(missing_ok=True)
-        raise ConnectionError("the partial file does not fit the file on the server") from error
-    with response:
-        resumed = response.status == 206 and _range_start(response.headers) == have
-        if not resumed:
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length and length.isdigit() else None
-        _check_room(part, total, have)
-        tag = response.headers.get("ETag", "")
-        state = {
-            "url": url,
-            "digest": expected.digest,
-            "etag": tag if tag.startswith('"') else None,
-            "stated": _stated_digest(response.headers, whole=not resumed),
-        }
-        if not resumed:
-            part.unlink(missing_ok=True)  # never a new state beside an old part
-        _state_of(part).write_text(json.dumps(state), encoding="utf-8")
-        with open(part, "ab") as file:
-            have = _copy(response, file, have, total, progress, patience)
-    if total is not None and have < total:
-        raise ConnectionError(f"connection closed after {have} of {total} bytes")
 
 
 def _stated_digest(headers: email.message.Message, *, whole: bool) -> str | None:
@@ -320,81 +403,3 @@ def _range_start(headers: email.message.Message) -> int:
     """First byte of a partial response, from `Content-Range: bytes FIRST-LAST/TOTAL`."""
     first = headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
     return int(first) if first.isdigit() else -1
-
-
-def _check_room(part: Path, total: int | None, have: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - have > free:
-        raise OSError(errno.ENOSPC, f"{total - have} bytes are needed and {free} are free on this disk")
-
-
-def _copy(
-    source: Any,
-    file: IO[bytes],
-    have: int,
-    total: int | None,
-    progress: Callable[[int, int | None], None] | None,
-    patience: Patience,
-) -> int:
-    if progress:
-        progress(have, total)
-    since, at_start = time.monotonic(), have
-    # `read1` returns what has arrived: `read` would wait for a whole block from a server that trickles.
-    while block := source.read1(_BLOCK):
-        file.write(block)
-        have += len(block)
-        if progress:
-            progress(have, total)
-        if (elapsed := time.monotonic() - since) >= patience.seconds:
-            if have - at_start < patience.bytes_per_second * elapsed:
-                file.flush()
-                raise ConnectionError(f"only {have - at_start} bytes in {elapsed:.0f} s")
-            since, at_start = time.monotonic(), have
-    file.flush()
-    os.fsync(file.fileno())
-    return have
-
-
-def digest_of_file(path: Path, algorithm: str) -> str:
-    """Hex digest of a file by an algorithm's name, as in "md5"."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def mismatch(path: Path, expected: Expected) -> str | None:
-    """Say why a file is not the expected one, or None if it is."""
-    size = path.stat().st_size
-    if expected.size is not None and size != expected.size:
-        return f"{size} bytes, expected {expected.size}"
-    if expected.digest:
-        algorithm, _, wanted = expected.digest.partition(":")
-        actual = digest_of_file(path, algorithm)
-        if actual != wanted.lower():
-            return f"{algorithm} is {actual}, expected {wanted.lower()}"
-    if expected.check:
-        try:
-            expected.check(path)
-        except ValueError as error:
-            return str(error)
-    return None
-
-
-def _verify(url: str, part: Path, expected: Expected) -> None:
-    if not part.exists():  # an empty file on the server
-        part.touch()
-    reason = mismatch(part, expected)
-    if reason is None and expected.digest is None and (stated := _stated_before(part)):
-        reason = mismatch(part, Expected(digest=stated))
-    if reason:
-        part.unlink()
-        _state_of(part).unlink(missing_ok=True)
-        raise ChecksumError(f"{url}: {reason}; the download was deleted")
-
-
-def _stated_before(part: Path) -> str | None:
-    """Digest that the server stated with the file, from the state beside the partial file."""
-    value = (_state(part) or {}).get("stated")
-    return value if isinstance(value, str) else None

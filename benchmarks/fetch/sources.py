@@ -1,49 +1,33 @@
-"""Files with their addresses, checksums and licenses; and the data sets of single files among them.
+"""Data sets of single files, with addresses and checksums from the manifests of this package.
 
 Data sets that come in archives are in `benchmarks.fetch.corpora.catalog`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 from benchmarks.datasets.audio_files import audio_info
-from benchmarks.datasets.locations import manifest
-from benchmarks.fetch.download import Expected
-from benchmarks.registry import UnknownNameError
-
-
-@dataclass(frozen=True)
-class Item:
-    """One file.
-
-    Attributes:
-        path: Where it goes, relative to the root of the data.
-        urls: Addresses, in the order they are tried.
-        expected: Size and digest.
-    """
-
-    path: str
-    urls: tuple[str, ...]
-    expected: Expected
+from benchmarks.datasets.locations import data_roots, fetched_root, manifest
+from benchmarks.fetch.download import Expected, offline
+from benchmarks.fetch.options import Options
+from benchmarks.fetch.transfer import Item, human, missing_items, outcome, say, transfer
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that can be fetched.
+    """A data set of single files.
 
     Attributes:
         name: As in `m2l-bench fetch NAME`.
         title: One line.
         license: License of the data.
-        size: Bytes to download; None where it is not known beforehand.
+        size: Bytes to download; None if unknown.
         items: Lists the files.
-        finish: Called with the root when all files are there (unpacking).
-        ready: Whether the finished data set is already below a root.
     """
 
     name: str
@@ -51,22 +35,10 @@ class Source:
     license: str
     size: int | None
     items: Callable[[], list[Item]]
-    finish: Callable[[Path], None] | None = None
-    ready: Callable[[Path], bool] | None = None
-
-
-def mirrored(url: str) -> str:
-    """Send an address to `M2L_FETCH_MIRROR`, if that is set: MIRROR/HOST/PATH."""
-    mirror = os.environ.get("M2L_FETCH_MIRROR")
-    if not mirror:
-        return url
-    parts = urlsplit(url)
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
 
 
 def github_urls(source: str) -> tuple[str, ...]:
-    """Addresses of `github:OWNER/REPO@COMMIT:PATH`: the raw file, and where large files (LFS) are kept.
+    """Addresses of `github:OWNER/REPO@COMMIT:PATH`: the raw file, and the place of large files (LFS).
 
     Raises:
         ValueError: Not of that form.
@@ -80,7 +52,7 @@ def github_urls(source: str) -> tuple[str, ...]:
 
 
 def same_audio(row: dict[str, str], tolerance: float = 0.05) -> Callable[[Path], None]:
-    """A check that a file sounds as long, at the same rate and in as many channels, as the manifest says."""
+    """A check that a file has the sample rate, channels and length that the manifest states."""
 
     def check(path: Path) -> None:
         rate, channels, seconds = audio_info(path)
@@ -95,7 +67,7 @@ def same_audio(row: dict[str, str], tolerance: float = 0.05) -> Callable[[Path],
 
 
 def manifest_items(name: str) -> list[Item]:
-    """Files of a manifest: by digest where the source's is known, else by what they decode to."""
+    """Files of a manifest, expected by the digest of the source if it is known, else by what they decode to."""
     items = []
     for row in manifest(name):
         if row["published"] == "yes":
@@ -108,39 +80,49 @@ def manifest_items(name: str) -> list[Item]:
     return items
 
 
-def published_bytes(name: str) -> int | None:
-    """Sum of the sizes of a manifest's files, if they are all known."""
-    rows = manifest(name)
-    return sum(int(row["bytes"]) for row in rows) if all(row["published"] == "yes" for row in rows) else None
+def _source(name: str, title: str, license: str, table: str) -> Source:
+    rows = manifest(table)
+    known = all(row["published"] == "yes" for row in rows)
+    size = sum(int(row["bytes"]) for row in rows) if known else None
+    return Source(name, title, license, size, lambda: manifest_items(table))
 
 
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
-        Source(
+        _source(
             "open",
             "71 openly licensed music tracks by 17 artists",
             "CC0, CC-BY, CC-BY-SA (per track)",
-            published_bytes("open_music.csv"),
-            lambda: manifest_items("open_music.csv"),
+            "open_music.csv",
         ),
-        Source(
-            "open-speech",
-            "181 sentences of one German speaker (FLAC)",
-            "CC0-1.0",
-            published_bytes("open_speech.csv"),
-            lambda: manifest_items("open_speech.csv"),
-        ),
+        _source("open-speech", "181 sentences of one German speaker (FLAC)", "CC0-1.0", "open_speech.csv"),
     )
 }
 
 
-def find_source(name: str) -> Source:
-    """Return a source by name.
+def fetch_source(source: Source, options: Options) -> dict[str, Any]:
+    """Fetch the missing files of a data set. Without `options.data`, files below `M2L_DATA` count as present.
 
-    Raises:
-        UnknownNameError: No such source.
+    Returns:
+        name, dest, summary, failed (messages), fetched and present (counts).
     """
-    if name not in SOURCES:
-        raise UnknownNameError("data set to fetch", name, SOURCES)
-    return SOURCES[name]
+    root = options.data or fetched_root()
+    items = source.items()
+    todo = list(items) if options.overwrite else missing_items(items, data_roots(options.data))
+    sizes = [item.expected.size for item in todo]
+    size = sum(s or 0 for s in sizes) if None not in sizes else None
+    say(f"{source.name}: {source.title}. License: {source.license}.")
+    say(f"  {len(todo)} of {len(items)} files to fetch ({human(size)}) into {root}")
+    present = len(items) - len(todo)
+    if options.dry_run:
+        summary = f"would fetch {len(todo)} files ({human(size)})"
+        return outcome(source.name, root, summary, present=present)
+    if todo and (variable := offline()):
+        return outcome(source.name, root, "not fetched", [f"downloads are switched off ({variable} is set)"])
+    failed = transfer(source.name, todo, root, size, options.jobs)
+    done = len(todo) - len(failed)
+    summary = f"{done} files fetched, {present} already present"
+    if failed:
+        summary += f", {len(failed)} failed (run again to resume)"
+    return outcome(source.name, root, summary, failed, fetched=done, present=present)

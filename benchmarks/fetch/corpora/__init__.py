@@ -1,5 +1,5 @@
 """The paper's own data: how each data set is published, fetched, adopted from an existing copy, and verified.
 
-`catalog` says what there is and how it is published; `fetcher` gets it; `adopt` takes an existing copy;
-`verify` checks all of it again; `musiccaps` and `clips` cut the clips of MusicCaps out of their videos.
+`catalog` lists what is published; `fetcher` gets it; `adopt` takes an existing copy; `verify` checks all of it
+again; `musiccaps` and `clips` cut the clips of MusicCaps out of their videos.
 """

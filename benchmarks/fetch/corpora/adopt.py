@@ -1,29 +1,30 @@
-"""Taking over an existing copy of a data set: archives as published, or unpacked files under their names.
+"""Adopting an existing copy of a data set: archives as published, or unpacked files under their names.
 
-Nothing in the copy is changed or moved. Files that have a published checksum must have it; what has none
-must at least be there in full. Files are hard-linked where the file system allows, else copied.
+Nothing in the copy is changed or moved. Files with a published checksum must match it; what has none must at
+least be complete. Files are hard-linked if the file system allows it, else copied.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.datasets.records import HIDDEN, Member, Published, read_record, write_record
-from benchmarks.fetch.corpora.corpus import Archive, Corpus, Matcher
-from benchmarks.fetch.sources import Item
-from benchmarks.fetch.transfer import is_right
+from benchmarks.datasets.records import HIDDEN, Member, Published, write_record
+from benchmarks.fetch.corpora.corpus import Archive, Matcher
+from benchmarks.fetch.transfer import Item, is_right, say
+from m2l.io.folders import find_files
 
 _BLOCK = 1 << 20
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All plain files below a folder, without those of hidden folders, in sorted order."""
+    """All plain files below a folder but those of hidden folders, in sorted order."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
@@ -58,82 +59,105 @@ def digests(path: Path, algorithm: str | None) -> tuple[str, str | None]:
     return first.hexdigest(), other.hexdigest() if other is not None else first.hexdigest()
 
 
+def differs(path: Path, expected: str | None) -> tuple[str, str | None]:
+    """(sha256 of a file, how it differs from its published checksum, or None)."""
+    algorithm, _, wanted = (expected or "").partition(":")
+    sha256, actual = digests(path, algorithm or None)
+    return (
+        sha256,
+        f"{algorithm} is {actual}, published is {wanted}" if expected and actual != wanted else None,
+    )
+
+
+def adopt_items(items: Sequence[Item], source: Path, folder: Path) -> None:
+    """Take plain files from anywhere in an existing copy, if they are the expected ones."""
+    by_name: dict[str, list[Path]] = {}
+    for path in walk(source):
+        by_name.setdefault(path.name, []).append(path)
+    for item in items:
+        candidates = by_name.get(Path(item.path).name, ())
+        found = next((path for path in candidates if is_right(path, item.expected)), None)
+        if found is not None:
+            link_or_copy(found, folder / item.path)
+
+
 def adopt(
-    corpus: Corpus,
-    archives: Sequence[Archive],
+    wanted: Sequence[Archive],
     published: Published,
+    damaged: Collection[str],
     source: Path | None,
     folder: Path,
-    tell: Callable[[str], None],
+    fresh: bool = False,
 ) -> dict[str, Path]:
-    """Record what is there already, in an existing copy or in the data set's own folder.
+    """Record what exists already, in an existing copy or in the data set's own folder.
 
     Args:
-        corpus, archives, published: What is wanted.
+        wanted: Archives without a record.
+        published: Files that they consist of, if such a list is published.
+        damaged: Those of them that are published damaged.
         source: The existing copy; None looks into `folder` only, for data that was put there by hand.
         folder: Of the data set.
-        tell: Given lines for people.
+        fresh: Whether to take archives only, not unpacked files.
 
     Returns:
-        File name -> path of archives' parts found in the copy, checked where a checksum is published.
+        Part -> its file in the copy, verified if a checksum is published.
 
     Raises:
         ValueError: The copy is not a folder.
     """
     if source is not None and not source.is_dir():
         raise ValueError(f"no such folder: {source}")
-    waiting = [archive for archive in archives if read_record(folder, archive.name) is None]
-    if not waiting:
+    if not wanted:
         return {}
+    offered = _offered(wanted, source) if source is not None else {}
+    rest = [a for a in wanted if not fresh and not all(part.path in offered for part in a.parts)]
     if not published:
-        return _offered(waiting, source, tell) | _adopt_groups(waiting, source, folder, tell)
+        if source is not None:
+            _adopt_groups(rest, source, folder)
+        return offered
     found = _find(published, source or folder)
-    damaged = corpus.damaged(folder)
-    offered = _offered(waiting, source, tell)
-    for archive in waiting:
-        if all(part.path in offered for part in archive.parts):
+    for archive in rest:
+        paths = [path for path in published if archive.holds(path)]
+        needed = [path for path in paths if path not in damaged]
+        absent = sum(path not in found for path in needed)
+        if absent == len(needed):
             continue
-        wanted = [path for path in published if archive.holds(path) and path not in damaged]
-        there = [path for path in wanted if path in found]
-        if not there:
+        if absent:
+            say(f"  {archive.name}: {absent} of its {len(needed)} files are not in the copy")
             continue
-        if len(there) < len(wanted):
-            tell(
-                f"  {archive.name}: {len(wanted) - len(there)} of its {len(wanted)} files are not in the copy"
-            )
-            continue
-        there += [path for path in damaged if archive.holds(path) and path in found]
-        members, wrong = _check(there, found, published)
+        members, wrong = [], []
+        for path in [*needed, *(path for path in paths if path in damaged and path in found)]:
+            sha256, reason = differs(found[path], published[path])
+            wrong += [f"{found[path]} ({reason})"] if reason else []
+            members.append(Member(path, found[path].stat().st_size, sha256))
         if wrong:
-            tell(f"  {archive.name}: not adopted, {len(wrong)} files are others, the first is {wrong[0]}")
+            say(f"  {archive.name}: not adopted, {len(wrong)} files differ, the first is {wrong[0]}")
             continue
         for member in members:
             link_or_copy(found[member.path], folder / member.path)
         write_record(folder, archive.name, members)
-        tell(f"  {archive.name}: adopted {len(members)} files")
+        say(f"  {archive.name}: adopted {len(members)} files")
     return offered
 
 
-def _offered(
-    archives: Sequence[Archive], source: Path | None, tell: Callable[[str], None]
-) -> dict[str, Path]:
+def _offered(archives: Sequence[Archive], source: Path) -> dict[str, Path]:
     """Parts of archives that the copy has under their published names."""
-    if source is None:
-        return {}
-    wanted = {part.path: part for archive in archives for part in archive.parts}
+    parts = [part for archive in archives for part in archive.parts]
+    exact = {part.path: part for part in parts if "*" not in part.path}
+    patterns = [part for part in parts if "*" in part.path]
     found: dict[str, Path] = {}
     for path in walk(source):
-        part: Item | None = wanted.get(path.name)
-        if part is None or path.name in found:
+        part = exact.get(path.name) or next((p for p in patterns if fnmatch.fnmatch(path.name, p.path)), None)
+        if part is None or part.path in found:
             continue
         if is_right(path, part.expected):
-            found[path.name] = path
+            found[part.path] = path
         else:
-            tell(f"  {path}: not adopted, it is not the published file")
+            say(f"  {path}: not adopted, it is not the published file")
     return found
 
 
-def _find(published: Published, root: Path) -> dict[str, Path]:
+def _find(published: Published, root: Path) -> Mapping[str, Path]:
     """Published path -> file in the copy."""
     match = Matcher(published)
     found: dict[str, Path] = {}
@@ -145,55 +169,27 @@ def _find(published: Published, root: Path) -> dict[str, Path]:
     return found
 
 
-def _check(
-    paths: Sequence[str], found: Mapping[str, Path], published: Published
-) -> tuple[list[Member], list[str]]:
-    """Members with their digests, and what is wrong with those that have another than the published one."""
-    members, wrong = [], []
-    for path in paths:
-        expected = published[path]
-        algorithm, _, wanted = expected.partition(":") if expected else (None, "", "")
-        sha256, actual = digests(found[path], algorithm)
-        if expected and actual != wanted:
-            wrong.append(f"{found[path]} ({algorithm} is {actual}, published is {wanted})")
-        members.append(Member(path, found[path].stat().st_size, sha256))
-    return members, wrong
-
-
-def _adopt_groups(
-    archives: Sequence[Archive], source: Path | None, folder: Path, tell: Callable[[str], None]
-) -> dict[str, Path]:
-    """Adopt unpacked folders where no list of files is published: they are taken as they are."""
-    if source is None:
-        return {}
+def _adopt_groups(archives: Sequence[Archive], source: Path, folder: Path) -> None:
+    """Adopt unpacked folders as they are, if no list of files is published."""
     groups: dict[str, list[Archive]] = {}
     for archive in archives:
-        sample = archive.keep("x.wav")
-        if sample is not None:
-            groups.setdefault(sample.rpartition("/")[0], []).append(archive)
-    for group, members_of in groups.items():
-        name = group.rpartition("/")[2]
-        roots = [
-            path for path in [source, *sorted(source.rglob(name))] if path.name == name and path.is_dir()
-        ]
+        groups.setdefault(archive.prefix, []).append(archive)
+    for prefix, members_of in groups.items():
+        name = Path(prefix).name
+        roots = [p for p in [source, *sorted(source.rglob(name))] if p.name == name and p.is_dir()]
         root = next((path for path in roots if HIDDEN not in path.parts), None)
-        if root is None:
+        found = find_files(root, AUDIO_SUFFIXES) if root is not None else None
+        if root is None or found is None or not found.files:
             continue
-        from m2l.io.folders import find_files  # loads libsndfile
-
-        found = find_files(root, AUDIO_SUFFIXES)
         members = []
         for path in found.files:
-            target = f"{group}/{path.relative_to(root).as_posix()}"
+            target = f"{prefix}/{path.relative_to(root).as_posix()}"
             link_or_copy(path, folder / target)
             members.append(Member(target, path.stat().st_size, digests(path, None)[0]))
-        if not members:
-            continue
-        # One record holds the files; the others say that their archives need not be fetched.
+        # One record lists the files; the others say that their archives are not needed.
         for position, archive in enumerate(members_of):
             write_record(folder, archive.name, members if position == 0 else [])
         others = f"; left out: {found}" if found.left_out else ""
-        tell(
+        say(
             f"  {name}: adopted {len(members)} files; no list is published to tell whether that is all{others}"
         )
-    return {}

@@ -1,9 +1,8 @@
 """The paper's data sets as they are published: addresses, checksums, layouts, licenses, counts.
 
-Checksums: Zenodo's MD5s (TinySOL, Beatport), mirdata's MD5 per file, MTG-Jamendo's sha256 lists at a pinned
-commit. None is published for MagnaTagATune and DNS-4: there the zip's and bzip2's own checksums, what the
-server states, and the counts are all that can be held to, and `verify` compares with what was first
-unpacked.
+Published checksums are Zenodo's MD5s (TinySOL, Beatport), mirdata's MD5 per file, and MTG-Jamendo's sha256 lists
+at a pinned commit. MagnaTagATune and DNS-4 publish none: the zip's and bzip2's own checksums, what the server
+states, and the counts are all there is to verify, and `verify` compares with what was first unpacked.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.datasets.records import Published
-from benchmarks.fetch.corpora.corpus import Archive, Corpus, keep_published
+from benchmarks.fetch.corpora.corpus import Archive, Corpus
 from benchmarks.fetch.download import Expected
-from benchmarks.fetch.sources import Item, github_urls
+from benchmarks.fetch.sources import github_urls
+from benchmarks.fetch.transfer import Item
 
+#: In the order of `all`: evaluation first, the two large training corpora last.
+PAPER_DATA = ("musiccaps", "magnatagatune", "beatport", "tinysol", "mtg-jamendo", "dns4")
 GB = 10**9
 
 
@@ -30,14 +30,8 @@ def _zenodo(record: int, name: str) -> tuple[str, ...]:
     )
 
 
-def _below(folder: str) -> Callable[[str], bool]:
-    return lambda path: path.startswith(f"{folder}/")
-
-
-def _single(published: Published, name: str, urls: tuple[str, ...], digest: str, folder: str) -> Archive:
-    """An archive of one file, whose members are the published files below `folder`."""
-    holds = _below(folder)
-    return Archive(name, (Item(name, urls, Expected(None, digest)),), keep_published(published, holds), holds)
+def _zenodo_archive(record: int, name: str, md5: str, prefix: str) -> Archive:
+    return Archive(name, (Item(name, _zenodo(record, name), Expected(None, f"md5:{md5}")),), prefix)
 
 
 # ---- TinySOL ----------------------------------------------------------------------------------------
@@ -54,7 +48,7 @@ def _index_item(name: str, size: int, sha256: str, *mirrors: str) -> Item:
 
 
 def mirdata_files(index: Path) -> dict[str, str | None]:
-    """Files of a mirdata index with their MD5s; those of `meta` without: mirdata rewrites these files."""
+    """Files of a mirdata index with their MD5s; those of `meta` without, since mirdata rewrites these files."""
     tracks = json.loads(index.read_text(encoding="utf-8"))["tracks"]
     pairs = [pair for track in tracks.values() for pair in track.values() if pair[0]]
     return {path: None if path.startswith("meta/") else f"md5:{md5}" for path, md5 in pairs}
@@ -77,14 +71,8 @@ TINYSOL = Corpus(
             TINYSOL_INDEX, 497182, "343d5424c5d58bcc8e9f4f7c32d5a4a4e2692459f8c0692f7b2ad718a66adfd5"
         ),
     ),
-    archives=lambda folder, published: [
-        _single(
-            published,
-            "TinySOL.tar.gz",
-            _zenodo(3685367, "TinySOL.tar.gz"),
-            "md5:36030a7fe389da86c3419e5ee48e3b7f",
-            "audio",
-        )
+    archives=lambda folder: [
+        _zenodo_archive(3685367, "TinySOL.tar.gz", "36030a7fe389da86c3419e5ee48e3b7f", "audio")
     ],
     published=lambda folder: mirdata_files(folder / TINYSOL_INDEX),
     count=2913,
@@ -94,9 +82,9 @@ TINYSOL = Corpus(
 # ---- Beatport ---------------------------------------------------------------------------------------
 
 _BEATPORT = (
-    ("keys.zip", "keys", "939abc05f36121badfac4087241ac172"),
-    ("original_metadata.zip", "meta", "bb3e3ac1fe5dee7600ef2814accdf8f8"),
-    ("audio.zip", "audio", "f490ee6c23578482d6fcfa11b82636a1"),
+    ("keys.zip", "939abc05f36121badfac4087241ac172", "keys"),
+    ("original_metadata.zip", "bb3e3ac1fe5dee7600ef2814accdf8f8", "meta"),
+    ("audio.zip", "f490ee6c23578482d6fcfa11b82636a1", "audio"),
 )
 
 BEATPORT = Corpus(
@@ -114,10 +102,7 @@ BEATPORT = Corpus(
             *_zenodo(13993022, BEATPORT_INDEX),
         ),
     ),
-    archives=lambda folder, published: [
-        _single(published, name, _zenodo(1101082, name), f"md5:{md5}", below)
-        for name, below, md5 in _BEATPORT
-    ],
+    archives=lambda folder: [_zenodo_archive(1101082, *row) for row in _BEATPORT],
     published=lambda folder: mirdata_files(folder / BEATPORT_INDEX),
     count=3764,  # 1,486 audio files, 1,486 keys, and metadata of 792
     sample_rates=(44100,),
@@ -147,10 +132,10 @@ def _mtt_rows(table: Path) -> list[dict[str, str]]:
 
 
 def check_mtt_table(path: Path) -> None:
-    """Hold annotations_final.csv to its published shape: no checksum of it is published.
+    """Verify annotations_final.csv against its published shape, as no checksum of it is published.
 
     Raises:
-        ValueError: Rows, columns, or the columns that everything depends on are not the published ones.
+        ValueError: Rows or columns are not the published ones, or a needed column is missing.
     """
     try:
         rows = _mtt_rows(path)
@@ -180,13 +165,8 @@ MAGNATAGATUNE = Corpus(
     origin="mirg.city.ac.uk/datasets/magnatagatune",
     citation="Law, West, Mandel, Bay, Downie: Evaluation of algorithms using games, ISMIR 2009",
     items=(_mtt_item(_MTT_TABLE, check_mtt_table),),
-    archives=lambda folder, published: [
-        Archive(
-            "mp3.zip",
-            tuple(_mtt_item(f"mp3.zip.{number:03d}") for number in (1, 2, 3)),
-            keep_published(published, _below("mp3")),
-            _below("mp3"),
-        )
+    archives=lambda folder: [
+        Archive("mp3.zip", tuple(_mtt_item(f"mp3.zip.{number:03d}") for number in (1, 2, 3)), "mp3")
     ],
     published=lambda folder: {f"mp3/{row['mp3_path']}": None for row in _mtt_rows(folder / _MTT_TABLE)},
     count=MTT_CLIPS,
@@ -195,7 +175,7 @@ MAGNATAGATUNE = Corpus(
     unpacked_bytes=3 * GB,
     sample_rates=(16000,),
     notes=(
-        "no checksums are published: the zip's own, and the counts, are what is held to",
+        "no checksums are published: the zip's own checksums and the counts are verified",
         "size estimated from the bit rate",
     ),
 )
@@ -203,10 +183,6 @@ MAGNATAGATUNE = Corpus(
 # ---- MTG-Jamendo ------------------------------------------------------------------------------------
 
 _JAMENDO = "github:MTG/mtg-jamendo-dataset@470fa101de95e06b82774f375bec550fdc1bb4d4"
-_JAMENDO_HOSTS = (
-    "https://cdn.freesound.org/mtg-jamendo",
-    "https://essentia.upf.edu/documentation/datasets/mtg-jamendo",
-)
 JAMENDO_TARS, JAMENDO_TRACKS = 100, 55701
 _TARS, _TRACKS, _TSV = "raw_30s_audio_sha256_tars.txt", "raw_30s_audio_sha256_tracks.txt", "raw_30s.tsv"
 
@@ -215,7 +191,7 @@ def sha256_list(path: Path, count: int) -> dict[str, str]:
     """Name -> sha256 from a list of "sha256 name" lines.
 
     Raises:
-        ValueError: Another number of lines than published, or lines that are something else.
+        ValueError: The number of lines is not the published one, or a line is something else.
     """
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -228,23 +204,24 @@ def sha256_list(path: Path, count: int) -> dict[str, str]:
     return found
 
 
-def _jamendo_item(path: str, check: Callable[[Path], object] | None) -> Item:
+def _jamendo_item(path: str, check: Callable[[Path], object] = lambda file: None) -> Item:
     def checked(file: Path) -> None:
-        if check:
-            check(file)
+        check(file)
 
     return Item(PurePosixPath(path).name, github_urls(f"{_JAMENDO}:{path}"), Expected(check=checked))
 
 
-def _jamendo_archives(folder: Path, published: Published) -> list[Archive]:
-    archives = []
-    for name, digest in sorted(sha256_list(folder / _TARS, JAMENDO_TARS).items()):
-        holds = _below(f"audio/{name.removesuffix('.tar')[-2:]}")
-        urls = tuple(f"{host}/raw_30s/audio/{name}" for host in _JAMENDO_HOSTS)
-        part = Item(name, urls, Expected(None, f"sha256:{digest}"))
-        size = 508 * GB // JAMENDO_TARS
-        archives.append(Archive(name, (part,), keep_published(published, holds), holds, size, size))
-    return archives
+def _jamendo_archives(folder: Path) -> list[Archive]:
+    size = 508 * GB // JAMENDO_TARS
+    return [
+        Archive(
+            name,
+            (Item(name, (), Expected(None, f"sha256:{digest}")),),
+            f"audio/{name.removesuffix('.tar')[-2:]}",
+            size,
+        )
+        for name, digest in sorted(sha256_list(folder / _TARS, JAMENDO_TARS).items())
+    ]
 
 
 MTG_JAMENDO = Corpus(
@@ -257,7 +234,7 @@ MTG_JAMENDO = Corpus(
     items=(
         _jamendo_item(f"data/download/{_TARS}", lambda path: sha256_list(path, JAMENDO_TARS)),
         _jamendo_item(f"data/download/{_TRACKS}", lambda path: sha256_list(path, JAMENDO_TRACKS)),
-        _jamendo_item(f"data/{_TSV}", None),
+        _jamendo_item(f"data/{_TSV}"),
     ),
     archives=_jamendo_archives,
     published=lambda folder: {
@@ -269,66 +246,39 @@ MTG_JAMENDO = Corpus(
     unpacked_bytes=508 * GB,
     sample_rates=(44100, 48000),
     train="audio",
-    notes=("each archive is deleted once its tracks are checked: the disk needs no second 508 GB",),
+    official=(
+        "git clone https://github.com/MTG/mtg-jamendo-dataset",
+        "pip install -r mtg-jamendo-dataset/scripts/requirements.txt",
+        "mkdir -p {folder}",
+        "python mtg-jamendo-dataset/scripts/download/download.py --dataset raw_30s --type audio --unpack --remove "
+        "{folder}  # --help lists its mirrors",
+    ),
 )
 
 # ---- DNS Challenge 4 --------------------------------------------------------------------------------
 
-_DNS = "https://dns4public.blob.core.windows.net/dns4archive/datasets_fullband/clean_fullband"
-#: Group -> (unpacked GB, archives, bounds of estimated MOS that divide the rated ones among the first few).
-DNS_GROUPS: dict[str, tuple[float, int, str]] = {
-    "VocalSet_48kHz_mono": (0.974, 1, ""),
-    "emotional_speech": (2.4, 1, ""),
-    "french_speech": (62, 9, ""),
-    "german_speech": (
-        319, 43, "0.00 3.47 3.64 3.74 3.81 3.86 3.91 3.96 4.00 4.04 4.08 4.12 4.16 4.21 4.26 4.33 4.43",
-    ),
-    "italian_speech": (42, 6, "0.00 3.98 4.21 4.40"),
-    "read_speech": (
-        299, 40, "0.00 3.75 3.88 3.96 4.02 4.06 4.10 4.13 4.16 4.19 4.21 4.24 4.26 4.29 4.31 4.33 4.35 4.38 "
-        "4.40 4.42 4.45 4.48 4.52 4.57 4.67",
-    ),
-    "russian_speech": (12, 2, "0.00 4.31"),
-    "spanish_speech": (65, 9, "0.00 4.09"),
-    "vctk_wav48_silence_trimmed": (27, 5, ""),
-}  # fmt: skip
-_DNS_PACKED = 550 / 892  # archives per unpacked byte, over the whole challenge
+#: Group -> number of its archives.
+DNS_GROUPS: dict[str, int] = {
+    "VocalSet_48kHz_mono": 1,
+    "emotional_speech": 1,
+    "french_speech": 9,
+    "german_speech": 43,
+    "italian_speech": 6,
+    "read_speech": 40,
+    "russian_speech": 2,
+    "spanish_speech": 9,
+    "vctk_wav48_silence_trimmed": 5,
+}
+_DNS_PACKED = 550 / 892  # archived bytes per unpacked byte, over the whole challenge
 
 
-def dns_archive_names() -> dict[str, str]:
-    """Archive -> its group, in the order of the challenge's own download script."""
-    names = {}
-    for group, (_, count, text) in DNS_GROUPS.items():
-        bounds = [*text.split(), "NA"]
-        for number in range(count):
-            low, high = (bounds[min(i, len(bounds) - 1)] for i in (number, number + 1))
-            scores = "" if group.startswith("vctk") else f"_{low}_{high}"
-            names[f"datasets_fullband.clean_fullband.{group}_{number:03d}{scores}.tar.bz2"] = group
-    return names
-
-
-def _dns_keep(group: str) -> Callable[[str], str | None]:
-    """Audio of a group goes below clean_fullband/GROUP, whatever folders the archive has around it."""
-
-    def keep(path: str) -> str | None:
-        parts = PurePosixPath(path).parts
-        if PurePosixPath(path).suffix.lower() not in AUDIO_SUFFIXES:
-            return None
-        inner = parts[parts.index(group) + 1 :] if group in parts else parts[-1:]
-        return "/".join(("clean_fullband", group, *inner))
-
-    return keep
-
-
-def _dns_archives(folder: Path, published: Published) -> list[Archive]:
-    archives = []
-    for name, group in dns_archive_names().items():
-        gigabytes, count, _ = DNS_GROUPS[group]
-        size = int(gigabytes * GB / count)
-        holds = _below(f"clean_fullband/{group}")
-        part = Item(name, (f"{_DNS}/{name}",), Expected())
-        archives.append(Archive(name, (part,), _dns_keep(group), holds, int(size * _DNS_PACKED), size))
-    return archives
+def _dns_archives(folder: Path) -> list[Archive]:
+    # The names of the archives end with scores that differ between releases of the challenge.
+    return [
+        Archive(name, (Item(f"*{name}*.tar.bz2", (), Expected()),), f"clean_fullband/{group}")
+        for group, count in DNS_GROUPS.items()
+        for name in (f"{group}_{number:03d}" for number in range(count))
+    ]
 
 
 DNS4 = Corpus(
@@ -346,8 +296,14 @@ DNS4 = Corpus(
     unpacked_bytes=827 * GB,
     sample_rates=(48000,),
     train="clean_fullband",
+    official=(
+        "mkdir -p {folder} && cd {folder}",
+        "curl -O https://raw.githubusercontent.com/microsoft/DNS-Challenge/master/download-dns-challenge-4.sh",
+        "nano download-dns-challenge-4.sh  # keep the clean_fullband archives, choose how to download",
+        "bash download-dns-challenge-4.sh",
+    ),
     notes=(
-        "no checksums and no lists of files are published: bzip2's own and the server's are held to",
+        "no checksums and no lists of files are published: only bzip2's own checksums are verified",
         "the paper does not say which of the nine groups it used; --only GROUP takes some",
         "contains VocalSet and VCTK: probes on those are no test of a model trained on this",
     ),

@@ -1,8 +1,8 @@
-"""One clip out of one video, by yt-dlp and ffmpeg, and what it means when they refuse.
+"""One clip out of one video, cut by yt-dlp and ffmpeg, and what their errors mean.
 
-The audio track is downloaded whole and cut while it is decoded, which is exact to the sample; yt-dlp's own
+The whole audio track is downloaded and cut while it is decoded, which is exact to the sample; yt-dlp's own
 `--download-sections` cuts packets, so that a clip would begin up to some seconds too early. Nothing is
-resampled: WAV at the rate of the track, 44.1 or 48 kHz.
+resampled: the WAV has the rate of the track, 44.1 or 48 kHz.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from pathlib import Path
 from benchmarks.datasets.audio_files import audio_info
 from benchmarks.datasets.base import ClipError, file_sha256
 from benchmarks.datasets.musiccaps import AUDIO, ClipStatus, Segment, has_length
+from benchmarks.datasets.records import HIDDEN
 from benchmarks.fetch.corpora.adopt import link_or_copy
 
 SAMPLE_RATES = (44100, 48000)
 _TIMEOUT = 600.0
 
-#: What yt-dlp's errors say -> status; the first that is found counts. "failed" is tried again.
+#: Pattern of yt-dlp's errors -> status; the first match counts. "failed" is tried again.
 _REASONS: tuple[tuple[str, str], ...] = (
     (r"private video|members-only|join this channel|this video is private|is available to this channel", "private"),
     (r"in your country|country of residence|geo.?restrict", "blocked"),
     (r"confirm your age|age.restricted|inappropriate for some users", "age-restricted"),
-    # A guest over the rate limit is told that the video is unavailable, too; only "try again later" says which.
+    # A guest over the rate limit also reads that the video is unavailable; only "try again later" tells them apart.
     (r"not a bot|captcha|http error 429|too many requests|rate.?limit|try again later", "busy"),
     (r"http error 5\d\d|http error 403|timed out|temporary failure|connection (reset|refused|aborted)|"
      r"name or service not known|unable to connect|network is unreachable|incompleteread|eof occurred|"
      r"unable to download (webpage|api page|video data)|"
-     # What a yt-dlp that is out of date, or has no JavaScript runtime, says of every video.
+     # What a yt-dlp that is out of date, or has no JavaScript runtime, reports for every video.
      r"requested format is not available|only images are available|drm protected|javascript runtime|"
      r"(signature|nsig|challenge).*(failed|extraction|solving)|unable to extract|please report this issue|"
      r"confirm you are on the latest version", "failed"),
@@ -50,11 +51,11 @@ _MISSING_TOOL = re.compile(
 
 
 class ToolError(RuntimeError):
-    """yt-dlp or ffmpeg are not there, or cannot work (a full disk): no clip would succeed."""
+    """yt-dlp or ffmpeg are missing or cannot work (a full disk): no clip would succeed."""
 
 
 class BusyError(RuntimeError):
-    """The site refuses for now: too many requests, or a check that one is a person."""
+    """The site refuses for now: too many requests, or a check for robots."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def yt_dlp() -> list[str]:
     """The command: `yt-dlp` on the path, else the installed package.
 
     Raises:
-        ToolError: Neither is there, or no ffmpeg.
+        ToolError: yt-dlp or ffmpeg is missing.
     """
     if shutil.which("ffmpeg") is None:
         raise ToolError("no ffmpeg on the path; it cuts the clips (Debian: apt install ffmpeg)")
@@ -113,7 +114,7 @@ def command_for(
 
 
 def status_of_error(errors: str) -> tuple[str, str]:
-    """(status or "busy", the line that says so) of what yt-dlp wrote to stderr."""
+    """(status or "busy", the decisive line) for what yt-dlp wrote to stderr."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     complaints = [line for line in lines if line.startswith("ERROR:")] or lines
     detail = complaints[0] if complaints else "no message"
@@ -124,7 +125,7 @@ def status_of_error(errors: str) -> tuple[str, str]:
 
 
 def inspect(path: Path, ytid: str, relative: str) -> ClipStatus:
-    """Status of a file that is there: "ok", or "wrong length"; "failed" where it is no audio at all."""
+    """Status of an existing file: "ok", "wrong length", or "failed" if it is no usable audio."""
     try:
         rate, channels, seconds = audio_info(path)
     except ClipError as error:
@@ -155,17 +156,17 @@ def get_clip(
         folder: Of the data set.
         program: The beginning of the command, from `yt_dlp()`.
         runner: Runs it.
-        extra: Further options, as for cookies.
+        extra: Further options, for instance for cookies.
         timeout: For one video, in seconds.
 
     Returns:
-        What became of it. The file has its name only if the status is "ok".
+        What became of it. The file exists only if the status is "ok".
 
     Raises:
-        BusyError: The site wants one to wait.
+        BusyError: The site asks to wait.
         ToolError: The tools do not work.
     """
-    work = folder / ".m2l"
+    work = folder / HIDDEN
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="clip-") as temporary:
         made = Path(temporary) / f"{segment.ytid}.wav"
@@ -181,7 +182,7 @@ def get_clip(
             status, detail = status_of_error(done.errors)
             if status == "busy":
                 raise BusyError(detail)
-            if done.code == 0:  # a clip that starts behind the end of its video
+            if done.code == 0:  # the clip starts after the end of its video
                 status, detail = "wrong length", "nothing is left at this position of the video"
             return ClipStatus(segment.ytid, status, detail=detail)
         relative = f"{AUDIO}/{segment.ytid}.wav"
@@ -194,7 +195,7 @@ def get_clip(
 
 
 def adopt_clip(path: Path, segment: Segment, folder: Path) -> ClipStatus:
-    """Take a clip from an existing copy, whatever it is called there, if it is 10 s long."""
+    """Take a clip from an existing copy under its own name, if it is 10 s long."""
     relative = f"{AUDIO}/{segment.ytid}{path.suffix.lower()}"
     found = inspect(path, segment.ytid, relative)
     if found.status == "ok":

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
 from benchmarks.datasets.records import Published, nfc
-from benchmarks.fetch.sources import Item
+from benchmarks.fetch.transfer import Item
 
 
 @dataclass(frozen=True)
@@ -15,20 +16,37 @@ class Archive:
     """One archive as published, possibly in parts.
 
     Attributes:
-        name: As published; names its record.
-        parts: Its files; their paths are file names.
-        keep: Where a member goes, below the data set's folder; None leaves it out.
-        holds: Whether a published path comes out of this archive.
-        transfer_bytes: Size of the download, as far as known.
-        unpacked_bytes: Size of what comes out, as far as known.
+        name: Names its record.
+        parts: Its files. Their paths are file names, or patterns of names for files that we do not download.
+        prefix: Folder of its files, below that of the data set.
+        transfer_bytes: Size of the download, if known.
     """
 
     name: str
     parts: tuple[Item, ...]
-    keep: Callable[[str], str | None]
-    holds: Callable[[str], bool]
+    prefix: str
     transfer_bytes: int | None = None
-    unpacked_bytes: int | None = None
+
+    def holds(self, path: str) -> bool:
+        """Whether a published path comes out of this archive."""
+        return path.startswith(f"{self.prefix}/")
+
+    def keeper(self, published: Published) -> Callable[[str], str | None]:
+        """Maps members to their destinations: published files to their paths, others to None.
+
+        Without a list of published files, audio is kept, relative to the folder named as the prefix ends.
+        """
+        if published:
+            return Matcher(path for path in published if self.holds(path))
+
+        def keep(path: str) -> str | None:
+            parts, group = PurePosixPath(path).parts, PurePosixPath(self.prefix).name
+            if PurePosixPath(path).suffix.lower() not in AUDIO_SUFFIXES:
+                return None
+            inner = parts[parts.index(group) + 1 :] if group in parts else parts[-1:]
+            return "/".join((self.prefix, *inner))
+
+        return keep
 
 
 @dataclass(frozen=True)
@@ -37,17 +55,18 @@ class Corpus:
 
     Attributes:
         name: As in `m2l-bench fetch NAME`.
-        folder: Below the root of the data; the loaders look there.
+        folder: Below the root of the data, where the loaders look.
         title, license, origin, citation: For people.
         items: Plain files, with paths below `folder`.
-        archives: Lists the archives, once the plain files are there.
-        published: Lists the files that have to come out of them, with their checksums; empty where no such
-            list is published.
+        archives: Lists the archives, once the plain files are present.
+        published: Lists the files that have to come out of them, with their checksums; empty if no such list is
+            published.
         count: How many there are.
         damaged: Lists published paths that are known to be missing, empty or undecodable.
         transfer_bytes, unpacked_bytes: As published, or None.
-        sample_rates: What the audio may have, in Hz.
+        sample_rates: Those that the audio may have, in Hz.
         train: Folder of what `m2l train` uses, if it is training data.
+        official: Commands of its publisher that download it, if we do not; `{folder}` is a folder of the user's.
         notes: What one should know before.
     """
 
@@ -58,7 +77,7 @@ class Corpus:
     origin: str
     citation: str
     items: tuple[Item, ...]
-    archives: Callable[[Path, Published], list[Archive]]
+    archives: Callable[[Path], list[Archive]]
     published: Callable[[Path], dict[str, str | None]]
     count: int | None
     damaged: Callable[[Path], frozenset[str]] = lambda folder: frozenset()
@@ -66,11 +85,12 @@ class Corpus:
     unpacked_bytes: int | None = None
     sample_rates: tuple[int, ...] = ()
     train: str | None = None
+    official: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class Matcher:
-    """Finds the published path that a file found somewhere else is: by name, then by the folder it is in.
+    """Finds the published path of a file from elsewhere: by its name, then by the folders it is in.
 
     Args:
         published: Paths to match against.
@@ -97,8 +117,3 @@ class Matcher:
         scores = [shared(candidate) for candidate in found]
         best = max(scores)
         return found[scores.index(best)] if scores.count(best) == 1 else None
-
-
-def keep_published(published: Published, holds: Callable[[str], bool]) -> Callable[[str], str | None]:
-    """For `Archive.keep`: members that are published files go where those belong, others stay out."""
-    return Matcher(path for path in published if holds(path))

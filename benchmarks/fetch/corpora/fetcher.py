@@ -1,8 +1,9 @@
 """Fetching a data set that comes in archives: plan first, then each archive from download to record.
 
-Archives are independent: each is downloaded, checked, unpacked beside its place, moved there, recorded and
-deleted, several at a time. So an interrupted fetch loses nothing but what is in flight, and the disk needs
-room for the data and for the archives in flight only.
+Archives are independent: each is downloaded, verified, unpacked into a staging folder, moved, recorded and deleted,
+several at a time. So an interrupted fetch loses only what is in flight, and the disk needs room for the data and
+for the archives in flight only. The two corpora of half a terabyte are downloaded with their publishers' own
+scripts, and adopted from there.
 """
 
 from __future__ import annotations
@@ -11,66 +12,44 @@ import csv
 import fnmatch
 import io
 import shutil
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.locations import data_roots, fetched_root
 from benchmarks.datasets.records import HIDDEN, Published, read_record, read_records, write_record
 from benchmarks.fetch.archives import ArchiveError, unpack
-from benchmarks.fetch.corpora.adopt import adopt
+from benchmarks.fetch.corpora.adopt import adopt, adopt_items
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
-from benchmarks.fetch.download import offline
-from benchmarks.fetch.sources import Item, mirrored
+from benchmarks.fetch.download import Progress, offline
+from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import (
-    Progress,
+    Item,
     Task,
     fetch_item,
     human,
     in_parallel,
+    mirrored,
     missing_items,
+    outcome,
+    remote_size,
     say,
     transfer,
 )
 from benchmarks.store.store import write_atomic
 
-#: Times are given for this, as nobody knows the server's rate beforehand.
+#: Times are given for this rate, as nobody knows the server's beforehand.
 BITS_PER_SECOND = 100e6
 TRAINING_LIST = "training.csv"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says.
-
-    Attributes:
-        dest: Root of the data; None: where it is already, else the cache.
-        source: Existing copy to adopt.
-        only: Archives to take, by pattern or part of their name; empty takes all.
-        jobs: Archives at the same time.
-        force: Fetch archives again that are there.
-        dry_run: Say what would be done.
-        keep_archives: Do not delete archives after unpacking.
-    """
-
-    dest: Path | None = None
-    source: Path | None = None
-    only: tuple[str, ...] = ()
-    jobs: int = 4
-    force: bool = False
-    dry_run: bool = False
-    keep_archives: bool = False
-
-
-def root_for(corpus: Corpus, dest: Path | None) -> Path:
+def root_for(corpus: Corpus, data: Path | None) -> Path:
     """Root of the data: the one given, else the first that has something of the data set, else the cache."""
-    if dest is not None:
-        return dest
-    there = [root for root in data_roots() if (root / corpus.folder / HIDDEN / "records").is_dir()]
-    return there[0] if there else fetched_root()
+    if data is not None:
+        return data
+    having = [root for root in data_roots() if (root / corpus.folder / HIDDEN / "records").is_dir()]
+    return having[0] if having else fetched_root()
 
 
 def duration(seconds: float) -> str:
@@ -83,14 +62,12 @@ def duration(seconds: float) -> str:
 
 def headline(corpus: Corpus) -> str:
     """Title, license, size and time of a data set, in one line."""
+    start = f"{corpus.title}. License: {corpus.license}."
     if corpus.transfer_bytes is None:
-        return f"{corpus.title}. License: {corpus.license}. Size: asked of the server"
+        return f"{start} The server states the size"
     unpacked = f", {human(corpus.unpacked_bytes)} unpacked" if corpus.unpacked_bytes else ""
-    hours = duration(8 * corpus.transfer_bytes / BITS_PER_SECOND)
-    return (
-        f"{corpus.title}. License: {corpus.license}. About {human(corpus.transfer_bytes)}{unpacked}; "
-        f"{hours} at 100 Mbit/s"
-    )
+    time = duration(8 * corpus.transfer_bytes / BITS_PER_SECOND)
+    return f"{start} About {human(corpus.transfer_bytes)}{unpacked}; {time} at 100 Mbit/s"
 
 
 def fetch_corpus(corpus: Corpus, options: Options) -> dict[str, Any]:
@@ -99,32 +76,38 @@ def fetch_corpus(corpus: Corpus, options: Options) -> dict[str, Any]:
     Returns:
         name, dest, summary, failed (messages), fetched and present (counts of archives).
     """
-    root = root_for(corpus, options.dest)
-    folder = root / corpus.folder
+    folder = root_for(corpus, options.data) / corpus.folder
     say(f"{corpus.name}: {headline(corpus)}.")
     say(f"  from {corpus.origin} into {folder}")
     for note in corpus.notes:
         say(f"  note: {note}")
     if options.dry_run:
-        return _result(corpus, folder, _dry_summary(corpus, folder, options))
+        return outcome(corpus.name, folder, _dry_summary(corpus, folder, options))
+    # The plain files come first: they list what the archives contain.
     items = missing_items(corpus.items, [folder])
     if options.source is not None:
         adopt_items(items, options.source, folder)
         items = missing_items(items, [folder])
     if items and (variable := offline()):
-        return _result(corpus, folder, "not fetched", [f"downloads are switched off ({variable} is set)"])
+        reason = f"downloads are switched off ({variable} is set)"
+        return outcome(corpus.name, folder, "not fetched", [reason])
     if failed := transfer(corpus.name, items, folder, None, options.jobs):
         return _finish(corpus, folder, failed, 0, 0)
+    # Then whatever exists already, here or in the copy.
     try:
         published = corpus.published(folder)
-        archives = [a for a in corpus.archives(folder, published) if _chosen(a, options.only)]
+        archives = [a for a in corpus.archives(folder) if _chosen(a, options.only)]
         if not archives:
-            return _result(corpus, folder, "nothing chosen", [f"no archive matches {' '.join(options.only)}"])
-        offered = {} if options.force else adopt(corpus, archives, published, options.source, folder, say)
+            reason = f"no archive matches {' '.join(options.only)}"
+            return outcome(corpus.name, folder, "nothing chosen", [reason])
+        damaged = corpus.damaged(folder)
+        wanted = [a for a in archives if options.overwrite or read_record(folder, a.name) is None]
+        offered = adopt(wanted, published, damaged, options.source, folder, options.overwrite)
     except (OSError, ValueError) as error:
         return _finish(corpus, folder, [f"{corpus.name}: {error}"], 0, 0)
-    todo = [a for a in archives if options.force or read_record(folder, a.name) is None]
-    failed = _obtain_all(corpus, todo, offered, folder, options) if todo else []
+    # Then the rest.
+    todo = [a for a in wanted if options.overwrite or read_record(folder, a.name) is None]
+    failed = _obtain_all(corpus, todo, offered, published, folder, options) if todo else []
     if not failed:
         failed = incomplete(corpus, archives, published, folder)
     _clean(folder, [] if options.keep_archives else archives)
@@ -136,16 +119,31 @@ def _chosen(archive: Archive, only: Sequence[str]) -> bool:
 
 
 def _obtain_all(
-    corpus: Corpus, todo: Sequence[Archive], offered: dict[str, Path], folder: Path, options: Options
+    corpus: Corpus,
+    todo: Sequence[Archive],
+    offered: Mapping[str, Path],
+    published: Published,
+    folder: Path,
+    options: Options,
 ) -> list[str]:
     """Download and unpack archives in parallel; returns what failed."""
-    parts = [p for a in todo for p in a.parts if p.path not in offered]
-    missing = missing_items(parts, [folder / HIDDEN / "archives"])
+    failed = []
+    if corpus.official:
+        here = [a for a in todo if all(part.path in offered for part in a.parts)]
+        if len(here) < len(todo):
+            failed = [f"{corpus.name}: {len(todo) - len(here)} archives are missing here and in the copy"]
+            for line in official_commands(corpus, folder):
+                say(f"  {line}")
+        todo = here
+    missing = missing_items(
+        [p for a in todo for p in a.parts if p.path not in offered], [folder / HIDDEN / "archives"]
+    )
     if missing and (variable := offline()):
         return [f"{corpus.name}: downloads are switched off ({variable} is set)"]
-    size = _size_of(todo, missing)
-    unpacked = sum(a.unpacked_bytes or 0 for a in todo) or None
-    need = max(size or 0, unpacked or 0)
+    # Is there room for it?
+    size = _size_of(missing)
+    copied = sum(offered[p.path].stat().st_size for a in todo for p in a.parts if p.path in offered)
+    need = (size or 0) + copied
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     time = f", {duration(8 * size / BITS_PER_SECOND)} at 100 Mbit/s" if size else ""
@@ -157,55 +155,52 @@ def _obtain_all(
         ]
 
     def task(archive: Archive) -> Task:
-        return lambda progress: obtain(
-            archive, folder, offered, progress, fresh=options.force, keep=options.keep_archives
-        )
+        return lambda progress: obtain(archive, published, folder, offered, progress, options)
 
-    return in_parallel(corpus.name, {a.name: task(a) for a in todo}, size, options.jobs)
+    return failed + in_parallel(corpus.name, {a.name: task(a) for a in todo}, size, options.jobs)
 
 
-def _size_of(todo: Sequence[Archive], missing: Sequence[Item]) -> int | None:
-    """Bytes to download: as published, else as the server says; None where neither does."""
-    if all(archive.transfer_bytes is not None for archive in todo):
-        whole = sum(archive.transfer_bytes or 0 for archive in todo)
-        parts = sum(len(archive.parts) for archive in todo)
-        return whole * len(missing) // max(parts, 1)
+def official_commands(corpus: Corpus, folder: Path) -> list[str]:
+    """How to get a corpus that its publisher's own script downloads: lines for people."""
+    copy = f"{corpus.name}-download"
+    return [
+        f"To get {corpus.name}, run its publisher's own script, then adopt what it fetched:",
+        *(f"    {line.format(folder=copy)}" for line in corpus.official),
+        f"    m2l-bench fetch {corpus.name} --from {copy} --data {folder.parent}",
+    ]
+
+
+def _size_of(missing: Sequence[Item]) -> int | None:
+    """Bytes to download, as the servers state them; None if one does not."""
+
+    def size(item: Item) -> int | None:
+        try:
+            return remote_size(mirrored(item.urls[0]))
+        except (OSError, ValueError):
+            return None
+
     with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(remote_size, missing))
+        sizes = list(pool.map(size, missing))
     return sum(size or 0 for size in sizes) if None not in sizes else None
-
-
-def remote_size(item: Item, timeout: float = 10.0) -> int | None:
-    """Size of a file as its first mirror states it, or None."""
-    request = urllib.request.Request(
-        mirrored(item.urls[0]), method="HEAD", headers={"User-Agent": "m2l-bench"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            length = response.headers.get("Content-Length")
-    except (OSError, ValueError):
-        return None
-    return int(length) if length and length.isdigit() else None
 
 
 def obtain(
     archive: Archive,
+    published: Published,
     folder: Path,
-    offered: dict[str, Path],
+    offered: Mapping[str, Path],
     progress: Progress,
-    *,
-    fresh: bool = False,
-    keep: bool = False,
+    options: Options,
 ) -> None:
-    """One archive, from download to record.
+    """Take one archive from download to record.
 
     Args:
         archive: What to get.
+        published: What has to come out of it.
         folder: Of the data set.
-        offered: File name -> existing copies of parts that have been checked.
+        offered: Part -> verified file of an existing copy.
         progress: Told of the bytes downloaded.
-        fresh: Whether to download parts that are there.
-        keep: Whether to leave the parts there.
+        options: Whether to download parts that exist (`overwrite`), and to keep them (`keep_archives`).
 
     Raises:
         FetchError: Download or archive are not what they should be. Parts that are known to be damaged are
@@ -213,9 +208,10 @@ def obtain(
     """
     store = folder / HIDDEN / "archives"
     paths, received = [], 0
+    # Download what is neither offered nor here.
     for part in archive.parts:
         path = offered.get(part.path, store / part.path)
-        if part.path not in offered and (fresh or missing_items([part], [store])):
+        if part.path not in offered and (options.overwrite or missing_items([part], [store])):
             before = received
 
             def report(got: int, total: int | None, before: int = before) -> None:
@@ -225,25 +221,25 @@ def obtain(
 
             fetch_item(part, store, report)
         paths.append(path)
+    # Unpack.
+    staging = folder / HIDDEN / "unpacking" / archive.name
     try:
-        members = unpack(
-            paths, folder, keep=archive.keep, staging=folder / HIDDEN / "unpacking" / archive.name
-        )
+        members = unpack(paths, folder, keep=archive.keeper(published), staging=staging)
     except ArchiveError as error:
         again = [path for path in error.damaged if path.parent == store]
         for path in again:
             path.unlink(missing_ok=True)
         hint = f"; deleted {', '.join(p.name for p in again)}, run again to get it anew" if again else ""
         raise ArchiveError(f"{error}{hint}", damaged=error.damaged) from error
+    # Record, so that it counts, and clean up.
     write_record(folder, archive.name, members)
-    if not keep:
-        for path in paths:
-            if path.parent == store:
-                path.unlink(missing_ok=True)
+    for path in paths:
+        if path.parent == store and not options.keep_archives:
+            path.unlink(missing_ok=True)
 
 
 def incomplete(corpus: Corpus, archives: Sequence[Archive], published: Published, folder: Path) -> list[str]:
-    """What is published and not there after unpacking, one message per archive."""
+    """Published files that are missing after unpacking, as one message per archive."""
     messages = []
     damaged = corpus.damaged(folder)
     for archive in archives:
@@ -260,17 +256,16 @@ def incomplete(corpus: Corpus, archives: Sequence[Archive], published: Published
 
 
 def _dry_summary(corpus: Corpus, folder: Path, options: Options) -> str:
+    if corpus.official and options.source is None:
+        for line in official_commands(corpus, folder):
+            say(f"  {line}")
     try:
-        archives = [
-            a
-            for a in corpus.archives(folder, corpus.published(folder))
-            if _chosen(a, options.only) and read_record(folder, a.name) is None
-        ]
-    except (OSError, ValueError):  # the lists that name the archives are not there yet
+        archives = [a for a in corpus.archives(folder) if _chosen(a, options.only)]
+    except (OSError, ValueError):  # the lists that name the archives are not here yet
         return f"would fetch {human(corpus.transfer_bytes)}"
-    sizes = [a.transfer_bytes for a in archives]
-    size = sum(s or 0 for s in sizes) if None not in sizes else corpus.transfer_bytes
-    return f"would fetch {len(archives)} archives ({human(size)})" if archives else "already there"
+    missing = [a for a in archives if read_record(folder, a.name) is None]
+    size = corpus.transfer_bytes and corpus.transfer_bytes * len(missing) // len(corpus.archives(folder))
+    return f"would fetch {len(missing)} archives ({human(size)})" if missing else "already present"
 
 
 def _clean(folder: Path, archives: Sequence[Archive]) -> None:
@@ -286,23 +281,15 @@ def _clean(folder: Path, archives: Sequence[Archive]) -> None:
 
 
 def _finish(corpus: Corpus, folder: Path, failed: Sequence[str], tried: int, present: int) -> dict[str, Any]:
-    waiting = [message for message in failed if message.endswith(": not started")]
-    for message in failed:
-        if message not in waiting:
-            say(f"  failed: {message}")
-    if waiting:
-        say(f"  {len(waiting)} more were not started")
+    done = max(0, tried - len(failed))
+    summary = f"{done} archives fetched, {present} already present"
     if not tried and not failed:
-        summary = f"already there ({present} archives)"
-    else:
-        done = max(0, tried - len(failed))
-        summary = f"{done} archives fetched, {present} already there"
-        if failed:
-            summary += f", {len(failed)} failed (run again to go on)"
-    result = _result(corpus, folder, summary, failed)
+        summary = f"already present ({present} archives)"
+    if failed:
+        summary += f", {len(failed)} failed (run again to resume)"
     if corpus.train and (rows := write_training_list(corpus, folder)):
         say(f"  to train on these {rows} files: m2l train --data {folder / TRAINING_LIST}=1 …")
-    return result | {"fetched": max(0, tried - len(failed)), "present": present}
+    return outcome(corpus.name, folder, summary, failed, fetched=done, present=present)
 
 
 def write_training_list(corpus: Corpus, folder: Path) -> int:
@@ -318,29 +305,3 @@ def write_training_list(corpus: Corpus, folder: Path) -> int:
         csv.writer(text, lineterminator="\n").writerows([["path"], *([path] for path in paths)])
         write_atomic(folder / TRAINING_LIST, text.getvalue())
     return len(paths)
-
-
-def _result(corpus: Corpus, folder: Path, summary: str, failed: Sequence[str] = ()) -> dict[str, Any]:
-    return {
-        "name": corpus.name,
-        "dest": str(folder),
-        "summary": summary,
-        "failed": list(failed),
-        "fetched": 0,
-        "present": 0,
-    }
-
-
-def adopt_items(items: Sequence[Item], source: Path, folder: Path) -> None:
-    """Take plain files from an existing copy, wherever in it they are, if they are the expected ones."""
-    from benchmarks.fetch.corpora.adopt import link_or_copy, walk
-
-    by_name: dict[str, list[Path]] = {}
-    for path in walk(source):
-        by_name.setdefault(path.name, []).append(path)
-    for item in items:
-        target = folder / item.path
-        for path in by_name.get(target.name, ()):
-            if not missing_items([Item(path.name, (), item.expected)], [path.parent]):
-                link_or_copy(path, target)
-                break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ from tqdm import tqdm
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, audio_info
 from benchmarks.datasets.base import ClipError
 from benchmarks.datasets.records import Member, read_record, read_records, records_digest
-from benchmarks.fetch.corpora.adopt import digests
+from benchmarks.fetch.corpora.adopt import differs
 from benchmarks.fetch.corpora.corpus import Corpus
 from benchmarks.fetch.download import mismatch
-from benchmarks.fetch.sources import Item
-from benchmarks.fetch.transfer import say
-
-_SHOWN = 20
+from benchmarks.fetch.transfer import outcome
 
 
 def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, Any]:
@@ -30,44 +26,53 @@ def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, A
         jobs: Files at the same time.
 
     Returns:
-        name, dest, summary, failed: a message for every file that is missing or wrong; checked, digest
-        (of the records), archives (how many of how many are there).
+        name, dest, summary, failed (a message for every file that is missing or wrong), checked, digest (of the
+        records).
     """
-    problems = [problem for item in corpus.items if (problem := _item_problem(folder, item))]
+    # The plain files, and the lists in them.
+    problems = []
+    for item in corpus.items:
+        path = folder / item.path
+        if reason := mismatch(path, item.expected) if path.is_file() else "missing":
+            problems.append(f"{item.path}: {reason}")
+    members: list[Member] = []
+    present, total = 0, 0
     try:
-        published = corpus.published(folder)
-        damaged = corpus.damaged(folder)
-        archives = corpus.archives(folder, published)
+        published, damaged, archives = (
+            corpus.published(folder),
+            corpus.damaged(folder),
+            corpus.archives(folder),
+        )
     except (OSError, ValueError) as error:
-        return _report(corpus, folder, [*problems, f"the lists of the data set: {error}"], 0, 0, 0)
-    present = [archive for archive in archives if read_record(folder, archive.name) is not None]
-    records = read_records(folder)
-    for archive in archives:
-        wanted = [p for p in published if archive.holds(p) and p not in damaged and p not in records]
-        if archive not in present:
-            problems.append(f"{archive.name}: not fetched")
-        problems += [f"{path}: {_unrecorded(folder / path)}" for path in wanted]
-    members = list(records.values())
+        problems.append(f"the lists of the data set: {error}")
+    else:
+        # What should be recorded.
+        records = read_records(folder)
+        members, total = list(records.values()), len(archives)
+        for archive in archives:
+            present += (here := read_record(folder, archive.name) is not None)
+            problems += [] if here else [f"{archive.name}: not fetched"]
+        problems += [
+            f"{path}: {'exists, but not from a completed fetch' if (folder / path).is_file() else 'missing'}"
+            for archive in archives
+            for path in published
+            if archive.holds(path) and path not in damaged and path not in records
+        ]
 
-    def check(member: Member) -> str | None:
-        audible = member.path not in damaged
-        return _problem(corpus, folder, member, published.get(member.path), audible)
+        # What is recorded.
+        def check(member: Member) -> str | None:
+            return _problem(corpus, folder, member, published.get(member.path), member.path not in damaged)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        checks = pool.map(check, members)
-        found = list(tqdm(checks, total=len(members), desc=f"verify {corpus.name}", unit="file"))
-    problems += [problem for problem in found if problem]
-    return _report(corpus, folder, problems, len(members), len(present), len(archives))
-
-
-def _item_problem(folder: Path, item: Item) -> str | None:
-    path = folder / item.path
-    reason = mismatch(path, item.expected) if path.is_file() else "missing"
-    return f"{item.path}: {reason}" if reason else None
-
-
-def _unrecorded(path: Path) -> str:
-    return "there, but not from a fetch that was completed" if path.is_file() else "missing"
+        with ThreadPoolExecutor(jobs) as pool:
+            checks = pool.map(check, members)
+            bar = tqdm(checks, total=len(members), desc=f"verify {corpus.name}", unit="file")
+            problems += [problem for problem in bar if problem]
+    digest = records_digest(folder)
+    verdict = f"{len(problems)} problems" if problems else "no problems"
+    summary = (
+        f"{len(members)} files of {present} of {total} archives checked, {verdict}; manifest {digest[:16]}"
+    )
+    return outcome(corpus.name, folder, summary, problems, checked=len(members), digest=digest)
 
 
 def _problem(corpus: Corpus, folder: Path, member: Member, expected: str | None, audible: bool) -> str | None:
@@ -78,42 +83,17 @@ def _problem(corpus: Corpus, folder: Path, member: Member, expected: str | None,
     size = path.stat().st_size
     if size != member.size:
         return f"{member.path}: {size} bytes, recorded are {member.size}"
-    algorithm, _, wanted = expected.partition(":") if expected else (None, "", "")
-    sha256, published = digests(path, algorithm)
+    sha256, reason = differs(path, expected)
     if sha256 != member.sha256:
         return f"{member.path}: sha256 is {sha256}, recorded is {member.sha256}"
-    if expected and published != wanted:
-        return f"{member.path}: {algorithm} is {published}, published is {wanted}"
-    if path.suffix.lower() in AUDIO_SUFFIXES and audible:
-        return _audio_problem(corpus, path, member.path)
-    return None
-
-
-def _audio_problem(corpus: Corpus, path: Path, name: str) -> str | None:
+    if reason:
+        return f"{member.path}: {reason}"
+    if path.suffix.lower() not in AUDIO_SUFFIXES or not audible:
+        return None
     try:
         rate, _, seconds = audio_info(path)
     except ClipError as error:
-        return f"{name}: {str(error).removeprefix(f'{path}: ')}"
+        return f"{member.path}: {str(error).removeprefix(f'{path}: ')}"
     if corpus.sample_rates and rate not in corpus.sample_rates:
-        return f"{name}: {rate} Hz, expected {' or '.join(map(str, corpus.sample_rates))}"
-    return None if seconds > 0 else f"{name}: no samples"
-
-
-def _report(
-    corpus: Corpus, folder: Path, problems: Sequence[str], checked: int, present: int, archives: int
-) -> dict[str, Any]:
-    for problem in problems[:_SHOWN]:
-        say(f"  {problem}")
-    if len(problems) > _SHOWN:
-        say(f"  … and {len(problems) - _SHOWN} more (--json lists all)")
-    digest = records_digest(folder)
-    wrong = f"{len(problems)} problems" if problems else "all as it should be"
-    return {
-        "name": corpus.name,
-        "dest": str(folder),
-        "summary": f"{checked} files of {present} of {archives} archives checked, {wrong}; "
-        f"manifest {digest[:16]}",
-        "failed": list(problems),
-        "checked": checked,
-        "digest": digest,
-    }
+        return f"{member.path}: {rate} Hz, expected {' or '.join(map(str, corpus.sample_rates))}"
+    return None if seconds > 0 else f"{member.path}: no samples"
