@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -21,6 +23,9 @@ for name in ("HF_HUB_OFFLINE", "M2L_OFFLINE"):
 tqdm.set_lock(threading.RLock())
 tqdm.monitor_interval = 0
 
+#: Set in the interpreter that runs a test marked `forks`.
+_NEW_INTERPRETER = "M2L_TEST_FORKS"
+
 # Deadlines test the machine, not the code.
 settings.register_profile("m2l", deadline=None)
 settings.load_profile("m2l")
@@ -31,3 +36,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Tests marked `forks` run in a new interpreter.
+
+    A child forked off a process with several threads can wait forever for what one of them held, and other tests
+    leave threads behind (clusters in this process, pools, servers).
+    """
+    if pyfuncitem.get_closest_marker("forks") is None or _NEW_INTERPRETER in os.environ:
+        return None
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts="]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*command, "-q", pyfuncitem.nodeid], env=environment | {_NEW_INTERPRETER: "1"}, cwd=pyfuncitem.config.rootpath,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1000, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.fail(done.stdout, pytrace=False)
+    return True

@@ -98,6 +98,7 @@ def test_a_finished_run_stays_as_it_is(straight: Path, data: tuple[str, str]) ->
     assert content() == before
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 def test_killed_anywhere_is_straight_bit_for_bit(
     straight: Path, data: tuple[str, str], tmp_path: Path

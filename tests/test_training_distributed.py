@@ -19,7 +19,7 @@ from m2l.training import SettingsError, Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.distributed import World, world
 
-forks = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
+alone = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,8 @@ def assert_same_to_noise(run: Path, other: Path, start: str) -> None:
             assert difference <= 1e-3 * largest, f"{name}: {difference} of {largest}"
 
 
-@forks
+@pytest.mark.forks
+@alone
 @pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_ranks_are_one(accumulate: int, data: tuple[str, str], moved: str, tmp_path: Path) -> None:
     whole = tiny(data, steps=3, batch_size=4, init=moved)
@@ -74,7 +75,8 @@ def test_two_ranks_are_one(accumulate: int, data: tuple[str, str], moved: str, t
     assert written == {"log.jsonl", "step-00000002", "step-00000003", "training.json"}
 
 
-@forks
+@pytest.mark.forks
+@alone
 @pytest.mark.slow
 def test_two_ranks_are_one_through_both_stages(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
     """Encoder and decoder alone, then all of the model: DDP waits for no gradient of a part that has none."""
@@ -84,7 +86,8 @@ def test_two_ranks_are_one_through_both_stages(data: tuple[str, str], moved: str
     assert_same_to_noise(tmp_path / "two", tmp_path / "one", moved)
 
 
-@forks
+@pytest.mark.forks
+@alone
 def test_a_request_to_stop_reaches_all_ranks_and_the_run_goes_on_alone(
     data: tuple[str, str], moved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +110,8 @@ def test_a_request_to_stop_reaches_all_ranks_and_the_run_goes_on_alone(
     assert_same_to_noise(tmp_path / "two", tmp_path / "one", moved)
 
 
-@forks
+@pytest.mark.forks
+@alone
 def test_a_nan_on_one_rank_stops_all_and_each_names_its_batch(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -215,6 +215,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 def test_readers_end_with_their_trainer(data: tuple[str, str], tmp_path: Path) -> None:
     trainer = forked(lambda: bool(train(tiny(data, steps=10_000), tmp_path, workers=2)))
@@ -379,39 +380,40 @@ def gone(path: str, *_: object) -> None:
     raise FileNotFoundError(f"{path} was there a moment ago")
 
 
+MISTAKES = [
+    (["--preset", "nope"], 2, "unknown preset 'nope'"),
+    (["--data", "nowhere"], 3, "no training data at 'nowhere'"),
+    (["--device", "gpu"], 2, "device 'gpu' cannot be used"),
+    (["--run", "LOCKED"], 2, "is being written to by another process"),
+    (["--run", "DAMAGED"], 3, "training.json, the settings of the run"),
+    (["--data", "GONE"], 3, "could not be read"),
+]
+
+
+@pytest.mark.forks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["--preset", "nope"], 2, "unknown preset 'nope'"),
-        (["--data", "nowhere"], 3, "no training data at 'nowhere'"),
-        (["--device", "gpu"], 2, "device 'gpu' cannot be used"),
-        (["--run", "LOCKED"], 2, "is being written to by another process"),
-        (["--run", "DAMAGED"], 3, "training.json, the settings of the run"),
-        (["--data", "GONE"], 3, "could not be read"),
-    ],
-)
 def test_of_several_processes_one_says_what_is_wrong(
-    words: list[str], code: int, message: str, data: tuple[str, str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "LOCKED").mkdir()
     (tmp_path / "DAMAGED").mkdir()
     (tmp_path / "DAMAGED" / "training.json").write_text("{")
-    if "GONE" in words:
-        noise_file(tmp_path / "GONE" / "a.flac")
-        monkeypatch.setattr("m2l.training.data.read_audio", gone)
-    else:
-        words = ["--data", data[0], *words]
-    with exclusive(tmp_path / "LOCKED"):
-        codes = list(ranks(["train", *SMALL, "--batch-size", 2, "--run", "r", *words]))
-    assert codes[0] == code
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("m2l: ")]
-    assert len(lines) == 1, lines
-    assert message in lines[0]
+    noise_file(tmp_path / "GONE" / "a.flac")
+    for words, code, message in MISTAKES:
+        if "GONE" in words:
+            monkeypatch.setattr("m2l.training.data.read_audio", gone)
+        else:
+            words = ["--data", data[0], *words]
+        with exclusive(tmp_path / "LOCKED"):
+            codes = list(ranks(["train", *SMALL, "--batch-size", 2, "--run", "r", *words]))
+        assert codes[0] == code, words
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("m2l: ")]
+        assert len(lines) == 1, lines
+        assert message in lines[0]
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 def test_a_killed_process_of_several_is_one_line_of_another(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
