@@ -13,14 +13,32 @@ from typing import Any
 
 
 class UnknownNameError(ValueError):
-    """A name that no registry entry has; the message gives the nearest matches."""
+    """A name that no registry entry has; the message gives the nearest matches.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
-        self.kind, self.name, self.near = kind, name, near
+    Args:
+        kind: what was looked for.
+        name: the name that was given.
+        known: all names.
+        summary: said in place of the list of all names where none is near.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], summary: str = "") -> None:
+        known = list(known)
+        super().__init__(f"unknown {kind} {name!r}; {did_you_mean(name, known, summary)}")
+        self.kind, self.name, self.near = kind, name, nearest(name, known)
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """The names that `name` may be a misspelling of, the nearest first."""
+    return difflib.get_close_matches(name, sorted(known), n=n, cutoff=0.5)
+
+
+def did_you_mean(name: str, known: Iterable[str], summary: str = "") -> str:
+    """ "did you mean 'x'?", or where nothing is near `summary` (default: the list of all names)."""
+    known = sorted(known)
+    if near := nearest(name, known):
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return summary or f"known: {', '.join(known)}"
 
 
 def load_target(target: str) -> Any:

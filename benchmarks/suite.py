@@ -6,15 +6,17 @@ A suite names its data set, systems, metrics, seeds and sizes. Three ship (`synt
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.registry import UnknownNameError
+from benchmarks.metrics.base import Metric
+from benchmarks.metrics.registry import parse_metrics
+from benchmarks.registry import UnknownNameError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent / "suites"
 
@@ -57,34 +59,43 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Table2:
+class Columns:
+    """A section with columns; names of metrics become metrics, here and nowhere else."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", parse_metrics(self.metrics))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Table2(Columns):
     """Systems in rows, metrics in columns."""
 
     systems: list[str]
-    metrics: list[str]
+    metrics: list[Metric]
     system_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Figure2:
+class Figure2(Columns):
     """Quality of one system against its number of denoising steps, on the first `clips` clips."""
 
     systems: list[str]
-    metrics: list[str]
+    metrics: list[Metric]
     steps: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5])
     clips: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for steps in self.steps:
             _at_least("figure2.steps", steps, 1)
 
 
 @dataclass(frozen=True)
-class Table3:
+class Table3(Columns):
     """The ablation: row title -> system, in order, on the first `clips` clips (0: all)."""
 
     rows: dict[str, str]
-    metrics: list[str]
+    metrics: list[Metric]
     clips: int = 0
 
 
@@ -133,8 +144,22 @@ class Suite:
         """The tables this suite has a section for."""
         return [name for name in ("table1", "table2", "table3", "figure2") if getattr(self, name) is not None]
 
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """All metrics of the suite, by name."""
+        sections = (self.table2, self.table3, self.figure2)
+        return {metric.name: metric for section in sections if section for metric in section.metrics}
+
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """The suite as plain values, metrics by their names."""
+        record = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        for name, value in record.items():
+            if dataclasses.is_dataclass(value):
+                plain = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+                if isinstance(value, Columns):
+                    plain["metrics"] = [metric.name for metric in plain["metrics"]]
+                record[name] = plain
+        return copy.deepcopy(record)
 
 
 _SECTIONS = {
@@ -199,16 +224,21 @@ def _build(kind: type[T], values: Any, where: str) -> T:
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
-            raise SuiteError(f"unknown key {prefix}{key}; {hint}")
+            raise SuiteError(f"unknown key {prefix}{key}; {did_you_mean(key, fields)}")
     for name, item in fields.items():
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise SuiteError(f"key {prefix}{name} is missing")
         if name in values:
             _check_type(f"{prefix}{name}", values[name], str(item.type))
-    return kind(**values)
+    try:
+        return kind(**values)
+    except UnknownNameError as error:
+        raise SuiteError(f"key {prefix}metrics: {error}") from None
+    except ValueError as error:
+        if type(error) is ValueError:
+            raise SuiteError(f"key {prefix}metrics: {error}") from None
+        raise
 
 
 def _check_type(key: str, value: Any, declared: str) -> None:
@@ -218,6 +248,7 @@ def _check_type(key: str, value: Any, declared: str) -> None:
         "float": (int, float),
         "list[str]": (list,),
         "list[int]": (list,),
+        "list[Metric]": (list,),
         "dict[str, str]": (dict,),
         "dict[str, Any]": (dict,),
         "dict[str, dict[str, Any]]": (dict,),
@@ -226,12 +257,14 @@ def _check_type(key: str, value: Any, declared: str) -> None:
     if allowed is None:
         return
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise SuiteError(f"key {key} must be {declared}, got {value!r}")
+        wanted = declared.replace("Metric", "str")
+        raise SuiteError(f"key {key} must be {wanted}, got {value!r}")
     if isinstance(value, list):
-        inner = {"str": str, "int": int}[declared[5:-1]]
+        inner = {"str": str, "int": int, "Metric": str}[declared[5:-1]]
         for item in value:
             if not isinstance(item, inner) or isinstance(item, bool):
-                raise SuiteError(f"key {key} must be {declared}, got the element {item!r}")
+                wanted = f"list[{inner.__name__}]"
+                raise SuiteError(f"key {key} must be {wanted}, got the element {item!r}")
         if not value:
             raise SuiteError(f"key {key} is empty")
         repeated = {item for item in value if value.count(item) > 1}

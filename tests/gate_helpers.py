@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gate.policy import POLICIES
+from benchmarks.gate.policy import metric_of
 from benchmarks.gate.record import CellRecord, Record
 from benchmarks.statistics.corpus import corpus_distance
 
@@ -31,7 +31,7 @@ def record(cells: Mapping[str, Mapping[str, CellRecord]], **changes: Any) -> Rec
         "cells": cells,
         "about": {"m2l": "0.1.0", "libraries": {"numpy": "2"}},
     }
-    assert all(metric.partition(":")[0] in POLICIES for metric in cells)
+    assert all(metric_of(metric) for metric in cells)
     return Record(**{**values, **changes})
 
 

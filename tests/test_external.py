@@ -23,6 +23,7 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
+from benchmarks.metrics.registry import parse_metrics
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 
@@ -37,7 +38,13 @@ def run(suite: Suite, store: Path, name: str, **options: Any) -> Measured:
     planner = Planner(suite, RunOptions(quiet=True))
     given_options = {name: options} if options else None
     return measure(
-        planner, Store(store), SerialExecutor(), [(name, None)], ["si_sdr"], given_options, compare=False
+        planner,
+        Store(store),
+        SerialExecutor(),
+        [(name, None)],
+        parse_metrics(["si_sdr"]),
+        given_options,
+        compare=False,
     )
 
 

@@ -38,7 +38,7 @@ from benchmarks.fetch.options import Options
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
-from benchmarks.tables import table2
+from benchmarks.tables.paper import build_table2
 
 #: id -> (start of the clip, length of its video, rate), or what yt-dlp says of it.
 VIDEOS: dict[str, tuple[int, float, int] | str] = {
@@ -480,7 +480,7 @@ def test_tables_say_how_many_clips_they_stand_on(quick: Box, tmp_path: Path) -> 
         data={"dataset": "musiccaps", "options": {"root": str(quick.root), "complete": False}},
         table2={"systems": ["identity"], "metrics": ["si_sdr"]},
     )
-    table, _ = table2.build(suite, Store(tmp_path / "store"), SerialExecutor(), RunOptions(quiet=True))
+    table, _ = build_table2(suite, Store(tmp_path / "store"), SerialExecutor(), RunOptions(quiet=True))
     coverage = MusicCaps(quick.root, complete=False).coverage()
     assert coverage.startswith("MusicCaps: 4 of 11 clips (")
     assert coverage in table.notes

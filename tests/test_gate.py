@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from benchmarks.cli.gate import status_of
 from benchmarks.gate.judge import compare
-from benchmarks.gate.policy import POLICIES, PolicyError, parse_tolerance, policy_of
+from benchmarks.gate.policy import PolicyError, metric_of, parse_tolerance
 from benchmarks.gate.record import CellRecord, Record
 from benchmarks.gate.render import message, to_json, to_junit, to_markdown
-from benchmarks.metrics.registry import CORPUS_METRICS, PAIR_METRICS, list_metrics
+from benchmarks.metrics.registry import list_metrics, parse_metric
 from benchmarks.statistics.significance import holm, minimum_detectable
 
 RNG = np.random.default_rng
@@ -270,17 +270,16 @@ def test_tolerances_of_the_caller_go_before_pinned_ones() -> None:
     now = si_sdr_record(BASE - 0.5)
     assert verdict_of(before, now) == "same"
     assert verdict_of(before, now, tolerances={"si_sdr": 0.2}) == "worse"
-    assert policy_of("fad:vggish", {"fad": 0.5}).tolerance(100.0) == 0.5
-    assert policy_of("fad:vggish", {"fad": 0.5, "fad:vggish": 0.1}).tolerance(100.0) == 0.1
-    assert policy_of("fad:vggish").tolerance(100.0) == pytest.approx(2.0)
+    assert metric_of("fad:vggish", {"fad": 0.5}).allowed_change(100.0) == 0.5
+    assert metric_of("fad:vggish", {"fad": 0.5, "fad:vggish": 0.1}).allowed_change(100.0) == 0.1
+    assert metric_of("fad:vggish").allowed_change(100.0) == pytest.approx(2.0)
 
 
-def test_every_metric_of_the_benchmark_has_a_policy_of_its_direction() -> None:
-    """A metric without one would not be pinned, and its loss would pass."""
-    assert {name.partition(":")[0] for name in list_metrics()} | {"probe"} == set(POLICIES)
-    for name, metric in PAIR_METRICS.items():
-        assert POLICIES[name].higher_is_better == metric.higher_is_better
-    assert not any(POLICIES[name].higher_is_better for name in CORPUS_METRICS)
+def test_the_gate_judges_every_metric_by_its_own_direction_and_tolerance() -> None:
+    for name in list_metrics():
+        metric, judged = parse_metric(name), metric_of(name)
+        assert judged.higher_is_better == metric.higher_is_better == (":" not in name)
+        assert judged.tolerance == metric.tolerance > 0.0
 
 
 @pytest.mark.parametrize("text", ["si_sdr", "si_sdr=much", "si_sdr=-1", "si_sdr=inf", "sisdr=1", "=1"])

@@ -20,7 +20,7 @@ from benchmarks.harness.run import RunOptions, run_units
 from benchmarks.harness.units import Unit, execute, pinned_threads
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.store import Store
-from benchmarks.tables import table2
+from benchmarks.tables.paper import build_table2
 
 FILES = ("table2.json", "table2.csv", "table2.md")
 
@@ -201,10 +201,10 @@ def test_executors_are_checked() -> None:
 
 def test_seeds_reach_the_noise_whatever_the_order(clips: Path, tmp_path: Path) -> None:
     """The same clip in another unit, in another position, gets the same noise."""
-    one = table2.build(tiny_suite(clips), Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
+    one = build_table2(tiny_suite(clips), Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
     other = tiny_suite(clips, data={"unit_clips": 5})
-    two = table2.build(other, Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
+    two = build_table2(other, Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
     assert one.rows[1].cells["si_sdr"] == two.rows[1].cells["si_sdr"]
     reseeded = tiny_suite(clips, seed=1)
-    three = table2.build(reseeded, Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
+    three = build_table2(reseeded, Store(tmp_path), SerialExecutor(), RunOptions(quiet=True))[0]
     assert three.rows[1].cells["si_sdr"].value != one.rows[1].cells["si_sdr"].value

@@ -26,7 +26,7 @@ from benchmarks.harness.run import (
 from benchmarks.harness.units import Done, Unit
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
-from benchmarks.tables import table2
+from benchmarks.tables.paper import build_table2
 from benchmarks.tables.table import TableResult
 
 QUIET = RunOptions(quiet=True)
@@ -40,7 +40,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(suite: Suite, store: Store, **options: object) -> tuple[TableResult, RunReport]:
-    return table2.build(suite, store, SerialExecutor(), RunOptions(quiet=True, **options))  # type: ignore[arg-type]
+    return build_table2(suite, store, SerialExecutor(), RunOptions(quiet=True, **options))  # type: ignore[arg-type]
 
 
 def test_second_run_computes_nothing_and_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import parse_suite
-from benchmarks.tables import table2
+from benchmarks.tables.paper import build_table2
 from benchmarks.tables.table import TableResult
 
 SYSTEMS = ["identity", "opus-96k", "opus-16k", "noise-20db"]
@@ -27,7 +27,7 @@ def measure(tmp_path: Path, data: dict, metrics: list[str], executor_name: str) 
         }
     )
     with make_executor(executor_name) as executor:
-        table, report = table2.build(suite, Store(tmp_path), executor, RunOptions(quiet=True))
+        table, report = build_table2(suite, Store(tmp_path), executor, RunOptions(quiet=True))
     assert not report.failed
     return table
 

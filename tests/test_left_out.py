@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from benchmarks.evaluation.measure import measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
+from benchmarks.metrics import si_sdr
+from benchmarks.metrics.registry import parse_metrics
+from benchmarks.metrics.si_sdr import clip_si_sdr
 from benchmarks.report.aggregates import table_from
 from benchmarks.report.charts import compression_charts
 from benchmarks.report.marks import Comparisons, marks
@@ -292,22 +296,19 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
 def test_a_metric_without_a_value_is_nobodys_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception of a metric on one output counts against that row; a clip too short for it does not."""
     write_clips(tmp_path / "clips", 4)
-    from benchmarks.metrics import registry as scores
-
-    real = scores.si_sdr
 
     def moody(preds: np.ndarray, target: np.ndarray, rate: int) -> Any:
         if target[0, 0] == first:
             return float("nan"), "target is too short"
         if target[0, 0] == second and not np.array_equal(preds, target):
             raise ValueError("no value for this output")
-        return real(preds, target, rate)
+        return clip_si_sdr(preds, target, rate)
 
     starts = [
         float(sf.read(path, dtype="float32")[0][0]) for path in sorted((tmp_path / "clips").glob("*.wav"))
     ]
     first, second = starts[0], starts[1]
-    monkeypatch.setattr(scores, "si_sdr", moody)
+    monkeypatch.setattr(si_sdr, "SI_SDR", replace(si_sdr.SI_SDR, function=moody))
     table, report = build_table2(
         tiny_suite(tmp_path / "clips"), Store(tmp_path / "s"), SerialExecutor(), RunOptions(quiet=True)
     )
@@ -320,7 +321,11 @@ def test_csv_of_a_table_counts_too(place: str, tmp_path: Path) -> None:
     suite = tiny_suite(tmp_path / "clips", table2={"systems": ["identity", f"{place}.py:Picky"]})
     planner = Planner(suite, RunOptions(quiet=True))
     measured = measure(
-        planner, Store(tmp_path / "s"), SerialExecutor(), [(f"{place}.py:Picky", None)], ["si_sdr"]
+        planner,
+        Store(tmp_path / "s"),
+        SerialExecutor(),
+        [(f"{place}.py:Picky", None)],
+        parse_metrics(["si_sdr"]),
     )
     row = Row("mine", {"si_sdr": next(iter(measured.cells.values()))})
     (line,) = csv.DictReader(io.StringIO(TableResult("t", "T", "s", [SI_SDR], [row]).to_csv()))

@@ -25,6 +25,7 @@ from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import execute
+from benchmarks.metrics.registry import parse_metric
 from benchmarks.store.store import Store
 from benchmarks.tables.paper import build_table2
 from benchmarks.tables.table import TableResult
@@ -417,7 +418,7 @@ def test_an_embedder_from_elsewhere_is_keyed_by_what_it_reads(
 
     def units() -> list[str]:
         planner = Planner(suite, RunOptions())
-        cell = planner.cell(planner.system("identity"), "fad:mine")
+        cell = planner.cell(planner.system("identity"), parse_metric("fad:mine"))
         assert not isinstance(cell, str), cell
         return [unit.key for unit in cell.inputs]
 

@@ -31,6 +31,7 @@ from benchmarks.gate.render import (
     to_markdown,
 )
 from benchmarks.gate.results import read_results
+from benchmarks.metrics.base import Metric
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.store import write_atomic
 from benchmarks.suite import SuiteError, load_suite
@@ -59,14 +60,15 @@ def gate_main(argv: Sequence[str]) -> int:
 
 
 def _gate(options: argparse.Namespace) -> int:
-    suite = load_suite(options.suite).name
+    loaded = load_suite(options.suite)
+    suite, metrics = loaded.name, loaded.metrics
     place = place_of(options.results, suite)
     path = _baseline_path(options.baseline, place, suite)
-    tolerances = dict(parse_tolerance(text) for text in options.tolerance)
+    tolerances = dict(parse_tolerance(text, metrics) for text in options.tolerance)
     if not 0.0 < options.alpha < 0.5:
         raise UsageError(f"--alpha: alpha={options.alpha:g} must be between 0 and 0.5")
     if options.update:
-        return _update(place, path, options, tolerances)
+        return _update(place, path, options, tolerances, metrics)
     if options.system:
         raise UsageError("--system chooses what --update pins; a gate judges everything pinned")
     if not path.is_file():
@@ -87,6 +89,7 @@ def _gate(options: argparse.Namespace) -> int:
             alpha=options.alpha,
             strict=options.strict,
             only=[name for _, parts in parts_of(options.only) for name in parts] if options.only else None,
+            metrics=metrics,
         )
     except (PolicyError, ValueError) as error:
         raise RecordError(f"{path}: {error}") from None
@@ -205,7 +208,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _update(place: Place, path: Path, options: argparse.Namespace, tolerances: dict[str, float]) -> int:
+def _update(
+    place: Place,
+    path: Path,
+    options: argparse.Namespace,
+    tolerances: dict[str, float],
+    metrics: dict[str, Metric],
+) -> int:
     """Pin the current results; tolerances of the old baseline are kept."""
     folder = place.reference
     try:
@@ -231,7 +240,7 @@ def _update(place: Place, path: Path, options: argparse.Namespace, tolerances: d
         print(f"{folder}: nothing was measured; no baseline written", file=sys.stderr)
         return MISSING_STATUS
     try:
-        before = compare(old, current, tolerances=tolerances) if old is not None else None
+        before = compare(old, current, tolerances=tolerances, metrics=metrics) if old is not None else None
     except ValueError as error:
         raise RecordError(f"{path}: {error}") from None
     text = "\n".join([f"### Baseline of suite {new.suite}", "", *difference_lines(before, values)]) + "\n"

@@ -247,7 +247,7 @@ def _write(
         from benchmarks.gate.reproduction import reproduction_lines
 
         try:
-            lines = reproduction_lines(place.reference, folder, written)
+            lines = reproduction_lines(place.reference, folder, written, load_suite(options.suite).metrics)
         except (OSError, RecordError) as error:
             lines = [f"not compared with {place.reference}: {error}"]
         print(*lines, sep="\n", file=sys.stderr)

@@ -15,8 +15,8 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.harness.units import Unit
-from benchmarks.metrics.clip_score import LIMITS
-from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.metrics.base import Metric
+from benchmarks.metrics.registry import parse_metrics
 from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
@@ -39,7 +39,7 @@ def compare(
     new: Sequence[str],
     *,
     baselines: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
     system_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Measure what is missing and compare.
@@ -71,7 +71,8 @@ def compare(
             raise SuiteError(
                 f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME"
             )
-    keys = list(section.metrics if metrics is None else metrics)
+    columns_of = section.metrics if metrics is None else _parsed(metrics)
+    keys = [metric.name for metric in columns_of]
     options = dict(section.system_options)
     for name in names:
         given = (system_options or {}).get(name) or (system_options or {}).get(label_of(name))
@@ -79,11 +80,11 @@ def compare(
             options[name] = {**options.get(name, {}), **given}
     wanted = [(name, None) for name in names]
     planner.options.refuse_broken = True
-    measured = measure(planner, store, executor, wanted, keys, options, compare=False, needed=new)
-    found = _Differences(planner, store, measured)
+    measured = measure(planner, store, executor, wanted, columns_of, options, compare=False, needed=new)
+    found = _Differences(planner, store, measured, columns_of)
     own = [label_of(name) for name in new]
     others = [label_of(name) for name in base]
-    columns = metric_columns(keys)
+    columns = metric_columns(columns_of)
     against = {
         (name, key): found.of(name, others, key)
         for name in own
@@ -108,6 +109,15 @@ def compare(
     return Comparison(table, own, against, best, measured.report, _warnings(planner, new, options))
 
 
+def _parsed(metrics: Sequence[str | Metric]) -> list[Metric]:
+    try:
+        return parse_metrics(metrics)
+    except ValueError as error:
+        if type(error) is ValueError:  # two of one name
+            raise SuiteError(str(error)) from None
+        raise
+
+
 def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[Row]:
     rows = []
     for row in measured.rows:
@@ -121,8 +131,9 @@ def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[R
 class _Differences:
     """Differences of a row from others, read from the aggregates of a run."""
 
-    def __init__(self, planner: Planner, store: Store, measured: Measured) -> None:
+    def __init__(self, planner: Planner, store: Store, measured: Measured, metrics: Sequence[Metric]) -> None:
         self.planner, self.store, self.measured = planner, store, measured
+        self.metrics = {metric.name: metric for metric in metrics}
         self.rows = {row.label: row for row in measured.rows}
         self._meta: dict[tuple[str, str], dict[str, Any] | None] = {}
 
@@ -144,7 +155,7 @@ class _Differences:
             if name in why or row in why
         }
         there = {row: meta for row, meta in there.items() if row not in absent}
-        if isinstance(parse_metric(metric), PairMetric):
+        if "values" in own:
             values = {other: meta["values"] for other, meta in there.items()}
             statistics = suite.statistics
             records = compare_scores(
@@ -155,7 +166,7 @@ class _Differences:
                 level=statistics.level,
             )
             # A few clips with one far from the others allow any difference; the metric's own range does not.
-            span = LIMITS[metric].ceiling - LIMITS[metric].worst
+            span = self.metrics[metric].best - self.metrics[metric].worst
             records = [replace(r, low=max(r.low, -span), high=min(r.high, span)) for r in records]
         else:
             records = compare_corpora(own, there, level=suite.statistics.level)
@@ -177,7 +188,7 @@ class _Differences:
     def _read(self, name: str, metric: str) -> dict[str, Any] | None:
         if self.measured.cells[name, metric].value is None:
             return None
-        unit = self.planner.cell(self.rows[name], metric)
+        unit = self.planner.cell(self.rows[name], self.metrics[metric])
         try:
             return self.store.get(unit.key).meta if isinstance(unit, Unit) else None
         except (KeyError, CorruptEntryError):

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import PurePath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from benchmarks.embedders.own import declared_rate, make_embedder
 from benchmarks.registry import Registry
 from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
@@ -111,7 +113,7 @@ def register_embedder(name: str, target: str, entry: EmbedderEntry) -> None:
 
     Args:
         target: `"module:Class"`, called with `name`, `weights`, `device` and the entry's options. An entry
-            point of group `m2l.embedders` does the same; its class carries the entry as attribute `entry`.
+            point of group `m2l.embedders` does the same; its class may carry the entry as attribute `entry`.
     """
     _registry.register(name, target)
     _entries[name] = entry
@@ -122,28 +124,40 @@ def list_embedders() -> list[str]:
     return _registry.names()
 
 
+def embedder_label(name: str) -> str:
+    """What a table calls an embedder: its name without this machine's folders."""
+    place, colon, attribute = name.rpartition(":")
+    return f"{PurePath(place).stem}:{attribute}" if colon and place.endswith(".py") else name
+
+
 def embedder_entry(name: str) -> EmbedderEntry:
-    """What is known of an embedder without importing it.
+    """What is known of an embedder without importing it; one from elsewhere is imported.
 
     Raises:
         UnknownNameError: no such embedder; the message gives the nearest.
     """
-    _registry.target(name)
-    if name not in _entries:
-        return _load(name).entry  # type: ignore[no-any-return]
-    return _entries[name]
+    if name in _entries:
+        return _entries[name]
+    kind, label = _load(name), embedder_label(name)
+    if isinstance(declared := getattr(kind, "entry", None), EmbedderEntry):
+        return declared
+    own = "as its class does"
+    return EmbedderEntry(label, declared_rate(kind, label), int(getattr(kind, "dim", 0)), "", own, own, own)
 
 
 def _load(name: str) -> Any:
     """The class behind a name; what one from elsewhere reads at its import is noted."""
-    if (target := own_target(name)) is None:
-        return _registry.load(name)
-    return import_own(target)
+    target = own_target(name)
+    return _registry.load(name) if target is None else import_own(target)
 
 
 def own_target(name: str) -> str | None:
-    """The `module:Class` of an embedder whose code is not of this project; else None."""
-    target = _registry.target(name)
+    """The `module:Class` or `FILE.py:Class` of an embedder whose code is not of this project; else None.
+
+    Raises:
+        UnknownNameError: no such embedder.
+    """
+    target = name if ":" in name else _registry.target(name)
     return None if is_first_party(target) else target
 
 
@@ -153,7 +167,7 @@ def create_embedder(
     """Make an embedder. Its weights are found now and loaded at the first `embed`.
 
     Args:
-        name: see `list_embedders`.
+        name: see `list_embedders`; `FILE.py:Class` or `module:Class` for a class of your own.
         weights: path of the weights instead of the look-up of `benchmarks.weights.find`.
         device: torch device; default CUDA if there is one.
 
@@ -162,8 +176,10 @@ def create_embedder(
         WeightsNotFoundError: weights missing; says how to get them.
         ImportError: a package that it needs does not import.
     """
-    options = embedder_entry(name).options
-    embedder: Embedder = _load(name)(name=name, weights=weights, device=device, **options)
+    kind, options = _load(name), {"weights": weights, "device": device, **embedder_entry(name).options}
+    if own_target(name) is not None:
+        return make_embedder(kind, embedder_label(name), options)
+    embedder: Embedder = kind(name=name, **options)
     return embedder
 
 
@@ -176,8 +192,8 @@ def embedder_spec(name: str, weights: str | os.PathLike[str] | None = None) -> d
     """
     entry = embedder_entry(name)
     return {
-        "name": name,
-        "target": _registry.target(name),
+        "name": embedder_label(name),
+        "target": _registry.target(name) if name in _registry else embedder_label(name),
         "sample_rate": entry.sample_rate,
         "dim": entry.dim,
         "window": entry.window,

@@ -17,7 +17,7 @@ from benchmarks.evaluation.stages import count_reasons
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit
-from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.metrics.base import Metric
 from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir
 from benchmarks.user_code import stdout_to_stderr
 
@@ -46,7 +46,7 @@ def measure(
     store: Store,
     executor: Executor,
     wanted: Sequence[tuple[str, int | None]],
-    metrics: Sequence[str],
+    metrics: Sequence[Metric],
     system_options: Mapping[str, Mapping[str, Any]] | None = None,
     compare: bool = True,
     needed: Sequence[str] = (),
@@ -57,7 +57,7 @@ def measure(
         planner: clips and keys.
         store, executor: where results are, and who computes missing ones.
         wanted: systems with their numbers of denoising steps (None: the system's default).
-        metrics: column names.
+        metrics: columns.
         system_options: options of systems by name.
         compare: also compare every two rows on the same clips.
         needed: systems without which there is nothing to do.
@@ -66,8 +66,6 @@ def measure(
         UserCodeError: a user's class cannot be constructed, or (`refuse_broken`) fails on every clip tried.
         FileNotFoundError: all of `needed` are missing (weights, packages, folders).
     """
-    for name in metrics:
-        parse_metric(name)  # an unknown name fails before anything runs
     options = planner.options
     planner.store = planner.store or store
     try:
@@ -77,15 +75,15 @@ def measure(
     given = system_options or {}
     rows = plan_rows(planner, wanted, given, needed)
     plan: dict[tuple[str, str], Unit | str] = {
-        (row.label, name): planner.cell(row, name) for row in rows for name in metrics
+        (row.label, metric.name): planner.cell(row, metric) for row in rows for metric in metrics
     }
     facts = {row.label: planner.facts(row) for row in rows if row.reason is None}
     comparisons = {}
-    for name in metrics if compare else ():
-        cells = {row.label: plan[row.label, name] for row in rows}
+    for metric in metrics if compare else ():
+        cells = {row.label: plan[row.label, metric.name] for row in rows}
         units = {label: unit for label, unit in cells.items() if isinstance(unit, Unit)}
         if len(units) > 1:
-            comparisons[name] = planner.comparison(name, list(units), list(units.values()))
+            comparisons[metric.name] = metric.comparison_unit(planner, list(units), list(units.values()))
     targets = [unit for unit in plan.values() if isinstance(unit, Unit)]
     targets += [*facts.values(), *comparisons.values()]
     report = run_units(targets, store, executor, options)
@@ -103,7 +101,7 @@ def measure(
         if result is not None:
             unusable |= result.meta.get("unusable", {})
             report.note_lost(label, lost(found[label, name]))
-        if result is not None and isinstance(parse_metric(name), PairMetric):
+        if result is not None and "values" in result.meta:
             scores.setdefault(name, {})[label] = result.meta["values"]
         elif result is not None and "draws" in result.meta:
             kept = {key: result.meta[key] for key in ("value", "clips", "draws")}
@@ -244,8 +242,8 @@ def to_cell(result: Result) -> Cell:
 
 
 def _without_data(
-    planner: Planner, wanted: Sequence[tuple[str, int | None]], metrics: Sequence[str], reason: str
+    planner: Planner, wanted: Sequence[tuple[str, int | None]], metrics: Sequence[Metric], reason: str
 ) -> Measured:
     rows = [SystemRow(name, None, reason=reason, n_steps=steps) for name, steps in wanted]
-    cells = {(row.label, name): Cell(reason=reason) for row in rows for name in metrics}
+    cells = {(row.label, metric.name): Cell(reason=reason) for row in rows for metric in metrics}
     return Measured(rows, cells, {}, {}, [], RunReport(), 0, "")

@@ -6,19 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from benchmarks.audio import resample, to_mono
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.check import notes
 from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
-from benchmarks.embedders import create_embedder, embedder_spec
+from benchmarks.embedders import create_embedder, embedder_label, embedder_spec
 from benchmarks.embedders.base import own_target as own_embedder
 from benchmarks.evaluation.stages import Limits, reconstruct_one, unusable
 from benchmarks.evaluation.trial import CLIPS, SECONDS, Trial, TrialClip, try_user_code
-from benchmarks.store.fingerprint import digest
+from benchmarks.metrics.base import CorpusMetric, PairMetric
+from benchmarks.metrics.clip_score import clip_score
+from benchmarks.metrics.registry import parse_metric
+from benchmarks.store.fingerprint import code_digest, digest
 from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Data
+from benchmarks.user_code import is_first_party
 
 Clips = Callable[[], Sequence[TrialClip]]
 
@@ -70,6 +76,40 @@ def try_system(
     )
 
 
+def try_metric(metric: PairMetric, clips: Clips, store: Store | None) -> Trial:
+    """Try a user's metric on a clip and the same clip a little quieter and later; see `try_user_code`."""
+    module, attribute = own_module(metric.own)
+
+    def make() -> PairMetric:
+        made = parse_metric(metric.given)
+        assert isinstance(made, PairMetric)
+        return made
+
+    def use(made: PairMetric, audio: np.ndarray, rate: int) -> None:
+        clip_score(made, np.float32(0.9) * np.roll(audio, 1, axis=-1), audio, rate)
+
+    found = try_user_code(
+        metric.given,
+        metric.name,
+        module,
+        make,
+        use,
+        clips,
+        code=lambda: digest([own_digest(module), attribute]),
+        store=store,
+        declared=lambda made: made.version != "1",
+    )
+    code = [own_digest(module), attribute, code_digest("benchmarks.metrics.clip_score")]
+    return replace(found, spec={"code": code})
+
+
+def code_of_distance(metric: CorpusMetric) -> str:
+    """Digest of the code behind a distance of corpora."""
+    ours = code_digest("benchmarks.statistics.corpus")
+    module = metric.distance.rpartition(":")[0]
+    return digest([ours, own_digest(module)]) if module and not is_first_party(module) else ours
+
+
 def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> Trial | None:
     """Try an embedder from elsewhere, whose trial's `spec` is what identifies it; None for one of this project."""
     target = own_embedder(name)
@@ -78,12 +118,12 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
     module = own_module(target)[0]
     found = try_user_code(
         name,
-        name,
+        embedder_label(name),
         module,
         lambda: create_embedder(name, device=device),
         lambda made, audio, rate: made.embed(resample(to_mono(audio), rate, made.sample_rate)[0]),
         clips,
-        code=lambda: digest([own_digest(module), target]),
+        code=lambda: digest([own_digest(module), embedder_label(target)]),
         store=store,
         declared=lambda made: "version" in made.spec,
     )

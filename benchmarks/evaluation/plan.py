@@ -15,12 +15,14 @@ from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS, label_of
 from benchmarks.autoencoders.own.external import External
 from benchmarks.datasets import Clip, Dataset, create_dataset
-from benchmarks.embedders import embedder_spec, embedder_status
+from benchmarks.embedders import embedder_spec
 from benchmarks.evaluation.own_plan import (
+    code_of_distance,
     code_of_system,
     runs_user_code,
     trial_clips,
     try_embedder,
+    try_metric,
     try_system,
 )
 from benchmarks.evaluation.stages import (
@@ -36,14 +38,14 @@ from benchmarks.evaluation.stages import (
 from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import Unit
-from benchmarks.metrics.registry import CorpusMetric, PairMetric, parse_metric
+from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.store.fingerprint import code_digest, digest, library_versions, module_digest
 from benchmarks.store.own_code import import_own, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.user_code import ClashError, UserCodeError, user_error
-from benchmarks.weights.find import WeightsCorruptError, file_sha256, has_weight, weight_digest
+from benchmarks.weights.find import WeightsCorruptError, file_sha256, weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
 STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
@@ -251,16 +253,13 @@ class Planner:
         """Clips to try a user's class on."""
         return trial_clips(self.clips, self.suite.data)
 
-    def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
+    def cell(self, row: SystemRow, metric: Metric) -> Unit | str:
         """The unit of one cell, or the reason why it cannot be measured."""
-        if row.reason is not None:
-            return row.reason
-        metric = parse_metric(metric_name)
-        if isinstance(metric, PairMetric):
-            reason = metric_status(metric)
-            return reason or self._pair_cell(row, metric)
-        available, reason = constructed(lambda: embedder_status(metric.embedder))
-        return self._corpus_cell(row, metric) if available else reason
+        reason = row.reason or constructed(metric.unavailable)
+        if reason:
+            return reason
+        unit: Unit = metric.cell_unit(self, row)
+        return unit
 
     def facts(self, row: SystemRow) -> Unit:
         """The unit that gathers what only running a system tells."""
@@ -273,22 +272,33 @@ class Planner:
             amount=self.seconds,
         )
 
-    def comparison(self, metric_name: str, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
-        """Pairwise comparisons of one column's cells."""
-        metric, statistics = parse_metric(metric_name), self.suite.statistics
+    def pair_comparison(self, metric: PairMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
+        """Pairwise comparisons of one column's cells, by the scores of clips."""
+        statistics = self.suite.statistics
         spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
-        if isinstance(metric, PairMetric):
-            target = "benchmarks.evaluation.stages:compare_score_units"
-            spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
-        else:
-            target = "benchmarks.evaluation.stages:compare_corpus_units"
+        spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
         payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
-        name = f"compare {metric_name}"
+        target = "benchmarks.evaluation.stages:compare_score_units"
+        name = f"compare {metric.name}"
         return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
 
-    def _pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
-        spec = _spec("score") | {"metric": metric.name, "code": code_digest(*metric.modules)}
-        spec |= {"weights": metric_weights(metric)}
+    def corpus_comparison(self, metric: CorpusMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
+        """Pairwise comparisons of one column's cells, by their bootstrap draws."""
+        statistics = self.suite.statistics
+        spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
+        payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
+        target = "benchmarks.evaluation.stages:compare_corpus_units"
+        name = f"compare {metric.name}"
+        return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
+
+    def pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
+        """The cell of a metric of pairs: one unit of scores per group of clips, and their mean."""
+        tried = self._try_metric(metric)
+        spec = _spec("score") | {"metric": metric.name, **metric.spec}
+        if tried is not None:
+            spec |= {"own": tried.spec, "read": tried.identity}
+        else:
+            spec |= {"code": code_digest(*metric.modules), "weights": metric_weights(metric)}
         scores = tuple(
             Unit(
                 "score",
@@ -299,6 +309,7 @@ class Planner:
                 payload=metric,
                 amount=load.amount,
                 group=load.group,
+                watch=tried.watch if tried else None,
             )
             for load, unit in zip(self.load_units, row.units, strict=True)
         )
@@ -313,7 +324,22 @@ class Planner:
             amount=self.seconds,
         )
 
-    def _corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
+    def _try_metric(self, metric: PairMetric) -> Trial | None:
+        """The trial of a user's metric, once per run; None for one of this project."""
+        if not metric.own:
+            return None
+        key = f"metric {metric.given}"
+        tried = self.options.trials.get(key)
+        if tried is None or not tried.holds():
+            tried = try_metric(metric, lambda: self.trial_clips, self.store)
+            self.options.trials[key] = tried
+        if tried.error is not None and self.options.refuse_broken:
+            raise tried.error
+        found: Trial = tried
+        return found
+
+    def corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
+        """The cell of a distance of corpora: embeddings of originals and of outputs, and the distance between them."""
         statistics = self.suite.statistics
         reference = tuple(self._embed(metric.embedder, (load,)) for load in self.load_units)
         outputs = tuple(
@@ -325,7 +351,7 @@ class Planner:
             "aggregate",
             metric.name,
             "benchmarks.evaluation.stages:aggregate_corpus",
-            spec | {"distance": metric.distance, "code": code_digest("benchmarks.statistics.corpus")},
+            spec | {"distance": metric.distance, "code": code_of_distance(metric)},
             reference + outputs,
             AggregateJob(self._resampling(statistics.corpus_resamples), self.clip_ids, metric.distance),
             amount=self.seconds,
@@ -426,7 +452,6 @@ def accepts_device(name: str) -> bool:
     return "device" in inspect.signature(factory).parameters
 
 
-@cache
 def metric_weights(metric: PairMetric) -> str | None:
     """Digest of the weights a metric needs; None for one that needs none.
 
@@ -441,11 +466,3 @@ def embedder_identity(name: str) -> dict[str, Any]:
     """What decides an embedder's numbers, its code included."""
     spec = embedder_spec(name)
     return spec | {"code": code_digest(spec["target"].partition(":")[0])}
-
-
-def metric_status(metric: PairMetric) -> str | None:
-    """Why a metric cannot be computed here; None when it can."""
-    if metric.weights is None:
-        return None
-    available, reason = has_weight(metric.weights)
-    return None if available else reason

@@ -23,7 +23,8 @@ from benchmarks.datasets import Clip
 from benchmarks.embedders import create_embedder
 from benchmarks.evaluation.trial import constructed, watching
 from benchmarks.harness.units import Unit, fetch, resident
-from benchmarks.metrics.registry import load_pair_metric
+from benchmarks.metrics.base import PairMetric
+from benchmarks.metrics.clip_score import clip_score
 from benchmarks.statistics.bootstrap import paired_difference, summarize
 from benchmarks.statistics.corpus import compare_draws, corpus_distance
 from benchmarks.store.fingerprint import derive_seed, digest
@@ -256,7 +257,12 @@ def read_files(unit: Unit, store: Store) -> Result:
 
 def score(unit: Unit, store: Store) -> Result:
     """A full-reference metric over the clips of a reconstruction. Payload: the metric."""
-    metric = load_pair_metric(unit.payload)
+    metric: PairMetric = unit.payload
+    with watching(unit, store):
+        return _score_clips(unit, store, metric)
+
+
+def _score_clips(unit: Unit, store: Store, metric: PairMetric) -> Result:
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
     values: dict[str, float] = {}
     notes: dict[str, str] = {}
@@ -264,9 +270,12 @@ def score(unit: Unit, store: Store) -> Result:
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     for clip_id, preds in output.arrays.items():
         try:
-            value, reason = metric(preds, source.arrays[clip_id], source.meta["sample_rates"][clip_id])
-        except (ValueError, ArithmeticError) as error:
-            value, reason = math.nan, _short(error)
+            rate = source.meta["sample_rates"][clip_id]
+            value, reason = clip_score(metric, preds, source.arrays[clip_id], rate)
+        except (Exception, SystemExit) as error:
+            if unit.watch is None and not isinstance(error, (ValueError, ArithmeticError)):
+                raise
+            value, reason = math.nan, _short(error) if unit.watch is None else reason_of(error, unit, clip_id)
             lost[clip_id] = reason
         if math.isnan(value):
             failures[clip_id] = reason or "undefined"
@@ -275,7 +284,8 @@ def score(unit: Unit, store: Store) -> Result:
         if reason:
             notes[clip_id] = reason
     found = {"values": values, "notes": notes, "failures": failures, "lost": lost}
-    return Result(found | {"unusable": source.meta["failures"]})
+    again = {"again": True} if unit.watch is not None and len(lost) > len(output.meta["failures"]) else {}
+    return Result(found | {"unusable": source.meta["failures"]} | again)
 
 
 def embed(unit: Unit, store: Store) -> Result:

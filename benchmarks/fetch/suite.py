@@ -12,9 +12,6 @@ from benchmarks.suite import Suite
 from benchmarks.weights.find import has_weight, restriction
 from benchmarks.weights.table import WEIGHTS
 
-#: Weights behind a metric's own name.
-_METRIC_WEIGHTS = {"visqol": "visqol-svr"}
-
 
 def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
     """Names of `m2l-bench fetch` that the suite's tables need, each once: data first, then weights.
@@ -35,19 +32,14 @@ def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
         mentioned += table.systems if table is not None else []
     mentioned += suite.table3.rows.values() if suite.table3 is not None else []
     mentioned += table1.get("representations", [])
-    for section in (suite.table2, suite.table3, suite.figure2):
-        mentioned += section.metrics if section is not None else []
+    mentioned += [weight for metric in suite.metrics.values() if (weight := metric.weight)]
     found = [name for text in mentioned if (name := _fetchable_name(text, known)) is not None]
     return sorted(dict.fromkeys(found), key=lambda name: name in WEIGHTS)
 
 
 def _fetchable_name(text: str, known: set[str]) -> str | None:
-    """`fad:clap-630k-best@file` -> `clap-630k-best`, `tinysol-pitch` -> `tinysol`, `music2latent@latents` -> …"""
+    """`tinysol-pitch` -> `tinysol`, `music2latent@latents` -> `music2latent`."""
     base = re.split(r"[@\[]", text)[0]
-    kind, colon, rest = base.partition(":")
-    if colon and kind in ("fad", "fad_inf", "fad_debiased", "kad"):
-        base = rest
-    base = _METRIC_WEIGHTS.get(base, base)
     if base in known:
         return base
     # Tasks of one data set; "open-pitch" of rendered notes is `open-notes`, which has a name of its own.

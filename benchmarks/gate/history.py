@@ -16,8 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate.policy import POLICIES
 from benchmarks.gate.record import TABLE, RecordError
+from benchmarks.gate.results import contested
+from benchmarks.metrics.registry import declared_metric
 from benchmarks.store.json_files import read_object
 from benchmarks.tables.text import ABSENT, markdown_table, read_number
 
@@ -109,7 +110,7 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: b
         RecordError: it is no such table.
     """
     try:
-        columns = {c["key"]: c["title"] for c in table["columns"] if c["key"].partition(":")[0] in POLICIES}
+        columns = {key: column["title"] for key, column in contested(table["columns"]).items()}
         cells: dict[str, dict[str, dict[str, Any]]] = {}
         for row in table["rows"]:
             for metric in columns:
@@ -222,7 +223,8 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
                     values += _line(axis, entries, range(first, last), metric, system, colors[system])
             for start in starts[1:-1]:
                 axis.axvline(start - 0.5, color="0.6", linestyle="--", linewidth=0.8)
-            better = POLICIES[metric.partition(":")[0]].higher_is_better
+            known = declared_metric(metric)
+            better = known is None or known.higher_is_better
             axis.set_title(f"{titles[metric]} ({'higher' if better else 'lower'} is better)", fontsize=9)
             sizes = [abs(value) for value in values if abs(value) > 1e-3]
             if not better and sizes and max(sizes) > 30 * min(sizes):

@@ -32,15 +32,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.gate.policy import ALPHA, Policy, policy_of, spread_tolerance
+from benchmarks.gate.policy import ALPHA, family_of, metric_of, spread_tolerance
 from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record
+from benchmarks.metrics.base import Metric
 from benchmarks.statistics.bootstrap import N_RESAMPLES
+from benchmarks.statistics.intervals import basic_interval, percentile_interval, t_p_value
 from benchmarks.statistics.significance import (
     bootstrap_error,
     bootstrap_means,
     holm,
     minimum_detectable,
-    p_value,
     pull_on,
 )
 from benchmarks.store.processor import describe, same_processor
@@ -71,6 +72,7 @@ class Verdict:
         collapsed: clips that lost more than the metric's limit for one clip.
         reason: why it is missing, or what else to know.
         table: the table or figure it stands in.
+        floor: scores of clips below count as this value.
     """
 
     metric: str
@@ -92,6 +94,7 @@ class Verdict:
     collapsed: tuple[str, ...] = ()
     reason: str = ""
     table: str = TABLE
+    floor: float = -math.inf
 
     @property
     def harm(self) -> float:
@@ -164,6 +167,7 @@ def compare(
     strict: bool = False,
     resamples: int = N_RESAMPLES,
     only: Collection[str] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> GateReport:
     """Judge every pinned cell.
 
@@ -175,10 +179,11 @@ def compare(
         strict: count changes beyond their tolerance whatever their p-value.
         resamples: bootstrap resamples for scores of pairs.
         only: tables to judge ("table1", ...); None for all that are pinned.
+        metrics: those of the suite by name; a user's own metric is known from here alone.
 
     Raises:
         ValueError: `alpha` is not between 0 and 0.5, or the baseline is of another suite.
-        PolicyError: a pinned metric is unknown.
+        PolicyError: a metric of both runs is unknown.
     """
     if not 0.0 < alpha < 0.5:
         raise ValueError(f"alpha={alpha}: must be between 0 and 0.5")
@@ -195,7 +200,7 @@ def compare(
             continue
         now = measured.get(table, replace(current, metrics={}, systems={}, cells={}, others={}))
         for metric, system in pinned.measured:
-            draft, evidence = _draft(table, pinned, now, metric, system, limits, resamples)
+            draft, evidence = _draft(table, pinned, now, metric, system, limits, resamples, metrics)
             drafts.append(draft)
             found.append(evidence)
         known = set(pinned.measured)
@@ -216,16 +221,17 @@ def _draft(
     system: str,
     limits: Mapping[str, float],
     resamples: int,
+    known: Mapping[str, Metric] | None,
 ) -> tuple[Verdict, _Evidence | None]:
     """A cell before it is judged beside the others, and what its clips or seeds say."""
-    policy = policy_of(metric, limits)
+    policy = metric_of(metric, limits, known, measured=metric in current.metrics)
     elsewhere = not same_processor(baseline.about.get("processor"), current.about.get("processor"))
     pinned = baseline.cells[metric][system]
     assert pinned.value is not None
     start = policy.clamp(pinned.value)
-    tolerance = policy.tolerance(start, elsewhere=elsewhere)
+    tolerance = policy.allowed_change(start, elsewhere=elsewhere)
     cell, problem = _find(baseline, current, metric, system)
-    if pinned.seeds and policy == policy_of(metric):  # no tolerance of the user's own
+    if pinned.seeds and not {metric, family_of(metric)} & limits.keys():  # no tolerance of the user's own
         others = cell.seeds if cell and elsewhere else ()
         tolerance = spread_tolerance(pinned.seeds, pinned.n, others)
     evidence = None
@@ -245,6 +251,7 @@ def _draft(
         tolerance=tolerance,
         reason=problem,
         table=table,
+        floor=policy.lowest,
     )
     return (draft if evidence is None else _with_evidence(draft, evidence, policy)), evidence
 
@@ -269,7 +276,7 @@ def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[
 def _evidence(
     pinned: CellRecord,
     cell: CellRecord,
-    policy: Policy,
+    policy: Metric,
     tolerance: float,
     records: tuple[Record, Record],
     resamples: int,
@@ -303,11 +310,11 @@ def _evidence(
 
 
 def _pair_evidence(
-    pinned: CellRecord, cell: CellRecord, common: Sequence[str], policy: Policy, resamples: int
+    pinned: CellRecord, cell: CellRecord, common: Sequence[str], policy: Metric, resamples: int
 ) -> _Evidence:
     """Mean difference over the common clips, on the clamped scale."""
     pair = (np.array([scores[clip] for clip in common]) for scores in (pinned.scores, cell.scores))
-    before, now = (np.clip(values, policy.floor, policy.ceiling) for values in pair)
+    before, now = (np.clip(values, policy.lowest, policy.best) for values in pair)
     shifts = now - before
     order = np.argsort(shifts if policy.higher_is_better else -shifts, kind="stable")
     clips = tuple((common[i], float(shifts[i])) for i in order)
@@ -315,8 +322,8 @@ def _pair_evidence(
     if n < 2:
         return _Evidence(n, change, change, math.nan, clips=clips)
     means = bootstrap_means(shifts, resamples)
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return _Evidence(n, change, change, bootstrap_error(means, n), float(low), float(high), clips)
+    low, high = percentile_interval(means, _LEVEL)
+    return _Evidence(n, change, change, bootstrap_error(means, n), low, high, clips)
 
 
 def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
@@ -341,11 +348,11 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: 
         offset=offset,
     )
     # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
-    high, low = 2 * effect - np.quantile(shifts, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return replace(found, low=found.from_scale(float(low)), high=found.from_scale(float(high)))
+    low, high = basic_interval(effect, shifts, _LEVEL)
+    return replace(found, low=found.from_scale(low), high=found.from_scale(high))
 
 
-def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Policy) -> Verdict:
+def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Metric) -> Verdict:
     sign = -1.0 if policy.higher_is_better else 1.0
     collapsed: tuple[str, ...] = ()
     if policy.collapse is not None:
@@ -388,7 +395,7 @@ def _judge(
 
 def _adjusted(found: Sequence[tuple[float, _Evidence]]) -> list[float]:
     """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
-    values = [p_value(harm, item.error, item.n) for harm, item in found]
+    values = [t_p_value(harm, item.error, item.n) for harm, item in found]
     inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
     for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
         values[i] = value

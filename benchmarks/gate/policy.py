@@ -1,8 +1,9 @@
-"""What the gate takes for a real change, metric by metric: direction, tolerance, limits.
+"""What the gate takes for a real change: the tolerance and limits of each metric, and those of probes.
 
 A tolerance has two jobs. It absorbs what another machine, thread count or library version does to the last
 bits of a neural system (a re-run on the same machine gives the same bits), and it says what is too small to
-matter. A change counts only when it is both beyond the tolerance and not explained by chance.
+matter. A change counts only when it is both beyond the tolerance and not explained by chance. Every metric
+states its own (`benchmarks.metrics.base.Metric`).
 
 A probe of Table 1 is trained, and training carries a last bit far: on another processor it ends like one with
 another seed. Its tolerance therefore comes from the spread over seeds that was pinned with it.
@@ -10,70 +11,21 @@ another seed. Its tolerance therefore comes from the spread over seeds that was 
 
 from __future__ import annotations
 
-import difflib
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.metrics.clip_score import LIMITS
+from benchmarks.metrics.base import Metric
+from benchmarks.metrics.registry import METRICS, declared_metric
+from benchmarks.registry import did_you_mean
 
 #: Bound on the probability, over all cells together, of calling a run worse that is not (Holm).
 ALPHA = 0.002
-#: Probability of catching a change of the stated minimum detectable effect.
-POWER = 0.95
 
-
-class PolicyError(ValueError):
-    """A tolerance that cannot be used; the message names it."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How one metric is judged.
-
-    Attributes:
-        higher_is_better: direction.
-        absolute: changes of the mean (or corpus value) up to this size never count, in the metric's unit.
-        relative: the same as a share of the baseline's value; the larger of the two holds.
-        elsewhere: `relative` where the baseline was measured on another processor.
-        floor, ceiling: scores of clips are clamped to this range before they are compared.
-        collapse: a single clip that loses more than this is a regression whatever the mean says.
-    """
-
-    higher_is_better: bool
-    absolute: float
-    relative: float = 0.0
-    elsewhere: float = 0.0
-    floor: float = float("-inf")
-    ceiling: float = float("inf")
-    collapse: float | None = None
-
-    def tolerance(self, baseline: float, *, elsewhere: bool = False) -> float:
-        """The change of the mean that is let through, for a baseline value."""
-        share = max(self.relative, self.elsewhere) if elsewhere else self.relative
-        return max(self.absolute, share * abs(baseline))
-
-    def clamp(self, value: float) -> float:
-        """A score held to what can be told apart."""
-        return min(max(value, self.floor), self.ceiling)
-
-
-#: By metric, or by a corpus distance's name before the colon.
-#: SI-SDR: unrelated audio of some seconds scores about -40 dB by chance, where a last bit moves the score
-#: by whole decibels. Ceilings are those of the tables.
-#: Distances: 0.001 is the last digit that tables show; libopus of another processor moved one by 2.1 %.
-#: Probes (columns TASK/METRIC, in points): see `spread_tolerance`.
-POLICIES: dict[str, Policy] = {
-    "si_sdr": Policy(True, absolute=0.1, floor=-40.0, ceiling=LIMITS["si_sdr"].ceiling, collapse=10.0),
-    "visqol": Policy(
-        True, absolute=0.02, floor=LIMITS["visqol"].worst, ceiling=LIMITS["visqol"].ceiling, collapse=1.0
-    ),
-    "fad": Policy(False, absolute=1e-3, relative=0.02, elsewhere=0.04),
-    "fad_inf": Policy(False, absolute=1e-3, relative=0.05),
-    "kad": Policy(False, absolute=1e-3, relative=0.02, elsewhere=0.04),
-    "probe": Policy(True, absolute=0.0, floor=0.0, ceiling=100.0),
-}
+#: What stands for every probe of Table 1 (columns TASK/METRIC, in points); see `spread_tolerance`.
+PROBE = Metric(name="probe", title="probe", worst=0.0, best=100.0)
+#: What stands for a pinned metric that the results do not have and nothing declares: its cell is missing.
+_UNDECLARED = Metric(name="undeclared", title="undeclared")
 
 #: Standard errors of the difference of two means over seeds that a probe's tolerance spans on one processor, where
 #: only library versions can move a probe.
@@ -82,6 +34,10 @@ _SPREADS = 2.0
 _ELSEWHERE = 0.0005
 #: What Table 1 shows of a score, in points.
 _LAST_DIGIT = 0.1
+
+
+class PolicyError(ValueError):
+    """A tolerance that cannot be used; the message names it."""
 
 
 def spread_tolerance(seeds: Sequence[float], n: int, elsewhere: Sequence[float] = ()) -> float:
@@ -114,46 +70,59 @@ def spread_tolerance(seeds: Sequence[float], n: int, elsewhere: Sequence[float] 
 
 
 def family_of(metric: str) -> str:
-    """The key in `POLICIES` of a column: "probe" for TASK/METRIC, else what stands before the colon."""
+    """What a tolerance may be given for beside a column: "probe" for TASK/METRIC, else the part before the colon."""
     name = metric.partition(":")[0]
-    return "probe" if "/" in name else name
+    return PROBE.name if "/" in name else name
 
 
-def policy_of(metric: str, tolerances: Mapping[str, float] | None = None) -> Policy:
-    """The policy of a metric, with the user's absolute tolerance where one is given.
+def metric_of(
+    name: str,
+    tolerances: Mapping[str, float] | None = None,
+    known: Mapping[str, Metric] | None = None,
+    *,
+    measured: bool = True,
+) -> Metric:
+    """The metric of a column of results, with the user's absolute tolerance where one is given.
 
     Args:
-        metric: "si_sdr", "visqol", "fad:vggish", ...
+        name: "si_sdr", "fad:vggish", "TASK/METRIC", ...
         tolerances: absolute tolerances that replace absolute and relative ones, by metric or by the part
             before the colon; the exact name wins.
+        known: metrics of the suite by name, a user's own among them.
+        measured: whether the results have it; one that is gone needs no declaration.
 
     Raises:
         PolicyError: the metric is unknown.
     """
-    family = family_of(metric)
-    if family not in POLICIES:
-        raise PolicyError(f"no policy for metric {metric!r}; known: {', '.join(POLICIES)}")
-    policy = POLICIES[family]
-    for name in (metric, family):
-        if tolerances and name in tolerances:
-            return replace(policy, absolute=tolerances[name], relative=0.0, elsewhere=0.0)
-    return policy
+    family = family_of(name)
+    found = (known or {}).get(name) or (PROBE if family == PROBE.name else declared_metric(name))
+    if found is None and measured:
+        raise PolicyError(f"the suite has no metric {name!r}; {did_you_mean(name, _names(known))}")
+    for key in (name, family):
+        if tolerances and key in tolerances:
+            return (found or _UNDECLARED).with_tolerance(tolerances[key])
+    return found or _UNDECLARED
 
 
-def parse_tolerance(text: str) -> tuple[str, float]:
+def _names(known: Iterable[str] | None) -> list[str]:
+    return list(dict.fromkeys([*METRICS.names(), *(known or ()), PROBE.name]))
+
+
+def parse_tolerance(text: str, known: Iterable[str] | None = ()) -> tuple[str, float]:
     """Parse `METRIC=VALUE`.
+
+    Args:
+        text: as given.
+        known: names of the suite's metrics, which may be named beside those registered; None takes any name.
 
     Raises:
         PolicyError: not of that form, an unknown metric, or a value that is negative or not finite.
     """
     name, equals, number = text.rpartition("=")
-    family = family_of(name)
     if not equals:
         raise PolicyError(f"tolerance {text!r} is not METRIC=VALUE")
-    if family not in POLICIES:
-        near = difflib.get_close_matches(family, POLICIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(POLICIES)}"
-        raise PolicyError(f"tolerance {text!r}: no metric {name!r}; {hint}")
+    if known is not None and name not in (names := _names(known)) and family_of(name) not in names:
+        raise PolicyError(f"tolerance {text!r}: no metric {name!r}; {did_you_mean(family_of(name), names)}")
     try:
         value = float(number)
     except ValueError:

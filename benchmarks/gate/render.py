@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.gate.judge import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
-from benchmarks.gate.policy import POWER, policy_of
 from benchmarks.gate.record import OTHERS, TABLE
+from benchmarks.statistics.significance import POWER
 from benchmarks.tables.text import finite, markdown_table
 
 #: Clips named in a message.
@@ -42,9 +42,8 @@ def message(verdict: Verdict) -> str:
 
 def _floor(verdict: Verdict) -> str:
     """Why the change is not the difference of the two means, where clips score below what can be told apart."""
-    policy = policy_of(verdict.metric)
     values = [value for value in (verdict.baseline, verdict.current) if value is not None]
-    return f" (clips held to at least {policy.floor:g})" if min(values, default=0.0) < policy.floor else ""
+    return f" (clips held to at least {verdict.floor:g})" if min(values, default=0.0) < verdict.floor else ""
 
 
 def to_markdown(report: GateReport) -> str:
@@ -90,6 +89,8 @@ def to_json(report: GateReport, status: int) -> str:
     record["verdicts"] = [
         asdict(item) | {"message": message(item), "clips": dict(item.clips)} for item in report.verdicts
     ]
+    for verdict in record["verdicts"]:
+        del verdict["floor"]  # said by the message where it matters
     return json.dumps(finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

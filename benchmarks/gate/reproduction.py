@@ -12,6 +12,7 @@ from benchmarks.gate.policy import PolicyError
 from benchmarks.gate.record import RecordError
 from benchmarks.gate.render import message
 from benchmarks.gate.results import read_results
+from benchmarks.metrics.base import Metric
 from benchmarks.store.json_files import read_object
 from benchmarks.tables.text import read_number
 
@@ -41,7 +42,12 @@ def read_values(path: Path) -> dict[tuple[str, str], float]:
         return {}
 
 
-def reproduction_lines(reference: Path, measured: Path, tables: Collection[str]) -> list[str]:
+def reproduction_lines(
+    reference: Path,
+    measured: Path,
+    tables: Collection[str],
+    metrics: Mapping[str, Metric] | None = None,
+) -> list[str]:
     """What a run says at its end: how many cells of some tables of the reference it reproduces, and which not.
 
     A change for the better is a change here too.
@@ -51,7 +57,7 @@ def reproduction_lines(reference: Path, measured: Path, tables: Collection[str])
     """
     try:
         pinned = read_results(reference).pinned(None, {})
-        report = compare(pinned, read_results(measured), strict=True, only=tables)
+        report = compare(pinned, read_results(measured), strict=True, only=tables, metrics=metrics)
     except (PolicyError, ValueError) as error:
         raise RecordError(f"{reference}: {error}") from None
     total = len(report.verdicts)

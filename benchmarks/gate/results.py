@@ -7,12 +7,12 @@ the newer one, so it is what is judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate.policy import POLICIES, family_of
+from benchmarks.gate.policy import PROBE, family_of
 from benchmarks.gate.record import (
     OTHERS,
     TABLE,
@@ -72,6 +72,11 @@ def _read(folder: Path, stem: str, name: str) -> Record:
         raise RecordError(f"{path}: not a table of this version: {type(error).__name__} {error}") from None
 
 
+def contested(columns: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Columns of metrics by name; those of costs have no direction."""
+    return {column["key"]: column for column in columns if column["higher_is_better"] is not None}
+
+
 def _about(provenance: Mapping[str, Any]) -> dict[str, Any]:
     about = {"m2l": provenance["m2l"], "libraries": dict(provenance["libraries"])}
     return about | ({"processor": provenance["processor"]} if "processor" in provenance else {})
@@ -81,7 +86,7 @@ def _table(table: Mapping[str, Any], draws: Mapping[str, Any]) -> Record:
     """Tables 2 and 3: scores of clips, and draws of corpus distances."""
     provenance = table["provenance"]
     suite = provenance["suite"]
-    columns = {c["key"]: c for c in table["columns"] if family_of(c["key"]) in POLICIES}
+    columns = contested(table["columns"])
     cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
     for row in table["rows"]:
         for metric in columns:
@@ -124,7 +129,7 @@ def _close(first: float | None, second: float) -> bool:
 def _probes(table: Mapping[str, Any]) -> Record:
     """Table 1: scores of seeds."""
     provenance = table["provenance"]
-    columns = {c["key"]: c for c in table["columns"] if family_of(c["key"]) == "probe"}
+    columns = {c["key"]: c for c in table["columns"] if family_of(c["key"]) == PROBE.name}
     tasks = {name: str(task.get("data_sha256", "")) for name, task in provenance["tasks"].items()}
     cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
     for row in table["rows"]:
@@ -155,7 +160,7 @@ def _probes(table: Mapping[str, Any]) -> Record:
 def _figure(figure: Mapping[str, Any]) -> Record:
     """Figure 2: a value per system and number of steps."""
     provenance = figure["provenance"]
-    columns = {c["key"]: c for c in figure["columns"] if family_of(c["key"]) in POLICIES}
+    columns = contested(figure["columns"])
     cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
     systems: dict[str, dict[str, Any]] = {}
     for system, curves in figure["curves"].items():

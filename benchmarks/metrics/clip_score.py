@@ -11,63 +11,58 @@ A silent original has no score (NaN and the reason): no system made it silent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-#: Value, and the reason when it is NaN, or what is special about it.
-Score = tuple[float, "str | None"]
+from benchmarks.audio import cancels, is_silent
+from benchmarks.metrics.base import PairMetric, Score
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The worst value of a metric and its ceiling, the unit they are shown with, and whether the ceiling means that
-    nothing but gain differs."""
-
-    worst: float
-    ceiling: float
-    unit: str = ""
-    exact: bool = False
-
-
-#: SI-SDR: float32 audio holds no difference from its original above 100 dB, and as far below 0 dB all that an output
-#: shares with its original is rounding. Unrelated audio stays above (-40 to -90 dB), so silence never beats it.
-LIMITS = {"si_sdr": Limits(-100.0, 100.0, " dB", exact=True), "visqol": Limits(1.0, 5.0)}
-
-
-def clip_score(
-    metric: Callable[[np.ndarray, np.ndarray], Score], limits: Limits, preds: np.ndarray, target: np.ndarray
-) -> Score:
+def clip_score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
     """Score of one clip within the metric's limits.
 
     Args:
-        metric: value of `(preds, target)`, and the reason when it is NaN.
-        limits: of the metric.
+        metric: its function and limits.
         preds: output, (channels, samples).
         target: original, the same shape.
+        sample_rate: Hz.
 
     Returns:
         The value and None; NaN and the reason; or a value that a rule above gave, and the rule.
-    """
-    from benchmarks.audio import cancels, is_silent
 
-    one_by_one = cancels(target)
+    Raises:
+        ValueError: the metric's function returns no number.
+    """
+    one_by_one = metric.folds and cancels(target)
     pairs = list(zip(preds[:, None], target[:, None], strict=True)) if one_by_one else [(preds, target)]
+    unit = f" {metric.unit}" if metric.unit else ""
     values: list[float] = []
     notes: dict[str, None] = {}
     for estimate, original in pairs:
-        if is_silent(estimate) and not is_silent(original):
-            values.append(limits.worst)
-            notes[f"silent output, counted as {limits.worst:g}{limits.unit}"] = None
+        if math.isfinite(metric.worst) and is_silent(estimate) and not is_silent(original):
+            values.append(metric.worst)
+            notes[f"silent output, counted as {metric.worst:g}{unit}"] = None
             continue
-        value, reason = metric(estimate, original)
+        value, reason = _score(metric, estimate, original, sample_rate)
         if math.isnan(value):
             return value, reason
-        values.append(min(max(value, limits.worst), limits.ceiling))
+        values.append(min(max(value, metric.worst), metric.best))
     mean = float(np.mean(values))
-    if limits.exact and mean >= limits.ceiling:
-        notes[f"exact, counted as {limits.ceiling:g}{limits.unit}"] = None
+    if metric.exact and mean >= metric.best:
+        notes[f"exact, counted as {metric.best:g}{unit}"] = None
     if one_by_one:
         notes["channels that cancel as mono, scored one by one"] = None
     return mean, "; ".join(notes) or None
+
+
+def _score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """What the metric's function gives, which may be a value alone."""
+    found = metric.function(preds, target, sample_rate)
+    value, reason = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    try:
+        return float(value), reason
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise ValueError(
+            f"metric {metric.name!r} returned {kind} {str(value)[:60]!r}, expected a number"
+        ) from None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.metrics.base import CorpusMetric
 from benchmarks.metrics.moments import Array
 
 #: Rows per block: two blocks of kernel values in float32 take 2 x 16 MB at most.
@@ -135,3 +136,16 @@ def _embeddings(x: Any, name: str) -> Array:
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         raise ValueError(f"{name}: {len(bad)} rows have non-finite values, the first is row {bad[0]}")
     return rows
+
+
+KAD = CorpusMetric(
+    name="kad",
+    title="KAD",
+    higher_is_better=False,
+    digits=3,
+    note="unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 100",
+    distance="kad",
+    tolerance=1e-3,
+    relative_tolerance=0.02,
+    elsewhere_tolerance=0.04,
+)

@@ -1,161 +1,188 @@
-"""Metrics of a pair of clips, under the names suites use: `name -> (preds, target, rate) -> (value, reason)`.
+"""Metrics by name: ours, those of installed packages (entry points `m2l.metrics`), and a user's own functions.
 
-A metric that is undefined for a clip (a silent reference) gives NaN and the reason; the tables count it. Silent and
-perfect outputs have the values that `benchmarks.metrics.clip_score` states.
+    si_sdr                          a metric of pairs
+    fad:vggish                      a distance of corpora in an embedder's space
+    fad:my_embedder.py:Embedder     the same in the space of a user's embedder
+    my_metric.py:function           a user's function of (preds, target, sample_rate), or a `Metric`
+    LABEL=my_metric.py:function     the same under another name
+
+Listing them imports nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+import importlib.util
+import math
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
 
-import numpy as np
+from benchmarks.embedders import list_embedders
+from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
+from benchmarks.registry import Registry, UnknownNameError
+from benchmarks.store.own_code import import_own, own_module, split_label
+from benchmarks.user_code import UserCodeError, is_first_party
 
-from benchmarks.metrics.clip_score import LIMITS, Score, clip_score
-from benchmarks.registry import UnknownNameError
+METRICS = Registry("metric", entry_point_group="m2l.metrics")
+METRICS.register("si_sdr", "benchmarks.metrics.si_sdr:SI_SDR")
+METRICS.register("visqol", "benchmarks.metrics.visqol.metric:VISQOL")
+METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
+METRICS.register("fad_inf", "benchmarks.metrics.frechet:FAD_INF")
+METRICS.register("kad", "benchmarks.metrics.kernel:KAD")
 
-
-@dataclass(frozen=True)
-class PairMetric:
-    """A full-reference metric.
-
-    Attributes:
-        name: name in suites.
-        title: column heading.
-        higher_is_better: direction.
-        digits: decimals shown.
-        note: what exactly is computed.
-        target: `"module:function"` of the function.
-        modules: modules whose code decides the value; their digest is part of the content key.
-        weights: name of the weights it needs.
-    """
-
-    name: str
-    title: str
-    higher_is_better: bool
-    digits: int
-    note: str
-    target: str
-    modules: tuple[str, ...]
-    weights: str | None = None
-
-
-def si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
-    """Zero-mean SI-SDR of the mono fold, in dB, from -100 (a silent output) to 100 (an exact one)."""
-    from benchmarks.metrics.si_sdr import si_sdr_detailed
-
-    def of_fold(preds: np.ndarray, target: np.ndarray) -> Score:
-        found = si_sdr_detailed(preds, target, zero_mean=True, channels="mono")
-        return float(found.value), found.reason
-
-    return clip_score(of_fold, LIMITS["si_sdr"], preds, target)
-
-
-def visqol(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
-    """ViSQOL v3 (audio mode), MOS-LQO 1-5; 1 for a silent output."""
-    from benchmarks.metrics.visqol.api import visqol as metric
-
-    def of_fold(preds: np.ndarray, target: np.ndarray) -> Score:
-        result = metric(preds, target, sample_rate)
-        return float(result.moslqo), result.reason
-
-    return clip_score(of_fold, LIMITS["visqol"], preds, target)
-
-
-PAIR_METRICS: dict[str, PairMetric] = {
-    metric.name: metric
-    for metric in (
-        PairMetric(
-            "si_sdr",
-            "SI-SDR",
-            True,
-            2,
-            "scale-invariant signal-to-distortion ratio in dB, zero-mean, of the mono fold, float64",
-            "benchmarks.metrics.registry:si_sdr",
-            ("benchmarks.metrics.si_sdr", "benchmarks.metrics.clip_score"),
-        ),
-        PairMetric(
-            "visqol",
-            "ViSQOL",
-            True,
-            2,
-            "ViSQOL v3 in audio mode at 48 kHz (MOS-LQO)",
-            "benchmarks.metrics.registry:visqol",
-            ("benchmarks.metrics.visqol.api", "benchmarks.metrics.clip_score"),
-            weights="visqol-svr",
-        ),
-    )
-}
-
-#: Distances of corpora of embeddings: name before the colon -> (title, digits, note).
-CORPUS_METRICS: dict[str, tuple[str, int, str]] = {
-    "fad": ("FAD", 3, "Fréchet distance of embeddings"),
-    "fad_inf": (
-        "FAD∞",
-        3,
-        "Fréchet distance extrapolated to infinitely many clips, paired with their originals",
-    ),
-    "kad": ("KAD", 3, "unbiased squared maximum mean discrepancy of embeddings, Gaussian kernel, x 100"),
+#: What a user's function is called by in error messages.
+_OWN_HELP = "or FILE.py:function of your own"
+_MOST_DIGITS = 12
+#: Fields that a user's function may carry as attributes, and what they have to be.
+_DECLARABLE: dict[str, tuple[type, ...]] = {
+    "title": (str,),
+    "higher_is_better": (bool,),
+    "digits": (int,),
+    "unit": (str,),
+    "note": (str,),
+    "version": (str, int),
+    "worst": (int, float),
+    "best": (int, float),
+    "tolerance": (int, float),
+    "relative_tolerance": (int, float),
+    "elsewhere_tolerance": (int, float),
+    "floor": (int, float),
+    "collapse": (int, float),
+    "exact": (bool,),
+    "folds": (bool,),
 }
 
 
-@dataclass(frozen=True)
-class CorpusMetric:
-    """A distance of corpora in an embedder's space, from a name like "fad:vggish"."""
-
-    name: str
-    distance: str
-    embedder: str
-
-    @property
-    def title(self) -> str:
-        """The paper's names: FAD is VGGish, FAD_clap any CLAP; others by the embedder's name."""
-        title = CORPUS_METRICS[self.distance][0]
-        family = self.embedder.partition("-")[0].partition("@")[0]
-        return title if family == "vggish" else f"{title}_{family}"
-
-    @property
-    def digits(self) -> int:
-        return CORPUS_METRICS[self.distance][1]
-
-    @property
-    def note(self) -> str:
-        """Distance, embedder, checkpoint, window and hop."""
-        from benchmarks.embedders import embedder_entry
-
-        entry = embedder_entry(self.embedder)
-        return f"{CORPUS_METRICS[self.distance][2]}, {entry.title} [{self.embedder}]"
-
-
-def parse_metric(name: str) -> PairMetric | CorpusMetric:
-    """The metric called `name`: "si_sdr", "visqol", or "fad:EMBEDDER", "fad_inf:...", "kad:...".
+def parse_metric(name: str | Metric) -> Metric:
+    """The metric called `name`; a `Metric` is returned as it is.
 
     Raises:
-        UnknownNameError: no such metric or embedder.
+        UnknownNameError: no such metric or embedder; the message gives the nearest.
+        FileNotFoundError: the file of a user's function does not exist.
+        ImportError: a user's module does not import, or has no such attribute.
+        UserCodeError: what a user's file declares is no metric.
     """
-    if name in PAIR_METRICS:
-        return PAIR_METRICS[name]
-    distance, colon, embedder = name.partition(":")
-    from benchmarks.embedders import list_embedders
+    if isinstance(name, Metric):
+        return name
+    label, target = split_label(name)
+    kind, colon, argument = target.partition(":")
+    if kind in METRICS:
+        found = _declared(kind)
+        if isinstance(found, CorpusMetric):
+            if not argument:
+                raise UnknownNameError("metric", target, (), f"it needs an embedder, as in {kind}:vggish")
+            found = found.of(argument)
+        elif colon:
+            raise _unknown(target)
+        return found if label is None else dataclasses.replace(found, name=label, title=label, given=name)
+    if not colon or not _is_code(target):
+        raise _unknown(target)
+    return _own_metric(import_own(target), target, label, name)
 
-    if not colon or distance not in CORPUS_METRICS:
-        raise UnknownNameError("metric", name, list_metrics())
-    if embedder not in list_embedders():
-        raise UnknownNameError("embedder", embedder, list_embedders())
-    return CorpusMetric(name, distance, embedder)
+
+def parse_metrics(names: Iterable[str | Metric]) -> list[Metric]:
+    """The metrics called `names`, in their order.
+
+    Raises:
+        ValueError: two have one name, so that a table could not tell them apart.
+        UnknownNameError, FileNotFoundError, ImportError, UserCodeError: as for `parse_metric`.
+    """
+    found: dict[str, Metric] = {}
+    for metric in map(parse_metric, names):
+        if metric.name in found:
+            raise ValueError(f"two metrics are called {metric.name!r}; use LABEL=NAME for one of them")
+        found[metric.name] = metric
+    return list(found.values())
+
+
+def declared_metric(name: str) -> Metric | None:
+    """The metric, or the distance without its embedder, that a column of results is named after; None if unknown."""
+    kind = name.partition(":")[0]
+    return _declared(kind) if kind in METRICS else None
 
 
 def list_metrics() -> list[str]:
-    """All metric names, corpus distances with every embedder; imports no model."""
-    from benchmarks.embedders import list_embedders
+    """All registered names, distances of corpora with every embedder; imports no model."""
+    found = []
+    for name in METRICS.names():
+        if isinstance(_declared(name), CorpusMetric):
+            found += [f"{name}:{embedder}" for embedder in list_embedders()]
+        else:
+            found.append(name)
+    return found
 
-    corpus = [f"{distance}:{embedder}" for distance in CORPUS_METRICS for embedder in list_embedders()]
-    return [*PAIR_METRICS, *corpus]
+
+def _declared(kind: str) -> Metric:
+    """The metric that a registered name stands for."""
+    target = METRICS.target(kind)
+    if is_first_party(target):
+        found: Metric = METRICS.load(kind)
+        return found
+    return _own_metric(import_own(target), target, kind, kind)
 
 
-def load_pair_metric(metric: PairMetric) -> Callable[[np.ndarray, np.ndarray, int], Score]:
-    """Import the function behind a metric."""
-    from benchmarks.registry import load_target
+def _unknown(name: str) -> UnknownNameError:
+    pairs = [kind for kind in METRICS.names() if not isinstance(_declared(kind), CorpusMetric)]
+    corpus = [kind for kind in METRICS.names() if kind not in pairs]
+    groups = (
+        f"known: {', '.join(pairs)}; {', '.join(corpus)} with an embedder, as in fad:vggish "
+        f"(m2l-bench list embedders); {_OWN_HELP}"
+    )
+    return UnknownNameError("metric", name, list_metrics(), groups)
 
-    function: Callable[[np.ndarray, np.ndarray, int], Score] = load_target(metric.target)
-    return function
+
+def _is_code(target: str) -> bool:
+    """Whether `target` names a file, or a module that can be imported."""
+    place = target.rpartition(":")[0]
+    if place.endswith(".py"):
+        return True
+    try:
+        own_module(target)  # a module may lie in the current folder
+        return importlib.util.find_spec(place.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _own_metric(value: Any, target: str, label: str | None, given: str) -> Metric:
+    """A user's `Metric`, function, or class without arguments, as a metric of its own name.
+
+    Raises:
+        UserCodeError: it is none of these, or an attribute has a wrong value.
+    """
+    path, _, attribute = target.rpartition(":")
+    name = label or f"{PurePath(path).stem if path.endswith('.py') else path}:{attribute}"
+    if isinstance(value, Metric):
+        if isinstance(value, CorpusMetric) and value.embedder == "" and given != label:
+            raise UserCodeError(
+                f"{name}: a distance of corpora is used as an entry point, or with an embedder"
+            )
+        return dataclasses.replace(value, name=name, title=label or value.title, given=given, own=target)
+    function = value() if isinstance(value, type) else value
+    if not callable(function):
+        raise UserCodeError(f"{name}: {type(value).__name__} is no function of (preds, target, sample_rate)")
+    fields = {field: getattr(function, field) for field in _DECLARABLE if hasattr(function, field)}
+    for field, found in fields.items():
+        _check(name, field, found)
+    lines = (getattr(function, "__doc__", None) or "").strip().splitlines()
+    note = fields.get("note") or (lines[0] if lines else name)
+    if "higher_is_better" not in fields:
+        note += " (no direction declared: higher counts as better)"
+    digits = fields.get("digits", 3)
+    # Without a tolerance of its own, what tables cannot show does not count, and 2 % on another processor.
+    gate = {} if "tolerance" in fields else {"tolerance": 10.0**-digits, "elsewhere_tolerance": 0.02}
+    title = label or fields.get("title") or attribute
+    fields |= {"title": title, "note": note, "digits": digits, "version": str(fields.get("version", "1"))}
+    return PairMetric(name=name, function=function, given=given, own=target, **{**gate, **fields})
+
+
+def _check(name: str, field: str, value: Any) -> None:
+    kinds = _DECLARABLE[field]
+    right = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if right and "tolerance" in field:
+        right = 0.0 <= value < math.inf
+    if right and field == "digits":
+        right = 0 <= value <= _MOST_DIGITS
+    if not right:
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise UserCodeError(f"{name}: {field} is {value!r}, expected {wanted} in a sensible range")

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from benchmarks.audio import resample
 from benchmarks.harness.units import Unit, fetch
+from benchmarks.metrics.clip_score import clip_score
+from benchmarks.metrics.si_sdr import SI_SDR
 from benchmarks.report.pictures import mel_spectrogram_db, picture
 from benchmarks.store.store import Result, Store
 
@@ -71,9 +73,7 @@ def render(unit: Unit, store: Store) -> Result:
     rate = int(source.meta["sample_rates"][clip_id])
     meta: dict[str, Any] = {"sample_rate": rate, "seconds": audio.shape[1] / rate, "rms_db": rms_db(audio)}
     if len(unit.inputs) == 2:
-        from benchmarks.metrics.registry import si_sdr
-
-        value, _ = si_sdr(audio, original, rate)
+        value, _ = clip_score(SI_SDR, audio, original, rate)
         meta["si_sdr"] = value
         if np.array_equal(original, audio):
             return Result(meta | {"same": True})

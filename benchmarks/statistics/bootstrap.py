@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.metrics.frechet import frechet_distance
 from benchmarks.metrics.moments import Moments
+from benchmarks.statistics.intervals import percentile_interval
 
 Values = npt.NDArray[np.float64]
 
@@ -199,7 +200,8 @@ def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
 
 def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int) -> tuple[float, float]:
     """Percentile interval of the mean; where values are infinite it follows the extended real line."""
-    tails = _tails(confidence)
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence={confidence}: must be between 0 and 1")
     with np.errstate(invalid="ignore"):
         blocks = [data[block].mean(axis=1) for block in resample_blocks(len(data), n_resamples, seed)]
     means = np.concatenate(blocks)
@@ -207,11 +209,4 @@ def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int)
         return math.nan, math.nan
     # Nearest-rank quantiles where infinities are among the means: interpolating would give inf - inf.
     method = "linear" if np.isfinite(means).all() else "nearest"
-    low, high = np.quantile(means, tails, method=method)  # type: ignore[call-overload]
-    return float(low), float(high)
-
-
-def _tails(confidence: float) -> tuple[float, float]:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence={confidence}: must be between 0 and 1")
-    return (1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0
+    return percentile_interval(means, confidence, method)

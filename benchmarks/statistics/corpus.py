@@ -7,14 +7,16 @@ systems on the same clips are compared draw by draw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.metrics.frechet import frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
+from benchmarks.registry import did_you_mean, load_target
 from benchmarks.statistics.bootstrap import count_draws, frechet_draws, resample_blocks
+from benchmarks.statistics.intervals import basic_interval, percentile_interval
 
 Clips = Sequence[np.ndarray]
 
@@ -25,7 +27,7 @@ def corpus_distance(
     """Value, n, interval and bootstrap draws of a distance.
 
     Args:
-        distance: "fad", "fad_inf" or "kad".
+        distance: a name in `DISTANCES`, or `"module:function"` of a function like those.
         reference: per clip, embeddings `(windows, dim)`.
         outputs: the same clips in the same order.
 
@@ -37,24 +39,47 @@ def corpus_distance(
     """
     if len(reference) < 2:
         raise ValueError(f"{len(reference)} clips: a distance of corpora needs at least 2")
-    all_reference, all_outputs = np.concatenate(reference), np.concatenate(outputs)
-    found: dict[str, Any] = {"n": len(reference), "n_windows": len(all_outputs)}
-    if distance == "fad_inf":
-        return found | {"value": frechet_infinity(reference, outputs, paired=True, seed=seed).value}
-    if distance == "fad":
-        value, draws = _frechet(reference, outputs, resamples, seed)
-        # A resample repeats clips and so is farther from its reference; the basic interval removes the shift.
-        high, low = 2 * value - np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-        low, high = max(float(low), 0.0), max(float(high), 0.0)
-    elif distance == "kad":
-        paired = _are_paired(reference, outputs)
-        value = kernel_distance(all_reference, all_outputs, paired=paired)
-        blocks = resample_blocks(len(reference), resamples, seed)
-        draws = _kernel_draws(reference, outputs, blocks, paired=paired)
-        low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
-    else:
-        raise ValueError(f"unknown distance {distance!r}")
-    return found | {"value": float(value), "low": low, "high": high, "draws": [float(d) for d in draws]}
+    function = DISTANCES.get(distance) or (load_target(distance) if ":" in distance else None)
+    if function is None:
+        raise ValueError(f"unknown distance {distance!r}; {did_you_mean(distance, DISTANCES)}")
+    found = function(reference, outputs, seed=seed, resamples=resamples, level=level)
+    n_windows = sum(len(clip) for clip in outputs)
+    return {"n": len(reference), "n_windows": n_windows, **found}
+
+
+def frechet(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
+    """The Fréchet distance; the interval is the basic one, since a resample that repeats clips is farther away."""
+    value, draws = _frechet(reference, outputs, resamples, seed)
+    low, high = (max(bound, 0.0) for bound in basic_interval(value, draws, level))
+    return _drawn(value, low, high, draws)
+
+
+def frechet_at_infinity(
+    reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float
+) -> dict[str, Any]:
+    """The Fréchet distance extrapolated to infinitely many clips; it has no interval."""
+    return {"value": float(frechet_infinity(reference, outputs, paired=True, seed=seed).value)}
+
+
+def kernel(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
+    """The kernel audio distance; it is unbiased in resamples as well, so the interval is that of percentiles."""
+    paired = _are_paired(reference, outputs)
+    value = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
+    draws = _kernel_draws(reference, outputs, resample_blocks(len(reference), resamples, seed), paired=paired)
+    low, high = percentile_interval(draws, level)
+    return _drawn(value, low, high, draws)
+
+
+#: Distances of corpora by the name before the colon of a metric.
+DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {
+    "fad": frechet,
+    "fad_inf": frechet_at_infinity,
+    "kad": kernel,
+}
+
+
+def _drawn(value: float, low: float, high: float, draws: Sequence[float]) -> dict[str, Any]:
+    return {"value": float(value), "low": low, "high": high, "draws": [float(draw) for draw in draws]}
 
 
 def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> list[dict[str, Any]]:
@@ -72,8 +97,7 @@ def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> li
                 continue
             value = a["value"] - b["value"]
             shifts = np.asarray(a["draws"]) - np.asarray(b["draws"])
-            tails = np.quantile(shifts, [(1 - level) / 2, (1 + level) / 2])
-            high, low = (float(bound) for bound in 2 * value - tails)
+            low, high = basic_interval(value, shifts, level)
             significant = low > 0 or high < 0
             found.append(record | {"difference": value, "low": low, "high": high, "significant": significant})
     return found

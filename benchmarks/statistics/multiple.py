@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.statistics.bootstrap import count_draws, resample_blocks
+from benchmarks.statistics.intervals import max_t_bound, shifted_center
 
 Values = npt.NDArray[np.float64]
 
@@ -118,7 +119,7 @@ def compare_corpora(
             difference = float(own["value"] - other["value"])
             middle, spread = float(draws.mean()), float(draws.std(ddof=1))
             # A resample repeats clips, which moves a Fréchet distance: that bias is taken off.
-            family.append(Drawn(name, int(own["n"]), difference, 2 * difference - middle, spread))
+            family.append(Drawn(name, int(own["n"]), difference, shifted_center(difference, draws), spread))
             deviations.append(_ratio(np.abs(draws - middle), spread))
     if family:
         found |= simultaneous(family, np.stack(deviations, axis=1), level)
@@ -149,13 +150,8 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
     Raises:
         ValueError: level is not in (0, 1).
     """
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level={level}: must be between 0 and 1")
-    largest = np.sort(deviations.max(axis=1))
+    bound, largest = max_t_bound(deviations, level)
     n_draws = len(largest)
-    # The order statistic for which "outside the interval" and "p <= 1 - level" are the same statement.
-    rank = math.ceil(level * (n_draws + 1) - 1e-9)
-    bound = float(largest[rank - 1]) if rank <= n_draws else math.inf
     found = {}
     for item in family:
         if item.error > 0:

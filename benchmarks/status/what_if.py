@@ -16,11 +16,11 @@ from typing import Any
 from benchmarks.autoencoders import AUTOENCODERS
 from benchmarks.datasets import Clip, DataNotFoundError
 from benchmarks.evaluation.measure import NOT_COMPUTED, tidy
-from benchmarks.evaluation.plan import Planner, SystemRow, metric_status
+from benchmarks.evaluation.plan import Planner, SystemRow
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions, RunReport, waves_of
 from benchmarks.harness.units import Unit
-from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.metrics.base import Metric
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite
 from benchmarks.tables.build import TABLES
@@ -221,20 +221,14 @@ class _Planner(Planner):
         )
         return SystemRow(name, None, n_steps=n_steps, units=units)
 
-    def cell(self, row: SystemRow, metric_name: str) -> Unit | str:
-        metric = parse_metric(metric_name)
+    def cell(self, row: SystemRow, metric: Metric) -> Unit | str:
         if row.reason is not None:
             return row.reason
-        if isinstance(metric, PairMetric):
-            reason, stage, name = metric_status(metric), "score", metric.name
-        else:
-            from benchmarks.embedders import embedder_status
-
-            status = embedder_status(metric.embedder)
-            reason, stage, name = None if status.available else status.reason, "embed", metric.embedder
+        embedder = getattr(metric, "embedder", "")
+        reason, stage, name = metric.unavailable(), "embed" if embedder else "score", embedder or metric.name
         self.plan.need("metric", name, reason)
         if reason is None:
-            return super().cell(row, metric_name)
+            return super().cell(row, metric)
         pairs = list(zip(self.load_units, row.units, strict=True))
         made = [
             replace(load, stage=stage, name=name, spec=_phantom(name), inputs=(load, unit))
@@ -245,7 +239,7 @@ class _Planner(Planner):
                 replace(load, stage=stage, name=name, spec=_phantom(name), inputs=(load,))
                 for load in self.load_units
             ]
-        return Unit("aggregate", metric_name, "", _phantom(metric_name), tuple(made), amount=self.seconds)
+        return Unit("aggregate", metric.name, "", _phantom(metric.name), tuple(made), amount=self.seconds)
 
 
 def _published_only(name: str) -> bool:
@@ -270,7 +264,7 @@ def _add(
     plan: WhatIfPlan,
     planner: _Planner,
     wanted: Sequence[tuple[str, int | None]],
-    metrics: Sequence[str],
+    metrics: Sequence[Metric],
     system_options: Mapping[str, Mapping[str, Any]],
     *,
     compare: bool,
@@ -284,7 +278,7 @@ def _add(
         units = {label: unit for label, unit in cells.items() if isinstance(unit, Unit)}
         plan.units += units.values()
         if compare and len(units) > 1:
-            plan.units.append(planner.comparison(metric, list(units), list(units.values())))
+            plan.units.append(metric.comparison_unit(planner, list(units), list(units.values())))
     plan.units += [planner.facts(row) for row in rows if row.reason is None]
 
 

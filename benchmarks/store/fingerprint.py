@@ -33,6 +33,9 @@ _NEUTRAL = frozenset(
         "benchmarks.user_code",
         "benchmarks.store.reads",
         "benchmarks.store.own_code",
+        # Names, titles and the gate's tolerances; what decides a value is in the key of its own.
+        "benchmarks.metrics.base",
+        "benchmarks.metrics.registry",
         "benchmarks.evaluation.trial",
         "benchmarks.evaluation.own_plan",
         # Which weights were used is in the key by their digest.

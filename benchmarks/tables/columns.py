@@ -10,7 +10,7 @@ import m2l
 from benchmarks.evaluation.cells import Cell, Column
 from benchmarks.evaluation.measure import Measured, tidy
 from benchmarks.evaluation.plan import SystemRow
-from benchmarks.metrics.registry import PairMetric, parse_metric
+from benchmarks.metrics.base import Metric
 from benchmarks.store.fingerprint import library_versions
 from benchmarks.store.processor import processor
 from benchmarks.suite import Suite
@@ -26,9 +26,9 @@ COST_COLUMNS = (
 )
 
 
-def metric_columns(names: Sequence[str]) -> list[Column]:
+def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
     """Columns of metrics; where two would have one title, the embedder's name tells them apart."""
-    columns = [_metric_column(name) for name in names]
+    columns = [Column(m.name, m.title, m.higher_is_better, m.digits, note=m.note) for m in metrics]
     titles = [column.title for column in columns]
     return [
         replace(column, title=f"{column.title} [{column.key.partition(':')[2]}]")
@@ -36,12 +36,6 @@ def metric_columns(names: Sequence[str]) -> list[Column]:
         else column
         for column in columns
     ]
-
-
-def _metric_column(name: str) -> Column:
-    metric = parse_metric(name)
-    higher = metric.higher_is_better if isinstance(metric, PairMetric) else False
-    return Column(name, metric.title, higher, metric.digits, note=metric.note)
 
 
 #: Columns of published figures, by table: keys of reference.json.

@@ -18,7 +18,6 @@ from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.harness.units import Unit, fetch
-from benchmarks.metrics.registry import PairMetric, parse_metric
 from benchmarks.store.fingerprint import digest, module_digest
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite, SuiteError
@@ -111,7 +110,7 @@ def build(
     curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row, (name, steps) in zip(measured.rows, wanted, strict=True):
         for metric in section.metrics:
-            cell = measured.cells[row.label, metric]
+            cell = measured.cells[row.label, metric.name]
             point: dict[str, Any] = {
                 "n_steps": steps,
                 "value": cell.value,
@@ -122,7 +121,7 @@ def build(
             }
             if cell.failures:
                 point["left_out"] = dict(cell.failures)
-            curves.setdefault(name, {}).setdefault(metric, []).append(point)
+            curves.setdefault(name, {}).setdefault(metric.name, []).append(point)
     figure = FigureResult(
         name="figure2",
         title=f"Figure 2. Quality against denoising steps ({suite.title or suite.name}, {measured.n_clips} clips)",
@@ -168,8 +167,7 @@ def draw(record: Mapping[str, Any]) -> str:
                     low, high = [p["low"] for p in points], [p["high"] for p in points]
                     axis.fill_between(steps, low, high, alpha=0.18, linewidth=0)
                 axis.plot(steps, values, marker="o", markersize=3.5, linewidth=1.4, label=system)
-            metric = parse_metric(column["key"])
-            better = metric.higher_is_better if isinstance(metric, PairMetric) else False
+            better = column["higher_is_better"]
             axis.set_title(f"{column['title']} ({'higher' if better else 'lower'} is better)", fontsize=9)
             axis.set_xlabel("denoising steps")
             axis.set_xticks(record["steps"])

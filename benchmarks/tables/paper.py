@@ -9,6 +9,7 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
+from benchmarks.metrics.base import Metric
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables.columns import (
@@ -66,7 +67,7 @@ def _table(
     title: str,
     suite: Suite,
     measured: Measured,
-    metrics: Sequence[str],
+    metrics: Sequence[Metric],
     costs: Sequence[Column],
     titles: Mapping[str, str] | None = None,
 ) -> tuple[TableResult, RunReport]:
@@ -78,7 +79,7 @@ def _table(
     rows = []
     for row in measured.rows:
         facts = measured.facts.get(row.label, {})
-        cells = {metric: measured.cells[row.label, metric] for metric in metrics}
+        cells = {metric.name: measured.cells[row.label, metric.name] for metric in metrics}
         heading = titles[row.name] if titles else ""
         rows.append(Row(row.label, cells | cost_cells(row, facts), heading, row_facts(row, facts)))
     table = TableResult(

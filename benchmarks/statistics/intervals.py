@@ -1,0 +1,101 @@
+"""The five ways in which this project turns bootstrap draws into intervals or p-values, and when each is right.
+
+  percentile_interval   a mean over clips, or an unbiased distance (KAD): draws scatter about the value itself
+  basic_interval        a Fréchet distance, or the difference of two: a resample repeats clips, so all draws are
+                        biased alike, and the interval reflects them at the value
+  shifted_center        the same bias where a symmetric bound comes from elsewhere: the middle of such an interval
+  max_t_bound           several differences at once (one system against its baselines): all hold together
+  t_p_value             the gate, which needs p-values far below 1 / resamples for Holm's correction
+
+Nothing here resamples: draws come from `benchmarks.statistics.bootstrap`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr
+
+Values = npt.NDArray[np.float64]
+
+
+def percentile_interval(
+    draws: Sequence[float] | Values, level: float, method: str = "linear"
+) -> tuple[float, float]:
+    """The middle `level` of the draws.
+
+    Right where the statistic is unbiased under resampling: means of scores, unbiased kernel distances. It follows
+    the skew of the draws, and with fewer than about 20 clips it is a little too narrow.
+
+    Args:
+        draws: the statistic of each resample.
+        level: coverage.
+        method: of `numpy.quantile`; "nearest" where draws are infinite, which interpolation turns into NaN.
+    """
+    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    low, high = np.quantile(draws, tails, method=method)  # type: ignore[call-overload]
+    return float(low), float(high)
+
+
+def basic_interval(value: float, draws: Sequence[float] | Values, level: float) -> tuple[float, float]:
+    """The draws reflected at the value, `2 value - quantiles`: their bias is taken off instead of counted twice.
+
+    Right for Fréchet distances and their differences: a resample of clips has a larger small-sample bias than the
+    clips themselves, so the draws lie beside the value, and an interval of percentiles may not even hold it.
+    """
+    low, high = percentile_interval(draws, level)
+    return 2 * value - high, 2 * value - low
+
+
+def shifted_center(value: float, draws: Values) -> float:
+    """The value less the bias of its draws, `2 value - mean(draws)`: the middle of a symmetric interval.
+
+    Right for a biased statistic whose half-width is a multiple of its standard error, as `max_t_bound` gives it.
+    """
+    return 2 * value - float(draws.mean())
+
+
+def max_t_bound(deviations: Values, level: float) -> tuple[float, Values]:
+    """How many standard errors every interval of a family has to span so that all hold at once.
+
+    Right for several differences that are resampled jointly (Westfall and Young's max-T, single step): unlike
+    Bonferroni's bound it uses how alike the differences are. Where the deviations are studentized by the error of
+    their own resample (bootstrap-t), it keeps its promise for small samples of skewed scores.
+
+    Args:
+        deviations: studentized deviations `(draws, differences)`; a row is of the same clips for all.
+        level: probability that all intervals hold.
+
+    Returns:
+        The bound, and the largest deviation of each draw in ascending order, from which p-values follow.
+
+    Raises:
+        ValueError: level is not in (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level={level}: must be between 0 and 1")
+    largest = np.sort(deviations.max(axis=1))
+    # The order statistic for which "outside the interval" and "p <= 1 - level" are the same statement.
+    rank = math.ceil(level * (len(largest) + 1) - 1e-9)
+    return (float(largest[rank - 1]) if rank <= len(largest) else math.inf), largest
+
+
+def t_p_value(harm: float, error: float, n: int) -> float:
+    """P(a change this bad or worse | no change) from Student's t with n - 1 degrees of freedom.
+
+    Right where p-values below 1 / resamples are needed and the mean of n differences is nearly normal: the bootstrap
+    gives only the standard error. Between equal runs the differences are symmetric, and the test is exact or
+    conservative.
+
+    Args:
+        harm: change in the bad direction.
+        error: its bootstrap standard error (`benchmarks.statistics.significance.bootstrap_error`). Without one (0,
+            NaN, a single clip) the change itself decides.
+        n: clips.
+    """
+    if math.isnan(error) or error == 0.0 or n < 2:
+        return 0.0 if harm > 0.0 else 1.0
+    return float(stdtr(n - 1, -harm / error))
