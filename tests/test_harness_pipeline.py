@@ -258,7 +258,7 @@ def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.evaluation.stages.create_embedder", lambda name, **_: _Loudness())
-    monkeypatch.setattr("benchmarks.evaluation.plan.embedder_status", lambda name: EmbedderStatus(True, ""))
+    monkeypatch.setattr("benchmarks.metrics.base.embedder_status", lambda name: EmbedderStatus(True, ""))
     monkeypatch.setattr(
         "benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"}
     )

@@ -166,7 +166,8 @@ class _Differences:
                 level=statistics.level,
             )
             # A few clips with one far from the others allow any difference; the metric's own range does not.
-            span = self.metrics[metric].best - self.metrics[metric].worst
+            low, high = self.metrics[metric].limits
+            span = high - low
             records = [replace(r, low=max(r.low, -span), high=min(r.high, span)) for r in records]
         else:
             records = compare_corpora(own, there, level=suite.statistics.level)

@@ -251,7 +251,7 @@ def _draft(
         tolerance=tolerance,
         reason=problem,
         table=table,
-        floor=policy.lowest,
+        floor=policy.gate_limits[0],
     )
     return (draft if evidence is None else _with_evidence(draft, evidence, policy)), evidence
 
@@ -314,7 +314,7 @@ def _pair_evidence(
 ) -> _Evidence:
     """Mean difference over the common clips, on the clamped scale."""
     pair = (np.array([scores[clip] for clip in common]) for scores in (pinned.scores, cell.scores))
-    before, now = (np.clip(values, policy.lowest, policy.best) for values in pair)
+    before, now = (np.clip(values, *policy.gate_limits) for values in pair)
     shifts = now - before
     order = np.argsort(shifts if policy.higher_is_better else -shifts, kind="stable")
     clips = tuple((common[i], float(shifts[i])) for i in order)

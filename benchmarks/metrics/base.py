@@ -37,11 +37,11 @@ class Metric:
         unit: of a value, as in "dB".
         note: what exactly is computed; a line below the table.
         version: raise it when a change that the code does not show changes the values.
-        worst, best: limits of a value. A silent output counts as `worst`, if that is finite.
+        worst, best: limits of a value; None for no limit. A silent output of an audible clip counts as `worst`.
         tolerance: changes of the mean (or of a distance) up to this size never count for the gate.
         relative_tolerance: the same as a share of the baseline's value; the larger of the two holds.
         elsewhere_tolerance: `relative_tolerance` where the baseline was measured on another processor.
-        floor: the gate takes scores of clips below for this value; default `worst`.
+        floor: what the gate takes for the worst value: scores beyond it count as equal to it; default `worst`.
         collapse: a single clip that loses more than this is a regression whatever the mean says.
         given: the name that `parse_metric` makes this metric from, also in another process.
         own: `"module:attribute"` or `"FILE.py:attribute"` of a user's code; empty for a metric of this project.
@@ -54,8 +54,8 @@ class Metric:
     unit: str = ""
     note: str = ""
     version: str = "1"
-    worst: float = -math.inf
-    best: float = math.inf
+    worst: float | None = None
+    best: float | None = None
     tolerance: float = 0.0
     relative_tolerance: float = 0.0
     elsewhere_tolerance: float = 0.0
@@ -68,13 +68,23 @@ class Metric:
         return _parsed_again, (self.given or self.name,)
 
     @property
-    def lowest(self) -> float:
-        """The gate's lower limit of a clip's score."""
-        return self.worst if self.floor is None else self.floor
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value; infinite where there is no limit."""
+        return self._range(self.worst)
+
+    @property
+    def gate_limits(self) -> tuple[float, float]:
+        """The range within which the gate can tell scores of clips apart."""
+        return self._range(self.worst if self.floor is None else self.floor)
+
+    def _range(self, worst: float | None) -> tuple[float, float]:
+        low, high = (worst, self.best) if self.higher_is_better else (self.best, worst)
+        return -math.inf if low is None else low, math.inf if high is None else high
 
     def clamp(self, value: float) -> float:
-        """A score within what the gate can tell apart."""
-        return min(max(value, self.lowest), self.best)
+        """A score within `gate_limits`."""
+        low, high = self.gate_limits
+        return min(max(value, low), high)
 
     def allowed_change(self, baseline: float, *, elsewhere: bool = False) -> float:
         """The change of the mean that the gate lets through, for a baseline value."""
@@ -129,8 +139,8 @@ class PairMetric(Metric):
     @property
     def spec(self) -> dict[str, Any]:
         """What decides the values beside the code; part of content keys."""
-        limits = [value if math.isfinite(value) else None for value in (self.worst, self.best)]
-        return {"version": self.version, "limits": limits, "exact": self.exact, "folds": self.folds}
+        names = ("version", "higher_is_better", "worst", "best", "unit", "exact", "folds")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def weight(self) -> str | None:

@@ -33,22 +33,23 @@ def clip_score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample
     Raises:
         ValueError: the metric's function returns no number.
     """
+    low, high = metric.limits
     one_by_one = metric.folds and cancels(target)
     pairs = list(zip(preds[:, None], target[:, None], strict=True)) if one_by_one else [(preds, target)]
     unit = f" {metric.unit}" if metric.unit else ""
     values: list[float] = []
     notes: dict[str, None] = {}
     for estimate, original in pairs:
-        if math.isfinite(metric.worst) and is_silent(estimate) and not is_silent(original):
+        if metric.worst is not None and is_silent(estimate) and not is_silent(original):
             values.append(metric.worst)
             notes[f"silent output, counted as {metric.worst:g}{unit}"] = None
             continue
         value, reason = _score(metric, estimate, original, sample_rate)
         if math.isnan(value):
             return value, reason
-        values.append(min(max(value, metric.worst), metric.best))
+        values.append(min(max(value, low), high))
     mean = float(np.mean(values))
-    if metric.exact and mean >= metric.best:
+    if metric.exact and mean == metric.best:
         notes[f"exact, counted as {metric.best:g}{unit}"] = None
     if one_by_one:
         notes["channels that cancel as mono, scored one by one"] = None
