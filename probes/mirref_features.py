@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.datasets import Clip
 from benchmarks.datasets.clip_files import folded
-from benchmarks.store.store import Store, write_atomic
+from benchmarks.store.store import Store
+from m2l.io.atomic import write_atomic
 from probes.features import FeaturePlan, gather
 from probes.mirref import MirRefError, feature_name
 from probes.representations import split_name

@@ -14,7 +14,7 @@ import numpy as np
 import m2l
 from benchmarks.datasets.clip_files import distinct, safe_name, with_digest
 from benchmarks.store.fingerprint import library_versions
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
 from probes.protocol import DEFAULT_PROTOCOL
 from probes.runner import ProbeCell, ProbeRun
 from probes.stage import problem_of

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.identity import Identity
+from benchmarks.autoencoders.controls import Identity
 
 
 class MonoOnly(Identity):

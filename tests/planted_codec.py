@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from benchmarks.store.fingerprint import file_digest
+from m2l.io.digest import file_sha256
 
 RATE, FRAME = 32000, 128
 
@@ -43,7 +43,7 @@ class LinearCodec:
         path = weights_path()
         self.basis = np.load(path)
         self.spec = AutoencoderSpec(
-            name="linear", sample_rate=RATE, channels="mono", weights_digest=file_digest(path)
+            name="linear", sample_rate=RATE, channels="mono", weights_digest=file_sha256(path)
         )
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:

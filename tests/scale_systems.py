@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec
-from benchmarks.autoencoders.identity import Identity
+from benchmarks.autoencoders.controls import Identity
 from benchmarks.datasets.base import Clip
 from benchmarks.harness.units import Unit
 from benchmarks.store.store import Result, Store

@@ -26,7 +26,7 @@ from m2l.audio import (
     resampled_length,
     write_audio,
 )
-from m2l.io.atomic import write_bytes, written_beside
+from m2l.io.atomic import write_atomic, written_beside
 from m2l.io.blocks import ArrayReader, AudioReader, audio_writer
 
 RATE = 44_100
@@ -283,7 +283,7 @@ def test_leftovers_of_killed_processes_are_removed_by_the_next_write(tmp_path) -
         reused.write_bytes(b"of a process that had this one's id before")
         foreign = tmp_path / f".m2l-00000000-{pid}-{start}-{number}.part"
         foreign.write_bytes(b"of another machine")
-        write_bytes(tmp_path / "a.bin", b"whole")
+        write_atomic(tmp_path / "a.bin", b"whole")
         assert sorted(os.listdir(tmp_path)) == sorted([foreign.name, "a.bin", partial.name])
     assert half not in os.listdir(tmp_path)
     assert (tmp_path / "c.bin").read_bytes() == b"x"

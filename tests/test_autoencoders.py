@@ -162,7 +162,7 @@ def test_more_griffin_lim_iterations_are_more_consistent() -> None:
 
 
 def test_own_systems_by_module_and_class() -> None:
-    system = create_autoencoder("benchmarks.autoencoders.identity:Identity")
+    system = create_autoencoder("benchmarks.autoencoders.controls:Identity")
     assert system.spec.name == "identity"
 
 

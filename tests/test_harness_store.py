@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir, write_atomic
+from benchmarks.store.store import CorruptEntryError, Result, Store
+from m2l.io.atomic import write_atomic
+from m2l.io.cache import cache_dir
 
 KEY = "ab" + "0" * 62
 

@@ -8,19 +8,32 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scale_systems import N_CLIPS
 from test_scale import write_suite
 
 from benchmarks.cli.main import main
-from benchmarks.store import objects as object_store
-from benchmarks.store.objects import ObjectFiles
-from benchmarks.store.store import CorruptEntryError, LocalFiles, Result, Store, open_files
+from benchmarks.store import files as store_files
+from benchmarks.store.files import LocalFiles, open_files
+from benchmarks.store.store import CorruptEntryError, Pruned, Result, Store
 
-fsspec = pytest.importorskip("fsspec")
+
+class Renaming(LocalFileSystem):
+    """A file system whose PUT is not atomic, below folders of this machine."""
+
+    protocol = ("renaming",)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(path).removeprefix("renaming://")
+
+
+fsspec.register_implementation("renaming", Renaming)
 
 KEYS = [f"{i:02x}" + "0" * 62 for i in range(40)]
 
@@ -43,14 +56,16 @@ def s3_bucket() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["memory", "s3", "renaming"])
+@pytest.fixture(params=["memory", "s3", "renaming", "folder"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place with atomic PUT in memory, an S3 bucket, and a file system that publishes by renaming."""
+    """Memory with atomic PUT, an S3 bucket, a file system that publishes by renaming, and a folder."""
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/store"
+    if request.param == "folder":
+        return str(tmp_path / "store")
     if request.param == "s3":
         return f"{request.getfixturevalue('s3_bucket')}/{uuid.uuid4().hex}"
-    return f"local://{tmp_path / 'store'}"
+    return f"renaming://{tmp_path / 'store'}"
 
 
 def test_results_come_back_from_another_process_s_view(url: str) -> None:
@@ -115,7 +130,7 @@ def test_large_meta_is_read_in_full(url: str) -> None:
 
 
 def test_rates_of_several_writers_add_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store, "_JOURNAL_LINES", 4)
+    monkeypatch.setattr(store_files, "_JOURNAL_LINES", 4)
     first, second = Store(url), Store(url)
     for seconds in (1.0, 2.0, 3.0, 30.0, 40.0):
         first.add_rate("reconstruct", "opus", 10.0, seconds)
@@ -124,6 +139,22 @@ def test_rates_of_several_writers_add_up(url: str, monkeypatch: pytest.MonkeyPat
     second.flush()
     assert Store(url).rates() == {("reconstruct", "opus"): 0.3}
     assert Store(url).rates("cuda") == {("embed", "clap"): 0.3}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_prune_removes_all_but_what_is_kept(url: str, dry_run: bool) -> None:
+    store = Store(url)
+    for key in KEYS[:6]:
+        store.put(key, Result({"key": key}))
+    store.put_record("runs/s/0-of-1.json", {"done": 1})
+    size = sum(len(store.files.read(f"objects/{key[:2]}/{key}")) for key in KEYS[2:6])
+    keep = {*KEYS[:2], "f" * 64}
+    assert store.prune(keep, dry_run=dry_run) == Pruned(kept=2, removed=4, bytes=size)
+    assert list(Store(url).keys()) == (KEYS[:6] if dry_run else KEYS[:2])
+    assert store.records("runs") != {}
+    assert store.get(KEYS[0]).meta == {"key": KEYS[0]}
+    if not dry_run:
+        assert store.prune(keep) == Pruned(kept=2, removed=0, bytes=0)
 
 
 def test_records_are_replaced(url: str) -> None:
@@ -136,10 +167,9 @@ def test_records_are_replaced(url: str) -> None:
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a PUT is not atomic, half a file never has the final name."""
-    store = Store(f"local://{tmp_path}/store")
+    store = Store(f"renaming://{tmp_path}/store")
     store.put(KEYS[0], Result({"x": "old"}))
     files = store.files
-    assert isinstance(files, ObjectFiles)
     assert not files.listing_tells_all
 
     def half(path: str, data: bytes, **_: object) -> None:
@@ -168,7 +198,9 @@ def test_heads_are_beginnings(data: bytes, length: int) -> None:
 
 def test_what_a_location_is(tmp_path: Path) -> None:
     assert isinstance(open_files(tmp_path), LocalFiles)
-    assert open_files(f"file://{tmp_path}").location == str(tmp_path)
+    for protocol in ("file", "local"):
+        assert open_files(f"{protocol}://{tmp_path}").location == str(tmp_path)
+    assert pickle.loads(pickle.dumps(open_files(tmp_path))).location == str(tmp_path)
     remote = Store("memory://bucket/store/")
     assert remote.location == "memory://bucket/store"
     assert pickle.loads(pickle.dumps(remote.files)).location == remote.location

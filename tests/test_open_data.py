@@ -13,12 +13,12 @@ import pytest
 import soundfile
 
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset, locations, open_data, open_notes
-from benchmarks.datasets.base import file_sha256
 from benchmarks.datasets.locations import manifest
 from benchmarks.datasets.open_notes import INSTRUMENTS, note_rows
 from benchmarks.datasets.synthetic.notes import RANGES
 from benchmarks.fetch import make_manifests
 from benchmarks.fetch.sources import github_urls
+from m2l.io.digest import file_sha256
 
 OPEN_LICENSES = {"CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"}
 

@@ -211,7 +211,7 @@ def test_missing_methods_are_named() -> None:
 
 
 def test_systems_that_have_reconstruct_are_left_alone() -> None:
-    system = create_autoencoder("benchmarks.autoencoders.identity:Identity")
+    system = create_autoencoder("benchmarks.autoencoders.controls:Identity")
     assert type(system).__name__ == "Identity"
     assert isinstance(create_autoencoder("identity").spec, AutoencoderSpec)
 

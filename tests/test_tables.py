@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.report.aggregates import table_from
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.build import TABLES
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult
+from m2l.io.json_files import read_object
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")

@@ -16,14 +16,14 @@ from benchmarks.registry import UnknownNameError
 from benchmarks.weights.find import (
     WeightsCorruptError,
     WeightsNotFoundError,
-    file_sha256,
     find_weight,
     has_weight,
     weight_digest,
     weight_source,
 )
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
-from m2l.io.hub import HUB_COMMIT, HUB_FILE, HUB_NAME
+from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME
+from m2l.io.digest import known_sha256
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -136,9 +136,9 @@ def test_damaged_files_are_named(empty_caches: Path, monkeypatch: pytest.MonkeyP
 
 def test_digest_follows_the_file(tmp_path: Path) -> None:
     path = put(tmp_path / "w.bin", b"one")
-    assert file_sha256(path) == sha(b"one")
+    assert known_sha256(path) == sha(b"one")
     put(path, b"other length")
-    assert file_sha256(path) == sha(b"other length")
+    assert known_sha256(path) == sha(b"other length")
 
 
 def test_lookup_imports_no_torch() -> None:

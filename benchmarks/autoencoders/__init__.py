@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS
+from benchmarks.autoencoders.own.adapted import complete, controlled
 from benchmarks.registry import Registry, load_target
 from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import is_first_party
@@ -13,7 +14,7 @@ from benchmarks.user_code import is_first_party
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]
 
 AUTOENCODERS = Registry("autoencoder", entry_point_group="m2l.autoencoders")
-AUTOENCODERS.register("identity", "benchmarks.autoencoders.identity:Identity")
+AUTOENCODERS.register("identity", "benchmarks.autoencoders.controls:Identity")
 AUTOENCODERS.register("noise-20db", "benchmarks.autoencoders.controls:noise_20db")
 AUTOENCODERS.register("mp3-64k", "benchmarks.autoencoders.codecs:mp3_64k")
 AUTOENCODERS.register("mp3-128k", "benchmarks.autoencoders.codecs:mp3_128k")
@@ -31,10 +32,10 @@ AUTOENCODERS.register("mousai-v2", "benchmarks.autoencoders.mousai:MousaiV2")
 AUTOENCODERS.register("mousai-v3", "benchmarks.autoencoders.mousai:MousaiV3")
 AUTOENCODERS.register("dac-44khz", "benchmarks.autoencoders.dac:Dac")
 AUTOENCODERS.register("codicodec", "benchmarks.autoencoders.codicodec:CoDiCodec")
-AUTOENCODERS.register("stable-audio-vae", "benchmarks.autoencoders.stable_audio:StableAudioVae")
+AUTOENCODERS.register("stable-audio-vae", "benchmarks.autoencoders.diffusers_vae:StableAudioVae")
 AUTOENCODERS.register("same-s", "benchmarks.autoencoders.same:SameS")
 AUTOENCODERS.register("same-l", "benchmarks.autoencoders.same:SameL")
-AUTOENCODERS.register("kvae-audio", "benchmarks.autoencoders.kvae:KvaeAudio")
+AUTOENCODERS.register("kvae-audio", "benchmarks.autoencoders.diffusers_vae:KvaeAudio")
 AUTOENCODERS.register("encodec-48khz", "benchmarks.autoencoders.encodec:Encodec")
 AUTOENCODERS.register("mimi", "benchmarks.autoencoders.mimi:Mimi")
 
@@ -60,7 +61,6 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         factory, parameter = KINDS[kind]
         named = {} if label is None else {"name": label}
         return load_target(factory)(**{parameter: argument}, **named, **options)  # type: ignore[no-any-return]
-    from benchmarks.autoencoders.own.adapted import complete, controlled
 
     own = own_target(name)
     if own is None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.base import Autoencoder
+from benchmarks.autoencoders.notes import notes
+from benchmarks.metrics.si_sdr import si_sdr_detailed
 from m2l.audio import as_channels_first
 
 
@@ -36,8 +39,6 @@ def check_autoencoder(
         ContractError: the first broken promise.
     """
     if isinstance(system, str):
-        from benchmarks.autoencoders import create_autoencoder
-
         system = create_autoencoder(system, **options)
     rates = dict.fromkeys((system.spec.sample_rate or 44_100, 44_100, 48_000, 22_050))
     for rate in rates:
@@ -70,20 +71,6 @@ def _check_clip(system: Autoencoder, clip: np.ndarray, rate: int) -> None:
         raise ContractError(f"two runs with one seed differ {what}: draw all noise from `seed`")
 
 
-def notes(channels: int, seconds: float, rate: int) -> np.ndarray:
-    """Decaying harmonic notes over a little noise, with an odd number of samples."""
-    rng = np.random.default_rng(0)
-    samples = round(seconds * rate) | 1
-    time = np.arange(samples) / rate
-    out = 0.002 * rng.standard_normal((channels, samples))
-    for start in np.arange(0.05, seconds, 0.2):
-        pitch = 110 * 2 ** (int(rng.integers(0, 24)) / 12)
-        age = np.clip(time - start, 0, None)
-        note = sum(np.sin(2 * np.pi * pitch * k * age) / k for k in range(1, 6)) * np.exp(-8 * age)
-        out += 0.1 * rng.uniform(0.5, 1, (channels, 1)) * note
-    return out.astype(np.float32)
-
-
 def _delay(output: np.ndarray, clip: np.ndarray, rate: int) -> tuple[float | None, float]:
     """Delay of the output in seconds, by the peak of the cross-correlation; None where that is below 0.5."""
     n = 2 * len(clip)
@@ -98,6 +85,4 @@ def _delay(output: np.ndarray, clip: np.ndarray, rate: int) -> tuple[float | Non
 
 
 def _si_sdr(output: np.ndarray, clip: np.ndarray) -> float:
-    from benchmarks.metrics.si_sdr import si_sdr_detailed
-
     return float(si_sdr_detailed(output[None], clip[None]).value)

@@ -21,13 +21,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.autoencoders.networks.codicodec import build_network
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from benchmarks.weights.loading import CheckpointError, load_strict, read_checkpoint
+from m2l.representation import overlap_add
 
 #: STFT hop, window, exponent and factor of the compression.
 HOP, WINDOW, ALPHA, BETA = 1024, 2048, 0.65, 0.34
@@ -72,15 +75,10 @@ class CoDiCodec(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.networks.codicodec import build_network
-
         return build_network(config)
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.weights.loading import CheckpointError, read_checkpoint
-        from benchmarks.weights.strict import load_strict
-
         content = read_checkpoint(path)
         if not isinstance(content, dict) or "gen_state_dict" not in content:
             raise CheckpointError(f"{path} has no entry 'gen_state_dict': not a CoDiCodec checkpoint")
@@ -92,9 +90,6 @@ class CoDiCodec(NeuralAutoencoder):
         return {"z": model.encoder_forward(self._chunks(audio), dont_quantize=True)}
 
     def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
-        import torch
-        from torch.nn import functional as F
-
         model: Any = self.model
         z = latents["z"]
         n_chunks = z.shape[0]
@@ -114,8 +109,6 @@ class CoDiCodec(NeuralAutoencoder):
 
     def _chunks(self, audio: Tensor) -> Tensor:
         """(1, 2, S) -> (chunks, 4, 1024, 32), with a hop of silence in front and whole chunks."""
-        from torch.nn import functional as F
-
         samples = audio.shape[-1]
         frames = FRAMES * math.ceil((samples + HOP) / (HOP * FRAMES))
         spectrum = representation(F.pad(audio, (HOP, frames * HOP - samples)))
@@ -124,8 +117,6 @@ class CoDiCodec(NeuralAutoencoder):
 
 def representation(audio: Tensor) -> Tensor:
     """(1, 2, S) -> (1, 4, 1024, T): real and imaginary part per channel, `beta sign(x) |x|^alpha`, no Nyquist bin."""
-    import torch
-
     frames = audio.unfold(-1, WINDOW, HOP) * torch.hann_window(WINDOW, device=audio.device)
     spectrum = torch.fft.rfft(frames)[..., : WINDOW // 2].transpose(-1, -2)
     parts = torch.stack([spectrum.real, spectrum.imag], dim=2).flatten(1, 2)
@@ -134,10 +125,6 @@ def representation(audio: Tensor) -> Tensor:
 
 def waveform(parts: Tensor) -> Tensor:
     """Inverse of `representation`: (1, 4, 1024, T) -> (1, 2, 1024 T + 1024), clipped to ±1."""
-    import torch
-
-    from m2l.representation import overlap_add
-
     parts = parts.float() / BETA
     parts = parts.sign() * parts.abs() ** (1.0 / ALPHA)
     spectrum = torch.complex(parts[:, 0::2].contiguous(), parts[:, 1::2].contiguous()).transpose(-1, -2)

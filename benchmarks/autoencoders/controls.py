@@ -1,10 +1,31 @@
-"""A distortion of known size, for sanity checks of metrics: white noise at a given SNR."""
+"""Controls, for sanity checks of metrics: the unchanged input, and white noise at a given SNR."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+
+
+class Identity:
+    """Returns its input bit for bit: the ceiling of every metric."""
+
+    spec = AutoencoderSpec(
+        name="identity", sample_rate=None, channels="per_channel", compression_ratio=1.0, source="input"
+    )
+
+    def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        return check_audio(audio, sample_rate)
+
+    def decode(
+        self, latents: np.ndarray, *, length: int, sample_rate: int, seed: int = 0, n_steps: int | None = None
+    ) -> np.ndarray:
+        return latents[:, :length]
+
+    def reconstruct(
+        self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
+    ) -> np.ndarray:
+        return check_audio(audio, sample_rate).copy()
 
 
 class NoiseAtSnr:

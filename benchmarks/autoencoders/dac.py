@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from benchmarks.weights.loading import load_safetensors
 
 
 class Dac(NeuralAutoencoder):
@@ -57,8 +57,6 @@ class Dac(NeuralAutoencoder):
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.weights.strict import load_safetensors
-
         return load_safetensors(cls.build(config), path, config)
 
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:

@@ -19,13 +19,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from benchmarks.autoencoders.networks.mousai import MousaiNet, published_names
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from benchmarks.weights.loading import CheckpointError, check_state, load_strict, read_checkpoint
 
 _TINY_UNET = {
     "channels": [8, 16, 16],
@@ -62,27 +63,19 @@ class _Mousai(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.autoencoders.networks.mousai import MousaiNet
-
         return MousaiNet(**config)
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        from benchmarks.weights.loading import read_checkpoint
-
         model = cls.build(config)
         load_published(model, read_checkpoint(path), str(path))
         return model
 
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:
-        import torch
-
         model: Any = self.model
         return {"z": torch.cat([model.encoder(part) for part in audio.split(self.piece, dim=-1)], dim=-1)}
 
     def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
-        import torch
-
         model: Any = self.model
         parts = []
         for z in latents["z"].split(self.piece // model.encoder.factor, dim=-1):
@@ -92,8 +85,6 @@ class _Mousai(NeuralAutoencoder):
 
     def _features(self, audio: Tensor) -> Tensor:
         """Input of the encoder's last 1x1 convolution (512)."""
-        import torch
-
         model: Any = self.model
         return torch.cat(inputs_of(model.encoder.to_out, lambda: self._encode(audio)), dim=-1)
 
@@ -178,12 +169,6 @@ def load_published(model: Any, state: Mapping[str, Tensor], what: str) -> None:
         CheckpointError: entries are missing, unknown or of another shape or type (the whole difference goes to
             stderr, the message names the first ones), or two names of one tensor hold different values.
     """
-    import torch
-
-    from benchmarks.autoencoders.networks.mousai import published_names
-    from benchmarks.weights.loading import CheckpointError, check_state
-    from benchmarks.weights.strict import load_strict
-
     own = model.state_dict()
     names = published_names(model)
     expected = {name: tuple(own[key].shape) for key, aliases in names.items() for name in aliases}

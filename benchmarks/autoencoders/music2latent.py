@@ -13,8 +13,12 @@ import numpy as np
 
 import m2l
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from benchmarks.store.fingerprint import digest, file_digest
+from benchmarks.store.fingerprint import digest
+from benchmarks.weights.find import find_weight
 from m2l.config import Music2LatentConfig, create_config
+from m2l.io.checkpoints import read_card, read_facts
+from m2l.io.digest import file_sha256
+from m2l.model import Music2Latent
 
 if TYPE_CHECKING:
     from m2l.model import Music2Latent
@@ -96,12 +100,10 @@ class Checkpoint(_Adapter):
             raise FileNotFoundError(f"no weights at {str(weights)!r}")
         config, n_parameters = _describe(self.path, weights)
         facts = {"source": f"checkpoint {self.path.name}"} | _card(self.path) | facts
-        spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_digest(weights), facts)
+        spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_sha256(weights), facts)
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
-        from m2l.model import Music2Latent
-
         return Music2Latent.from_pretrained(self.path, device=self.device)
 
 
@@ -113,8 +115,6 @@ class Published(Checkpoint):
     """
 
     def __init__(self, device: str = "cpu", path: str | None = None) -> None:
-        from benchmarks.weights.find import find_weight
-
         super().__init__(
             str(find_weight("music2latent", path)),
             device,
@@ -159,8 +159,6 @@ class RandomInit(_Adapter):
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
-        from m2l.model import Music2Latent
-
         return Music2Latent.from_config(self.config, seed=self.seed)
 
 
@@ -191,15 +189,12 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
     """Configuration and number of parameters, from headers only; None where only loading tells."""
     if weights.suffix != ".safetensors":
         return None, None
-    from m2l.io.checkpoints import read_facts
 
     return read_facts(weights)
 
 
 def _card(path: Path) -> dict[str, Any]:
     """License and training data from a model card beside the weights, where there is one."""
-    from m2l.io.checkpoints import read_card
-
     record = read_card(path)
     facts: dict[str, Any] = {}
     if isinstance(record.get("license"), str):

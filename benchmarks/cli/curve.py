@@ -12,9 +12,9 @@ from benchmarks.errors import FAILED, MISSING, OK, UsageError, check_folder
 from benchmarks.evaluation.left_out import say_left_out
 from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import RunOptions, describe_pending
-from benchmarks.store.store import write_atomic
 from benchmarks.suite import load_suite
 from benchmarks.tables.places import stem_for
+from m2l.io.atomic import write_atomic
 
 
 def main(argv: Sequence[str]) -> int:

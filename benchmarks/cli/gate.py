@@ -33,10 +33,10 @@ from benchmarks.gate.render import (
 from benchmarks.gate.results import read_results
 from benchmarks.metrics.base import Metric
 from benchmarks.registry import UnknownNameError
-from benchmarks.store.store import write_atomic
 from benchmarks.suite import SuiteError, load_suite
 from benchmarks.tables.build import parts_of
 from benchmarks.tables.places import HELP, Place, place_of
+from m2l.io.atomic import write_atomic
 
 WORSE_STATUS = 1
 

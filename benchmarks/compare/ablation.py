@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.store.fingerprint import digest
-from benchmarks.store.json_files import read_object
-from benchmarks.store.store import cache_dir
 from benchmarks.suite import Suite, SuiteError, Table3
+from m2l.io.cache import cache_dir
+from m2l.io.json_files import read_object
 
 if TYPE_CHECKING:
     from m2l.training import Trainer, TrainingSettings
@@ -86,7 +86,7 @@ def render_training_clips(
 
     from benchmarks.datasets import create_dataset
     from benchmarks.datasets.synthetic import VERSION
-    from m2l.io.atomic import write_bytes
+    from m2l.io.atomic import write_atomic
 
     name = f"synthetic-{VERSION}-{FIRST_SEED}-{n_clips}x{seconds:g}s"
     folder = cache_dir() / "training" / name if folder is None else folder
@@ -97,7 +97,7 @@ def render_training_clips(
         audio, rate = clip.load()
         buffer = io.BytesIO()
         soundfile.write(buffer, audio.T, rate, format="FLAC", subtype="PCM_16")
-        write_bytes(folder / f"{clip.id}.flac", buffer.getvalue())  # beside, then renamed: whole or absent
+        write_atomic(folder / f"{clip.id}.flac", buffer.getvalue())  # beside, then renamed: whole or absent
     return folder
 
 

@@ -22,8 +22,9 @@ from benchmarks.evaluation.plan import Planner
 from benchmarks.evaluation.stages import count_reasons
 from benchmarks.harness.executors import EXECUTORS, make_executor
 from benchmarks.harness.run import RunOptions, run_units
-from benchmarks.store.store import CorruptEntryError, Store, write_atomic
+from benchmarks.store.store import CorruptEntryError, Store
 from benchmarks.suite import load_suite
+from m2l.io.atomic import write_atomic
 
 OK, FAILED = 0, 1
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.datasets.base import ClipError, file_sha256
+from benchmarks.datasets.base import ClipError
+from m2l import audio as m2l_audio
+from m2l.io.digest import file_sha256
 
 #: As `m2l.audio.FORMATS`, without loading libsndfile.
 AUDIO_SUFFIXES = (
@@ -94,8 +96,6 @@ def read_excerpt(
         FileNotFoundError: No such file.
         ClipError: Undecodable, cut short, empty, or `start` lies behind its end.
     """
-    from m2l import audio as m2l_audio  # loads libsndfile: not needed by data sets that only list or render
-
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if start < 0 or (seconds is not None and seconds <= 0):
@@ -137,8 +137,6 @@ def audio_info(path: Path) -> tuple[int, int, float]:
     Raises:
         ClipError: Not there, undecodable, cut short, or of unknown length.
     """
-    from m2l import audio as m2l_audio
-
     try:
         info = m2l_audio.audio_info(path)
     except (OSError, m2l_audio.AudioError) as error:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -131,15 +130,6 @@ def digest_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_sha256(path: Path, block: int = 1 << 20) -> str:
-    """Return the sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(block):
-            digest.update(data)
-    return digest.hexdigest()
-
-
 def dataset_digest(clips: Sequence[Clip]) -> str:
     """Hash what a result over these clips depends on: ids, sample digests, splits and labels, in order."""
     return digest_of([[clip.id, clip.digest, clip.split, dict(clip.labels)] for clip in clips])
@@ -160,4 +150,25 @@ def select_split(clips: Sequence[Clip], split: str | None, splits: Sequence[str]
         ValueError: There is no such split.
     """
     check_split(split, splits, dataset)
+    return [clip for clip in clips if split in (None, "all", clip.split)]
+
+
+#: Cross-validation folds as splits, as TinySOL (and sets in its shape) use them.
+N_FOLDS = 5
+#: The single split of mir_ref: fold 0 validates, fold 1 tests, the rest trains.
+SPLIT_OF_FOLD = ("valid", "test", "train", "train", "train")
+FOLD_NAMES = tuple(f"fold{i}" for i in range(N_FOLDS))
+
+
+def select_fold(clips: Sequence[Clip], split: str | None, dataset: str) -> list[Clip]:
+    """Keep a split: `train`, `valid`, `test`, or one fold by name (`fold0` … `fold4`).
+
+    Clips carry their fold in `labels["fold"]`.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    check_split(split, ("train", "valid", "test", *FOLD_NAMES), dataset)
+    if split in FOLD_NAMES:
+        return [clip for clip in clips if clip.labels["fold"] == FOLD_NAMES.index(str(split))]
     return [clip for clip in clips if split in (None, "all", clip.split)]

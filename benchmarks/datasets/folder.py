@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
-from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, file_sha256, select_split
+from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, select_split
 from benchmarks.datasets.clip_files import as_text
+from m2l.io.digest import file_sha256
+from m2l.io.folders import Found, find_files
 
 if TYPE_CHECKING:
     from m2l.io.folders import Found
@@ -87,8 +89,6 @@ class FolderDataset:
 
     @cached_property
     def _found(self) -> Found:
-        from m2l.io.folders import Found, find_files  # loads libsndfile
-
         try:
             found = find_files(self.path, AUDIO_SUFFIXES)
         except OSError as error:

@@ -8,8 +8,9 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from benchmarks.datasets.base import DataNotFoundError, file_sha256
-from benchmarks.store.store import cache_dir
+from benchmarks.datasets.base import DataNotFoundError
+from m2l.io.cache import cache_dir
+from m2l.io.digest import file_sha256
 
 
 def fetched_root() -> Path:

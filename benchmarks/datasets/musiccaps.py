@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.datasets.audio_files import FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, select_split
 from benchmarks.datasets.locations import find_roots
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
 
 CLIPS, EVALUATION, SECONDS = 5521, 2858, 10.0
 LIST, MANIFEST, AUDIO = "musiccaps-public.csv", "manifest.csv", "audio"

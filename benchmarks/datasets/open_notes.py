@@ -12,8 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.datasets.base import Clip
-from benchmarks.datasets.folds import FOLD_NAMES, SPLIT_OF_FOLD, select_fold
+from benchmarks.datasets.base import FOLD_NAMES, SPLIT_OF_FOLD, Clip, select_fold
 from benchmarks.datasets.locations import content_digest, find_file, find_roots, manifest
 from benchmarks.datasets.open_data import file_clip
 from benchmarks.datasets.synthetic.harmony import PITCH_CLASSES

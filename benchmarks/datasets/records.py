@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.datasets.clip_files import nfc as nfc
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
 
 #: Path below the data set's folder -> "md5:HEX" or "sha256:HEX", or None where no checksum is published.
 Published = Mapping[str, "str | None"]

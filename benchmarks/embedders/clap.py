@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.embedders.frontends import clap_log_mel
+from benchmarks.embedders.frontends import clap_log_mel, mel_filters_slaney
 from benchmarks.embedders.torch_embedder import TorchEmbedder
 from benchmarks.weights.loading import CheckpointError, check_state, read_checkpoint
 
@@ -235,7 +235,5 @@ class ClapEmbedder(TorchEmbedder):
 
 def clap_mel_matrix() -> np.ndarray:
     """The mel matrix LAION trained with: Slaney, 64 bands, 50 Hz - 14 kHz at 48 kHz; (513, 64) float32."""
-    from benchmarks.embedders.frontends import mel_filters_slaney
-
     filters = mel_filters_slaney(sample_rate=48000, n_fft=N_FFT, n_mels=N_MELS, low=50.0, high=14000.0)
     return filters.astype(np.float32)

@@ -18,8 +18,9 @@ from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit
 from benchmarks.metrics.base import Metric
-from benchmarks.store.store import CorruptEntryError, Result, Store, cache_dir
+from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.user_code import stdout_to_stderr
+from m2l.io.cache import cache_dir
 
 #: Reason of a cell whose units have not run.
 NOT_COMPUTED = "not computed yet"

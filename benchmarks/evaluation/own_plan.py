@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.audio import resample, to_mono
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
-from benchmarks.autoencoders.check import notes
 from benchmarks.autoencoders.names import label_of, system_code
+from benchmarks.autoencoders.notes import notes
 from benchmarks.datasets import Clip
 from benchmarks.embedders import create_embedder, embedder_label, embedder_spec
 from benchmarks.embedders.base import own_target as own_embedder

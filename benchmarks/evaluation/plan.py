@@ -45,7 +45,8 @@ from benchmarks.store.own_code import import_own, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.user_code import ClashError, UserCodeError, user_error
-from benchmarks.weights.find import WeightsCorruptError, file_sha256, weight_digest
+from benchmarks.weights.find import WeightsCorruptError, weight_digest
+from m2l.io.digest import known_sha256
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
 STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
@@ -421,7 +422,7 @@ def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> Sys
     for unit in row.units:
         clips = [clip.id for clip in unit.inputs[0].payload.clips]
         files = {
-            clip_id: (found.files[clip_id], file_sha256(system.path_of(found.files[clip_id])))
+            clip_id: (found.files[clip_id], known_sha256(system.path_of(found.files[clip_id])))
             for clip_id in clips
             if clip_id in found.files
         }

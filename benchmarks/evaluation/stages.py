@@ -31,7 +31,7 @@ from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Data
 from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
-from benchmarks.weights.find import file_sha256
+from m2l.io.digest import known_sha256
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def read_files(unit: Unit, store: Store) -> Result:
             if clip_id in job.refused:
                 raise ValueError(job.refused[clip_id])
             file, digest_then = job.files[clip_id]
-            if not system.path_of(file).is_file() or file_sha256(system.path_of(file)) != digest_then:
+            if not system.path_of(file).is_file() or known_sha256(system.path_of(file)) != digest_then:
                 raise RuntimeError(f"the file of clip {clip_id!r} changed during the run; run again")
             rate = source.meta["sample_rates"][clip_id]
             arrays[clip_id] = system.reconstruction(file, audio, rate)

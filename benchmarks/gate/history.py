@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.gate.record import TABLE, RecordError
 from benchmarks.gate.results import contested
 from benchmarks.metrics.registry import declared_metric
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.text import ABSENT, markdown_table, read_number
+from m2l.io.json_files import read_object
 
 #: A git command that takes longer is waiting for something that does not come (a lock, a network file system).
 _GIT_SECONDS = 120

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.policy import parse_tolerance
-from benchmarks.store.json_files import read_object
-from benchmarks.store.store import write_atomic
 from benchmarks.tables.text import lines_of_json, read_number, significant
+from m2l.io.atomic import write_atomic
+from m2l.io.json_files import read_object
 
 TABLE = "table2"
 #: Records inside that of Table 2, and what messages call them.

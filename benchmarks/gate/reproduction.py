@@ -13,8 +13,8 @@ from benchmarks.gate.record import RecordError
 from benchmarks.gate.render import message
 from benchmarks.gate.results import read_results
 from benchmarks.metrics.base import Metric
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.text import read_number
+from m2l.io.json_files import read_object
 
 #: Costs are counted, not estimated: bit rates of codecs may differ in a byte or two on another processor.
 _COST_SHARE = 1e-3

@@ -23,10 +23,10 @@ from benchmarks.gate.record import (
     finite_row,
     rounded,
 )
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.draws import read_draws
 from benchmarks.tables.places import INCOMPLETE
 from benchmarks.tables.text import read_number
+from m2l.io.json_files import read_object
 
 #: The row of Table 1 that is computed from the labels alone.
 _UNTRAINED = "chance"

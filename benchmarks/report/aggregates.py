@@ -11,8 +11,8 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.table import TableResult
+from m2l.io.json_files import read_object
 
 TABLE_NAMES = ("table1", "table2", "table3")
 #: Files of a results folder that the report offers for download, where they exist.

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.timing import Contest, Timing
+from m2l import EncoderDecoder, Music2Latent
+from m2l.io.published import key_map
 
 RIVAL = "music2latent"
 
@@ -114,9 +116,6 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
 def _random_weights(path: Path) -> Path:
     """The paper's architecture with random weights, in the published format, none of them zero."""
     import torch
-
-    from m2l import Music2Latent
-    from m2l.io.published import key_map
 
     model = Music2Latent.from_config("paper", seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -223,8 +222,6 @@ def _load(job: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any], 
             return rival.decode(latents)
 
         return rival.encode, their_decode, wait
-
-    from m2l import EncoderDecoder
 
     dtype, _, compiled = job["kind"].partition("+")
     ours = EncoderDecoder(job["weights"], device=device, dtype=dtype)

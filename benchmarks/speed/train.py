@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.errors import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
+from m2l.config import create_config
 from m2l.consistency import denoise, output_weight, pseudo_huber, sigma_from_t, step_size
 from m2l.kernels import tiled
 from m2l.kernels.convolution import Conv2d
@@ -128,8 +129,6 @@ def contest_settings(preset: str, device: torch.device, options: argparse.Namesp
 
 def make_batches(settings: TrainingSettings) -> list[Batch]:
     """Batches of decaying tones with noise, in the form of `m2l.training.data`; the same for the same seed."""
-    from m2l.config import create_config
-
     config = create_config(settings.preset)
     samples = crop_samples(settings, config)
     random = torch.Generator().manual_seed(settings.seed)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.metrics.visqol.api import ViSQOL
 from benchmarks.speed.timing import Contest, alternate, markdown_table
 
 RATE = 48_000
@@ -99,8 +100,6 @@ def _rival() -> Callable[[Any, Any], float]:
 
 
 def _contest(pairs: list[Pair], repeats: int, rival: Callable[[Any, Any], float]) -> Contest:
-    from benchmarks.metrics.visqol.api import ViSQOL
-
     metric = ViSQOL(strict_cpp=True)
     contest = Contest("ViSQOL, audio mode, 48 kHz, one thread", clock="cpu")
 
@@ -160,8 +159,6 @@ def device_throughput(pairs: list[Pair], device: str, copies: int) -> str:
         device: torch device.
         copies: how often each pair occurs.
     """
-    from benchmarks.metrics.visqol.api import ViSQOL
-
     cpu, other = ViSQOL(strict_cpp=True), ViSQOL(strict_cpp=True, backend="torch", device=device)
     expected = [cpu.score(p.preds, cpu.reference(p.target, RATE)).moslqo for p in pairs]
     preds = [p.preds for p in pairs] * copies
@@ -177,8 +174,6 @@ def device_throughput(pairs: list[Pair], device: str, copies: int) -> str:
 
 def stage_profile(pairs: list[Pair], repeats: int = 3) -> list[tuple[str, float]]:
     """CPU milliseconds per 10 s of reference in each stage, averaged over the pairs; longest first."""
-    from benchmarks.metrics.visqol.api import ViSQOL
-
     metric = ViSQOL(strict_cpp=True)
     spent: dict[str, float] = {}
     seconds = 0.0

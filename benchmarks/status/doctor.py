@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from benchmarks.store.store import Store, cache_dir
+from benchmarks.store.store import Store
+from m2l.io.cache import cache_dir
 
 CORE = (
     "torch",

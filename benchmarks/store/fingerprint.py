@@ -23,24 +23,31 @@ import numpy as np
 _ROOT = Path(__file__).resolve().parents[2]
 _FIRST_PARTY = ("m2l", "benchmarks", "probes")
 
-#: Plumbing that finds or moves things and computes no number: a change here leaves results valid.
+#: Plumbing that finds, keeps or moves things and computes no number: a change here leaves results valid. Which files
+#: and weights were used is in a key by their digests.
 _NEUTRAL = frozenset(
     {
         "benchmarks.registry",
+        "benchmarks.user_code",
+        "benchmarks.store",
+        "benchmarks.store.files",
         "benchmarks.store.fingerprint",
+        "benchmarks.store.own_code",
+        "benchmarks.store.processor",
+        "benchmarks.store.reads",
         "benchmarks.store.store",
         "benchmarks.harness.units",
-        "benchmarks.user_code",
-        "benchmarks.store.reads",
-        "benchmarks.store.own_code",
         # Names, titles and the gate's tolerances; what decides a value is in the key of its own.
         "benchmarks.metrics.base",
         "benchmarks.metrics.registry",
-        "benchmarks.evaluation.trial",
         "benchmarks.evaluation.own_plan",
-        # Which weights were used is in the key by their digest.
+        "benchmarks.evaluation.trial",
         "benchmarks.weights.find",
         "benchmarks.weights.table",
+        "m2l.io.atomic",
+        "m2l.io.cache",
+        "m2l.io.digest",
+        "m2l.io.json_files",
     }
 )
 
@@ -71,15 +78,6 @@ def _plain(value: Any) -> Any:
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def file_digest(path: str | Path) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        sha = hashlib.sha256()
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def derive_seed(seed: int, *parts: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.registry import load_target
-from benchmarks.store.fingerprint import absolute_base, code_digest, digest, file_digest
+from benchmarks.store.fingerprint import absolute_base, code_digest, digest
 from benchmarks.store.reads import forget, recording
 from benchmarks.user_code import (
     FIRST_PARTY,
@@ -28,6 +28,7 @@ from benchmarks.user_code import (
     is_first_party,
     is_own_file,
 )
+from m2l.io.digest import file_sha256
 
 _Labeled = re.compile(r"^([\w.+@-]+(?: [\w.+@-]+)*)=(.+)$", re.DOTALL)
 
@@ -98,7 +99,7 @@ def _drop_edited(module: str) -> None:
 
 def _content(path: Path) -> str:
     try:
-        return file_digest(path)
+        return file_sha256(path)
     except OSError:
         return "absent"
 
@@ -189,7 +190,7 @@ def source_digest(path: Path) -> str:
     if path.suffix == ".py":
         with contextlib.suppress(SyntaxError):
             return hashlib.sha256(ast.dump(ast.parse(path.read_bytes())).encode()).hexdigest()
-    return file_digest(path)
+    return file_sha256(path)
 
 
 def _origin(name: str) -> Path | None:

@@ -25,7 +25,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from benchmarks.user_code import is_installed, is_own_file
-from benchmarks.weights.find import file_sha256
+from m2l.io.digest import known_sha256
 
 #: Frames that read source code, which is digested as code, or our own store.
 _READERS_OF_CODE = ("<frozen importlib", "<frozen zipimport", "<frozen runpy")
@@ -155,7 +155,7 @@ def content_digest(path: str) -> str:
         if os.path.isdir(path):
             names = [n for n in sorted(os.listdir(path)) if not n.startswith(".") and n != "__pycache__"]
             return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
-        return file_sha256(path)
+        return known_sha256(path)
     except OSError:
         return "absent"
 

@@ -1,17 +1,16 @@
 """The content-addressed store: one file per work unit, named by the unit's content key.
 
-A file is written beside its place, synced and renamed (an object store publishes it with one PUT): it is
-there complete, or not at all, whatever moment a run is killed at. Its first line is a JSON header with the
-key, and the size and sha256 of the rest, so that a file that is damaged or lies under another key is noticed
-when it is read, and computed again. Several runs and machines may share a store: equal keys mean equal
-contents, and the last one to publish wins.
+A file is written beside its place, synced and renamed (an object store publishes it with one PUT), so that it
+is complete or absent whenever a run is killed. Its first line is a JSON header with the key, and the size and
+sha256 of the rest, so that a file that is damaged or lies under another key is noticed when it is read, and
+computed again. Several runs and machines may share a store: equal keys mean equal contents, and the last one to
+publish wins.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.store.files import LocalFiles as LocalFiles
-from benchmarks.store.files import open_files as open_files
-from benchmarks.store.files import write_atomic as write_atomic
+from benchmarks.store.files import LocalFiles, open_files
+from m2l.io.cache import cache_dir
 
 _FORMAT = 2
 _HEADER_BYTES = 512
@@ -43,21 +41,13 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def cache_dir() -> Path:
-    """Where caches live: `M2L_CACHE`, else `XDG_CACHE_HOME/m2l`, else `~/.cache/m2l`.
+@dataclass(frozen=True)
+class Pruned:
+    """What `Store.prune` did: numbers of results, and bytes of the removed ones."""
 
-    Raises:
-        FileNotFoundError: none of them is set, and the user has no home folder.
-    """
-    try:
-        if explicit := os.environ.get("M2L_CACHE"):
-            return Path(explicit).expanduser()
-        base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base).expanduser() if base else Path.home() / ".cache") / "m2l"
-    except RuntimeError:
-        raise FileNotFoundError(
-            "this user has no home folder for caches: set M2L_CACHE to a folder that can be written"
-        ) from None
+    kept: int
+    removed: int
+    bytes: int
 
 
 class Store:
@@ -65,7 +55,7 @@ class Store:
 
     Args:
         root: a folder, or a URL that fsspec opens ("s3://bucket/prefix"); default `cache_dir()/store`. A
-            folder is made at the first write.
+            folder is created by the first write.
 
     Attributes:
         location: absolute path or URL; `Store(location)` in another process opens the same store.
@@ -86,18 +76,18 @@ class Store:
         """The folder.
 
         Raises:
-            ValueError: the store is not a folder.
+            ValueError: the store is behind a URL.
         """
         if not isinstance(self.files, LocalFiles):
             raise ValueError(f"store {self.location!r} is not a folder")
         return self.files.root
 
     def path(self, key: str) -> Path:
-        """Where the result of `key` is, or would be, in a store that is a folder."""
+        """The file of the result of `key`, whether it exists or not, in a store that is a folder."""
         return self.root / _name(key)
 
     def has(self, key: str) -> bool:
-        """Whether a complete file is there. Its contents are verified when it is read."""
+        """Whether a complete file exists. Its contents are verified when it is read."""
         try:
             head, size = self.files.head(_name(key), _HEADER_BYTES)
             header = _read_header(_first_line(head), key)
@@ -106,12 +96,12 @@ class Store:
             return False
 
     def has_many(self, keys: Collection[str]) -> set[str]:
-        """Those of `keys` that `has` would find, by listing: for thousands of keys, a few requests."""
+        """The `keys` that `has` would find, by listing: a few requests for thousands of keys."""
         wanted = set(keys)
         if len(wanted) < _FEW:
             return {key for key in wanted if self.has(key)}
-        there = wanted.intersection(self.keys())
-        return there if self.files.listing_tells_all else {key for key in there if self.has(key)}
+        listed = wanted.intersection(self.keys())
+        return listed if self.files.listing_tells_all else {key for key in listed if self.has(key)}
 
     def put(self, key: str, result: Result) -> None:
         """Publish a result; an existing one is replaced."""
@@ -123,7 +113,7 @@ class Store:
         """Read and verify a result.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the store has none.
             CorruptEntryError: the file was damaged; it is removed, so that the unit runs again.
         """
         try:
@@ -140,7 +130,7 @@ class Store:
         """The `meta` of a result, without reading its arrays; the checksum is not verified.
 
         Raises:
-            KeyError: there is no complete file.
+            KeyError: the store has no complete file of it.
         """
         try:
             head, size = self.files.head(_name(key), _META_BYTES)
@@ -158,7 +148,7 @@ class Store:
             raise KeyError(f"stored result {key} is damaged") from None
 
     def delete(self, key: str) -> None:
-        """Forget a result, if there is one."""
+        """Remove a result, if it exists."""
         self.files.delete(_name(key))
 
     def keys(self) -> Iterator[str]:
@@ -166,14 +156,38 @@ class Store:
         for name in self.files.names("objects"):
             yield name.rpartition("/")[2]
 
-    # -- records of running jobs, for `m2l-bench status`: small JSON files that are replaced as jobs go on.
+    def prune(self, keep: Collection[str], *, dry_run: bool = False) -> Pruned:
+        """Remove all results but those of `keep`. Records and rates stay.
+
+        A run that publishes at the same time may lose a result, and would compute it again.
+
+        Args:
+            keep: content keys to keep.
+            dry_run: remove nothing, only count.
+        """
+        keep = frozenset(keep)
+        kept = removed = size = 0
+        for key in list(self.keys()):
+            if key in keep:
+                kept += 1
+                continue
+            try:
+                size += self.files.head(_name(key), 0)[1]
+            except FileNotFoundError:  # another process was faster
+                continue
+            removed += 1
+            if not dry_run:
+                self.delete(key)
+        return Pruned(kept, removed, size)
+
+    # -- records of running jobs, for `m2l-bench status`: small JSON files that are replaced as jobs proceed.
 
     def put_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Publish a record; `name` is relative ("runs/paper/0-of-8.json")."""
         self.files.write(name, json.dumps(record, sort_keys=True).encode())
 
     def records(self, folder: str) -> dict[str, dict[str, Any]]:
-        """All records below a folder, by name; what is no JSON object is left out."""
+        """All records below a folder, by name; files that are not JSON objects are skipped."""
         found = {}
         for name in self.files.names(folder):
             try:
@@ -184,7 +198,7 @@ class Store:
                 found[name] = record
         return found
 
-    # -- measured rates: how long work takes on this machine. They never enter a table file.
+    # -- measured rates: how long work takes on this machine. They never enter a table.
 
     def add_rate(
         self,
@@ -199,11 +213,12 @@ class Store:
         """Record what `stage` of `name` took for `amount` (seconds of audio).
 
         Args:
-            stage, name: of the unit.
-            amount: in seconds of audio.
+            stage: stage of the unit.
+            name: name of the unit.
+            amount: seconds of audio.
             cpu_seconds: CPU time of the process that ran it.
-            device: where its network ran.
-            wall_seconds: time by the clock, which is what counts on an accelerator.
+            device: torch device of its network.
+            wall_seconds: elapsed time, which is what counts on an accelerator.
         """
         record = {"stage": stage, "name": name, "amount": amount, "cpu_seconds": cpu_seconds}
         if device != "cpu":
@@ -211,10 +226,10 @@ class Store:
         self.files.append("rates.jsonl", (json.dumps(record, sort_keys=True) + "\n").encode())
 
     def rates(self, device: str = "cpu") -> dict[tuple[str, str], float]:
-        """Seconds per second of audio by (stage, name): the median of what was recorded.
+        """Seconds per second of audio by (stage, name): the median of the recorded ones.
 
         Args:
-            device: "cpu" gives CPU seconds; another one ("cuda" also stands for "cuda:1") seconds by the clock.
+            device: "cpu" gives CPU seconds; another one ("cuda" includes "cuda:1") elapsed seconds.
         """
         seen: dict[tuple[str, str], list[float]] = {}
         seconds = "cpu_seconds" if device == "cpu" else "wall_seconds"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store.json_files import read_object
 from benchmarks.tables.text import lines_of_json, significant
+from m2l.io.json_files import read_object
 
 #: metric -> row -> {"value", "clips" (in the order of the draws), "draws"}.
 Draws = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.store.json_files import read_object
 from benchmarks.suite import load_suite
 from benchmarks.tables.places import place_of
 from benchmarks.tables.text import one_line, read_number, write_if_changed
+from m2l.io.json_files import read_object
 
 if TYPE_CHECKING:
     import pandas

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
 
 #: Shown in place of a number that does not exist.
 ABSENT = "–"

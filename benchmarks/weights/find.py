@@ -11,15 +11,12 @@ import hashlib
 import importlib.metadata
 import os
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.registry import UnknownNameError
-from benchmarks.store.store import cache_dir
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
-from m2l.io.hub import in_hub_cache
-
-_BLOCK = 1 << 20
+from m2l.io.cache import cache_dir, in_hub_cache
+from m2l.io.digest import known_sha256
 
 #: Licenses under which weights may be used for anything, whatever their version and spelling.
 _FREE = ("mit", "apache", "bsd", "isc", "cc0", "cc by 4", "cc by 3", "cc by sa", "unlicense", "lgpl", "mpl")
@@ -122,31 +119,12 @@ def weight_digest(name: str, explicit: str | os.PathLike[str] | None = None) -> 
     source = weight_source(name)
     path = find_weight(name, explicit)
     paths = [path] if len(source.files) == 1 else [path / file.basename for file in source.files]
-    digests = [file_sha256(p) for p in paths]
+    digests = [known_sha256(p) for p in paths]
     if explicit is None:
         for p, file, found in zip(paths, source.files, digests, strict=True):
             if file.sha256 is not None and found != file.sha256:
                 raise WeightsCorruptError(f"{p}: sha256 {found}, published is {file.sha256}")
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """sha256 of a file; remembered while its size and time of change stay the same."""
-    real = Path(path).resolve()
-    # The hub's cache names large files by their sha256, which it has checked on download.
-    if len(real.name) == 64 and real.parent.name == "blobs" and set(real.name) <= set("0123456789abcdef"):
-        return real.name
-    status = real.stat()
-    return _sha256(str(real), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _places(source: WeightSource) -> list[tuple[str, Path | None]]:

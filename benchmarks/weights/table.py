@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m2l.io.hub import HUB_COMMIT, HUB_FILE, HUB_NAME
+from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME
 
 
 @dataclass(frozen=True)

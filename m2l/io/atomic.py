@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their target, renamed when complete."""
+"""Writing files so that they are either whole or absent: beside their target, and renamed when complete."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def partial_file(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove from `folder` the partial files of this machine's processes that run no more."""
+    """Remove from `folder` the partial files that processes of this machine left behind when they were killed."""
     prefix = _prefix()
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -69,14 +69,32 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
                     os.unlink(os.path.join(folder, name))
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """`Path.write_bytes` through `written_beside`.
+def write_atomic(path: str | os.PathLike[str], content: bytes | str, *, parents: bool = True) -> None:
+    """Write a whole file through `written_beside`, and make its new name durable.
+
+    Args:
+        path: the target.
+        content: bytes, or text that is written as UTF-8.
+        parents: create missing folders.
 
     Raises:
         OSError: naming the target.
     """
+    if parents:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as partial:
-        partial.write_bytes(content)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    _sync_folder(Path(path).parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, on file systems that can sync a folder."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _prefix() -> str:

@@ -7,7 +7,6 @@ in its header), and the published one (`music2latent.pt`, see `m2l.io.published`
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from m2l.config import ConfigError, Music2LatentConfig, create_config, from_json, list_configs
-from m2l.io.atomic import write_bytes
-from m2l.io.hub import HUB_COMMIT, in_hub_cache
+from m2l.io.atomic import write_atomic
+from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME, cache_dir, in_hub_cache
+from m2l.io.json_files import parse_object
 from m2l.io.published import (
-    HUB_FILE,
-    HUB_NAME,
     CheckpointError,
     describe_keys,
     first_line,
@@ -45,23 +43,6 @@ SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 class WeightsNotFoundError(FileNotFoundError):
     """Weights that are not on this machine; the message holds the command that gets them."""
-
-
-def cache_dir() -> Path:
-    """M2L_CACHE, else XDG_CACHE_HOME/m2l, else ~/.cache/m2l.
-
-    Raises:
-        WeightsNotFoundError: if none of them is set and the user has no home folder.
-    """
-    explicit, base = os.environ.get("M2L_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    try:
-        if explicit:
-            return Path(explicit).expanduser()
-        return (Path(base).expanduser() if base else Path.home() / ".cache") / "m2l"
-    except RuntimeError as error:
-        raise WeightsNotFoundError(
-            "there is no home folder to look for weights in; set M2L_CACHE to a folder"
-        ) from error
 
 
 def list_checkpoints() -> list[str]:
@@ -223,20 +204,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The model card beside the weights in `folder`; empty if there is none.
 
     Raises:
-        CheckpointError: if it is no JSON object.
+        CheckpointError: if it is not a JSON object.
     """
     path = folder / CARD_FILE
     if not path.is_file():
         return {}
-    try:
-        card = json.loads(read_text(path))
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from error
-    if not isinstance(card, dict):
-        raise CheckpointError(f"{path} must be a JSON object, not {type(card).__name__}")
-    return card
+    return parse_object(read_text(path), path, CheckpointError)
 
 
 def check_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> None:
@@ -268,5 +241,5 @@ def write_checkpoint(folder: Path, config: Music2LatentConfig, weights: Mapping[
     # One entry: several come in random order, and the same weights would not be the same bytes.
     metadata = {"config": config.to_json()}
     # Weights last: a folder with weights is complete.
-    write_bytes(folder / CONFIG_FILE, config.to_json().encode())
-    write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata=metadata))
+    write_atomic(folder / CONFIG_FILE, config.to_json().encode())
+    write_atomic(folder / WEIGHTS_FILE, save(tensors, metadata=metadata))

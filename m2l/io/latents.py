@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from m2l.audio import AudioError, check_sample_rate
-from m2l.io.atomic import write_bytes
+from m2l.io.atomic import write_atomic
 
 if TYPE_CHECKING:
     from m2l.config import Music2LatentConfig
@@ -93,7 +93,7 @@ def write_latents(path: str | os.PathLike[str], latents: np.ndarray, info: Laten
     # Names that are not valid UTF-8 do not fit into JSON.
     metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
     metadata.update(format=FORMAT, format_version=FORMAT_VERSION)
-    write_bytes(path, _serialize(np.ascontiguousarray(latents, "<f4"), metadata))
+    write_atomic(path, _serialize(np.ascontiguousarray(latents, "<f4"), metadata), parents=False)
 
 
 def _serialize(latents: np.ndarray, metadata: dict[str, str]) -> bytes:

@@ -21,8 +21,6 @@ import torch
 from torch import Tensor
 
 from m2l.config import Music2LatentConfig
-from m2l.io.hub import HUB_FILE as HUB_FILE
-from m2l.io.hub import HUB_NAME as HUB_NAME
 
 
 class CheckpointError(ValueError):

@@ -28,8 +28,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from m2l.io.atomic import write_bytes
+from m2l.io.atomic import write_atomic
 from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_checkpoint
+from m2l.io.digest import file_sha256
 from m2l.model import Music2Latent
 
 _FOLDER = re.compile(r"step-(\d{8})")
@@ -90,11 +91,11 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
         write_checkpoint(partial, state.ema.config, state.ema.state_dict())
         tensors, plain = _flatten(state)
         content = save(tensors)
-        write_bytes(partial / STATE_FILE, content)
-        sums = {name: _digest(partial / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+        write_atomic(partial / STATE_FILE, content)
+        sums = {name: file_sha256(partial / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
         plain["checksums"] = {**sums, STATE_FILE: hashlib.sha256(content).hexdigest()}
         plain["checksums"][STEP_FILE] = _own_digest(plain)
-        write_bytes(partial / STEP_FILE, json.dumps(plain, indent=2).encode() + b"\n")
+        write_atomic(partial / STEP_FILE, json.dumps(plain, indent=2).encode() + b"\n")
         if target.exists():  # the same step of a run that went back: same content
             os.replace(target, replaced)
         os.replace(partial, target)
@@ -211,7 +212,7 @@ def verify_checkpoint(path: Path) -> bool:
         raise CheckpointError(f"{path / STEP_FILE} is damaged: {_line(error)}") from error
     for name, expected in sums.items():
         try:
-            found = _digest(path / name)
+            found = file_sha256(path / name)
         except OSError as error:
             raise CheckpointError(f"{path / name} cannot be read: {error.strerror}") from error
         if found != expected:
@@ -223,14 +224,6 @@ def _own_digest(plain: dict[str, Any]) -> str:
     """Of everything in `training.json` but this digest."""
     sums = {name: value for name, value in plain["checksums"].items() if name != STEP_FILE}
     return hashlib.sha256(json.dumps({**plain, "checksums": sums}, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _line(error: BaseException) -> str:

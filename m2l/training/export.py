@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from m2l.io.atomic import write_bytes
+from m2l.io.atomic import write_atomic
 from m2l.io.checkpoints import CheckpointError, write_checkpoint
 from m2l.model import Music2Latent, torch_dtype
 from m2l.representation import waveform_to_representation
@@ -93,7 +93,7 @@ def export(
     }
     # A file name that is not valid Unicode becomes its JSON escape.
     text = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-    write_bytes(output / CARD_FILE, text)
+    write_atomic(output / CARD_FILE, text)
     return card
 
 

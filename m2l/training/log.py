@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from m2l.io.atomic import write_bytes
+from m2l.io.atomic import write_atomic
 
 
 class RunLog:
@@ -34,7 +34,7 @@ class RunLog:
         path = run / "log.jsonl"
         if path.is_file():
             kept = [line for line in path.read_bytes().splitlines(True) if is_earlier(line, step)]
-            write_bytes(path, b"".join(kept))
+            write_atomic(path, b"".join(kept))
             entries = [json.loads(line) for line in kept]
             spent = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), (int, float))]
             self._start -= spent[-1] if spent else 0.0

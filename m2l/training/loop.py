@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from m2l.consistency import step_size
-from m2l.io.atomic import InUseError, exclusive, write_bytes
+from m2l.io.atomic import InUseError, exclusive, write_atomic
 from m2l.io.checkpoints import CheckpointError
 from m2l.kernels import tiled
 from m2l.model import Music2Latent
@@ -236,7 +236,7 @@ class Trainer:
             self._say(f"{self._unsure} has no checksums, so damage to it would not be noticed")
             self._unsure = None
         content = json.dumps(self.settings.to_dict(), indent=2) + "\n"
-        write_bytes(self.run / SETTINGS_FILE, content.encode())
+        write_atomic(self.run / SETTINGS_FILE, content.encode())
 
     def complain(self) -> None:
         """Say what was left out of the corpora, and why."""
@@ -382,7 +382,7 @@ class Trainer:
                   "rank": self.world.rank, "checkpoint": kept[-1].name if kept else None}  # fmt: skip
         if self.run.is_dir():
             name = "failure.json" if self.world.is_main else f"failure-{self.world.rank}.json"
-            write_bytes(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
+            write_atomic(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
         batch = f"; batch: {'; '.join(origins)}" if origins else ""
         raise kind(
             f"step {self.state.step}: {what}{'' if loss is None else f' ({loss:g})'}; the last checkpoint is "

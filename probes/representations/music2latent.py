@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.audio import to_mono
-from benchmarks.store.fingerprint import digest, file_digest
+from benchmarks.store.fingerprint import digest
+from m2l.io.digest import file_sha256
 from probes.representations.base import FEATURES, RepresentationSpec
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def checkpoint(
     wanted = [f for f in files if f.is_file() and (f.suffix in _WEIGHTS or f.name == "config.json")]
     if not any(file.suffix in _WEIGHTS for file in wanted):
         raise FileNotFoundError(f"{found} holds no checkpoint ({' or '.join(sorted(_WEIGHTS))})")
-    weights = digest({file.name: file_digest(file) for file in wanted})
+    weights = digest({file.name: file_sha256(file) for file in wanted})
 
     def load() -> Music2Latent:
         from m2l import Music2Latent

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.datasets.base import Clip
 from benchmarks.datasets.clip_files import nfc, without_suffix
 from benchmarks.errors import UsageError
-from benchmarks.store.fingerprint import file_digest
 from benchmarks.store.own_code import import_user_module, own_module
+from m2l.io.digest import file_sha256
 from m2l.io.folders import find_files
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
@@ -148,7 +148,7 @@ class FeatureFolder:
 
     def digest(self, clip: Clip) -> str:
         """sha256 of the clip's feature file: part of the content key, as the audio is not."""
-        return file_digest(self.path(clip))
+        return file_sha256(self.path(clip))
 
     def lookup(self, clip: Clip) -> Mapping[str, np.ndarray]:
         """The clip's features, (n_frames, dim).
@@ -198,7 +198,7 @@ class HearModule:
             sample_rate=int(self.model.sample_rate),
             outputs=(FEATURES, "timestamps") if self._stamped else (FEATURES,),
             training_datasets=training,
-            weights=file_digest(weights) if weights and Path(weights).is_file() else None,
+            weights=file_sha256(weights) if weights and Path(weights).is_file() else None,
             source=target,
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError
 from benchmarks.datasets.locations import fetched_root
+from m2l.io.digest import file_digest, file_sha256
 
 #: kind -> metric keys of `probes.metrics`, in the order of Table 1's columns.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -332,7 +333,7 @@ class ChecksumLoader:
         """
         path = Path(self.path)
         if self.md5 is not None:
-            found = file_md5(path)
+            found = file_digest(path, "md5")
             if found != self.md5:
                 raise ClipError(
                     f"{path}: MD5 is {found}, published is {self.md5}: damaged, or another version"
@@ -340,21 +341,10 @@ class ChecksumLoader:
         return read_excerpt(path)
 
 
-def file_md5(path: Path) -> str:
-    """MD5 of a file, read in blocks (mirdata's indexes hold MD5s)."""
-    with open(path, "rb") as file:
-        state = hashlib.md5(usedforsecurity=False)
-        while block := file.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
-
-
 def audio_clip(
     clip_id: str, dataset: str, path: Path, *, md5: str | None, labels: Mapping[str, Any], license: str
 ) -> Clip:
     """A clip of an audio file. Its digest is the published MD5, else the file's own sha256."""
-    from benchmarks.datasets.base import file_sha256
-
     digest = f"md5:{md5}" if md5 is not None else (file_sha256(path) if path.is_file() else "")
     return Clip(
         id=clip_id,

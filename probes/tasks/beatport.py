@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.datasets.base import DataNotFoundError
+from m2l.io.digest import file_digest
 from probes.metrics import KEYS
 from probes.tasks.base import (
     Split,
@@ -26,7 +27,6 @@ from probes.tasks.base import (
     UnionFind,
     audio_clip,
     data_folder,
-    file_md5,
     find_file,
     find_folder,
     grouped_folds,
@@ -165,8 +165,8 @@ class Beatport:
             path = folder / name
             if not path.is_file():
                 raise DataNotFoundError(f"no label file {path}; the data is published at {SOURCE}")
-            if file_md5(path) != md5:
-                raise TaskDataError(f"{path}: MD5 is {file_md5(path)}, published is {md5}")
+            if (found := file_digest(path, "md5")) != md5:
+                raise TaskDataError(f"{path}: MD5 is {found}, published is {md5}")
             key = parse_label(path.read_text(encoding="utf-8"))
             if key is not None:
                 keys[track] = key

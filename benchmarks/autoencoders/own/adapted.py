@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks.audio import fit_length, resample, to_mono
 from benchmarks.autoencoders.base import CHANNEL_POLICIES, Autoencoder, AutoencoderSpec, check_audio
-from benchmarks.store.fingerprint import derive_seed, file_digest
+from benchmarks.store.fingerprint import derive_seed
 from m2l.audio import as_channels_first
+from m2l.io.digest import file_sha256
 
 #: A decoder may drop this much of a clip's end (its last frame); more is an error, not padded with silence.
 MISSING_SECONDS = 0.5
@@ -142,7 +143,7 @@ def _weights_digest(weights: Any, system: Any, name: str) -> str:
         found = next((place for place in (beside / path, path) if place.is_file()), None)
         if found is None:
             raise FileNotFoundError(f"weights of {name!r} not found: no file {str(given)!r}")
-        digests.append(file_digest(found))
+        digests.append(file_sha256(found))
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -24,7 +24,7 @@ from benchmarks.autoencoders.own.adapted import with_channels
 from benchmarks.autoencoders.own.external import wav_bytes
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.store.fingerprint import digest
-from benchmarks.weights.find import file_sha256
+from m2l.io.digest import known_sha256
 from m2l.processes import GUARD
 
 TIMEOUT = 600.0
@@ -89,7 +89,7 @@ class ExternalCommand:
         if shutil.which(self.words[0]) is None:
             raise FileNotFoundError(f"no program {self.words[0]!r} (of the command {template!r})")
         self.timeout = float(timeout)
-        files = {word: file_sha256(word) for word in self.words if Path(word).is_file()}
+        files = {word: known_sha256(word) for word in self.words if Path(word).is_file()}
         self.spec = AutoencoderSpec(
             name=name or Path(self.words[0]).name,
             sample_rate=sample_rate,

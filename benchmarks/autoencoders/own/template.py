@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.store.store import write_atomic
+from benchmarks.errors import UsageError, check_folder
+from m2l.io.atomic import write_atomic
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -22,7 +23,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where (here)")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
     options = parser.parse_args(argv)
-    from benchmarks.errors import UsageError, check_folder
 
     check_folder("-o", options.output)
     try:

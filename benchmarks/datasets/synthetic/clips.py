@@ -18,6 +18,7 @@ from benchmarks.datasets.synthetic.composition import Piece, compose
 from benchmarks.datasets.synthetic.draw import Draw
 from benchmarks.datasets.synthetic.harmony import ALL_KEYS, parse_key
 from benchmarks.datasets.synthetic.instruments import TAG_OF_INSTRUMENT
+from benchmarks.datasets.synthetic.mixing import render
 from benchmarks.datasets.synthetic.styles import STYLES, draw_artist
 
 SAMPLE_RATE = 44100
@@ -62,8 +63,6 @@ class PieceLoader:
 
     def __call__(self) -> tuple[npt.NDArray[np.float32], int]:
         """Return stereo samples (2, samples) and the sample rate."""
-        from benchmarks.datasets.synthetic.mixing import render  # scipy.signal is slow to import
-
         audio = render(self.piece(), Draw("render", self.seed, self.style, self.artist), self.sample_rate)
         return audio, self.sample_rate
 

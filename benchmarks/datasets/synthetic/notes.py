@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.datasets.base import Clip, digest_of
-from benchmarks.datasets.folds import FOLD_NAMES, N_FOLDS, SPLIT_OF_FOLD, select_fold
+from benchmarks.datasets.base import FOLD_NAMES, N_FOLDS, SPLIT_OF_FOLD, Clip, digest_of, select_fold
 from benchmarks.datasets.synthetic import VERSION
 from benchmarks.datasets.synthetic.clips import CITATION, LICENSE, NOTICE, SAMPLE_RATE
 from benchmarks.datasets.synthetic.draw import Draw
 from benchmarks.datasets.synthetic.harmony import PITCH_CLASSES
+from benchmarks.datasets.synthetic.instruments import ORCHESTRA
+from benchmarks.datasets.synthetic.mixing import Room, add_at, reverberate
+from benchmarks.datasets.synthetic.timbres import Harmonic
 
 # MIDI range of each instrument in TinySOL 6.0, and its family.
 RANGES: dict[str, tuple[int, int, str]] = {
@@ -51,10 +53,6 @@ class NoteLoader:
 
     def __call__(self) -> tuple[npt.NDArray[np.float32], int]:
         """Return mono samples (1, samples) and the sample rate."""
-        from benchmarks.datasets.synthetic.instruments import ORCHESTRA
-        from benchmarks.datasets.synthetic.mixing import Room, add_at, reverberate
-        from benchmarks.datasets.synthetic.timbres import Harmonic
-
         draw = Draw("note", self.seed, self.instrument, self.midi, self.dynamic)
         timbre = ORCHESTRA[self.instrument]
         if isinstance(timbre, Harmonic):

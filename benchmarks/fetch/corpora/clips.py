@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.datasets.audio_files import audio_info
-from benchmarks.datasets.base import ClipError, file_sha256
+from benchmarks.datasets.base import ClipError
 from benchmarks.datasets.musiccaps import AUDIO, ClipStatus, Segment, has_length
 from benchmarks.datasets.records import HIDDEN
 from benchmarks.fetch.corpora.adopt import link_or_copy
+from m2l.io.digest import file_sha256
 
 SAMPLE_RATES = (44100, 48000)
 _TIMEOUT = 600.0

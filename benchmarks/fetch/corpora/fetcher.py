@@ -37,7 +37,7 @@ from benchmarks.fetch.transfer import (
     say,
     transfer,
 )
-from benchmarks.store.store import write_atomic
+from m2l.io.atomic import write_atomic
 
 #: Times are given for this rate, as nobody knows the server's beforehand.
 BITS_PER_SECOND = 100e6

@@ -18,7 +18,6 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.datasets.base import file_sha256
 from benchmarks.datasets.locations import data_roots, fetched_root
 from benchmarks.datasets.musiccaps import (
     CLIPS,
@@ -51,6 +50,7 @@ from benchmarks.fetch.download import Expected, offline
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import Item, human, missing_items, outcome, say, transfer
 from m2l.io.atomic import InUseError, exclusive
+from m2l.io.digest import file_sha256
 
 NAME = "musiccaps"
 TITLE = "MusicCaps: 5,521 clips of 10 s, cut out of their videos by yt-dlp (size: kept at most)"
