@@ -306,7 +306,7 @@ def test_mistakes_are_named(
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunError, match="is no run of m2l train"):
+    with pytest.raises(RunError, match="is not a run of m2l train"):
         points_of(tmp_path)
     (tmp_path / "training.json").write_text(json.dumps({"preset": "tiny", "seed": 1, "init": None}))
     with pytest.raises(RunError, match="no complete checkpoint"):

@@ -371,4 +371,4 @@ def test_the_command_line_refuses_what_is_cut_and_reads_it_when_asked_for(tmp_pa
     assert files["cut.wav"]["audio_seconds"] == pytest.approx(28_000 / RATE)
     assert "cut short" in files["cut.wav"]["fault"]
     assert files["whole.flac"]["fault"] is None
-    assert "cut short, and read as far as they go: 1 of 2 inputs" in said
+    assert "1 of 2 inputs were cut short" in said

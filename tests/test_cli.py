@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch")
 
 from m2l import Music2Latent  # noqa: E402
 from m2l.audio import audio_info, read_audio, write_audio  # noqa: E402
+from m2l.cli.jobs import RECORD_NAME  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
-from m2l.cli.record import RECORD_NAME  # noqa: E402
 from m2l.io.latents import LatentsReader, read_latents  # noqa: E402
 from m2l.streaming import long as streaming  # noqa: E402
 
@@ -371,13 +371,23 @@ def test_missing_weights_of_one_latents_file_do_not_stop_the_others(tmp_path, ca
     assert run("decode", tmp_path / "z" / "a.safetensors", "-o", tmp_path / "a2.wav") == 3
 
 
-def test_help_does_not_load_torch() -> None:
+def test_help_does_not_load_torch_nor_name_modules() -> None:
+    commands = ["encode", "decode", "reconstruct", "info", "train", "export", "completion"]
     code = (
         "import sys\n"
         "from m2l.cli.main import main\n"
-        "assert main(['--help']) == 0 and main(['encode', '--help']) == 0 and main(['decode', '--help']) == 0\n"
+        f"for words in [[], *([name] for name in {commands})]:\n"
+        "    assert main([*words, '--help']) == 0\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "encode" in done.stdout
+    assert all(f"usage: m2l {name}" in done.stdout for name in commands)
+    assert "\x1b" not in done.stdout
+    assert "m2l." not in done.stdout.replace("-m -- m2l.cli train", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str, capsys) -> None:
+    assert run("completion", shell) == 0
+    assert "encode" in capsys.readouterr().out

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("torch")
 
 from m2l.audio import write_audio
-from m2l.cli import pipes as cli_pipes
+from m2l.cli import jobs as cli_jobs
 from m2l.cli.main import main
 from m2l.io.atomic import exclusive
 from m2l.io.latents import read_latents
@@ -290,7 +290,7 @@ def test_what_comes_out_of_a_pipe_is_named_by_the_pipe(tmp_path, capsys) -> None
 
 
 def test_a_pipe_without_a_writer_is_not_waited_for_for_ever(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(cli_pipes, "PATIENCE", 0.2)
+    monkeypatch.setattr(cli_jobs, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "pipe.wav")
     code, _, errors = encode(capsys, tmp_path / "pipe.wav", "-o", tmp_path / "z.safetensors")
     assert code == 1

@@ -142,7 +142,7 @@ def test_train(tmp_path: Path) -> None:
             "--quiet",
         ]
         options += ["--checkpoint-every", "3", "--workers", "1", "--threads", "1"]
-        places = ["--data", str(tmp_path / "data"), "--run-dir", str(folder)]
+        places = ["--data", str(tmp_path / "data"), "--run", str(folder)]
         return [sys.executable, "-m", "m2l.cli", "train", *options, *places]
 
     took = _run(command(tmp_path / "peace"))

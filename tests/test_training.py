@@ -21,8 +21,6 @@ from training_helpers import (
     assert_same_run,
     forked,
     log_lines,
-    moved_checkpoint,
-    music_and_speech,
     noise_file,
     tiny,
     train,
@@ -40,10 +38,7 @@ from m2l.training.initialize import latent_path
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
+pytest_plugins = ["training_fixtures"]
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +47,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) ->
     run = tmp_path_factory.mktemp("straight")
     train(tiny(data), run, checkpoint_every=1, keep=6)
     return run
-
-
-@pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return moved_checkpoint(tmp_path_factory.mktemp("moved"))
 
 
 def weights(run: Path, part: str = "model.") -> dict[str, torch.Tensor]:
@@ -147,7 +137,7 @@ def test_changed_settings_are_named_on_resuming(data: tuple[str, str], tmp_path:
     train(tiny(data), tmp_path, until=1)
     with pytest.raises(SettingsError, match=r"other settings \(batch_size 2 -> 4; seed 42 -> 7\)"):
         Trainer(tiny(data, batch_size=4, seed=7), tmp_path, device="cpu")
-    assert Trainer(tiny(data, explosion=9.0), tmp_path, device="cpu").state.step == 1
+    assert Trainer(tiny(data, loss_spike=9.0), tmp_path, device="cpu").state.step == 1
 
 
 @pytest.mark.parametrize("name", ["training.safetensors", "training.json", "model.safetensors"])
@@ -204,7 +194,7 @@ def test_accumulated_parts_are_the_whole_batch(
 ) -> None:
     settings = tiny(data, steps=3, batch_size=4, init=moved)
     train(settings, tmp_path / "whole")
-    parts = tiny(data, steps=3, batch_size=4, init=moved, accumulate=accumulate)
+    parts = tiny(data, steps=3, batch_size=4, init=moved, gradient_accumulation=accumulate)
     train(parts, tmp_path / "parts")
     for ours, theirs in zip(log_lines(tmp_path / "parts"), log_lines(tmp_path / "whole"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
@@ -223,7 +213,7 @@ def test_every_item_is_taken_once(
     world_size: int, accumulate: int, part: int, first_step: int, more: int
 ) -> None:
     batch = world_size * accumulate * part
-    run = TrainingSettings(batch_size=batch, accumulate=accumulate, steps=first_step + more)
+    run = TrainingSettings(batch_size=batch, gradient_accumulation=accumulate, steps=first_step + more)
     orders = [StepOrder(run, first_step, rank, world_size) for rank in range(world_size)]
     taken = [list(order) for order in orders]
     assert all(len(parts) == len(order) for parts, order in zip(taken, orders, strict=True))
@@ -240,7 +230,7 @@ def test_every_item_is_taken_once(
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 6))
 def test_a_batch_divides_evenly_or_not_at_all(batch: int, world_size: int, accumulate: int) -> None:
-    run = TrainingSettings(batch_size=batch, accumulate=accumulate)
+    run = TrainingSettings(batch_size=batch, gradient_accumulation=accumulate)
     if batch % (world_size * accumulate):
         with pytest.raises(SettingsError, match=f"batch_size {batch} does not divide into {world_size} proc"):
             run.shares(world_size)

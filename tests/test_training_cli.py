@@ -19,9 +19,10 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save
 from training_helpers import (
+    SMALL,
     assert_same_run,
     log_lines,
-    music_and_speech,
+    m2l,
     noise_file,
     tiny,
     train,
@@ -31,32 +32,13 @@ from training_helpers import (
 from benchmarks.metrics.si_sdr import si_sdr
 from m2l import Music2Latent
 from m2l.audio import audio_info, read_audio
-from m2l.cli.main import main
 from m2l.representation import waveform_to_representation
 from m2l.training import TrainingSettings, validation
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import DataError
 from m2l.training.export import training_seconds
 
-#: A run that takes a step in a quarter of a second.
-SMALL = [
-    "--preset",
-    "tiny",
-    "--batch-size",
-    "1",
-    "--precision",
-    "float32",
-    "--warmup-steps",
-    "2",
-    "--device",
-    "cpu",
-]
-LOG = ["--log-every", "1", "--quiet"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
+pytest_plugins = ["training_fixtures"]
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +52,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) ->
     return run
 
 
-def m2l(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
-
 def options(data: tuple[str, ...], run: Path, steps: int) -> list[object]:
     specs = [word for spec in data for word in ("--data", spec)]
-    return ["train", *SMALL, *LOG, *specs, "--run", run, "--steps", steps]
+    return ["train", *SMALL, *specs, "--run", run, "--steps", steps]
 
 
 def process(arguments: list[object], **more: Any) -> subprocess.Popen[str]:
@@ -110,7 +88,7 @@ def test_the_real_command_stops_at_sigterm_and_goes_on(
     os.killpg(running.pid, signal.SIGTERM)
     output, errors = running.communicate(timeout=600)
     assert running.returncode == 130, errors
-    assert "interrupted; the same command goes on from here" in errors
+    assert "interrupted; the same command resumes from here" in errors
     assert "Traceback" not in errors
     stopped = int(list_checkpoints(run)[-1].name[-8:])
     assert 2 <= stopped < 40
@@ -177,12 +155,13 @@ def test_dry_run_shows_everything_and_writes_nothing(
 def test_recipes_are_the_defaults_of_a_preset(
     data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from m2l.cli.main import _parser
+    from m2l.cli.main import app
     from m2l.cli.train import resolved_settings
     from m2l.training.settings import RECIPES
 
     def resolved(*words: str) -> TrainingSettings:
-        return resolved_settings(_parser().parse_args(["train", "--data", "x", "--run", "y", *words]))
+        _, bound, _ = app.parse_args(["train", "--data", "x", "--run", "y", *words])
+        return resolved_settings(bound.arguments["given"])
 
     assert resolved("--preset", "paper") == TrainingSettings(data=("x",))
     assert resolved("--preset", "table3-base").steps == 200_000
@@ -209,10 +188,10 @@ def test_recipes_are_the_defaults_of_a_preset(
         ),
         (["--data", "DATA", "--run", "r", "--steps", "0"], 2, "steps must be at least 1, not 0"),
         (["--data", "DATA", "--run", "r", "--seed", "-1"], 2, "seed must not be negative, is -1"),
-        (["--data", "DATA", "--run", "r", "--keep", "0"], 2, "--keep must be at least 1, not 0"),
+        (["--data", "DATA", "--run", "r", "--keep", "0"], 2, "--keep: must be at least 1, not 0"),
         (["--data", "DATA", "--run", "r", "--init", "nothing"], 3, "no checkpoint at 'nothing'"),
         (
-            ["--data", "DATA", "--run", "r", "--batch-size", "3", "--accumulate", "2"],
+            ["--data", "DATA", "--run", "r", "--batch-size", "3", "--gradient-accumulation", "2"],
             2,
             "does not divide into 1",
         ),

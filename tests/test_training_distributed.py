@@ -13,23 +13,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_helpers import forked_ranks, log_lines, moved_checkpoint, music_and_speech, tiny, train
+from training_helpers import forked_ranks, log_lines, tiny, train
 
 from m2l.training import SettingsError, Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.distributed import World, world
 
+pytest_plugins = ["training_fixtures"]
+
 alone = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return moved_checkpoint(tmp_path_factory.mktemp("moved"))
 
 
 def train_in_processes(settings: TrainingSettings, run: Path, size: int, **options: Any) -> list[int]:
@@ -68,7 +60,7 @@ def assert_same_to_noise(run: Path, other: Path, start: str) -> None:
 def test_two_ranks_are_one(accumulate: int, data: tuple[str, str], moved: str, tmp_path: Path) -> None:
     whole = tiny(data, steps=3, batch_size=4, init=moved)
     train(whole, tmp_path / "one")
-    parts = tiny(data, steps=3, batch_size=4, init=moved, accumulate=accumulate)
+    parts = tiny(data, steps=3, batch_size=4, init=moved, gradient_accumulation=accumulate)
     assert train_in_processes(parts, tmp_path / "two", 2) == [0, 0]
     assert_same_to_noise(tmp_path / "two", tmp_path / "one", moved)
     written = {path.name for path in (tmp_path / "two").iterdir()} - {"tensorboard", ".lock"}
@@ -147,15 +139,15 @@ def test_alone_without_torchrun() -> None:
 
 
 def test_torchrun_lets_the_options_pass() -> None:
-    """torchrun's parser looks at the program's options, too, and refuses those it could take for two of its own."""
+    """Behind `--`; without it torchrun's parser takes `--run` for an abbreviation of its own options."""
     from torch.distributed.run import parse_args
 
-    from m2l.cli.main import _parser
+    from m2l.cli.main import app
 
-    words = ["train", "--preset", "tiny", "--data", "x", "--run-dir", "runs/x", "--steps", "5", "--json"]
-    taken = parse_args(["--standalone", "--nproc-per-node=2", "-m", "m2l.cli", *words])
+    words = ["train", "--preset", "tiny", "--data", "x", "--run", "runs/x", "--steps", "5", "--json"]
+    taken = parse_args(["--standalone", "--nproc-per-node=2", "-m", "--", "m2l.cli", *words])
     assert (taken.training_script, taken.training_script_args) == ("m2l.cli", words)
-    assert _parser().parse_args(words).run == "runs/x"
+    assert app.parse_args(words)[1].arguments["run"] == "runs/x"
 
 
 @pytest.mark.slow
@@ -167,9 +159,9 @@ def test_torchrun_of_the_real_command_with_the_papers_batch(
              "--warmup-steps", "2", "--device", "cpu", "--init", moved, "--log-every", "1", "--json",
              "--data", data[0], "--data", data[1]]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, start in (("one", [sys.executable]), ("two", torchrun)):
+    for name, start in (("one", [sys.executable, "-m"]), ("two", [*torchrun, "-m", "--"])):
         done = subprocess.run(
-            [*start, "-m", "m2l.cli", *words, "--run-dir", str(tmp_path / name)],
+            [*start, "m2l.cli", *words, "--run", str(tmp_path / name)],
             capture_output=True,
             text=True,
         )

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from training_helpers import (
+    SMALL,
     assert_same_run,
     log_lines,
-    music_and_speech,
+    m2l,
     noise_file,
     tiny,
     train,
@@ -23,34 +24,19 @@ from training_helpers import (
 
 from m2l import CheckpointError
 from m2l.audio import AudioError
-from m2l.cli.main import main
 from m2l.training import SettingsError, Trainer, validation
-from m2l.training.checkpoint import list_checkpoints, load_checkpoint, newest_whole, verify_checkpoint
+from m2l.training.checkpoint import (
+    check_same_run,
+    list_checkpoints,
+    load_checkpoint,
+    newest_whole,
+    verify_checkpoint,
+)
 from m2l.training.data import open_corpus
-from m2l.training.settings import check_same_run
+
+pytest_plugins = ["training_fixtures"]
 
 FILES = ["config.json", "model.safetensors", "training.json", "training.safetensors"]
-SMALL = ["--preset", "tiny", "--batch-size", "1", "--precision", "float32", "--warmup-steps", "2", "--device", "cpu",
-         "--log-every", "1", "--quiet"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
-    """A run of 6 steps with checkpoints of steps 2, 4 and 6."""
-    run = tmp_path_factory.mktemp("straight")
-    train(tiny(data), run)
-    return run
-
-
-@pytest.fixture
-def run(straight: Path, tmp_path: Path) -> Path:
-    """A copy of it to damage."""
-    return Path(shutil.copytree(straight, tmp_path / "run"))
 
 
 def flip(path: Path, share: float, bit: int = 0) -> None:
@@ -58,10 +44,6 @@ def flip(path: Path, share: float, bit: int = 0) -> None:
     content = bytearray(path.read_bytes())
     content[int(share * (len(content) - 1))] ^= 1 << bit
     path.write_bytes(content)
-
-
-def m2l(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
 
 
 # --- damaged checkpoints ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_helpers import assert_same_run, music_and_speech, tiny, train
+from training_helpers import assert_same_run, tiny, train
 
 from benchmarks.speed.train import newton_schulz
 from m2l import Music2Latent
@@ -27,10 +27,7 @@ from m2l.training.losses import (
 )
 from m2l.training.optimizer import Muon, is_matrix, orthogonalized
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
+pytest_plugins = ["training_fixtures"]
 
 
 def spectrum(seed: int = 0, frames: int = 16) -> torch.Tensor:

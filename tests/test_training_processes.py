@@ -18,48 +18,23 @@ import numpy as np
 import pytest
 import torch
 from training_helpers import (
+    SMALL,
     assert_same_run,
     forked,
     forked_ranks,
-    music_and_speech,
+    m2l,
     noise_file,
     tiny,
     train,
 )
 
-from m2l.cli.main import main
 from m2l.io.atomic import InUseError, exclusive
 from m2l.training import Trainer, readers
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import DataError, StepOrder
 from m2l.training.readers import MAX_DEATHS, reading
 
-SMALL = ["--preset", "tiny", "--batch-size", "1", "--precision", "float32", "--warmup-steps", "2", "--device", "cpu",
-         "--log-every", "1", "--quiet"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
-    """A run of 6 steps with checkpoints of steps 2, 4 and 6."""
-    run = tmp_path_factory.mktemp("straight")
-    train(tiny(data), run)
-    return run
-
-
-@pytest.fixture
-def run(straight: Path, tmp_path: Path) -> Path:
-    """A copy of it to damage."""
-    return Path(shutil.copytree(straight, tmp_path / "run"))
-
-
-def m2l(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
+pytest_plugins = ["training_fixtures"]
 
 # --- readers ------------------------------------------------------------------------------------------------------
 
@@ -287,10 +262,10 @@ def test_twenty_kills_at_random_moments_change_nothing(data: tuple[str, str], tm
         (["--preset", "nope", "--init", "mini"], "unknown preset 'nope'"),
         (["--preset", "paper", "--precision", "float16"], "float16 needs a CUDA device, not cpu"),
         (["--preset", "paper"], "--precision bfloat16"),
-        (["--workers", "-1"], "--workers must be at least 0, not -1"),
-        (["--threads", "0"], "--threads must be at least 1, not 0"),
-        (["--until", "0"], "--until must be at least 1, not 0"),
-        (["--milestone", "-3"], "--milestone must be at least 1, not -3"),
+        (["--workers", "-1"], "--workers: must be at least 0, not -1"),
+        (["--threads", "0"], "--threads: must be at least 1, not 0"),
+        (["--until", "0"], "--until: must be at least 1, not 0"),
+        (["--milestone", "-3"], "--milestone: must be at least 1, not -3"),
         (["--run", ""], "--run is empty ('')"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
@@ -310,7 +285,7 @@ def test_mistakes_of_train_are_one_line_and_2(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--crops", "0"], 2, "--crops must be at least 1, not 0"),
+        (["--crops", "0"], 2, "--crops: must be at least 1, not 0"),
         (["-o", ""], 2, "--output is empty ('')"),
         (["--metrics", "LIST"], 3, "it holds no JSON object"),
         (["--metrics", "DEEP"], 3, "DEEP"),
@@ -430,7 +405,7 @@ def test_a_killed_process_of_several_is_one_line_of_another(
     assert list(ranks(["train", *SMALL, *words])) == [-signal.SIGKILL, 1]
     lines = capfd.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("m2l: ")] == [
-        line for line in lines if "is gone" in line
+        line for line in lines if "has died" in line
     ]
     assert "Traceback" not in "".join(lines)
     assert list_checkpoints(tmp_path / "r")[-1].name == "step-00000002"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
-from training_helpers import assert_same_run, log_lines, music_and_speech, tiny, train
+from training_helpers import assert_same_run, log_lines, tiny, train
 
 from m2l import Music2Latent
 from m2l.consistency import pseudo_huber, step_size
@@ -17,10 +16,7 @@ from m2l.training.data import Crops
 from m2l.training.losses import spectrum_loss
 from m2l.training.schedule import learning_rate
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return music_and_speech(tmp_path_factory.mktemp("data"))
+pytest_plugins = ["training_fixtures"]
 
 
 def test_the_first_stage_trains_encoder_and_decoder_alone(data: tuple[str, str], tmp_path: Path) -> None:

@@ -17,9 +17,13 @@ from safetensors import safe_open
 
 from m2l import Music2Latent
 from m2l.audio import write_audio
+from m2l.cli.main import main
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
 
+#: Options of a run that takes a step in a quarter of a second.
+SMALL = ["--preset", "tiny", "--batch-size", "1", "--precision", "float32", "--warmup-steps", "2", "--device", "cpu",
+         "--log-every", "1", "--quiet"]  # fmt: skip
 #: Entries of log.jsonl that depend on the clock.
 CLOCK = ("crops_per_second", "seconds")
 
@@ -74,6 +78,11 @@ def train(settings: TrainingSettings, run: Path, *, workers: int = 0, **options:
     trainer = Trainer(settings, run, device="cpu", workers=workers)
     trainer.train(**{"checkpoint_every": 2, "log_every": 1, "quiet": True, **options})
     return trainer
+
+
+def m2l(*arguments: object) -> int:
+    """Run the command; returns its exit code."""
+    return main([str(argument) for argument in arguments])
 
 
 def log_lines(run: Path) -> list[dict[str, Any]]:

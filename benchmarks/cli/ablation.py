@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--presets", action="append", metavar="NAMES", help=f"rows (default: {','.join(MINI)})")
     add("--full", action="store_true", help="the paper's full-size rows, 200,000 steps each, unless --steps")
     add("--setting", action="append", default=[], metavar="NAME=VALUE",
-        help="another setting of all rows: batch_size, accumulate, seed, precision, … (m2l train --help)")  # fmt: skip
+        help="another setting of all rows: batch_size, seed, precision, … (m2l train --help)")  # fmt: skip
     add("--clips", type=int, default=N_CLIPS, metavar="N", help=f"rendered training clips ({N_CLIPS})")
     add("--runs", type=Path, metavar="DIR", help="folder of runs and checkpoints (default: in the cache)")
     add(

@@ -48,8 +48,7 @@ def points_of(run: Path) -> Points:
         RunError: `run` is no run, has no checkpoint, or one that is damaged.
     """
     from m2l.io.published import CheckpointError
-    from m2l.training.checkpoint import STEP_FILE, list_checkpoints, step_of, verify_checkpoint
-    from m2l.training.settings import read_settings
+    from m2l.training.checkpoint import STEP_FILE, list_checkpoints, read_settings, step_of, verify_checkpoint
 
     kept = list_checkpoints(run)
     try:

@@ -1,25 +1,158 @@
-"""The model that a command works with, found by the name the user gave."""
+"""What the commands of `m2l` share: exit codes, errors and messages, converters of options, and `load_model`."""
 
 from __future__ import annotations
 
+import io
 import os
-from typing import TYPE_CHECKING
-
-from m2l.cli.errors import MissingError, UsageError, message_of
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO, get_origin
 
 if TYPE_CHECKING:
     import torch
 
     from m2l.model import Music2Latent
 
+FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+
 #: Prefix of names of untrained models: only these are ever random.
 RANDOM = "random:"
 #: Suffixes of checkpoints in the published format.
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+CHECKPOINT_HELP = (
+    "name of a shipped checkpoint, folder, .safetensors or published .pt file, or SonyCSLParis/music2latent; "
+    "random:PRESET or random:PRESET:SEED for untrained weights (for tests)"
+)
+
+
+class UsageError(Exception):
+    """Arguments that make no sense, alone or together."""
+
+
+class MissingError(Exception):
+    """Data or weights that do not exist, or cannot be read."""
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+def say(message: object) -> None:
+    """Print one message to stderr. A closed terminal or a full disk behind it does not end the work."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        mute(sys.stderr)
+
+
+def fail(error: object, code: int) -> int:
+    """Print what went wrong; returns `code`. Of the processes of a `torchrun`, the first is left to speak."""
+    if is_follower():
+        yield_to_torchrun()
+    say(f"m2l: {message_of(error)}")
+    return code
+
+
+def is_follower() -> bool:
+    """Whether this is a process of a `torchrun` other than the first."""
+    return os.environ.get("RANK", "0") not in ("", "0") and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def yield_to_torchrun() -> None:
+    """Wait to be ended: torchrun ends the other processes once one has failed, and all fail for the same reason."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(3)
+
+
+def message_of(error: object) -> str:
+    """An error in words: "name: reason" for those of the operating system, without their number."""
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+        )
+    return str(error) or type(error).__name__
+
+
+def mute(stream: TextIO) -> None:
+    """Discard what `stream` still holds, so that the interpreter does not complain when it exits."""
+    with suppress(OSError, ValueError, io.UnsupportedOperation):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+# --- converters of options ----------------------------------------------------------------------------------------
+
+Converter = Callable[[Any, Sequence[Any]], Any]
+
+
+def path_of(shown: str) -> Converter:
+    """A converter for file names that are empty nowhere and have `~` expanded; errors call the option `shown`."""
+    return partial(_paths, shown)
+
+
+def _paths(shown: str, kind: Any, tokens: Sequence[Any]) -> str | list[str]:
+    paths = [_path(token.value, shown) for token in tokens]
+    return paths if get_origin(kind) is list else paths[0]
+
+
+def _path(text: str, shown: str) -> str:
+    """The path with `~` expanded, which shells leave alone in `--output=~/x`.
+
+    Raises:
+        UsageError: for an empty path, which would stand for the current folder, or an unknown home folder.
+    """
+    if not text.strip() or (shown == "--data" and text.startswith("=")):
+        raise UsageError(f"{shown} is empty ({text!r}); the current folder is called .")
+    if "\0" in text:
+        raise UsageError(f"{shown} {text!r} contains a zero byte; no file has such a name")
+    if not text.startswith("~") or os.path.lexists(text):
+        return text
+    expanded = os.path.expanduser(text)
+    if expanded == text and (text == "~" or "/" in text):
+        raise UsageError(
+            f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}"
+        )
+    return expanded
+
+
+def whole(least: int | None = None, most: int | None = None) -> Converter:
+    """A converter for whole numbers within bounds; cyclopts itself would round 1.5 to 2."""
+
+    def convert(_: Any, tokens: Sequence[Any]) -> int:
+        text = tokens[0].value.strip()
+        if not re.fullmatch(r"[+-]?[0-9]{1,4000}", text, re.ASCII):
+            raise ValueError(f"must be a whole number, not {text[:40]!r}")
+        value = int(text)
+        if (least is not None and value < least) or (most is not None and value > most):
+            raise ValueError(
+                f"must be {f'at least {least}' if most is None else f'{least} … {most}'}, not {text[:40]}"
+            )
+        return value
+
+    return convert
+
+
+def seconds(_: Any, tokens: Sequence[Any]) -> float:
+    """A converter for positive, finite durations."""
+    try:
+        value = float(tokens[0].value)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"must be a positive number of seconds, not {tokens[0].value[:40]!r}")
+    return value
+
+
+# --- models -------------------------------------------------------------------------------------------------------
 
 
 def portable_name(checkpoint: str) -> str:
-    """The name as it is kept in files: paths made absolute, everything else as it is."""
+    """The name to keep in files: paths are made absolute, other names are kept."""
     if not checkpoint.startswith(RANDOM) and os.path.exists(os.path.expanduser(checkpoint)):
         return os.path.abspath(os.path.expanduser(checkpoint))
     return checkpoint
@@ -29,7 +162,7 @@ def check_device(device: str | None) -> torch.device:
     """The device of `--device`.
 
     Raises:
-        UsageError: if it does not exist here.
+        UsageError: if it does not exist on this machine.
     """
     from m2l.model import default_device
 
@@ -49,7 +182,7 @@ def load_model(
 
     Raises:
         UsageError: for an unknown preset, seed or device.
-        MissingError: for weights that are not here, damaged, or unsafe.
+        MissingError: for weights that do not exist, are damaged, or unsafe.
     """
     from m2l.config import ConfigError
     from m2l.io.checkpoints import WeightsNotFoundError
@@ -60,7 +193,7 @@ def load_model(
     try:
         if checkpoint.startswith(RANDOM):
             preset, _, seed = checkpoint.removeprefix(RANDOM).partition(":")
-            model = Music2Latent.from_config(preset, seed=_whole(seed or "0", checkpoint))
+            model = Music2Latent.from_config(preset, seed=_seed(seed or "0", checkpoint))
         else:
             model = Music2Latent.from_pretrained(checkpoint, device="cpu")
     except ConfigError as error:
@@ -71,7 +204,7 @@ def load_model(
     return model.to(device=target, dtype=torch_dtype(dtype)).eval().requires_grad_(False), digest
 
 
-def _whole(text: str, checkpoint: str) -> int:
+def _seed(text: str, checkpoint: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:20]) < 2**63):
         raise UsageError(
             f"{checkpoint!r}: the seed after the last colon must be 0 … 2^63 - 1, not {text[:40]!r}"

@@ -1,45 +1,64 @@
-"""`m2l info`: what a checkpoint, a latents file or an audio file is."""
+"""`m2l info`: a description of checkpoints, latents files and audio files."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
-from typing import Any
+from json import dumps
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from m2l.audio import AudioError, audio_info
-from m2l.cli.common import PICKLED, RANDOM, load_model
-from m2l.cli.errors import FAILED, FINE, MISSING, MissingError, fail
-from m2l.cli.jobs import AUDIO_SUFFIXES
-from m2l.cli.pipes import check_input
+from m2l.cli.common import (
+    CHECKPOINT_HELP,
+    FAILED,
+    FINE,
+    MISSING,
+    PICKLED,
+    RANDOM,
+    MissingError,
+    fail,
+    load_model,
+    path_of,
+)
+from m2l.cli.jobs import AUDIO_SUFFIXES, check_input
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader, is_latents
 
 
-def run_info(args: argparse.Namespace) -> int:
-    """Describe every target; returns the exit code."""
+def info(
+    targets: Annotated[
+        list[str],
+        Parameter(name="TARGET", converter=path_of("TARGET"),
+                  help=f"latents file, audio file, or checkpoint: {CHECKPOINT_HELP}"),
+    ],
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="print one JSON list")] = False,
+) -> int:  # fmt: skip
+    """Describe checkpoints, latents files and audio files."""
     code = FINE
     described: list[dict[str, Any]] = []
-    for target in args.targets:
+    for target in targets:
         try:
             described.append(describe(target))
         except (AudioError, LatentsError, OSError) as error:
             code = max(code, fail(error, FAILED))
         except MissingError as error:
             code = max(code, fail(error, MISSING))
-    if args.json:
-        print(json.dumps(described, indent=2))
+    if json:
+        print(dumps(described, indent=2))
     elif described:
         print("\n\n".join(_lines(one) for one in described))
     return code
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Facts about one target, the kind of which is found out from its name and content.
+    """Metadata of one target, the kind of which follows from its name and content.
 
     Raises:
         AudioError, LatentsError, OSError: for a file that is damaged or unreadable.
-        MissingError: if it is neither a file here nor a checkpoint's name.
+        MissingError: if it is neither a file nor a checkpoint.
     """
     suffix = os.path.splitext(target)[1].lower()
     if os.path.isfile(target):

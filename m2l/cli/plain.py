@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from cyclopts.exceptions import CycloptsError, UnknownCommandError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError
 
 
 def _whole(kind: type, tokens: Sequence[Any]) -> int:
@@ -41,7 +41,7 @@ def new_app(name: str, help: str, **more: Any) -> App:
         help=help,
         help_formatter=_Columns(),
         help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_env_var=False),
+        default_parameter=Parameter(negative=(), show_env_var=False, allow_repeating=True),
         result_action="return_value",
         print_error=False,
         exit_on_error=False,
@@ -58,6 +58,14 @@ def usage_message(error: CycloptsError) -> str:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"unknown {'option' if name.startswith('-') else 'command'} {name!r}; {hint}"
+    if isinstance(error, MissingArgumentError) and error.app is not None:
+        # A mistyped option is the likely reason why another one is missing.
+        known = [name for argument in error.app.assemble_argument_collection() for name in argument.names]
+        for token in error.unused_tokens or ():
+            name = token.partition("=")[0]
+            if name.startswith("--") and name != "--" and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                return f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     return " ".join(str(error).split())
 
 
@@ -83,7 +91,7 @@ class _Columns:
             print("", *(lines if kept else textwrap.wrap(paragraph, _width())), sep="\n")
 
     def _show(self, entry: Any, *, commands: bool) -> None:
-        names = [*entry.positive_shorts, *entry.positive_names]
+        names = [*entry.positive_shorts, *entry.positive_names, *entry.negative_names]
         if entry.positional_label:
             names = [entry.positional_label]
         label = "  " + ", ".join(names)

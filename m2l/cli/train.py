@@ -2,297 +2,238 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
-import signal
-import sys
-import time
+from dataclasses import dataclass
+from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from m2l.cli.errors import FAILED, FINE, INTERRUPTED, MISSING, USAGE, MissingError, UsageError
+from cyclopts import Parameter
+
+from m2l.cli.common import (
+    FAILED,
+    FINE,
+    INTERRUPTED,
+    MISSING,
+    USAGE,
+    MissingError,
+    UsageError,
+    check_device,
+    fail,
+    is_follower,
+    path_of,
+    say,
+    whole,
+    yield_to_torchrun,
+)
+from m2l.training.settings import RECIPES, SettingsError, TrainingSettings, with_recipe
 
 if TYPE_CHECKING:
-    from m2l.training import Trainer, TrainingSettings
+    from m2l.training import Trainer
     from m2l.training.distributed import World
     from m2l.training.validation import Validation
 
-
-def add_train(commands: Any) -> None:
-    """Add the sub-command `train` to the parser of `m2l`."""
-    train = commands.add_parser(
-        "train",
-        help="train a model; the same command again resumes the run",
-        description="Train a consistency autoencoder. Run under `torchrun --nproc-per-node=N -m m2l.cli train "
-        "--run-dir RUN ...` for several processes (torchrun takes a plain --run for its own). "
-        "Defaults are the preset's recipe; settings are kept in RUN and must not change.",
-    )
-    add = train.add_argument
-    add("--preset", default="mini", metavar="NAME", help="architecture and recipe (default: mini)")
-    add("--data", action="append", default=[], metavar="PATH[=WEIGHT]",
-        help="folder, audio file or manifest (CSV or JSON lines with a column `path`); may be repeated, weights "
-        "default to 1: equal probability")  # fmt: skip
-    add("--split", default="train", help="rows used of manifests with a column `split` (default: train)")
-    add(
-        "--run",
-        "--run-dir",
-        dest="run",
-        required=True,
-        metavar="DIR",
-        help="folder of the run: checkpoints, log.jsonl, settings",
-    )
-    add(
-        "--init",
-        metavar="NAME",
-        help="fine-tune this checkpoint: a shipped one, a path, or the published one",
-    )
-    for name, kind, text in (
-        ("steps", int, "optimizer steps"),
-        ("batch-size", int, "crops per step, over all processes"),
-        ("accumulate", int, "parts a batch is computed in, to save memory"),
-        ("seed", int, "of initial weights, data and noise"),
-        ("learning-rate", float, "after warm-up"),
-        ("autoencoder-rate", float, "encoder and decoder learn this many times as fast as the UNet"),
-        ("final-learning-rate", float, "at the end of the cosine"),
-        ("warmup-steps", int, "steps of linear warm-up"),
-        ("autoencoder-steps", int, "first steps, of encoder and decoder alone, which learn to draw spectra"),
-        ("beta2", float, "the optimizer's second decay"),
-        ("ema-decay", float, "of the averaged weights"),
-        ("initial-delta-t", float, "Delta t at the first step (Eq. 13)"),
-        ("final-exponent", float, "Delta t ends at initial^this"),
-        ("band-weight", float, "of the loudness of bands in the loss; 0: left out, as in the paper"),
-        (
-            "level-weight",
-            float,
-            "weight of the output's overall level in the loss; 0 leaves it out, as in the paper",
-        ),
-        ("spectrum-weight", float, "of what the decoder draws, once the UNet takes part"),
-        ("direct-share", float, "share of items taught to go from sigma_max to the input in one step"),
-        ("silence-rms", float, "quieter crops are drawn again"),
-        ("explosion", float, "stop when a loss is this many times the median of the last 100"),
-    ):
-        add(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
-    add("--optimizer", choices=("radam", "muon"), help="the paper's, or one that learns more per step")
-    add(
-        "--density",
-        choices=("grid", "lognormal"),
-        help="of training times: the published code's, or lognormal sigma",
-    )
-    add(
-        "--weighting",
-        choices=("gap", "output"),
-        help="of noise levels: Eq. 12, or errors of the raw network's output",
-    )
-    add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network while training")
-    add(
-        "--lsuv",
-        action=argparse.BooleanOptionalAction,
-        help="scale the way of the latents to unit variance first",
-    )
-    add("--compile", action="store_true", default=None, help="torch.compile the step (minutes at the start)")
-    add("--device", help="cpu, cuda, cuda:1; default: the process's GPU if there is one")
-    add(
-        "--workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="processes that read audio (default: 0, none of their own)",
-    )
-    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: torch's choice)")
-    add("--until", type=int, metavar="N", help="stop at this step, with the schedule of the whole run")
-    add(
-        "--checkpoint-every",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="steps between checkpoints (default: 1000)",
-    )
-    add("--keep", type=int, default=3, metavar="N", help="last checkpoints kept (default: 3)")
-    add("--milestone", type=int, metavar="N", help="keep those of every N-th step for good")
-    add(
-        "--log-every",
-        type=int,
-        default=10,
-        metavar="N",
-        help="steps between lines of log.jsonl (default: 10)",
-    )
-    add("--validation", metavar="PATH", help="folder or manifest to reconstruct from time to time")
-    add(
-        "--validation-split",
-        default="validation",
-        help="its rows, if it has a column `split` (default: validation)",
-    )
-    add(
-        "--validate-every",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="steps between validations (default: 1000)",
-    )
-    add("--validation-clips", type=int, default=8, metavar="N", help="clips of up to 10 s each (default: 8)")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="print the resolved run, its memory and time, and train nothing",
-    )
-    add("--json", action="store_true", help="print the result as one JSON object")
-    add("--quiet", action="store_true", help="no progress on stderr")
+#: The preset of a run that names none.
+PRESET = "mini"
 
 
-def add_export(commands: Any) -> None:
-    """Add the sub-command `export` to the parser of `m2l`."""
-    export = commands.add_parser(
-        "export",
-        help="a run's averaged weights as float16 safetensors, with config and model card",
-        description="Write config.json, model.safetensors and card.json, a folder that every command takes for "
-        "--checkpoint. latent_scale becomes the standard deviation of the latents of crops of the run's data.",
-    )
-    add = export.add_argument
-    add("source", metavar="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")
-    add("-o", "--output", required=True, metavar="DIR", help="folder to write")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float16", help="of the weights")
-    add("--license", default="", metavar="TEXT", help="license of the weights, for the card")
-    add(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="NAME=LICENSE",
-        help="data set trained on, for the card; may be repeated",
-    )
-    add("--note", action="append", default=[], metavar="TEXT", help="a line for the card; may be repeated")
-    add(
-        "--metrics",
-        metavar="FILE",
-        help="JSON object of measured figures, for the card (default: the log's last validation)",
-    )
-    add(
-        "--crops",
-        type=int,
-        default=64,
-        metavar="N",
-        help="crops that latent_scale is measured on (default: 64)",
-    )
+# --- options ------------------------------------------------------------------------------------------------------
 
 
-def resolved_settings(args: argparse.Namespace) -> TrainingSettings:
+def _option(setting: dataclasses.Field[Any], kind: Any) -> tuple[str, Any, Any]:
+    """A field of `TrainingSettings` as an option, None unless it is given."""
+    paths = {"init": path_of("--init"), "data": path_of("--data")}
+    small, reference = (RECIPES.get(one, {}).get(setting.name, setting.default) for one in (PRESET, "paper"))
+    default = f"{small} for {PRESET}, {reference} for paper" if small != reference else reference
+    if setting.name == "preset":
+        default = PRESET
+    told = default is not None and default != () and default is not False
+    text = setting.metadata["help"] + (f" (default: {default})" if told else "")
+    kinds = {tuple[str, ...]: list[str], str | None: str}
+    choices = setting.metadata["choices"]
+    parameter = Parameter(
+        help=text,
+        show_default=False,
+        choices=choices or None,
+        converter=whole() if kind is int else paths.get(setting.name),
+        metavar={int: "N", float: "X", tuple[str, ...]: "PATH[=WEIGHT]"}.get(kind, "NAME"),
+        negative=f"--no-{setting.name}" if any(setting.name in recipe for recipe in RECIPES.values()) else (),
+    )
+    kind = Literal[choices] if choices else kinds.get(kind, kind)
+    return setting.name, Annotated[kind | None, parameter], None
+
+
+#: The settings that a command line gives; the preset's recipe and the defaults fill in the others.
+Given: Any = dataclasses.make_dataclass(
+    "Given",
+    [
+        _option(one, get_type_hints(TrainingSettings)[one.name])
+        for one in dataclasses.fields(TrainingSettings)
+    ],
+    frozen=True,
+)
+Given.__module__ = __name__  # cyclopts does not look into classes of the standard library
+
+
+def resolved_settings(given: Any) -> TrainingSettings:
     """The settings that the options, the preset's recipe and the defaults make, in this order.
+
+    Args:
+        given: a `Given`.
 
     Raises:
         UsageError: for values that make no sense.
     """
     from m2l.config import ConfigError, create_config
-    from m2l.training import SettingsError, TrainingSettings
-    from m2l.training.settings import with_recipe
 
-    given = {
-        field.name: getattr(args, field.name)
-        for field in dataclasses.fields(TrainingSettings)
-        if getattr(args, field.name, None) not in (None, [])
-    }
-    if args.init is not None:
-        given["preset"] = args.preset
+    values = {name: value for name, value in dataclasses.asdict(given).items() if value is not None}
+    preset = values.setdefault("preset", PRESET)
     try:
-        create_config(args.preset)
-        return TrainingSettings(**with_recipe(args.preset, given))
-    except (SettingsError, ConfigError) as error:
+        create_config(preset)
+    except ConfigError as error:
+        raise UsageError(f"--preset: {error}") from error
+    try:
+        return TrainingSettings(**with_recipe(preset, values))
+    except SettingsError as error:
         raise UsageError(error) from error
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise `UsageError` for options that argparse accepts and that make no sense."""
-    if not args.data:
+_AT_LEAST_1 = Parameter(converter=whole(1), metavar="N")
+_Count = Annotated[int, _AT_LEAST_1]
+_Limit = Annotated[int | None, _AT_LEAST_1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train, which does not change what a run computes."""
+
+    device: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="cpu, cuda or cuda:1 (default: the process's GPU if available)"),
+    ] = None
+    workers: Annotated[
+        int,
+        Parameter(converter=whole(0), metavar="N", help="processes that read audio; 0 reads in the main one"),
+    ] = 0
+    threads: Annotated[_Limit, Parameter(help="CPU threads of the network (default: chosen by torch)")] = None
+    until: Annotated[_Limit, Parameter(help="stop at this step, with the schedule of the whole run")] = None
+    checkpoint_every: Annotated[_Count, Parameter(help="steps between checkpoints")] = 1000
+    keep: Annotated[_Count, Parameter(help="number of latest checkpoints to keep")] = 3
+    milestone: Annotated[_Limit, Parameter(help="keep the checkpoint of every N-th step for good")] = None
+    log_every: Annotated[_Count, Parameter(help="steps between lines of log.jsonl")] = 10
+    validation: Annotated[
+        str | None,
+        Parameter(
+            converter=path_of("--validation"), metavar="PATH", help="folder or manifest to validate with"
+        ),
+    ] = None
+    validation_split: Annotated[
+        str, Parameter(metavar="NAME", help="rows to use of validation manifests with a column 'split'")
+    ] = "validation"
+    validate_every: Annotated[_Count, Parameter(help="steps between validations")] = 1000
+    validation_clips: Annotated[_Count, Parameter(help="number of validation clips, of up to 10 s each")] = 8
+    dry_run: Annotated[
+        bool, Parameter(help="print the resolved settings, memory and time, and do not train")
+    ] = False
+    json: Annotated[bool, Parameter(help="print the result as one JSON object")] = False
+    quiet: Annotated[bool, Parameter(help="no progress on stderr")] = False
+
+
+# --- m2l train ----------------------------------------------------------------------------------------------------
+
+
+def train(
+    *,
+    run: Annotated[
+        str,
+        Parameter(converter=path_of("--run"), metavar="RUN",
+                  help="folder of the run: checkpoints, log.jsonl and settings"),
+    ],
+    given: Annotated[Given, Parameter(name="*")] = Given(),  # type: ignore[valid-type] # noqa: B008 - frozen
+    options: Annotated[Options, Parameter(name="*")] = Options(),
+) -> int:  # fmt: skip
+    """Train a model, or resume a training run."""
+    settings = resolved_settings(given)
+    _check(settings, run, options)
+    on_cpu = check_device(options.device).type != "cuda"
+    if options.dry_run and settings.precision == "float16" and given.precision is None and on_cpu:
+        settings = dataclasses.replace(settings, precision="bfloat16")
+        if not is_follower():
+            say(
+                f"m2l: {settings.preset} is trained in float16, which needs a CUDA device; this is what "
+                "--precision bfloat16 takes here"
+            )
+    return run_training(settings, run, options)
+
+
+def _check(settings: TrainingSettings, run: str, options: Options) -> None:
+    """Raise `UsageError` for options that make no sense together or on this machine."""
+    if not settings.data:
         raise UsageError("--data is needed: a folder, audio file or manifest")
-    for name in (
-        "checkpoint_every", "keep", "log_every", "validate_every", "validation_clips", "threads", "until", "milestone",
-    ):  # fmt: skip
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if args.workers < 0:
-        raise UsageError(f"--workers must be at least 0, not {args.workers}")
-    if os.path.lexists(args.run) and not os.path.isdir(args.run):
-        raise UsageError(f"--run {args.run} is not a folder")
+    if os.path.lexists(run) and not os.path.isdir(run):
+        raise UsageError(f"--run {run} is not a folder")
 
 
-def run_train(args: argparse.Namespace) -> int:
+def run_training(settings: TrainingSettings, run: str, options: Options) -> int:
     """Train as the options say; returns the exit code. Of several processes only one says what went wrong."""
     from m2l.training.distributed import PeerError, world
 
     try:
-        with world(args.device) as here:
-            return _train(args, here)
+        with world(options.device) as here:
+            return _train(settings, run, options, here)
     except BrokenPipeError:
         raise
     except PeerError:
-        _yield_to_torchrun()
+        yield_to_torchrun()
         return FAILED
     except Exception as error:
-        code, message = _explained(error, args.run)
+        code, message = _explained(error, run)
         if code is None:
             raise
-        if os.environ.get("RANK", "0") not in ("", "0"):
-            _yield_to_torchrun()
-        print(f"m2l: {message}", file=sys.stderr)
-        return code
+        return fail(message, code)
 
 
-def _yield_to_torchrun() -> None:
-    """Leave the word to the process that failed first: torchrun ends the others, which fail for the same reason."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    time.sleep(3)
-
-
-def _train(args: argparse.Namespace, here: World) -> int:
+def _train(settings: TrainingSettings, run: str, options: Options, here: World) -> int:
     from m2l.training.interrupt import stopping
 
     with here.together():
-        trainer, validation = _open(args, here)
-    if args.dry_run:
+        trainer, validation = _open(settings, run, options, here)
+    if options.dry_run:
         with here.together():
-            _print_rehearsal(trainer, args)
+            _print_rehearsal(trainer, options)
         return FINE
     with stopping(trainer) as stopped:
         step = trainer.train(
-            until=args.until, checkpoint_every=args.checkpoint_every, keep=args.keep,
-            milestone=args.milestone, log_every=args.log_every, validate_every=args.validate_every,
-            validate=validation, quiet=args.quiet,
+            until=options.until, checkpoint_every=options.checkpoint_every, keep=options.keep,
+            milestone=options.milestone, log_every=options.log_every, validate_every=options.validate_every,
+            validate=validation, quiet=options.quiet,
         )  # fmt: skip
     if here.is_main:
         steps = trainer.settings.steps
-        result = {"run": args.run, "step": step, "steps": steps, "complete": step == steps}
-        print(json.dumps(result) if args.json else f"{args.run}: step {step} of {steps}")
+        result = {"run": run, "step": step, "steps": steps, "complete": step == steps}
+        print(dumps(result) if options.json else f"{run}: step {step} of {steps}")
         if stopped:
-            print("m2l: interrupted; the same command goes on from here", file=sys.stderr)
+            say("m2l: interrupted; the same command resumes from here")
     return INTERRUPTED if stopped else FINE
 
 
-def _open(args: argparse.Namespace, here: World) -> tuple[Trainer, Validation | None]:
+def _open(
+    settings: TrainingSettings, run: str, options: Options, here: World
+) -> tuple[Trainer, Validation | None]:
     import torch
 
     from m2l.training import Trainer
     from m2l.training.validation import Validation
 
-    settings = resolved_settings(args)
-    _check(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    on_cpu = here.device(args.device).type != "cuda"
-    if args.dry_run and args.precision is None and settings.precision == "float16" and on_cpu:
-        settings = dataclasses.replace(settings, precision="bfloat16")
-        if here.is_main:
-            print(
-                f"m2l: {args.preset} is trained in float16, which needs a CUDA device; this is what "
-                "--precision bfloat16 takes here",
-                file=sys.stderr,
-            )
-    trainer = Trainer(settings, args.run, device=args.device, world=here, workers=args.workers)
-    if not args.validation or args.dry_run:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    trainer = Trainer(settings, run, device=options.device, world=here, workers=options.workers)
+    if not options.validation or options.dry_run:
         return trainer, None
-    folder = Path(args.run) / "validation"
-    clips, quiet = args.validation_clips, not here.is_main
-    return trainer, Validation(args.validation, folder, args.validation_split, clips, quiet=quiet)
+    folder = Path(run) / "validation"
+    clips, quiet = options.validation_clips, not here.is_main
+    return trainer, Validation(options.validation, folder, options.validation_split, clips, quiet=quiet)
 
 
 def _explained(error: Exception, run: str) -> tuple[int | None, object]:
@@ -303,7 +244,7 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
     from m2l.io.atomic import InUseError
     from m2l.io.checkpoints import WeightsNotFoundError
     from m2l.io.published import CheckpointError
-    from m2l.training import SettingsError, TrainingStopped
+    from m2l.training import TrainingStopped
     from m2l.training.checkpoint import list_checkpoints
     from m2l.training.data import DataError
     from m2l.training.loop import UnreadableDataError
@@ -316,27 +257,23 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
     if isinstance(error, SettingsError | ConfigError | UsageError):
         return USAGE, error
     if isinstance(error, InUseError):
-        return USAGE, f"{error}; give another --run, or wait for its end"
+        return USAGE, f"{error}; give another --run, or wait for it to end"
     if isinstance(error, ReaderError):
         return FAILED, error
-    if isinstance(
-        error, OSError
-    ):  # a full disk, a folder that cannot be written to, weights that are not there
+    if isinstance(error, OSError):  # a full disk, a read-only folder, missing weights
         kept = list_checkpoints(Path(run))
-        return (
-            FAILED if kept else MISSING,
-            f"{error}{f'; the last checkpoint in {run} is whole' if kept else ''}",
-        )
+        hint = f"; the last checkpoint in {run} is whole" if kept else ""
+        return FAILED if kept else MISSING, f"{error}{hint}"
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
-        return FAILED, f"out of memory: {text}; --accumulate N computes a batch in N parts"
+        return FAILED, f"out of memory: {text}; --gradient-accumulation N computes a batch in N parts"
     if "by peer" in text:  # what gloo says of a process that was killed
-        return FAILED, f"another process of the run is gone ({text}); the last checkpoint in {run} is whole"
+        return FAILED, f"another process of the run has died ({text}); the last checkpoint in {run} is whole"
     return None, error
 
 
-def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
-    """What `--dry-run` shows: everything resolved, and two steps' worth of time and memory."""
+def _print_rehearsal(trainer: Trainer, options: Options) -> None:
+    """Print what `--dry-run` promises: everything resolved, and the time and memory of two steps."""
     trainer.complain()
     facts = trainer.describe()
     measured = trainer.rehearse()
@@ -347,13 +284,13 @@ def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
     facts["checkpoint_mb"] = round(trainer.parameters * 16 / 1e6, 1)
     if not trainer.world.is_main:
         return
-    if args.json:
-        print(json.dumps(facts, indent=2))
+    if options.json:
+        print(dumps(facts, indent=2))
         return
     for group in ("settings", "model"):
         print(f"{group}:")
         for name, value in facts.pop(group).items():
-            print(f"  {name} = {json.dumps(value)}")
+            print(f"  {name} = {dumps(value)}")
     for corpus in facts.pop("corpora"):
         if left_out := corpus.pop("left_out", None):
             corpus["left out"] = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
@@ -362,29 +299,54 @@ def _print_rehearsal(trainer: Trainer, args: argparse.Namespace) -> None:
         print(f"{name}: {value}")
 
 
-def run_export(args: argparse.Namespace) -> int:
-    """Export as the options say; returns the exit code."""
+# --- m2l export ---------------------------------------------------------------------------------------------------
+
+
+def export(
+    source: Annotated[
+        str,
+        Parameter(name="RUN", converter=path_of("RUN"), help="a run of m2l train, or one of its checkpoints (step-…)"),
+    ],
+    /,
+    *,
+    output: Annotated[
+        str,
+        Parameter(name=("--output", "-o"), converter=path_of("--output"), metavar="OUT", help="folder to write"),
+    ],
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], Parameter(metavar="NAME", help="precision of the weights")
+    ] = "float16",
+    license: Annotated[str, Parameter(metavar="TEXT", help="license of the weights, for the card")] = "",
+    dataset: Annotated[
+        list[str] | None,
+        Parameter(metavar="NAME=LICENSE", help="data set trained on, for the card; may be repeated"),
+    ] = None,
+    note: Annotated[list[str] | None, Parameter(metavar="TEXT", help="a line for the card; may be repeated")] = None,
+    metrics: Annotated[
+        str | None,
+        Parameter(converter=path_of("--metrics"), metavar="FILE",
+                  help="JSON object of measured figures, for the card (default: the last validation in the log)"),
+    ] = None,
+    crops: Annotated[_Count, Parameter(help="number of crops to measure latent_scale on")] = 64,
+) -> int:  # fmt: skip
+    """Write the averaged weights of a training run as a checkpoint."""
     from m2l.config import ConfigError
     from m2l.io.published import CheckpointError
     from m2l.training.export import export
-    from m2l.training.settings import SettingsError
 
-    if args.crops < 1:
-        raise UsageError(f"--crops must be at least 1, not {args.crops}")
     try:
-        metrics = None if args.metrics is None else json.loads(Path(args.metrics).read_text(encoding="utf-8"))
-        if not isinstance(metrics, dict | None):
+        measured = None if metrics is None else loads(Path(metrics).read_text(encoding="utf-8"))
+        if not isinstance(measured, dict | None):
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
-        raise MissingError(f"--metrics {args.metrics}: {error}") from error
-    source, output = Path(args.source), Path(args.output)
+        raise MissingError(f"--metrics {metrics}: {error}") from error
+    licenses = dict(entry.partition("=")[::2] for entry in dataset or ())
     try:
         card = export(
-            source, output, dtype=args.dtype, license=args.license, notes=args.note,
-            datasets=dict(entry.partition("=")[::2] for entry in args.dataset) or None, crops=args.crops,
-            metrics=metrics,
+            Path(source), Path(output), dtype=dtype, license=license, notes=note, datasets=licenses or None,
+            crops=crops, metrics=measured,
         )  # fmt: skip
     except (CheckpointError, SettingsError, ConfigError, OSError) as error:
         raise MissingError(error) from error
-    print(json.dumps(card, indent=2))
+    print(dumps(card, indent=2))
     return FINE

@@ -32,7 +32,10 @@ from m2l.io.atomic import write_atomic
 from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_checkpoint
 from m2l.io.digest import file_sha256
 from m2l.model import Music2Latent
+from m2l.training.settings import SettingsError, TrainingSettings, from_dict
 
+#: In the folder of a run: the settings it was started with.
+SETTINGS_FILE = "training.json"
 _FOLDER = re.compile(r"step-(\d{8})")
 STATE_FILE, STEP_FILE = "training.safetensors", "training.json"
 #: What `training.json` held before there were checksums.
@@ -269,3 +272,48 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Parameters the optimizer holds, in a fixed order."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def read_settings(run: Path) -> TrainingSettings:
+    """The settings that a run was started with.
+
+    Raises:
+        CheckpointError: if its file is missing, damaged, or of another version.
+    """
+    path = run / SETTINGS_FILE
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a regular file")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+        return from_dict(values)
+    except FileNotFoundError:
+        raise CheckpointError(f"{run} is not a run of m2l train: it has no {SETTINGS_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}, the settings of the run, cannot be read: {error}") from error
+
+
+def check_same_run(run: Path, settings: TrainingSettings) -> None:
+    """Raise `SettingsError` naming what differs if `run` was started with other settings.
+
+    `loss_spike` may differ: it decides when a run gives up, not what it computes.
+
+    Raises:
+        CheckpointError: if the run's settings are damaged.
+    """
+    if not (run / SETTINGS_FILE).exists():
+        return
+    try:
+        then, now = read_settings(run).to_dict(), settings.to_dict()
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; without that file the run resumes with the settings given"
+        ) from error
+    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
+                 if now[name] != then[name] and name != "loss_spike"]  # fmt: skip
+    if differing:
+        raise SettingsError(
+            f"{run} was started with other settings ({'; '.join(differing)}); "
+            "resume with the same, or give another --run"
+        )

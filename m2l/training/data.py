@@ -325,7 +325,7 @@ class StepOrder(Sampler[list[int]]):
                 yield list(range(first + offset, first + offset + part))
 
     def __len__(self) -> int:
-        return (self.settings.steps - self.first_step) * self.settings.accumulate
+        return (self.settings.steps - self.first_step) * self.settings.gradient_accumulation
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
 from m2l.training.data import Crops, crop_samples, open_corpus
 from m2l.training.log import is_earlier
-from m2l.training.settings import TrainingSettings, read_settings
+from m2l.training.settings import TrainingSettings
 
 CARD_FILE = "card.json"
 
@@ -54,7 +54,7 @@ def export(
     """
     folder = _checkpoint_folder(source)
     run = folder.parent
-    settings = read_settings(run)
+    settings = checkpoints.read_settings(run)
     step = checkpoints.step_of(folder)
     model = _averaged_model(folder)
     corpora = [

@@ -38,10 +38,10 @@ from m2l.training.losses import StartLoss, StepLoss
 from m2l.training.optimizer import make_optimizer
 from m2l.training.readers import Batch, reading, take
 from m2l.training.schedule import ema_decay, learning_rate
-from m2l.training.settings import SETTINGS_FILE, SettingsError, TrainingSettings, check_same_run
+from m2l.training.settings import SettingsError, TrainingSettings
 from m2l.training.unreadable import Unreadable
 
-#: Losses that the explosion test needs before it judges, and looks back on.
+#: Losses that the loss-spike test needs before it judges, and looks back on.
 MEMORY = 100
 #: Crops the data-dependent initialization looks at.
 LSUV_CROPS = 8
@@ -92,7 +92,7 @@ class Trainer:
             raise SettingsError(
                 f"precision float16 needs a CUDA device, not {self.device}: use bfloat16 (--precision bfloat16)"
             )
-        check_same_run(self.run, settings)
+        checkpoints.check_same_run(self.run, settings)
 
         model = initial_model(settings)
         check_fits(settings, model.config)
@@ -236,7 +236,7 @@ class Trainer:
             self._say(f"{self._unsure} has no checksums, so damage to it would not be noticed")
             self._unsure = None
         content = json.dumps(self.settings.to_dict(), indent=2) + "\n"
-        write_atomic(self.run / SETTINGS_FILE, content.encode())
+        write_atomic(self.run / checkpoints.SETTINGS_FILE, content.encode())
 
     def complain(self) -> None:
         """Say what was left out of the corpora, and why."""
@@ -277,7 +277,7 @@ class Trainer:
         Raises:
             TrainingStopped: if they cannot be had in one of the processes, after a checkpoint.
         """
-        parts, fault = take(batches, self.settings.accumulate)
+        parts, fault = take(batches, self.settings.gradient_accumulation)
         unreadable = [one for part in parts for one in part["unreadable"]]
         told = self.world.gather((self.stop_requested, fault, unreadable))
         if any(stop for stop, *_ in told):
@@ -314,7 +314,7 @@ class Trainer:
             origins += batch["origin"]
             t = times[index * part : (index + 1) * part].to(self.device)
             with self._no_sync(index):
-                loss = self.loss(batch, t, delta_t) / settings.accumulate
+                loss = self.loss(batch, t, delta_t) / settings.gradient_accumulation
                 state.scaler.scale(loss).backward()
             total += float(loss.detach())
         mean = self.world.mean(total)
@@ -348,7 +348,10 @@ class Trainer:
             )
 
     def _no_sync(self, index: int) -> AbstractContextManager[Any]:
-        if isinstance(self._loss, DistributedDataParallel) and index < self.settings.accumulate - 1:
+        if (
+            isinstance(self._loss, DistributedDataParallel)
+            and index < self.settings.gradient_accumulation - 1
+        ):
             return self._loss.no_sync()
         return nullcontext()
 
@@ -362,9 +365,9 @@ class Trainer:
             self._fail("the loss is not finite", origins, loss)
         if len(recent) == recent.maxlen:
             median = statistics.median(recent)
-            if loss > self.settings.explosion * median:
+            if loss > self.settings.loss_spike * median:
                 self._fail(
-                    f"the loss is over {self.settings.explosion:g} x the last median {median:.4g}",
+                    f"the loss is over {self.settings.loss_spike:g} x the last median {median:.4g}",
                     origins,
                     loss,
                 )
@@ -400,7 +403,7 @@ class Trainer:
         with self._reading() as batches:
             for _ in range(steps):
                 started = time.perf_counter()
-                for _ in range(self.settings.accumulate):
+                for _ in range(self.settings.gradient_accumulation):
                     t = torch.full((share,), 0.5, device=self.device)
                     loss = self.loss(next(batches), t, self.settings.initial_delta_t)
                     self.state.scaler.scale(loss).backward()

@@ -6,23 +6,37 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from m2l.io.published import CheckpointError
-
-#: In the folder of a run: what it was started with.
-SETTINGS_FILE = "training.json"
 PRECISIONS = ("float32", "bfloat16", "float16")
-DENSITIES = ("grid", "lognormal")
-WEIGHTINGS = ("gap", "output")
-OPTIMIZERS = ("radam", "muon")
+
+T = TypeVar("T")
+#: What a value must satisfy, and the words of the error if it does not.
+Check = tuple[Callable[[Any], bool], str]
 
 
 class SettingsError(ValueError):
     """A setting that makes no sense; the message names it and its value."""
+
+
+_AT_LEAST_1: Check = (lambda value: value >= 1, "must be at least 1, not {}")
+_POSITIVE: Check = (lambda value: math.isfinite(value) and value > 0, "must be positive, not {}")
+_NOT_NEGATIVE: Check = (lambda value: math.isfinite(value) and value >= 0, "must not be negative, is {}")
+_BELOW_1: Check = (lambda value: value < 1, "must be below 1, not {}")
+_DECAY: Check = (lambda value: 0 <= value < 1, "must lie in [0, 1), not {}")
+_SHARE: Check = (lambda value: 0 <= value <= 1, "must lie in [0, 1], not {}")
+
+
+def _setting(default: T, help: str, *checks: Check, choices: tuple[str, ...] = ()) -> T:
+    """A field with its help text for `m2l train`, and what its values must satisfy."""
+    if choices:
+        checks = (
+            *checks,
+            (lambda value: value in choices, f"must be one of {', '.join(choices)}, not {{!r}}"),
+        )
+    return field(default=default, metadata={"help": help, "checks": checks, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -30,104 +44,109 @@ class TrainingSettings:
     """Everything that decides the weights a run ends with. The defaults are the reference training's.
 
     The paper (Sec. 5.1) gives RAdam, batch 16, 800k steps, learning rate 1e-4 to 1e-6 by a cosine, EMA 0.9999 and
-    crops of 34,304 samples. Both warm-ups, the silence gate and fp16 stand only in its code.
+    crops of 34,304 samples. Both warm-ups, the silence gate and fp16 appear only in its code. Every field is an option
+    of `m2l train`.
+
+    Raises:
+        SettingsError: for a value that makes no sense.
     """
 
-    preset: str = "paper"
-    #: Folders, audio files or manifests, each with an optional `=weight` (see `m2l.training.data.open_corpus`).
-    data: tuple[str, ...] = ()
-    #: Rows used of manifests that have a `split` column.
-    split: str = "train"
-    #: Checkpoint to start from, instead of random weights (fine-tuning).
-    init: str | None = None
+    preset: str = _setting("paper", "architecture, and recipe of default settings")
+    #: See `m2l.training.data.open_corpus`.
+    data: tuple[str, ...] = _setting(
+        (),
+        "folder, audio file or manifest (CSV or JSON lines with a column 'path') to train on; PATH=WEIGHT draws from "
+        "it WEIGHT times as often (default weight: 1); may be repeated",
+    )
+    split: str = _setting("train", "rows to use of manifests with a column 'split'")
+    init: str | None = _setting(
+        None,
+        "checkpoint to fine-tune instead of starting from random weights: a name, a path or the published one",
+    )
 
-    #: Scale the convolutions between encoder and UNet to unit variance first (`m2l.training.initialize`).
-    lsuv: bool = False
-    #: First steps, in which encoder and decoder alone learn to draw spectra (`m2l.training.losses.spectrum_loss`),
-    #: with a warm-up and a cosine of their own.
-    autoencoder_steps: int = 0
+    #: `m2l.training.initialize`.
+    lsuv: bool = _setting(
+        False, "first scale the convolutions that latents pass through to unit variance (LSUV)"
+    )
+    #: The first stage; it has a warm-up and a cosine of its own (`m2l.training.losses.spectrum_loss`).
+    autoencoder_steps: int = _setting(
+        0, "steps of a first stage in which only encoder and decoder learn, to draw spectra", _NOT_NEGATIVE
+    )
 
-    steps: int = 800_000
-    #: Crops per optimizer step over all processes and accumulated parts.
-    batch_size: int = 16
-    #: Parts a process's share of the batch is computed in: as many times less memory.
-    accumulate: int = 1
-    seed: int = 42
-    crop_frames: int = 64
-    #: Crops with a lower RMS are drawn again.
-    silence_rms: float = 0.001
+    steps: int = _setting(800_000, "optimizer steps", _AT_LEAST_1)
+    batch_size: int = _setting(16, "crops per optimizer step, over all processes", _AT_LEAST_1)
+    gradient_accumulation: int = _setting(
+        1, "parts that a batch is computed in, one after another, to save memory", _AT_LEAST_1
+    )
+    seed: int = _setting(42, "random seed (weights, data, noise)", _NOT_NEGATIVE)
+    crop_frames: int = _setting(64, "STFT frames per training crop", _AT_LEAST_1)
+    silence_rms: float = _setting(0.001, "RMS below which a crop is silent and drawn again", _NOT_NEGATIVE)
 
-    #: "radam" is the paper's; "muon" learns more per step of a short run (`m2l.training.optimizer`).
-    optimizer: str = "radam"
-    learning_rate: float = 1e-4
-    #: Encoder and decoder learn this many times as fast as the UNet.
-    autoencoder_rate: float = 1.0
-    final_learning_rate: float = 1e-6
-    #: RAdam's second decay, which also sets its warm-up: some 1/(1 - beta2) steps go by before it runs at full rate.
-    #: Beside Muon, Adam's.
-    beta2: float = 0.999
-    warmup_steps: int = 10_000
-    ema_decay: float = 0.9999
+    optimizer: str = _setting(
+        "radam", "the paper's, or Muon, which learns more per step of a short run", choices=("radam", "muon")
+    )
+    learning_rate: float = _setting(1e-4, "peak learning rate, after the warm-up", _POSITIVE)
+    autoencoder_rate: float = _setting(
+        1.0, "learning rate of encoder and decoder, as a multiple of the UNet's", _NOT_NEGATIVE
+    )
+    final_learning_rate: float = _setting(1e-6, "learning rate at the end of the cosine decay")
+    #: RAdam's also sets its own warm-up: some 1/(1 - beta2) steps go by before it runs at full rate.
+    beta2: float = _setting(0.999, "second-moment decay of RAdam, or of Adam beside Muon", _DECAY)
+    warmup_steps: int = _setting(10_000, "steps of linear learning-rate warm-up", _NOT_NEGATIVE)
+    ema_decay: float = _setting(0.9999, "decay of the averaged (EMA) weights", _DECAY)
 
     #: Eq. 13: Delta t at step k of K is initial^(1 + (exponent - 1) k / K).
-    initial_delta_t: float = 0.1
-    final_exponent: float = 3.0
-    density: str = "grid"
-    #: Of the noise levels' losses: "gap" is Eq. 12's, "output" makes them errors of the raw network's output
-    #: (`m2l.consistency.output_weight`).
-    weighting: str = "gap"
+    initial_delta_t: float = _setting(0.1, "Delta t at the first step (Eq. 13)", _POSITIVE, _BELOW_1)
+    final_exponent: float = _setting(3.0, "Delta t ends at its first value to this power (Eq. 13)", _POSITIVE)
+    density: str = _setting(
+        "grid",
+        "distribution of noise levels: the published code's grid, or lognormal",
+        choices=("grid", "lognormal"),
+    )
+    #: `m2l.consistency.output_weight`.
+    weighting: str = _setting(
+        "gap",
+        "loss weight of noise levels: Eq. 12 (gap), or errors of the raw network's output (output)",
+        choices=("gap", "output"),
+    )
 
-    #: Of the bands' loudness in the loss, 0 leaves it out (`m2l.training.losses.band_distance`).
-    band_weight: float = 0.0
-    #: Of the output's level in the loss (`m2l.training.losses.level_distance`).
-    level_weight: float = 0.0
-    #: Of what the decoder draws, once the UNet takes part (`m2l.training.losses.spectrum_loss`).
-    spectrum_weight: float = 0.0
-    #: Share of a batch's items that go from sigma_max to the clean input in one step
-    #: (`m2l.training.losses.direction_distance`).
-    direct_share: float = 0.0
+    #: `m2l.training.losses.band_distance`, `level_distance`, `spectrum_loss` and `direction_distance`.
+    band_weight: float = _setting(
+        0.0, "weight of the loudness of bands in the loss; the paper has no such term", _NOT_NEGATIVE
+    )
+    level_weight: float = _setting(
+        0.0, "weight of the output's overall level in the loss; the paper has no such term", _NOT_NEGATIVE
+    )
+    spectrum_weight: float = _setting(
+        0.0, "weight of the decoder's own spectrum in the loss, after the first stage", _NOT_NEGATIVE
+    )
+    direct_share: float = _setting(
+        0.0, "share of each batch trained to go from sigma_max to the clean input in one step", _SHARE
+    )
 
-    precision: str = "float16"
-    compile: bool = False
-
-    #: The run stops when a batch's loss is not finite or this many times the median of the last 100. A run that
-    #: exists may be given another value.
-    explosion: float = 50.0
+    precision: str = _setting("float16", "precision of the network", choices=PRECISIONS)
+    compile: bool = _setting(
+        False, "compile the training step with torch.compile, which takes minutes at the start"
+    )
+    loss_spike: float = _setting(
+        50.0,
+        "stop when a loss exceeds this multiple of the median of the last 100, or is not finite; may be changed when "
+        "a run is resumed",
+        _POSITIVE,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", tuple(self.data))
-        for name in ("steps", "batch_size", "accumulate", "crop_frames"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "initial_delta_t", "final_exponent", "explosion"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingsError(f"{name} must be positive, not {value}")
-        no_less_than_0 = ("seed", "warmup_steps", "silence_rms", "autoencoder_rate", "autoencoder_steps")
-        for name in (*no_less_than_0, "band_weight", "level_weight", "spectrum_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingsError(f"{name} must not be negative, is {value}")
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            for is_fine, message in one.metadata["checks"]:
+                if not is_fine(value):
+                    raise SettingsError(f"{one.name} {message.format(value)}")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise SettingsError(
                 f"final_learning_rate must lie in 0 … learning_rate ({self.learning_rate}), "
                 f"not {self.final_learning_rate}"
             )
-        for name in ("ema_decay", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if not 0 <= self.direct_share <= 1:
-            raise SettingsError(f"direct_share must lie in [0, 1], not {self.direct_share}")
-        if self.initial_delta_t >= 1:
-            raise SettingsError(f"initial_delta_t must be below 1, not {self.initial_delta_t}")
-        if self.precision not in PRECISIONS:
-            raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.optimizer not in OPTIMIZERS:
-            raise SettingsError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
-        if self.density not in DENSITIES:
-            raise SettingsError(f"density must be one of {', '.join(DENSITIES)}, not {self.density!r}")
-        if self.weighting not in WEIGHTINGS:
-            raise SettingsError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
         if self.autoencoder_steps >= self.steps:
             raise SettingsError(
                 f"autoencoder_steps must be fewer than the {self.steps} steps, not {self.autoencoder_steps}"
@@ -144,11 +163,11 @@ class TrainingSettings:
         Raises:
             SettingsError: if the batch does not divide evenly: then the mean over parts would not be the mean.
         """
-        parts = world_size * self.accumulate
+        parts = world_size * self.gradient_accumulation
         if self.batch_size % parts:
             raise SettingsError(
                 f"batch_size {self.batch_size} does not divide into {world_size} processes x "
-                f"{self.accumulate} accumulated parts"
+                f"{self.gradient_accumulation} accumulated parts"
             )
         return self.batch_size // world_size, self.batch_size // parts
 
@@ -174,51 +193,6 @@ def from_dict(values: dict[str, Any]) -> TrainingSettings:
         return TrainingSettings(**values)
     except TypeError as error:
         raise SettingsError(f"bad training setting: {error}") from error
-
-
-def read_settings(run: Path) -> TrainingSettings:
-    """What a run was started with.
-
-    Raises:
-        CheckpointError: if its file is missing, damaged, or of another version.
-    """
-    path = run / SETTINGS_FILE
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it holds no JSON object")
-        return from_dict(values)
-    except FileNotFoundError:
-        raise CheckpointError(f"{run} is no run of m2l train: it has no {SETTINGS_FILE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}, the settings of the run, cannot be read: {error}") from error
-
-
-def check_same_run(run: Path, settings: TrainingSettings) -> None:
-    """Raise `SettingsError` naming what differs if `run` was started with other settings.
-
-    `explosion` may differ: it decides when a run gives up, and not what comes of it.
-
-    Raises:
-        CheckpointError: if the run's settings are damaged.
-    """
-    if not (run / SETTINGS_FILE).exists():
-        return
-    try:
-        then, now = read_settings(run).to_dict(), settings.to_dict()
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; without that file the run goes on with the settings given"
-        ) from error
-    differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
-                 if now[name] != then[name] and name != "explosion"]  # fmt: skip
-    if differing:
-        raise SettingsError(
-            f"{run} was started with other settings ({'; '.join(differing)}); "
-            "resume with the same, or give another --run"
-        )
 
 
 #: Preset -> settings that differ from the reference training's, which `paper` and the full-size rows use.
