@@ -26,6 +26,12 @@ def data_roots(explicit: str | os.PathLike[str] | None = None) -> list[Path]:
     return ([Path(named).expanduser()] if named else []) + [fetched_root()]
 
 
+def root_with(relative: str, explicit: Path | None = None) -> Path:
+    """The explicit root, else the first that contains `relative`, else the cache."""
+    roots = data_roots(explicit)
+    return next((root for root in roots if (root / relative).exists()), roots[-1])
+
+
 def find_roots(folder: str, what: str, explicit: str | os.PathLike[str] | None = None) -> list[Path]:
     """The roots that contain `folder`, in order.
 

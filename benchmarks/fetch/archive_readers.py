@@ -233,19 +233,10 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
                 _zip_name(info),
                 _zip_kind(info),
                 info.file_size,
-                lambda info=info: _opened(archive, info, name, joined),  # type: ignore[misc]
+                lambda info=info: archive.open(info),  # type: ignore[misc]
                 ZIP_ERRORS,
                 joined.holding(first, first + info.compress_size + 30),
             )
-
-
-def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, joined: Joined) -> IO[bytes]:
-    try:
-        return archive.open(info)
-    except ZIP_ERRORS as error:
-        first = info.header_offset
-        parts = joined.holding(first, first + info.compress_size + 30)
-        raise ArchiveError(f"{name}: member {info.filename!r} is damaged ({error})", damaged=parts) from error
 
 
 def _refuse_overlaps(members: Sequence[zipfile.ZipInfo], name: str) -> None:

@@ -19,10 +19,9 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from benchmarks.datasets.records import Member
 from benchmarks.fetch.archive_readers import ArchiveError, Entry, entries_of
@@ -176,8 +175,8 @@ def _write(entry: Entry, folder: Path, relative: str, archive: str, allowed: int
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    with os.fdopen(handle, "wb") as file, entry.open() as source:
-        while block := _read(source, entry, archive):
+    with os.fdopen(handle, "wb") as file:
+        for block in _blocks(entry, archive):
             size += len(block)
             if size > allowed:
                 raise ArchiveError(f"{archive}: refusing member {relative!r}: too many bytes of output")
@@ -190,9 +189,12 @@ def _write(entry: Entry, folder: Path, relative: str, archive: str, allowed: int
     return Member(relative, size, digest.hexdigest())
 
 
-def _read(source: IO[bytes], entry: Entry, archive: str) -> bytes:
+def _blocks(entry: Entry, archive: str) -> Iterator[bytes]:
+    """The content of a member; an error here is one of reading it, never of writing it elsewhere."""
     try:
-        return source.read(_BLOCK)
+        with entry.open() as source:
+            while block := source.read(_BLOCK):
+                yield block
     except entry.errors as error:
         message = f"{archive}: member {entry.name!r} is damaged ({error})"
         raise ArchiveError(message, damaged=entry.parts) from error

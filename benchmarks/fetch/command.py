@@ -13,7 +13,7 @@ from benchmarks.datasets.locations import fetched_root
 from benchmarks.errors import UsageError
 from benchmarks.fetch.corpora import musiccaps
 from benchmarks.fetch.corpora.catalog import CORPORA, PAPER_DATA
-from benchmarks.fetch.corpora.fetcher import fetch_corpus, root_for
+from benchmarks.fetch.corpora.fetcher import fetch_corpus, folder_of
 from benchmarks.fetch.corpora.verify import verify_corpus
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.render_notes import render_notes
@@ -140,7 +140,7 @@ def _verify_one(name: str, options: Options) -> dict[str, Any]:
     if name == musiccaps.NAME:
         return musiccaps.verify_musiccaps(options)
     corpus = CORPORA[name]
-    return verify_corpus(corpus, root_for(corpus, options.data) / corpus.folder, jobs=options.jobs)
+    return verify_corpus(corpus, folder_of(corpus, options.data), jobs=options.jobs)
 
 
 def _render(options: Options) -> dict[str, Any]:

@@ -7,20 +7,20 @@ least be complete. Files are hard-linked if the file system allows it, else copi
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pooch
+
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
+from m2l.io.digest import file_sha256
 from benchmarks.datasets.records import HIDDEN, Member, Published, write_record
 from benchmarks.fetch.corpora.corpus import Archive, Matcher
 from benchmarks.fetch.transfer import Item, is_right, say
 from m2l.io.folders import find_files
-
-_BLOCK = 1 << 20
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -47,26 +47,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.replace(beside, target)
 
 
-def digests(path: Path, algorithm: str | None) -> tuple[str, str | None]:
-    """(sha256, digest by `algorithm`) of a file, read once."""
-    first = hashlib.sha256()
-    other = hashlib.new(algorithm, usedforsecurity=False) if algorithm not in (None, "sha256") else None
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            first.update(block)
-            if other is not None:
-                other.update(block)
-    return first.hexdigest(), other.hexdigest() if other is not None else first.hexdigest()
-
-
 def differs(path: Path, expected: str | None) -> tuple[str, str | None]:
     """(sha256 of a file, how it differs from its published checksum, or None)."""
     algorithm, _, wanted = (expected or "").partition(":")
-    sha256, actual = digests(path, algorithm or None)
-    return (
-        sha256,
-        f"{algorithm} is {actual}, published is {wanted}" if expected and actual != wanted else None,
-    )
+    sha256 = file_sha256(path)
+    if not expected:
+        return sha256, None
+    actual = sha256 if algorithm == "sha256" else pooch.file_hash(str(path), alg=algorithm)
+    return sha256, f"{algorithm} is {actual}, published is {wanted}" if actual != wanted else None
 
 
 def adopt_items(items: Sequence[Item], source: Path, folder: Path) -> None:
@@ -117,8 +105,7 @@ def adopt(
         return offered
     found = _find(published, source or folder)
     for archive in rest:
-        paths = [path for path in published if archive.holds(path)]
-        needed = [path for path in paths if path not in damaged]
+        needed = archive.files(published, damaged)
         absent = sum(path not in found for path in needed)
         if absent == len(needed):
             continue
@@ -126,7 +113,7 @@ def adopt(
             say(f"  {archive.name}: {absent} of its {len(needed)} files are not in the copy")
             continue
         members, wrong = [], []
-        for path in [*needed, *(path for path in paths if path in damaged and path in found)]:
+        for path in [*needed, *(path for path in damaged if archive.holds(path) and path in found)]:
             sha256, reason = differs(found[path], published[path])
             wrong += [f"{found[path]} ({reason})"] if reason else []
             members.append(Member(path, found[path].stat().st_size, sha256))
@@ -185,7 +172,7 @@ def _adopt_groups(archives: Sequence[Archive], source: Path, folder: Path) -> No
         for path in found.files:
             target = f"{prefix}/{path.relative_to(root).as_posix()}"
             link_or_copy(path, folder / target)
-            members.append(Member(target, path.stat().st_size, digests(path, None)[0]))
+            members.append(Member(target, path.stat().st_size, file_sha256(path)))
         # One record lists the files; the others say that their archives are not needed.
         for position, archive in enumerate(members_of):
             write_record(folder, archive.name, members if position == 0 else [])

@@ -212,16 +212,11 @@ def _jamendo_item(path: str, check: Callable[[Path], object] = lambda file: None
 
 
 def _jamendo_archives(folder: Path) -> list[Archive]:
-    size = 508 * GB // JAMENDO_TARS
-    return [
-        Archive(
-            name,
-            (Item(name, (), Expected(None, f"sha256:{digest}")),),
-            f"audio/{name.removesuffix('.tar')[-2:]}",
-            size,
-        )
-        for name, digest in sorted(sha256_list(folder / _TARS, JAMENDO_TARS).items())
-    ]
+    archives = []
+    for name, digest in sorted(sha256_list(folder / _TARS, JAMENDO_TARS).items()):
+        part = Item(name, (), Expected(None, f"sha256:{digest}"))
+        archives.append(Archive(name, (part,), f"audio/{name.removesuffix('.tar')[-2:]}"))
+    return archives
 
 
 MTG_JAMENDO = Corpus(

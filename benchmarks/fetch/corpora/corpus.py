@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,17 +19,19 @@ class Archive:
         name: Names its record.
         parts: Its files. Their paths are file names, or patterns of names for files that we do not download.
         prefix: Folder of its files, below that of the data set.
-        transfer_bytes: Size of the download, if known.
     """
 
     name: str
     parts: tuple[Item, ...]
     prefix: str
-    transfer_bytes: int | None = None
 
     def holds(self, path: str) -> bool:
         """Whether a published path comes out of this archive."""
         return path.startswith(f"{self.prefix}/")
+
+    def files(self, published: Published, damaged: Collection[str]) -> list[str]:
+        """Published paths that have to come out of this archive."""
+        return [path for path in published if self.holds(path) and path not in damaged]
 
     def keeper(self, published: Published) -> Callable[[str], str | None]:
         """Maps members to their destinations: published files to their paths, others to None.

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.locations import data_roots, fetched_root
+from benchmarks.datasets.locations import root_with
 from benchmarks.datasets.records import HIDDEN, Published, read_record, read_records, write_record
 from benchmarks.fetch.archives import ArchiveError, unpack
 from benchmarks.fetch.corpora.adopt import adopt, adopt_items
@@ -37,6 +37,7 @@ from benchmarks.fetch.transfer import (
     say,
     transfer,
 )
+from benchmarks.harness.progress import duration
 from m2l.io.atomic import write_atomic
 
 #: Times are given for this rate, as nobody knows the server's beforehand.
@@ -44,20 +45,9 @@ BITS_PER_SECOND = 100e6
 TRAINING_LIST = "training.csv"
 
 
-def root_for(corpus: Corpus, data: Path | None) -> Path:
-    """Root of the data: the one given, else the first that has something of the data set, else the cache."""
-    if data is not None:
-        return data
-    having = [root for root in data_roots() if (root / corpus.folder / HIDDEN / "records").is_dir()]
-    return having[0] if having else fetched_root()
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "3.4 h"."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{max(1, round(seconds))} s"
+def folder_of(corpus: Corpus, data: Path | None) -> Path:
+    """Folder of a data set: below the given root, else where something of it has been fetched, else the cache."""
+    return root_with(f"{corpus.folder}/{HIDDEN}/records", data) / corpus.folder
 
 
 def headline(corpus: Corpus) -> str:
@@ -76,7 +66,7 @@ def fetch_corpus(corpus: Corpus, options: Options) -> dict[str, Any]:
     Returns:
         name, dest, summary, failed (messages), fetched and present (counts of archives).
     """
-    folder = root_for(corpus, options.data) / corpus.folder
+    folder = folder_of(corpus, options.data)
     say(f"{corpus.name}: {headline(corpus)}.")
     say(f"  from {corpus.origin} into {folder}")
     for note in corpus.notes:
@@ -243,7 +233,7 @@ def incomplete(corpus: Corpus, archives: Sequence[Archive], published: Published
     messages = []
     damaged = corpus.damaged(folder)
     for archive in archives:
-        wanted = [path for path in published if archive.holds(path) and path not in damaged]
+        wanted = archive.files(published, damaged)
         absent = [path for path in wanted if not (folder / path).is_file()]
         if absent:
             messages.append(

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from benchmarks.datasets.locations import data_roots, fetched_root
+from benchmarks.datasets.locations import root_with
 from benchmarks.datasets.musiccaps import (
     CLIPS,
     FINAL,
@@ -45,10 +45,10 @@ from benchmarks.fetch.corpora.clips import (
     run,
     yt_dlp,
 )
-from benchmarks.fetch.corpora.fetcher import duration
 from benchmarks.fetch.download import Expected, offline
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import Item, human, missing_items, outcome, say, transfer
+from benchmarks.harness.progress import duration
 from m2l.io.atomic import InUseError, exclusive
 from m2l.io.digest import file_sha256
 
@@ -82,12 +82,9 @@ class Tools:
     complete: bool = True
 
 
-def root_for(data: Path | None) -> Path:
-    """Root of the data: the one given, else the one that has MusicCaps, else the cache."""
-    if data is not None:
-        return data
-    having = [root for root in data_roots() if (root / NAME / MANIFEST).is_file()]
-    return having[0] if having else fetched_root()
+def folder_of(data: Path | None) -> Path:
+    """Folder of MusicCaps: below the given root, else where its manifest is, else in the cache."""
+    return root_with(f"{NAME}/{MANIFEST}", data) / NAME
 
 
 def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, Any]:
@@ -96,7 +93,7 @@ def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, A
     Returns:
         name, dest, summary, failed, fetched and present (clips), statuses (counts), digest (of the manifest).
     """
-    folder = root_for(options.data) / NAME
+    folder = folder_of(options.data)
     time_needed = duration(CLIPS * _SECONDS_EACH / options.jobs)
     say(
         f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,"
@@ -322,7 +319,7 @@ def _outcome(
 
 def verify_musiccaps(options: Options, *, complete: bool = True) -> dict[str, Any]:
     """Read all clips again: length, rate, sha256 as in the manifest."""
-    folder = root_for(options.data) / NAME
+    folder = folder_of(options.data)
     try:
         segments = read_list(folder / LIST, complete=complete)
         statuses = read_manifest(folder)

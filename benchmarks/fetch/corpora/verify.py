@@ -55,8 +55,8 @@ def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, A
         problems += [
             f"{path}: {'exists, but not from a completed fetch' if (folder / path).is_file() else 'missing'}"
             for archive in archives
-            for path in published
-            if archive.holds(path) and path not in damaged and path not in records
+            for path in archive.files(published, damaged)
+            if path not in records
         ]
 
         # What is recorded.
