@@ -542,8 +542,6 @@ def test_the_published_list_has_its_counts() -> None:
 @pytest.fixture
 def tracks(tmp_path: Path) -> Iterator[str]:
     """A server with one audio track in the two forms that videos have."""
-    import subprocess
-
     folder = tmp_path / "tracks"
     folder.mkdir()
     for name, rate, codec in (("a.webm", 48000, "libopus"), ("b.m4a", 44100, "aac")):
@@ -564,6 +562,7 @@ def tracks(tmp_path: Path) -> Iterator[str]:
                 folder / name,
             ],
             check=True,
+            timeout=120,
         )
 
     class Handler(SimpleHTTPRequestHandler):

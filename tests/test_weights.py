@@ -146,7 +146,7 @@ def test_lookup_imports_no_torch() -> None:
         "import sys; from benchmarks.weights.find import *; from benchmarks.weights.table import WEIGHTS;"
         "[has_weight(name) for name in WEIGHTS]; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def hub_cache(root: Path, repository: str, name: str, revision: str, ref: str | None = None) -> Path:
@@ -165,7 +165,7 @@ def run_with_hub(root: Path, code: str) -> list[str]:
     """In a process of its own: the hub reads its settings once, on import."""
     environment = {**os.environ, "HF_HUB_CACHE": str(root / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     return done.stdout.split()
 

@@ -31,6 +31,8 @@ from typing import IO, Any
 
 import pooch
 
+from m2l.io.digest import file_digest
+
 _BLOCK = 1 << 18
 AGENT = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
 _LONGEST_PAUSE = 300.0
@@ -100,7 +102,7 @@ def mismatch(path: Path, expected: Expected) -> str | None:
         return f"{size} bytes, expected {expected.size}"
     if expected.digest:
         algorithm, _, wanted = expected.digest.partition(":")
-        actual = pooch.file_hash(str(path), alg=algorithm)
+        actual = file_digest(path, algorithm)
         if actual != wanted.lower():
             return f"{algorithm} is {actual}, expected {wanted.lower()}"
     try:

@@ -1,16 +1,17 @@
 """Writes the manifests of the open data sets: `python -m benchmarks.fetch.make_manifests DATA_DIR`.
 
 DATA_DIR holds the files together with the tables that describe them (music/tracks.csv, music/clips.csv,
-speech/speech.csv, notes/notes.csv). A manifest has figures and metadata only, never audio.
+speech/speech.csv, notes/notes.csv). A manifest contains figures and metadata, never audio.
 
-`published` says what the sha256 of a row is worth. `yes`: the file is the source file, byte for byte, so
-a download must have this digest. `no`: the file was re-encoded from the source, whose digest is unknown; a
-download is checked by sample rate, channels and duration instead.
+`published` tells what the sha256 of a row means. `yes`: the file is the source file, byte for byte, so a download
+must have this digest. `no`: the file was re-encoded from the source, whose digest is unknown; a download is
+verified by sample rate, channels and duration instead.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 
@@ -47,16 +48,10 @@ def music(root: Path) -> list[dict[str, object]]:
             "title": row["track"],
             "artist": row["artist"] or "vocadito singer 1",
             "genre": row["genre"],
-            "sample_rate": row["sr"],
-            "channels": row["channels"],
-            "seconds": row["seconds"],
+            **_sound(row),
             "codec": row["codec"],
             "kbps": row["kbps"],
-            "license": row["licence"],
-            "source": row["source"],
-            "published": "yes",
-            "bytes": (root / row["path"]).stat().st_size,
-            "sha256": file_sha256(root / row["path"]),
+            **_file(root, row, "yes"),
         }
         for row in read_csv(root / "music" / "tracks.csv")
     ]
@@ -72,22 +67,28 @@ def speech(root: Path) -> list[dict[str, object]]:
     """One row per sentence. Published as FLAC; the copy in DATA_DIR is Ogg Vorbis."""
     return [
         {
-            "path": row["path"],
-            "speaker": row["speaker"],
-            "language": row["language"],
-            "sex": row["sex"],
-            "sample_rate": row["sr"],
-            "channels": row["channels"],
-            "seconds": row["seconds"],
+            **{key: row[key] for key in ("path", "speaker", "language", "sex")},
+            **_sound(row),
             "text": row["text"],
-            "license": row["licence"],
-            "source": row["source"],
-            "published": "yes" if Path(row["source"]).suffix == Path(row["path"]).suffix else "no",
-            "bytes": (root / row["path"]).stat().st_size,
-            "sha256": file_sha256(root / row["path"]),
+            **_file(root, row, "yes" if Path(row["source"]).suffix == Path(row["path"]).suffix else "no"),
         }
         for row in read_csv(root / "speech" / "speech.csv")
     ]
+
+
+def _sound(row: dict[str, str]) -> dict[str, object]:
+    return {"sample_rate": row["sr"], "channels": row["channels"], "seconds": row["seconds"]}
+
+
+def _file(root: Path, row: dict[str, str], published: str) -> dict[str, object]:
+    path = root / row["path"]
+    return {
+        "license": row["licence"],
+        "source": row["source"],
+        "published": published,
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+    }
 
 
 def notes(root: Path) -> list[dict[str, object]]:
@@ -115,8 +116,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows beside `path` and rename."""
-    import io
-
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

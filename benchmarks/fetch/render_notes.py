@@ -1,7 +1,7 @@
 """Renders the notes of `open-notes` with fluidsynth from the FluidR3 SoundFont.
 
-The recipe: mono, 44.1 kHz, reverb and chorus off, each note held for 2 s and left to fade, velocities 35,
-75 and 120, stored as Ogg Vorbis. One MIDI file per instrument holds all its notes in slots of 4 s: the
+Notes are mono at 44.1 kHz, without reverb and chorus, held for 2 s and left to fade, with velocities 35, 75 and
+120, and stored as Ogg Vorbis. One MIDI file per instrument holds all its notes in slots of 4 s, so that the
 SoundFont is loaded 14 times, not 1,743 times.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,16 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from benchmarks.datasets.audio_files import audio_info
 from benchmarks.datasets.base import ClipError, DataNotFoundError
 from benchmarks.datasets.open_notes import INSTRUMENTS, SOUNDFONT, VELOCITIES, NoteRow, note_rows
+from m2l.io.atomic import written_beside
 
 SAMPLE_RATE = 44100
 HOLD, SLOT = 2.0, 4.0  # seconds
 TICKS = 480  # per quarter note, at 60 quarter notes a minute: ticks per second
-GAIN = 0.8  # the recipe does not state it; this one gives the levels of the copy the manifest describes
-_FLOOR = 1e-4  # -80 dBFS: where a fading note is taken to end
+GAIN = 0.8  # gives the levels of the copy that the manifest describes, whose gain is not published
+_FLOOR = 1e-4  # -80 dBFS: a fading note ends here
 _SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/usr/local/share/soundfonts")
 
 
@@ -36,7 +39,7 @@ def find_tools(soundfont: str | None = None) -> tuple[str, Path]:
         soundfont: Path; by default `M2L_SOUNDFONT`, then the folders of Linux distributions.
 
     Raises:
-        DataNotFoundError: One of them is missing; the message says what to install.
+        DataNotFoundError: One of them is missing; the message names what to install.
     """
     program = shutil.which("fluidsynth")
     named = soundfont or os.environ.get("M2L_SOUNDFONT")
@@ -77,14 +80,8 @@ def midi_file(program: int, notes: Sequence[tuple[int, int]]) -> bytes:
         track += varint(gap) + bytes([0x90, pitch, velocity]) + varint(hold) + bytes([0x80, pitch, 0])
         gap = rest
     track += varint(rest) + b"\xff\x2f\x00"
-    header = (
-        b"MThd"
-        + (6).to_bytes(4, "big")
-        + (0).to_bytes(2, "big")
-        + (1).to_bytes(2, "big")
-        + TICKS.to_bytes(2, "big")
-    )
-    return header + b"MTrk" + len(track).to_bytes(4, "big") + track
+    header = b"MThd" + struct.pack(">IHHH", 6, 0, 1, TICKS)  # format 0, one track
+    return header + b"MTrk" + struct.pack(">I", len(track)) + track
 
 
 def render_notes(
@@ -93,24 +90,23 @@ def render_notes(
     progress: Callable[[str], None] = lambda message: None,
     rows: Sequence[NoteRow] | None = None,
 ) -> tuple[int, list[str]]:
-    """Render all notes that are not there yet.
+    """Render all missing notes.
 
     Args:
         dest: Root of the data; notes go to `dest/notes/INSTRUMENT/`.
         soundfont: See `find_tools`.
-        progress: Told of every instrument.
+        progress: Called once per instrument with a line of text.
         rows: Notes to render; the whole manifest by default.
 
     Returns:
-        The number of notes rendered, and complaints about silent ones.
+        The number of rendered notes, and complaints about silent ones.
 
     Raises:
         DataNotFoundError: fluidsynth or the SoundFont is missing.
         RuntimeError: fluidsynth failed.
     """
-    todo = [
-        row for row in (note_rows() if rows is None else rows) if not _is_there(dest / "notes" / row.path)
-    ]
+    wanted = note_rows() if rows is None else rows
+    todo = [row for row in wanted if not _is_rendered(dest / "notes" / row.path)]
     if not todo:
         return 0, []
     program, font = find_tools(soundfont)
@@ -135,7 +131,7 @@ def render_notes(
     return done, complaints
 
 
-def _is_there(path: Path) -> bool:
+def _is_rendered(path: Path) -> bool:
     try:
         rate, channels, seconds = audio_info(path)
     except ClipError:
@@ -149,8 +145,6 @@ _SECONDS = 600
 
 def _synthesize(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64]:
     """Play a MIDI file; mono."""
-    import soundfile
-
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "notes.mid", Path(folder) / "notes.wav"
         source.write_bytes(midi)
@@ -170,7 +164,7 @@ def _synthesize(program: str, font: Path, midi: bytes) -> npt.NDArray[np.float64
 
 
 def trimmed(slot: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Cut a slot where its note has faded; None if it is silent."""
+    """Cut a slot where its note has faded away; None if it is silent."""
     heard = np.flatnonzero(np.abs(slot) > _FLOOR)
     if len(heard) == 0:
         return None
@@ -182,14 +176,10 @@ def trimmed(slot: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
 
 def write_ogg(path: Path, audio: npt.NDArray[np.float64]) -> None:
     """Write Ogg Vorbis beside `path` and rename; in blocks, as libsndfile needs it for long files."""
-    import soundfile
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with soundfile.SoundFile(part, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
-            for first in range(0, len(audio), SAMPLE_RATE):
-                file.write(audio[first : first + SAMPLE_RATE])
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        written_beside(path) as part,
+        soundfile.SoundFile(part, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file,
+    ):
+        for first in range(0, len(audio), SAMPLE_RATE):
+            file.write(audio[first : first + SAMPLE_RATE])

@@ -26,6 +26,7 @@ from benchmarks.fetch.download import (
     begun_from,
     download,
     mismatch,
+    offline,
 )
 
 #: Transfers something and reports its progress.
@@ -90,12 +91,14 @@ def mirrored(url: str) -> str:
 
 
 def remote_size(url: str, timeout: float = 10.0) -> int | None:
-    """Size in bytes that the server states; None if it states none.
+    """Size in bytes that the server states; None if it states none, or offline.
 
     Raises:
         NoConnectionError: The host cannot be reached.
         OSError: The server refuses.
     """
+    if offline():
+        return None
     request = urllib.request.Request(url, method="HEAD", headers=AGENT)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:

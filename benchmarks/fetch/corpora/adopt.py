@@ -13,13 +13,11 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pooch
-
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
-from m2l.io.digest import file_sha256
 from benchmarks.datasets.records import HIDDEN, Member, Published, write_record
 from benchmarks.fetch.corpora.corpus import Archive, Matcher
 from benchmarks.fetch.transfer import Item, is_right, say
+from m2l.io.digest import file_digest, file_sha256
 from m2l.io.folders import find_files
 
 
@@ -53,7 +51,7 @@ def differs(path: Path, expected: str | None) -> tuple[str, str | None]:
     sha256 = file_sha256(path)
     if not expected:
         return sha256, None
-    actual = sha256 if algorithm == "sha256" else pooch.file_hash(str(path), alg=algorithm)
+    actual = sha256 if algorithm == "sha256" else file_digest(path, algorithm)
     return sha256, f"{algorithm} is {actual}, published is {wanted}" if actual != wanted else None
 
 

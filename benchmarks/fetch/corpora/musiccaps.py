@@ -119,11 +119,8 @@ def _fetch_into(folder: Path, options: Options, tools: Tools) -> dict[str, Any]:
     item = Item(LIST, LIST_URLS, Expected(check=check))
     if options.source is not None:
         adopt_items(missing_items([item], [folder]), options.source, folder)
-    if missing := missing_items([item], [folder]):
-        if variable := offline():
-            return _outcome(folder, {}, "not fetched", [f"downloads are switched off ({variable} is set)"])
-        if failed := transfer(NAME, missing, folder, None, 1):
-            return _outcome(folder, {}, "not fetched", failed)
+    if failed := transfer(NAME, missing_items([item], [folder]), folder, None, 1):
+        return _outcome(folder, {}, "not fetched", failed)
     try:
         segments = read_list(folder / LIST, complete=tools.complete)
         statuses = _known(folder, segments)
