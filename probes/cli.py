@@ -97,7 +97,7 @@ def _request(options: argparse.Namespace) -> Any:
     from benchmarks.errors import UsageError
     from probes.deformations import parse_deformation
     from probes.protocol import get_protocol, seeds_from
-    from probes.runner import Request
+    from probes.request import Request
 
     try:
         deformations = tuple(str(parse_deformation(text)) for text in options.deform)

@@ -1,4 +1,4 @@
-"""One cell of Table 1: features and targets in, predictions, scores and their spread out."""
+"""The probe stage, one cell of Table 1: features and targets in, predictions, scores and their spread out."""
 
 from __future__ import annotations
 
@@ -10,69 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics.bootstrap import resample_blocks
-from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table
+from benchmarks.harness.units import Unit
+from benchmarks.store.store import Result, Store
+from probes.features import gather
 from probes.mlp.estimators import KNNProbe
 from probes.mlp.monitor import MONITORS
 from probes.mlp.training import ProbeJob, TrainedProbe, train_probes
 from probes.protocol import Protocol
+from probes.scoring import Evaluation, Problem, Scorer, chance, score
 from probes.tasks.base import METRICS
 
 Predictor = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A task reduced to arrays; rows number the items of one feature matrix.
-
-    Attributes:
-        name: the task's.
-        kind: "multilabel", "multiclass" or "key".
-        labels: label names in column order.
-        targets: (n_items,) class numbers or (n_items, n_labels) zeros and ones.
-        splits: rows of train, validation and test, one triple per fold.
-        batch_size: items per training step.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    targets: np.ndarray
-    splits: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
-    batch_size: int
-
-    @property
-    def test_rows(self) -> np.ndarray:
-        """Rows of all test parts, fold after fold."""
-        return np.concatenate([test for _, _, test in self.splits])
-
-    def without(self, missing: np.ndarray) -> Problem:
-        """The same problem without rows whose features are missing."""
-        gone = set(missing.tolist())
-
-        def keep(rows: np.ndarray) -> np.ndarray:
-            return np.array([row for row in rows.tolist() if row not in gone], dtype=np.int64)
-
-        splits = tuple((keep(train), keep(valid), keep(test)) for train, valid, test in self.splits)
-        return dataclasses.replace(self, splits=splits)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one probe on one task.
-
-    Attributes:
-        per_seed: metric -> one value per seed (the mean over folds).
-        predictions: (n_seeds, n_test, n_labels) probabilities, test parts fold after fold.
-        draws: metric -> values on bootstrap resamples of the test items, mean over seeds.
-        details: chosen learning rates, kept epochs, and "never_improved" where no seed got better on the validation
-            part after its first epoch.
-    """
-
-    per_seed: dict[str, list[float]]
-    predictions: np.ndarray
-    draws: dict[str, np.ndarray]
-    details: dict[str, Any]
 
 
 def evaluate(
@@ -258,7 +206,7 @@ def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _
         candidates = {k: _neighbors(features[train], problem, train, k) for k in protocol.neighbors}
         main = METRICS[problem.kind][0]
         values = {
-            k: _Scorer(problem, problem.targets[validation], vote(features[validation]))(
+            k: Scorer(problem, problem.targets[validation], vote(features[validation]))(
                 np.ones(len(validation))
             )[main]
             for k, vote in candidates.items()
@@ -284,93 +232,80 @@ def _neighbors(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -
     return vote
 
 
-def chance(problem: Problem, resamples: int = 1000) -> Evaluation:
-    """What the labels alone give: the best constant answer by the training part.
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Payload of `probe`: tasks on one feature matrix.
 
-    The most frequent class; for keys the constant with the best expected MIREX score; for tags every clip
-    gets the same scores, so ROC-AUC is one half and average precision the share of positives.
+    Attributes:
+        problems, protocol, seeds, resamples, shuffle_labels: see `evaluate`.
+        output: of the representation; None takes its first.
+        n_features: how many of the unit's inputs are features of clean audio; they come first.
+        deformed: deformation -> number of inputs with features of the test clips after it, in this order.
+        is_chance: evaluate the best constant answer; there are no features.
     """
-    parts = []
-    for train, _, test in problem.splits:
-        if problem.kind == "multilabel":
-            constant = problem.targets[train].mean(axis=0)
-        else:
-            prior = np.bincount(problem.targets[train], minlength=len(problem.labels)).astype(float)
-            gain = prior @ key_weight_table(problem.labels) if problem.kind == "key" else prior
-            constant = np.eye(len(problem.labels))[int(np.argmax(gain))]
-        parts.append(np.tile(constant, (len(test), 1)))
-    return score(problem, np.concatenate(parts)[None], resamples, {})
+
+    problems: tuple[Problem, ...]
+    protocol: Protocol
+    seeds: tuple[int, ...]
+    resamples: int
+    shuffle_labels: bool
+    output: str | None
+    n_features: int
+    deformed: Mapping[str, int]
+    is_chance: bool
 
 
-def score(
-    problem: Problem,
-    predictions: np.ndarray,
-    resamples: int,
-    details: dict[str, Any],
-    drop_last: int = 0,
-) -> Evaluation:
-    """Metrics of predictions per seed, and of bootstrap resamples of the test items.
+def probe(unit: Unit, store: Store) -> Result:
+    """Evaluate the tasks of a unit on its features. Payload: `EvaluateJob`.
 
-    Args:
-        problem: the task.
-        predictions: (n_seeds, n_test, n_labels), test parts fold after fold.
-        resamples: number of resamples; every representation sees the same ones, so that differences of
-            their draws are paired.
-        details: kept as they are.
-        drop_last: if set, the incomplete last batch of this size is left out of each test part.
+    Arrays: `task/probe[/deformation]/predictions` (n_seeds, n_test, n_labels) and `…/draws/METRIC`
+    (n_resamples,). Clips without features are left out of every part and reported in `meta["failures"]`.
     """
-    metrics = METRICS[problem.kind]
-    sizes = [len(test) for _, _, test in problem.splits]
-    starts = np.cumsum([0, *sizes])
-    kept = [size // drop_last * drop_last if drop_last else size for size in sizes]
-    if min(kept) == 0:
-        raise ValueError(
-            f"task {problem.name!r}: a test part of {min(sizes)} items has no full batch of {drop_last}"
-        )
-    folds = [slice(start, start + size) for start, size in zip(starts, kept, strict=False)]
-    targets = problem.targets[problem.test_rows]
-    scorers = [[_Scorer(problem, targets[fold], seed[fold]) for fold in folds] for seed in predictions]
-    per_seed = [_mean([scorer() for scorer in seed]) for seed in scorers]
-    n = len(targets)
-    draws: dict[str, list[float]] = {name: [] for name in metrics}
-    blocks = resample_blocks(n, resamples, 0) if resamples else ()
-    for chosen in (row for block in blocks for row in block):
-        weights = np.bincount(chosen, minlength=n).astype(float)
-        values = _mean([s(weights[fold]) for seed in scorers for s, fold in zip(seed, folds, strict=True)])
-        for name in metrics:
-            draws[name].append(values[name])
-    return Evaluation(
-        {name: [values[name] for values in per_seed] for name in metrics},
-        predictions.astype(np.float32),
-        {name: np.array(values) for name, values in draws.items()},
-        details,
+    job: EvaluateJob = unit.payload
+    meta: dict[str, Any] = {"evaluations": {}, "failures": {}}
+    arrays: dict[str, np.ndarray] = {}
+    if job.is_chance:
+        for problem in job.problems:
+            name = f"{problem.name}/{job.protocol.probes[0]}"
+            _record(meta, arrays, name, chance(problem, job.resamples))
+        return Result(meta, arrays)
+    features, ids, failures = gather(unit.inputs[: job.n_features], store, job.output)
+    missing = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    problems = [problem.without(missing) for problem in job.problems]
+    variants = {}
+    start = job.n_features
+    for deformation, count in job.deformed.items():
+        changed, changed_ids, _ = gather(unit.inputs[start : start + count], store, job.output)
+        start += count
+        rows = np.array([ids.index(clip_id) for clip_id in changed_ids])
+        deformed = features.copy()
+        deformed[rows] = changed
+        # NaN rows of clips whose deformed audio failed stay: better no score than one on clean features
+        variants[deformation] = deformed
+    for problem in problems:
+        meta["failures"][problem.name] = failures
+    found = evaluate(
+        features,
+        problems,
+        job.protocol,
+        job.seeds,
+        resamples=job.resamples,
+        shuffle_labels=job.shuffle_labels,
+        variants=variants,
     )
+    for problem in problems:
+        for key, evaluation in found[problem.name].items():
+            _record(meta, arrays, f"{problem.name}/{key}", evaluation)
+    return Result(meta, arrays)
 
 
-class _Scorer:
-    """Metrics of one set of predictions under any item weights."""
-
-    def __init__(self, problem: Problem, targets: np.ndarray, predictions: np.ndarray) -> None:
-        self.problem, self.targets = problem, targets
-        if problem.kind == "multilabel":
-            self.ranking = Ranking(targets, predictions)
-        else:
-            self.guess = predictions.argmax(axis=1)
-
-    def __call__(self, weights: np.ndarray | None = None) -> dict[str, float]:
-        if self.problem.kind == "multilabel":
-            area, precision = self.ranking(weights)
-            if weights is None and not np.isfinite(area).all():
-                tag = self.problem.labels[int(np.flatnonzero(~np.isfinite(area))[0])]
-                raise ValueError(f"tag {tag!r} has no positive or no negative test item")
-            # a resample may lose all positives of a rare tag: its mean is over the tags that are left
-            return {"roc_auc": float(np.nanmean(area)), "average_precision": float(np.nanmean(precision))}
-        if weights is not None and weights.sum() == 0:
-            return dict.fromkeys(METRICS[self.problem.kind], float("nan"))
-        if self.problem.kind == "key":
-            return key_scores(self.targets, self.guess, self.problem.labels, weights)
-        return f1_scores(self.targets, self.guess, len(self.problem.labels), weights)
-
-
-def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.nanmean([value[name] for value in values])) for name in values[0]}
+def _record(
+    meta: dict[str, Any], arrays: dict[str, np.ndarray], key: str, evaluation: Evaluation | str
+) -> None:
+    if isinstance(evaluation, str):
+        meta["evaluations"][key] = {"reason": evaluation}
+        return
+    meta["evaluations"][key] = {"per_seed": evaluation.per_seed, "details": evaluation.details}
+    arrays[f"{key}/predictions"] = evaluation.predictions
+    for metric, values in evaluation.draws.items():
+        arrays[f"{key}/draws/{metric}"] = values

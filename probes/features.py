@@ -13,9 +13,10 @@ from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
 from benchmarks.errors import UsageError
 from benchmarks.evaluation.own_plan import trial_clips
+from benchmarks.evaluation.plan import seconds_of
 from benchmarks.evaluation.stages import Limits, LoadJob, reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
-from benchmarks.harness.units import Unit, fetch, resident
+from benchmarks.harness.units import STAND_IN, Unit, fetch, resident
 from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
 from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Result, Store
@@ -34,7 +35,6 @@ VERSION = 1
 CLIPS_PER_UNIT = 24
 #: Generated audio is mixed down and stored once for all representations; nothing is too short or too quiet.
 LIMITS = Limits("mono", min_seconds=0.0, min_sample_rate=1, silence_rms=0.0)
-_UNKNOWN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class FeaturePlan:
                     spec,
                     inputs=(load_unit(part),) if generated else (),
                     payload=FeatureJob(self.name, self.options, part, deformation),
-                    amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in part),
+                    amount=seconds_of(part),
                     group=digest(manifest),
                     watch=self.tried.watch if self.tried else None,
                 )
@@ -177,6 +177,15 @@ class FeaturePlan:
             return str(self.representation.digest(clip))
         except FileNotFoundError:
             return "missing"
+
+
+def stand_in_units(name: str, data: str, clips: Sequence[Clip]) -> tuple[Unit, ...]:
+    """Units that count, in a dry run, a representation of clips where one of both is not available."""
+    parts = [clips[start : start + CLIPS_PER_UNIT] for start in range(0, len(clips), CLIPS_PER_UNIT)]
+    return tuple(
+        Unit("features", name, "", {STAND_IN: [name, data, i]}, amount=seconds_of(part), group=f"{data}{i}")
+        for i, part in enumerate(parts)
+    )
 
 
 def _is_ours(name: str) -> bool:
@@ -231,7 +240,7 @@ def load_unit(clips: Sequence[Clip]) -> Unit:
         "benchmarks.evaluation.stages:load",
         spec,
         payload=LoadJob(tuple(clips), LIMITS),
-        amount=sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips),
+        amount=seconds_of(clips),
         group=digest(spec["clips"]),
     )
 

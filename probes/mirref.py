@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.errors import UsageError
 from probes.deformations import parse_deformation
 from probes.protocol import Protocol, get_protocol, seeds_from
-from probes.runner import Request
+from probes.request import Request
 
 #: (data set, task) of mir_ref -> task here.
 TASKS = {

@@ -16,7 +16,8 @@ from m2l.io.atomic import write_atomic
 from probes.features import FeaturePlan, gather
 from probes.mirref import MirRefError, feature_name
 from probes.representations import split_name
-from probes.runner import CHANCE, ProbeRun
+from probes.request import CHANCE
+from probes.runner import ProbeRun
 from probes.tasks.base import TaskData
 
 

@@ -17,7 +17,7 @@ from benchmarks.store.fingerprint import library_versions
 from m2l.io.atomic import write_atomic
 from probes.protocol import DEFAULT_PROTOCOL
 from probes.runner import ProbeCell, ProbeRun
-from probes.stage import problem_of
+from probes.scoring import problem_of
 
 SCHEMA = 1
 

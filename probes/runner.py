@@ -1,69 +1,33 @@
-"""From tasks and representations to evaluated cells: units, keys, contamination, comparisons.
-
-features (per representation, 24 clips) -> probe (per representation, tasks of one data set) -> cells
-"""
+"""From a request to evaluated cells: what a run does, contamination, intervals, comparisons."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.datasets import DataNotFoundError
-from benchmarks.errors import UsageError
+from benchmarks.datasets import DataNotFoundError, PublishedSize
+from benchmarks.evaluation.cells import NOT_COMPUTED, tidy
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit, fetch
-from benchmarks.store.fingerprint import code_digest, library_versions
 from benchmarks.store.store import Result, Store
-from benchmarks.user_code import ClashError, stdout_to_stderr, user_error
-from probes.features import FeaturePlan
-from probes.protocol import Protocol
-from probes.representations import own_target, split_name
+from benchmarks.user_code import stdout_to_stderr
+from probes.plan import Planner
 from probes.representations.base import RepresentationSpec
+from probes.request import CHANCE, Request
 from probes.tasks import create_task
 from probes.tasks.base import TaskData, TaskDataError, TaskInfo
 from probes.tasks.limited import limited
 
-CHANCE = "chance"
 NEVER_IMPROVED = (
     "no seed improved on its first epoch; are the features in the order (n_frames, dim), and of a usual size?"
 )
 #: Data sets with the same recordings under two names: training on one contaminates the other.
 SAME_RECORDINGS = ({"beatport_key", "giantsteps-mtg-key"},)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate.
-
-    Attributes:
-        tasks: names.
-        representations: names, with `@output` where not the default; "chance" is the constant answer.
-        protocol: how.
-        seeds: of the probes.
-        task_options, representation_options: by name, passed to the factories.
-        resamples: of the bootstrap.
-        level: coverage of the intervals.
-        deformations: also test on deformed clips (the probe is trained on clean ones).
-        shuffle_labels: permute training labels; a check that scores fall to chance.
-    """
-
-    tasks: tuple[str, ...]
-    representations: tuple[str, ...]
-    protocol: Protocol
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    representation_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    resamples: int = 1000
-    level: float = 0.95
-    deformations: tuple[str, ...] = ()
-    shuffle_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +51,7 @@ class ProbeCell:
         n_test: test items behind them.
         failures: reason -> number of clips left out.
         left_out: ids of those clips.
+        pending: it merely has not been computed yet.
         contaminated: the representation was trained on the task's data set.
         result: predictions, draws and details, as stored.
     """
@@ -100,6 +65,7 @@ class ProbeCell:
     left_out: frozenset[str] = frozenset()
     contaminated: bool = False
     reason: str | None = None
+    pending: bool = False
     deformation: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, np.ndarray] = field(default_factory=dict)
@@ -145,6 +111,56 @@ class ProbeRun:
         ]
 
 
+@dataclass
+class _Tasks:
+    """The tasks of a request as far as their data is available.
+
+    Attributes:
+        infos: what is known of each.
+        data: of those that could be read.
+        reasons: why the others could not.
+        sizes: published sizes of missing data sets, by data set.
+        places: task -> name of its data set.
+        limit: clips per part, if anything was left out for it.
+    """
+
+    infos: dict[str, TaskInfo] = field(default_factory=dict)
+    data: dict[str, TaskData] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, PublishedSize] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    limit: int = 0
+
+    def load(self, name: str, request: Request, limit: int) -> None:
+        """Add one task.
+
+        Raises:
+            UnknownNameError: no such task.
+        """
+        task = create_task(name, **dict(request.task_options.get(name, {})))
+        size: PublishedSize | None = getattr(task, "published", None)
+        self.infos[name], self.places[name] = task.info, name if size is None else size.data
+        try:
+            data = whole = task.load()
+            data.splits(request.protocol.scheme)
+            if limit:
+                data = limited(whole, request.protocol.scheme, limit)
+                self.limit = self.limit if data is whole else limit
+            self.data[name] = data
+        except (DataNotFoundError, TaskDataError, OSError) as error:
+            self.reasons[name] = str(error)
+            if size is not None:
+                self.sizes[size.data] = size
+
+    def note_needs(self, report: RunReport) -> None:
+        """Which data sets a dry run needs, and why they are missing where they are."""
+        for name, place in self.places.items():
+            reason = self.reasons.get(name)
+            if reason is not None and place in self.sizes:
+                reason = self.sizes[place].describe(reason)
+            report.need("data", place, tidy(reason) if reason else None)
+
+
 def run(request: Request, store: Store, executor: Executor, options: RunOptions) -> ProbeRun:
     """Compute what the store lacks and collect all cells.
 
@@ -154,25 +170,13 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
         UnknownNameError: a task or representation that does not exist.
         UsageError: an output or a deformation that a representation does not have.
     """
-    infos: dict[str, TaskInfo] = {}
-    tasks: dict[str, TaskData] = {}
-    reasons: dict[str, str] = {}
-    limit = 0
+    # Tasks: their data, or why it is missing.
+    loaded = _Tasks()
     for name in request.tasks:
-        task = create_task(name, **dict(request.task_options.get(name, {})))
-        infos[name] = task.info
-        try:
-            data = whole = task.load()
-            data.splits(request.protocol.scheme)
-            if options.limit:
-                data = limited(whole, request.protocol.scheme, options.limit)
-                limit = limit if data is whole else options.limit
-            tasks[name] = data
-        except (DataNotFoundError, TaskDataError, OSError) as error:
-            reasons[name] = str(error)
-    planner = _Planner(request, tasks, options, store)
-    # What is only planned must not run anybody's code on a clip.
-    planner.ask = options.overwrite != "cache-only" and not options.dry_run
+        loaded.load(name, request, options.limit)
+    infos, tasks = loaded.infos, loaded.data
+    # Units: one probe per representation and group of tasks that share clips.
+    planner = Planner(request, tasks, options, store)
     units: list[Unit] = []
     plan: dict[tuple[str, str], Unit | str] = {}
     with stdout_to_stderr():
@@ -183,132 +187,30 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
                     units.append(found)
                 for task_name in group:
                     plan[name, task_name] = found
-    # a probe needs all features: shards compute those, a later run without shards the probes
+    if options.dry_run:
+        units += planner.stand_ins(plan, loaded.sizes)
+    # A probe needs all features: shards compute those, a later run without shards the probes.
     wanted = units if options.shard is None else [item for unit in units for item in unit.inputs]
     report = run_units(wanted, store, executor, options)
-    cells = []
+    if options.dry_run:
+        loaded.note_needs(report)
+        for name in request.representations:
+            if name != CHANCE:
+                reason = planner.reason(name, plan)
+                report.need("representation", name.partition("@")[0], tidy(reason) if reason else None)
+    # Cells: what the store holds now.
+    cells: list[ProbeCell] = []
     for representation in request.representations:
         for name in request.tasks:
-            planned = plan.get((representation, name), reasons.get(name, "no data"))
+            planned = plan.get((representation, name), loaded.reasons.get(name, "no data"))
             contaminated = is_contaminated(planner.specs.get(representation), infos[name])
-            cells += _read(request, representation, name, planned, store, report, contaminated)
-    return ProbeRun(request, infos, tasks, planner.specs, cells, report, limit)
-
-
-class _Planner:
-    def __init__(
-        self, request: Request, tasks: Mapping[str, TaskData], options: RunOptions, store: Store
-    ) -> None:
-        self.request, self.tasks, self.options, self.store = request, tasks, options, store
-        self.ask = True
-        self.plans: dict[str, FeaturePlan | str] = {}
-        self.specs: dict[str, RepresentationSpec] = {}
-
-    def groups(self) -> list[tuple[str, ...]]:
-        """Tasks that share clips: one feature matrix, one training pass."""
-        found: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for name, data in self.tasks.items():
-            if self.request.protocol.scheme in data.schemes:
-                found.setdefault(tuple((clip.id, clip.digest) for clip in data.clips), []).append(name)
-        return [tuple(names) for names in found.values()]
-
-    def _plan(self, representation: str) -> FeaturePlan | str:
-        name, _ = split_name(representation)
-        if name not in self.plans:
-            options = dict(self.request.representation_options.get(name, {}))
-            clips = next(iter(self.tasks.values())).clips
-            try:
-                plan = self.plans[name] = FeaturePlan(name, options, self.options.device, clips, self.store)
-            except (FileNotFoundError, ImportError) as error:
-                self.plans[name] = str(error)
-                if self.options.refuse_broken and (
-                    own_target(name) is not None or isinstance(error, ClashError)
-                ):
-                    raise user_error(error) from error
-                return self.plans[name]
-            if plan.error is not None and self.options.refuse_broken:
-                raise plan.error
-            if plan.remark and plan.remark not in self.options.said:
-                self.options.said.add(plan.remark)
-                print(f"warning: {plan.remark}", file=sys.stderr)
-        return self.plans[name]
-
-    def unit(self, representation: str, group: tuple[str, ...]) -> Unit | str:
-        """The probe unit of a representation on tasks that share clips, or why there is none."""
-        request = self.request
-        inputs: list[Unit] = []
-        counts = []
-        _, output = split_name(representation)
-        if representation != CHANCE:
-            plan = self._plan(representation)
-            if isinstance(plan, str):
-                return plan
-            self.specs[representation] = plan.spec
-            if output is not None and output not in plan.spec.outputs:
-                known = ", ".join(plan.spec.outputs)
-                raise UsageError(f"representation {representation!r}: no output {output!r} (has: {known})")
-            for deformation in request.deformations:
-                plan.check_deformation(deformation)
-            clips = self.tasks[group[0]].clips
-            problem = plan.problem(clips, self.store, ask=self.ask)
-            if problem is not None:
-                return f"{representation}: {problem}"
-            inputs = plan.units(clips)
-            counts.append(len(inputs))
-            tested = sorted({i for name in group for split in self._splits(name) for i in split.test})
-            rows = self.tasks[group[0]].rows(tested)
-            for deformation in request.deformations:
-                deformed = plan.units([clips[row] for row in sorted(rows.tolist())], deformation)
-                inputs += deformed
-                counts.append(len(deformed))
-        spec = {
-            "representation": CHANCE if representation == CHANCE else "features",
-            "output": output,
-            "protocol": request.protocol.to_dict(),
-            "seeds": list(request.seeds),
-            "tasks": [
-                {
-                    "name": name,
-                    "data": self.tasks[name].digest,
-                    "splits": [split.digest for split in self._splits(name)],
-                    "batch_size": self.tasks[name].info.batch_size,
-                }
-                for name in group
-            ],
-            "resamples": request.resamples,
-            "shuffle_labels": request.shuffle_labels,
-            "deformations": list(request.deformations),
-            "code": code_digest("probes.evaluate", "probes.stage"),
-            "libraries": library_versions(),
-        }
-        from probes.stage import problem_of
-
-        protocol = request.protocol
-        problems = tuple(
-            problem_of(self.tasks[name], protocol.scheme, name, protocol.batch_size) for name in group
-        )
-        payload = (
-            problems,
-            protocol,
-            request.seeds,
-            output,
-            request.resamples,
-            counts,
-            request.shuffle_labels,
-            request.deformations,
-            representation == CHANCE,
-        )
-        return Unit(
-            "probe",
-            f"{representation} on {' + '.join(group)}",
-            "probes.stage:probe",
-            spec,
-            inputs=tuple(inputs),
-            payload=payload,
-        )
-
-    def _splits(self, name: str) -> Any:
-        return self.tasks[name].splits(self.request.protocol.scheme)
+            found_cells = _read(request, representation, name, planned, store, report, contaminated)
+            for cell in found_cells:
+                if cell.reason is not None and not cell.pending and cell.deformation is None:
+                    for metric in infos[name].metrics:
+                        report.blocked[representation, f"{name}/{metric}"] = cell.reason
+            cells += found_cells
+    return ProbeRun(request, infos, tasks, planner.specs, cells, report, loaded.limit)
 
 
 def is_contaminated(spec: RepresentationSpec | None, info: TaskInfo) -> bool:
@@ -337,7 +239,7 @@ def _read(
         why = f"failed in {failed.stage} {failed.name}: {failed.error}"
         return [ProbeCell(task, representation, probes[0], reason=why, contaminated=contaminated)]
     if not store.has(planned.key):
-        return [ProbeCell(task, representation, probes[0], reason="not computed yet")]
+        return [ProbeCell(task, representation, probes[0], reason=NOT_COMPUTED, pending=True)]
     result = fetch(planned, store)
     cells = []
     for probe in probes:
@@ -405,13 +307,6 @@ def compare(first: ProbeCell, second: ProbeCell, metric: str, level: float) -> d
         "high": high,
         "significant": bool(low > 0 or high < 0),
     }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`m2l-bench probe …`, see `probes.cli`."""
-    from probes.cli import main as command
-
-    return command(argv)
 
 
 def all_comparisons(probe_run: ProbeRun) -> list[dict[str, Any]]:

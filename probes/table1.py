@@ -22,7 +22,8 @@ from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
 from probes.protocol import get_protocol, seeds_from
-from probes.runner import CHANCE, ProbeCell, ProbeRun, Request, all_comparisons, run
+from probes.request import CHANCE, Request
+from probes.runner import ProbeCell, ProbeRun, all_comparisons, run
 from probes.tasks.base import TaskInfo
 
 TITLES = {

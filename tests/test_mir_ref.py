@@ -23,7 +23,8 @@ from probes.evaluate import evaluate
 from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
 from probes.mirref_features import export_features, track_paths
 from probes.protocol import Protocol, get_protocol
-from probes.runner import Request, run
+from probes.request import Request
+from probes.runner import run
 from probes.tasks.base import TaskData
 from probes.tasks.labeled import labeled_task
 

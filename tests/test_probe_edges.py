@@ -24,8 +24,9 @@ from probes.evaluate import evaluate
 from probes.mlp.estimators import KNNProbe, MLPProbe
 from probes.protocol import get_protocol
 from probes.representations import create_representation
+from probes.request import Request
 from probes.results import file_name, write_results
-from probes.runner import ProbeRun, Request, run
+from probes.runner import ProbeRun, run
 from probes.table1 import table_of
 from probes.tasks.base import TaskData
 from probes.tasks.labeled import labeled_task

@@ -11,7 +11,7 @@ import pytest
 from probes.deformations import parse_deformation
 from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
 from probes.protocol import get_protocol
-from probes.runner import Request
+from probes.request import Request
 
 # ---- deformations ----------------------------------------------------------------------------------
 

@@ -419,8 +419,8 @@ def test_an_embedder_from_elsewhere_is_keyed_by_what_it_reads(
     def units() -> list[str]:
         planner = Planner(suite, RunOptions())
         cell = planner.cell(planner.system("identity"), parse_metric("fad:mine"))
-        assert not isinstance(cell, str), cell
-        return [unit.key for unit in cell.inputs]
+        assert cell.unit is not None, cell
+        return [unit.key for unit in cell.unit.inputs]
 
     first = units()
     assert units() == first

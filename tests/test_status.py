@@ -11,15 +11,19 @@ import pytest
 from test_scale import write_suite
 
 from benchmarks.cli.main import main
+from benchmarks.datasets.musiccaps import MusicCaps
 from benchmarks.harness.executors import SerialExecutor
-from benchmarks.harness.run import RunOptions, run_units
+from benchmarks.harness.progress import RENEW, Beat
+from benchmarks.harness.run import RunOptions, run_units, waves_of
 from benchmarks.harness.units import Done, Unit
 from benchmarks.status import shards as status
-from benchmarks.status.dry_run import dry_run, measured_rates
-from benchmarks.status.shards import Beat, examine, state_of
-from benchmarks.status.what_if import SIZES, plan_suite
+from benchmarks.status.dry_run import dry_run, measured_rates, plan_suite, planned_keys
+from benchmarks.status.shards import examine, state_of
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite, parse_suite
+from probes.tasks.beatport import Beatport
+from probes.tasks.magnatagatune import MagnaTagATune
+from probes.tasks.tinysol import TinySOLPitch
 
 TESTS = Path(__file__).resolve().parent
 DRY = RunOptions(dry_run=True, quiet=True)
@@ -40,8 +44,9 @@ def simulated(folder: Path) -> Path:
 
 def test_two_classes_of_one_module_are_two_systems(tmp_path: Path) -> None:
     """Their specs are equal but for the name, their audio is not: one must not pass for the other."""
-    plan = plan_suite(load_suite(simulated(tmp_path)), DRY, ["table2"])
-    systems = {unit.name: unit.key for unit in plan.all_units if unit.stage == "reconstruct"}
+    plan = plan_suite(load_suite(simulated(tmp_path)), DRY, ["table2"], Store(tmp_path / "store"))
+    units = [unit for layer in waves_of(plan.planned) for unit in layer]
+    systems = {unit.name: unit.key for unit in units if unit.stage == "reconstruct"}
     assert len(set(systems.values())) == len(systems) == 2
 
 
@@ -62,7 +67,7 @@ def paper_like(**data: object) -> Suite:
 def test_a_suite_without_data_and_weights_is_planned_in_its_published_size(tmp_path: Path) -> None:
     """87 units of 64 clips; LatMusic, which nobody has, is not planned."""
     found = dry_run(paper_like(), DRY, ["table2", "figure2"], Store(tmp_path), None)
-    groups = -(-SIZES["musiccaps"].clips // 64)
+    groups = -(-MusicCaps.published.clips // 64)
     assert {stage: cost.units for stage, cost in found.stages.items()} == {
         "load": groups,
         "reconstruct": groups * (2 + 2),
@@ -105,7 +110,7 @@ def test_a_plan_of_what_is_here_has_the_keys_of_a_run(tmp_path: Path) -> None:
     after = dry_run(suite, DRY, suite.tables, store, None)
     assert all(cost.to_run == 0 and cost.stored == cost.units for cost in after.stages.values())
     assert {s: c.units for s, c in after.stages.items()} == {s: c.units for s, c in before.stages.items()}
-    assert set(store.keys()) == {unit.key for unit in plan_suite(suite, DRY, suite.tables).all_units}
+    assert set(store.keys()) == planned_keys(suite, DRY, store)
     # What it cost stands beside the results, and estimates a run with another store.
     elsewhere = dry_run(suite, DRY, suite.tables, Store(tmp_path / "other"), tmp_path / "results")
     rate = store.rates()["score", "si_sdr"]
@@ -177,8 +182,8 @@ def test_the_paper_suite_s_dry_run_from_the_command_line(
     stages = record["stages"]
     assert set(stages) == {"load", "reconstruct", "score", "embed", "aggregate", "features", "probe"}
     assert stages["load"]["units"] == 1
-    clips = {size.data: size.clips for size in SIZES.values() if size.data != "musiccaps"}
-    assert stages["features"]["units"] % sum(-(-count // 24) for count in clips.values()) == 0
+    sizes = [task.published.clips for task in (MagnaTagATune, Beatport, TinySOLPitch)]
+    assert stages["features"]["units"] % sum(-(-count // 24) for count in sizes) == 0
     assert not (tmp_path / "store").exists()
 
 
@@ -252,10 +257,10 @@ def test_a_job_without_a_sign_is_silent(tmp_path: Path) -> None:
     beat.begin([])
     assert state_of(record(), 1000.0 + status.SILENT) == "running"
     assert state_of(record(), 1001.0 + status.SILENT) == "silent"
-    clock[0] += status.RENEW / 2  # too soon to write again
+    clock[0] += RENEW / 2  # too soon to write again
     beat.step(Done("k", "score", "m", 1.0))
     assert record()["done"] == 0
-    clock[0] += status.RENEW
+    clock[0] += RENEW
     beat.step(Done("k", "score", "m", 1.0))
     assert (record()["done"], record()["updated"]) == (2, clock[0])
     assert state_of({}, 0.0) == "not started"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FORWARDED = {
     "fetch": ("benchmarks.cli.fetch:main", "download weights and data sets, with checksums"),
     "speed": ("benchmarks.cli.speed:main", "race an implementation against its rival, in one run"),
-    "probe": ("probes.runner:main", "Table 1 on its own: tasks and representations"),
+    "probe": ("probes.cli:main", "Table 1 on its own: tasks and representations"),
     "doctor": (
         "benchmarks.status.doctor:main",
         "what is installed, which weights and data are there, what is missing",

@@ -14,7 +14,6 @@ from benchmarks.evaluation.left_out import partial_rows
 from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
-from benchmarks.harness.units import Unit
 from benchmarks.metrics.base import Metric
 from benchmarks.metrics.registry import parse_metrics
 from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
@@ -189,9 +188,9 @@ class _Differences:
     def _read(self, name: str, metric: str) -> dict[str, Any] | None:
         if self.measured.cells[name, metric].value is None:
             return None
-        unit = self.planner.cell(self.rows[name], self.metrics[metric])
+        unit = self.planner.cell(self.rows[name], self.metrics[metric]).unit
         try:
-            return self.store.get(unit.key).meta if isinstance(unit, Unit) else None
+            return self.store.get(unit.key).meta if unit is not None else None
         except (KeyError, CorruptEntryError):
             return None
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError, Dataset, dataset_digest
+from benchmarks.datasets.base import (
+    Clip,
+    ClipError,
+    DataNotFoundError,
+    Dataset,
+    PublishedSize,
+    dataset_digest,
+)
 from benchmarks.registry import Registry, load_target
 
 __all__ = [
@@ -13,9 +20,11 @@ __all__ = [
     "ClipError",
     "DataNotFoundError",
     "Dataset",
+    "PublishedSize",
     "create_dataset",
     "dataset_digest",
     "list_datasets",
+    "published_size",
 ]
 
 DATASETS = Registry("data set", entry_point_group="m2l.datasets")
@@ -50,3 +59,13 @@ def create_dataset(name: str, /, **options: Any) -> Dataset:
 def list_datasets() -> list[str]:
     """Return the names of all data sets, without importing any of them."""
     return list(DATASETS.names())
+
+
+def published_size(name: str) -> PublishedSize | None:
+    """Return the size that a data set states (`published` of its class); None for one that states none."""
+    if ":" not in name and name not in DATASETS.names():
+        return None
+    found: PublishedSize | None = getattr(
+        load_target(name) if ":" in name else DATASETS.load(name), "published", None
+    )
+    return found

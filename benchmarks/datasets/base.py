@@ -105,9 +105,46 @@ def check_audio(audio: npt.NDArray[Any], sample_rate: float, what: str) -> Audio
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class PublishedSize:
+    """How large a data set is when it is complete, for plans without the data.
+
+    Attributes:
+        data: Name of the data set.
+        clips: Number of clips.
+        seconds: Length of each.
+        source: Who says so.
+        command: What gets it.
+    """
+
+    data: str
+    clips: int
+    seconds: float
+    source: str
+    command: str
+
+    def stand_ins(self) -> list[Clip]:
+        """Clips without audio, as many as the data set has."""
+        return [
+            Clip(f"{self.data}-{i}", self.data, "", {}, "stand-in", _no_audio, seconds=self.seconds)
+            for i in range(self.clips)
+        ]
+
+    def describe(self, error: object) -> str:
+        """Why the data is missing, how large it is said to be, and what gets it."""
+        return f"{error}. Planned with its published size ({self.source}). To get it: {self.command}"
+
+
+def _no_audio() -> tuple[npt.NDArray[Any], int]:
+    raise DataNotFoundError("a stand-in has no audio")
+
+
 @runtime_checkable
 class Dataset(Protocol):
-    """A named, versioned list of clips."""
+    """A named, versioned list of clips.
+
+    A class may state `published: PublishedSize`, with which a dry run plans where the data is missing.
+    """
 
     name: str
     version: str

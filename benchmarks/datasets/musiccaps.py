@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from benchmarks.datasets.audio_files import FileLoader
-from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, select_split
+from benchmarks.datasets.base import Clip, DataNotFoundError, PublishedSize, digest_of, select_split
 from benchmarks.datasets.locations import find_roots
 from m2l.io.atomic import write_atomic
 
@@ -203,6 +203,13 @@ class MusicCaps:
     license = "captions CC BY-SA 4.0; audio: its uploaders'"
     citation = "Agostinelli et al.: MusicLM: Generating music from text, 2023"
     splits = ("eval", "train")
+    published = PublishedSize(
+        "musiccaps",
+        clips=5521,
+        seconds=SECONDS,
+        source="Agostinelli et al. 2023: 5,521 clips of 10 s",
+        command="m2l-bench fetch musiccaps",
+    )
 
     def __init__(
         self, root: str | os.PathLike[str] | None = None, split: str = "all", *, complete: bool = True

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from m2l.io.cache import cache_dir
+
+#: Reason of a cell whose units have not run.
+NOT_COMPUTED = "not computed yet"
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,14 @@ class PublishedRow:
     values: Mapping[str, float]
     source: str
     note: str = ""
+
+
+def tidy(reason: str) -> str:
+    """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
+    places = {str(cache_dir()): "<cache>", os.path.expanduser("~"): "~"}
+    if data := os.environ.get("M2L_DATA"):
+        places = {data.rstrip("/"): "$M2L_DATA", **places}
+    for place, name in places.items():
+        if len(place) > 1:
+            reason = reason.replace(place, name)
+    return reason

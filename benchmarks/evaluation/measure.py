@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.datasets import DataNotFoundError
-from benchmarks.evaluation.cells import Cell
+from benchmarks.evaluation.cells import NOT_COMPUTED, Cell, tidy
 from benchmarks.evaluation.left_out import lost
 from benchmarks.evaluation.own_plan import runs_user_code
-from benchmarks.evaluation.plan import Planner, SystemRow
+from benchmarks.evaluation.plan import PlannedCell, Planner, SystemRow, seconds_of
 from benchmarks.evaluation.stages import count_reasons
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
@@ -20,10 +19,6 @@ from benchmarks.harness.units import Unit
 from benchmarks.metrics.base import Metric
 from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.user_code import stdout_to_stderr
-from m2l.io.cache import cache_dir
-
-#: Reason of a cell whose units have not run.
-NOT_COMPUTED = "not computed yet"
 
 
 @dataclass
@@ -54,6 +49,9 @@ def measure(
 ) -> Measured:
     """Run whatever the cells of `wanted` x `metrics` need and read them from the store.
 
+    A dry run (`planner.options.dry_run`) runs nothing: `Measured.report` then holds what would run, what is needed for
+    it, and why cells are blocked. What is not available is planned with stand-ins.
+
     Args:
         planner: clips and keys.
         store, executor: where results are, and who computes missing ones.
@@ -73,32 +71,33 @@ def measure(
         n_clips, manifest = len(planner.clips), planner.manifest_digest
     except (DataNotFoundError, FileNotFoundError) as error:
         return _without_data(planner, wanted, metrics, tidy(str(error)))
+    # Plan: every cell, the facts of every row, a comparison of every column.
     given = system_options or {}
     rows = plan_rows(planner, wanted, given, needed)
-    plan: dict[tuple[str, str], Unit | str] = {
-        (row.label, metric.name): planner.cell(row, metric) for row in rows for metric in metrics
-    }
-    facts = {row.label: planner.facts(row) for row in rows if row.reason is None}
+    plan = {(row.label, metric.name): planner.cell(row, metric) for row in rows for metric in metrics}
+    facts = {row.label: planner.facts(row) for row in rows if row.reason is None or row.units}
     comparisons = {}
     for metric in metrics if compare else ():
-        cells = {row.label: plan[row.label, metric.name] for row in rows}
-        units = {label: unit for label, unit in cells.items() if isinstance(unit, Unit)}
+        units = {row.label: unit for row in rows if (unit := plan[row.label, metric.name].unit) is not None}
         if len(units) > 1:
             comparisons[metric.name] = metric.comparison_unit(planner, list(units), list(units.values()))
-    targets = [unit for unit in plan.values() if isinstance(unit, Unit)]
+    # Run: the cells' units and whatever they rest on.
+    targets = [cell.unit for cell in plan.values() if cell.unit is not None]
     targets += [*facts.values(), *comparisons.values()]
     report = run_units(targets, store, executor, options)
+    if options.dry_run:
+        _note_needs(report, planner, rows, metrics)
+    # Read: cells with their scores and draws, then facts and comparisons.
     reader = _Reader(store, executor, options, report)
     found: dict[tuple[str, str], Cell] = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
     draws: dict[str, dict[str, dict[str, Any]]] = {}
     unusable: dict[str, str] = {}
-    for (label, name), unit in plan.items():
-        if isinstance(unit, str):
-            found[label, name] = Cell(reason=tidy(unit))
-            continue
-        result = reader.read(unit)
-        found[label, name] = reader.reason_cell(unit) if result is None else to_cell(result)
+    for (label, name), cell in plan.items():
+        result = reader.read(cell.unit) if cell.unit is not None and cell.reason is None else None
+        found[label, name] = reader.reason_cell(cell) if result is None else to_cell(result)
+        if (why := found[label, name].reason) is not None and not (result is None and reader.pends(cell)):
+            report.blocked[label, name] = why
         if result is not None:
             unusable |= result.meta.get("unusable", {})
             report.note_lost(label, lost(found[label, name]))
@@ -128,6 +127,24 @@ def measure(
         draws,
         planner.coverage,
     )
+
+
+def _note_needs(
+    report: RunReport, planner: Planner, rows: Sequence[SystemRow], metrics: Sequence[Metric]
+) -> None:
+    """What the cells of a dry run need, and why it is missing where it is."""
+    if planner.stand_in is not None:
+        reason = tidy(planner.stand_in.describe(planner.missing))
+        report.need("data", planner.data_name, reason)
+    else:
+        size = f"{len(planner.suite_clips):,} clips, {seconds_of(planner.suite_clips) / 3600:.1f} h"
+        covered = planner.coverage
+        report.need("data", planner.data_name, None, f"{size}; {covered}" if covered else size)
+    for row in rows:
+        report.need("system", row.name, tidy(row.reason) if row.reason else None)
+    for metric in metrics:
+        why = metric.unavailable()
+        report.need("metric", getattr(metric, "embedder", metric.name), tidy(why) if why else None)
 
 
 def _shard_losses(
@@ -196,22 +213,18 @@ class _Reader:
         except (KeyError, CorruptEntryError):
             return {}
 
-    def reason_cell(self, unit: Unit) -> Cell:
-        failed = self.report.failed.get(unit.key)
+    def pends(self, cell: PlannedCell) -> bool:
+        """Whether a cell without a result merely has not been computed yet."""
+        return cell.reason is None and cell.unit is not None and cell.unit.key not in self.report.failed
+
+    def reason_cell(self, cell: PlannedCell) -> Cell:
+        """A cell without a result."""
+        if cell.reason is not None or cell.unit is None:
+            return Cell(reason=tidy(cell.reason or "no clips"))
+        failed = self.report.failed.get(cell.unit.key)
         if failed is not None:
             return Cell(reason=f"failed in {failed.stage} {failed.name}: {failed.error}")
         return Cell(reason=NOT_COMPUTED)
-
-
-def tidy(reason: str) -> str:
-    """A reason without this machine's folders, so that equal results have equal bytes everywhere."""
-    places = {str(cache_dir()): "<cache>", os.path.expanduser("~"): "~"}
-    if data := os.environ.get("M2L_DATA"):
-        places = {data.rstrip("/"): "$M2L_DATA", **places}
-    for place, name in places.items():
-        if len(place) > 1:
-            reason = reason.replace(place, name)
-    return reason
 
 
 def to_cell(result: Result) -> Cell:
@@ -247,4 +260,6 @@ def _without_data(
 ) -> Measured:
     rows = [SystemRow(name, None, reason=reason, n_steps=steps) for name, steps in wanted]
     cells = {(row.label, metric.name): Cell(reason=reason) for row in rows for metric in metrics}
-    return Measured(rows, cells, {}, {}, [], RunReport(), 0, "")
+    report = RunReport(blocked=dict.fromkeys(cells, reason))
+    report.need("data", planner.data_name, reason)
+    return Measured(rows, cells, {}, {}, [], report, 0, "")

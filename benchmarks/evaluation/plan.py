@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.autoencoders.latmusic import PublishedOnlyError
 from benchmarks.autoencoders.names import KINDS, label_of
 from benchmarks.autoencoders.own.external import External
-from benchmarks.datasets import Clip, Dataset, create_dataset
+from benchmarks.datasets import Clip, Dataset, PublishedSize, create_dataset, published_size
 from benchmarks.embedders import embedder_spec
 from benchmarks.evaluation.own_plan import (
     code_of_distance,
@@ -37,7 +39,7 @@ from benchmarks.evaluation.stages import (
 )
 from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.harness.run import RunOptions
-from benchmarks.harness.units import Unit
+from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.store.fingerprint import code_digest, digest, library_versions, module_digest
@@ -56,7 +58,10 @@ _UNKNOWN_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class SystemRow:
-    """A system at a number of denoising steps, with the units that run it; or why it cannot run."""
+    """A system at a number of denoising steps, with the units that run it; or why it cannot run.
+
+    In a dry run a system that is not available has units all the same: they stand in for its own.
+    """
 
     name: str
     spec: AutoencoderSpec | None
@@ -74,22 +79,39 @@ class SystemRow:
         return label if self.n_steps in (None, default) else f"{label}@{self.n_steps}"
 
 
+@dataclass(frozen=True)
+class PlannedCell:
+    """The unit of one cell, or the reason why it cannot be measured; in a dry run both, with a stand-in as unit."""
+
+    unit: Unit | None = None
+    reason: str | None = None
+
+
 class Planner:
     """Units for one suite.
 
+    In a dry run, whatever is not available (data of a known size, weights, packages) is planned with units that
+    stand in for it, so that their number and the hours of audio are known before anything is downloaded.
+
     Args:
         suite: what to measure.
-        options: limit and device.
+        options: limit and device, and whether it is a dry run.
         n_clips: use the first so many clips (0: all).
 
+    Attributes:
+        stand_in: the missing data set's published size, where its clips stand in for it.
+        missing: why the data set is missing, in that case.
+
     Raises:
-        DataNotFoundError: the data set is not there (when `clips` is first used).
+        DataNotFoundError: the data set is not available (when `clips` is first used).
         SuiteError: the data set refuses the suite's options or split.
     """
 
     def __init__(self, suite: Suite, options: RunOptions, n_clips: int = 0) -> None:
         self.suite, self.options, self.n_clips = suite, options, n_clips
         self.store: Store | None = None
+        self.stand_in: PublishedSize | None = None
+        self.missing: FileNotFoundError | None = None
         self._embedders: dict[str, Trial | None] = {}
 
     @cached_property
@@ -101,13 +123,31 @@ class Planner:
             if isinstance(error, UnknownNameError):
                 raise
             raise SuiteError(f"[data]: {error}") from error
+        except FileNotFoundError as error:
+            self.stand_in = published_size(self.data_name) if self.options.dry_run else None
+            if self.stand_in is None:
+                raise
+            self.missing = error
+            return self.stand_in.stand_ins()
+
+    @property
+    def data_name(self) -> str:
+        """What the data set is called; a folder goes by its own name."""
+        data = self.suite.data
+        return (
+            data.dataset if data.dataset != "folder" else Path(str(data.options.get("path", "folder"))).name
+        )
 
     @cached_property
     def clips(self) -> list[Clip]:
         """The clips of this plan, in the data set's order."""
-        data, found = self.suite.data, self.all_clips
-        limits = [limit for limit in (data.limit, self.options.limit, self.n_clips) if limit]
-        return found[: min(limits)] if limits else found
+        return self.suite_clips[: self.n_clips] if self.n_clips else self.suite_clips
+
+    @cached_property
+    def suite_clips(self) -> list[Clip]:
+        """The clips that the suite and the run's limit leave."""
+        limits = [limit for limit in (self.suite.data.limit, self.options.limit) if limit]
+        return self.all_clips[: min(limits)] if limits else self.all_clips
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -117,6 +157,8 @@ class Planner:
     @property
     def coverage(self) -> str | None:
         """How much of its data set there is, where that is not all: clips not to be had, files left out."""
+        if self.stand_in is not None:
+            return None
         say = getattr(self._dataset, "coverage", None)
         return (say() or None) if say else None
 
@@ -124,7 +166,7 @@ class Planner:
     def all_clip_ids(self) -> tuple[str, ...]:
         """Ids of all clips of the data set, of every split where it can say: whose file one is depends on them."""
         found = [clip.id for clip in self.all_clips]
-        if self.suite.data.split:
+        if self.suite.data.split and self.stand_in is None:
             # a data set may not know the word, or not have all of its data
             with suppress(ValueError, TypeError, OSError):
                 found += [clip.id for clip in self._dataset.clips("all")]
@@ -142,7 +184,7 @@ class Planner:
     @cached_property
     def seconds(self) -> float:
         """Audio of all clips, in seconds (10 for a clip of unknown length)."""
-        return sum(clip.seconds or _UNKNOWN_SECONDS for clip in self.clips)
+        return seconds_of(self.clips)
 
     @cached_property
     def load_units(self) -> tuple[Unit, ...]:
@@ -156,7 +198,9 @@ class Planner:
                 "clips": [[clip.id, clip.digest] for clip in clips],
                 "limits": asdict(limits),
             }
-            amount = sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
+            if self.stand_in is not None:
+                spec[STAND_IN] = self.data_name
+            amount = seconds_of(clips)
             units.append(
                 Unit(
                     "load",
@@ -201,10 +245,10 @@ class Planner:
                 spec = system.spec
         except (UserCodeError, ClashError) as error:
             raise user_error(error) from error
-        except (FileNotFoundError, ImportError) as error:
+        except PublishedOnlyError as error:
             return SystemRow(name, None, reason=str(error), n_steps=n_steps)
-        except WeightsCorruptError as error:
-            return SystemRow(name, None, reason=str(error), n_steps=n_steps)
+        except (FileNotFoundError, ImportError, WeightsCorruptError) as error:
+            return self._missing_system(SystemRow(name, None, reason=str(error), n_steps=n_steps))
         except UnknownNameError:
             raise
         except TypeError as error:
@@ -249,18 +293,44 @@ class Planner:
             return with_files(row, system, self.all_clip_ids)  # type: ignore[arg-type]
         return row
 
+    def _missing_system(self, row: SystemRow) -> SystemRow:
+        """The row of a system that is not available; in a dry run with units that stand in for its own."""
+        if not self.options.dry_run:
+            return row
+        # Its default number of steps is unknown without it; it is one for all that take one.
+        row = replace(row, n_steps=None if row.n_steps == 1 else row.n_steps)
+        return replace(row, units=self._stand_ins("reconstruct", row.label, [(x,) for x in self.load_units]))
+
+    @staticmethod
+    def _stand_ins(stage: str, name: str, inputs: Iterable[tuple[Unit, ...]]) -> tuple[Unit, ...]:
+        """Units that count what is missing: one for each of `inputs`, the first of which is a load unit."""
+        return tuple(
+            replace(found[0], stage=stage, name=name, spec={STAND_IN: name}, inputs=found, payload=None)
+            for found in inputs
+        )
+
     @cached_property
     def trial_clips(self) -> list[TrialClip]:
         """Clips to try a user's class on."""
         return trial_clips(self.clips, self.suite.data)
 
-    def cell(self, row: SystemRow, metric: Metric) -> Unit | str:
-        """The unit of one cell, or the reason why it cannot be measured."""
-        reason = row.reason or constructed(metric.unavailable)
-        if reason:
-            return reason
-        unit: Unit = metric.cell_unit(self, row)
-        return unit
+    def cell(self, row: SystemRow, metric: Metric) -> PlannedCell:
+        """How one cell is measured, or why it cannot be."""
+        if row.reason is not None and not row.units:
+            return PlannedCell(reason=row.reason)
+        why = constructed(metric.unavailable)
+        if why is None:
+            return PlannedCell(metric.cell_unit(self, row), row.reason)
+        reason = row.reason or why
+        if not self.options.dry_run:
+            return PlannedCell(reason=reason)
+        inputs: list[tuple[Unit, ...]] = list(zip(self.load_units, row.units, strict=True))
+        embedder = getattr(metric, "embedder", "")
+        if embedder:
+            inputs += [(load,) for load in self.load_units]
+        units = self._stand_ins("embed" if embedder else "score", embedder or metric.name, inputs)
+        spec = {STAND_IN: metric.name}
+        return PlannedCell(Unit("aggregate", metric.name, "", spec, units, amount=self.seconds), reason)
 
     def facts(self, row: SystemRow) -> Unit:
         """The unit that gathers what only running a system tells."""
@@ -388,6 +458,11 @@ class Planner:
             "level": self.suite.statistics.level,
             "clips": list(self.clip_ids),
         }
+
+
+def seconds_of(clips: Iterable[Clip]) -> float:
+    """Audio of clips, in seconds (10 for a clip of unknown length)."""
+    return sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
 
 
 def _spec(stage: str) -> dict[str, Any]:

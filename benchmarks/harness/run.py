@@ -54,11 +54,31 @@ class RunOptions:
                 raise ValueError(f"shard {index}/{count}: the index runs from 0 to {count - 1}")
 
 
+@dataclass(frozen=True)
+class Need:
+    """Something that a run needs: a data set, a system, a representation, a metric.
+
+    Attributes:
+        kind, name: what it is.
+        present: whether it can be used here.
+        text: its size, or why it cannot be used; for a missing one with the command that gets it.
+    """
+
+    kind: str
+    name: str
+    present: bool
+    text: str = ""
+
+
 @dataclass
 class RunReport:
     """What a run did: units computed, found, failed; for a dry run, what it would do.
 
     Attributes:
+        pending: units that would run.
+        planned: a dry run's targets, with stand-ins for what is not available.
+        needs: what a dry run found to be needed, by kind and name.
+        blocked: (row, column) -> why the cell has no value, unless it merely has not been computed yet.
         lost: row -> reason -> clips that the row was given and has no value for.
         unusable: reason -> clips that no row was given.
     """
@@ -67,6 +87,9 @@ class RunReport:
     cached: int = 0
     failed: dict[str, Done] = field(default_factory=dict)
     pending: list[Unit] = field(default_factory=list)
+    planned: list[Unit] = field(default_factory=list)
+    needs: dict[tuple[str, str], Need] = field(default_factory=dict)
+    blocked: dict[tuple[str, str], str] = field(default_factory=dict)
     lost: dict[str, dict[str, int]] = field(default_factory=dict)
     unusable: dict[str, int] = field(default_factory=dict)
 
@@ -75,12 +98,19 @@ class RunReport:
         self.computed += other.computed
         self.cached += other.cached
         self.failed |= other.failed
+        self.planned += other.planned
+        self.needs |= other.needs
+        self.blocked |= other.blocked
         known = {unit.key for unit in self.pending}
         self.pending += [unit for unit in other.pending if unit.key not in known]
         for row, reasons in other.lost.items():
             self.note_lost(row, reasons)
         for why, count in other.unusable.items():
             self.unusable[why] = max(count, self.unusable.get(why, 0))
+
+    def need(self, kind: str, name: str, reason: str | None, text: str = "") -> None:
+        """Record a need; `reason` says why it is not met (None: it is)."""
+        self.needs[kind, name] = Need(kind, name, reason is None, text if reason is None else reason)
 
     def note_lost(self, row: str, reasons: Mapping[str, int]) -> None:
         """Clips that a row lost in one of its cells; the same clips are lost in every other one."""
@@ -124,7 +154,8 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
     todo = missing_units(layers, {unit.key for unit in units}, store, options.overwrite)
     report = RunReport(cached=sum(len(layer) for layer in layers) - sum(len(layer) for layer in todo))
     if options.overwrite == "cache-only" or options.dry_run:
-        report.pending = [unit for layer in todo for unit in layer]
+        report.pending = [unit for layer in todo for unit in layer if not unit.stands_in]
+        report.planned = list(units) if options.dry_run else []
         return report
     if options.shard is not None:
         index, count = options.shard

@@ -30,6 +30,9 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+#: Key in the spec of a unit that a dry run plans for data, weights or packages that are not available.
+STAND_IN = "stand-in"
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -79,6 +82,11 @@ class Unit:
     def device(self) -> str:
         """Where its network runs ("cpu", "cuda", "cuda:1"); "cpu" for a unit without one."""
         return str(self.spec.get("device") or "cpu")
+
+    @cached_property
+    def stands_in(self) -> bool:
+        """Whether it only counts what is not available here: a dry run plans it, and nothing can run it."""
+        return STAND_IN in self.spec or any(unit.stands_in for unit in self.inputs)
 
     @cached_property
     def own(self) -> bool:

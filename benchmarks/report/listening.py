@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip, DataNotFoundError
-from benchmarks.evaluation.cells import Column
+from benchmarks.evaluation.cells import Column, tidy
 from benchmarks.evaluation.plan import Planner, SystemRow
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, run_units
@@ -187,8 +187,6 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
         if not planner.clips:
             return "The suite has no clips."
     except (DataNotFoundError, FileNotFoundError) as error:
-        from benchmarks.evaluation.measure import tidy
-
         return f"The clips are not on the machine that made this report: {tidy(str(error))}"
     limited = int(table.provenance.get("n_clips", len(planner.clips)))
     if limited < len(planner.clips):
@@ -206,8 +204,6 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
 
 def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str, SystemRow]:
     """The measured systems that can run here, by row name; the others go to `made.missing`."""
-    from benchmarks.evaluation.measure import tidy
-
     section = planner.suite.table2
     options = section.system_options if section else {}
     known = {label_of(name): name for name in (section.systems if section else ())}

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from benchmarks.datasets import create_dataset, list_datasets
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
+from benchmarks.suite import load_suite
+from benchmarks.tables.build import build_part
+from benchmarks.weights.find import has_weight
+from benchmarks.weights.table import WEIGHTS
 from m2l.io.cache import cache_dir
 
 CORE = (
@@ -73,32 +80,13 @@ def missing_cells(suite_name: str) -> dict[str, list[str]]:
 
     Every table is built as in a dry run; what is merely not computed yet is not missing.
     """
-    from benchmarks.cli.tables import build_part
-    from benchmarks.evaluation.measure import NOT_COMPUTED
-    from benchmarks.harness.executors import SerialExecutor
-    from benchmarks.harness.run import RunOptions, RunReport
-    from benchmarks.suite import load_suite
-    from benchmarks.tables.table import TableResult
-
-    suite = load_suite(suite_name)
-    options = RunOptions(dry_run=True, quiet=True)
+    suite, store, options = load_suite(suite_name), Store(), RunOptions(dry_run=True, quiet=True)
     reasons: dict[str, list[str]] = {}
     for name in suite.tables:
-        made = build_part(name, suite, Store(), SerialExecutor(), options, RunReport())
-        if isinstance(made, TableResult):
-            cells = [(row.name, key, cell.reason) for row in made.rows for key, cell in row.cells.items()]
-        elif made is not None:
-            cells = [
-                (f"{system} at {point['n_steps']} steps", key, point["reason"])
-                for system, metrics in made.curves.items()
-                for key, points in metrics.items()
-                for point in points
-            ]
-        else:
-            cells = []
-        for row, column, reason in cells:
-            if reason and reason not in ("-", NOT_COMPUTED):
-                reasons.setdefault(reason, []).append(f"{name}: {row} x {column}")
+        report = RunReport()
+        build_part(name, suite, store, SerialExecutor(), options, report)
+        for (row, column), reason in report.blocked.items():
+            reasons.setdefault(reason, []).append(f"{name}: {row} x {column}")
     return reasons
 
 
@@ -132,9 +120,6 @@ def _version(name: str) -> str | None:
 
 
 def _weights() -> dict[str, dict[str, Any]]:
-    from benchmarks.weights.find import has_weight
-    from benchmarks.weights.table import WEIGHTS
-
     found = {}
     for name, source in WEIGHTS.items():
         present, reason = has_weight(name)
@@ -148,8 +133,6 @@ def _weights() -> dict[str, dict[str, Any]]:
 
 
 def _datasets() -> dict[str, str]:
-    from benchmarks.datasets import create_dataset, list_datasets
-
     found = {}
     for name in list_datasets():
         if name == "folder":

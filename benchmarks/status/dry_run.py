@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.run import RunOptions, duration, missing_units, waves_of
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.progress import duration
+from benchmarks.harness.run import Need, RunOptions, RunReport, missing_units, waves_of
 from benchmarks.harness.units import Unit
-from benchmarks.status.what_if import Need, WhatIfPlan, amount, plan_suite
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
+from benchmarks.tables.build import build_part
 from benchmarks.tables.text import markdown_table
 
 #: Stages whose work a GPU takes over; the others compute on CPUs whatever the device.
@@ -125,8 +127,38 @@ def dry_run(
     """
     plan = plan_suite(suite, options, wanted, store)
     rates = measured_rates(store, results)
-    stages = costs_of(plan, store, options.overwrite, rates)
+    stages = costs_of(plan.planned, store, options.overwrite, rates)
     return DryRun(suite.name, suite.title, store.location, sorted_needs(plan.needs.values()), stages, rates)
+
+
+def plan_suite(suite: Suite, options: RunOptions, wanted: Sequence[str], store: Store) -> RunReport:
+    """What the tables `wanted` ("table1", "table2", "figure2", ...) of a suite would run, and what they need.
+
+    Every table is built as a dry run; the report's `planned` holds the units that the tables read.
+
+    Raises:
+        SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
+    """
+    dry = replace(options, dry_run=True, overwrite="missing", monitor=None, quiet=True, shard=None)
+    report = RunReport()
+    for name in wanted:
+        if build_part(name, suite, store, SerialExecutor(), dry, report) is None:
+            report.need("table", name, "this installation lacks the package that builds it")
+    return report
+
+
+def planned_keys(suite: Suite, options: RunOptions, store: Store) -> set[str]:
+    """Keys of all units that a suite's tables rest on, whether they are in the store or not.
+
+    A suite names one set of keys per `options.device` and `options.limit`. What is not available here (data, weights)
+    has no known key. Neither have entries that no table reads: players of a report, drawings of a figure, checks of
+    axes. They are cheap and are made again when they are needed.
+
+    Raises:
+        SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
+    """
+    planned = plan_suite(suite, options, suite.tables, store).planned
+    return {unit.key for layer in waves_of(planned) for unit in layer if not unit.stands_in}
 
 
 def sorted_needs(needs: Iterable[Need]) -> list[Need]:
@@ -135,13 +167,15 @@ def sorted_needs(needs: Iterable[Need]) -> list[Need]:
     return sorted(needs, key=lambda need: (order.index(need.kind), not need.present))
 
 
-def costs_of(plan: WhatIfPlan, store: Store, overwrite: str, rates: Rates) -> dict[str, StageCost]:
+def costs_of(planned: Sequence[Unit], store: Store, overwrite: str, rates: Rates) -> dict[str, StageCost]:
     """Units and hours by stage."""
-    layers = waves_of(plan.units)
-    todo = {unit.key for layer in missing_units(layers, plan.targets, store, overwrite) for unit in layer}
-    stored = store.has_many([unit.key for unit in plan.all_units])
+    layers = waves_of(planned)
+    targets = {unit.key for unit in planned}
+    todo = {unit.key for layer in missing_units(layers, targets, store, overwrite) for unit in layer}
+    units = [unit for layer in layers for unit in layer]
+    stored = store.has_many([unit.key for unit in units])
     stages: dict[str, StageCost] = {}
-    for unit in plan.all_units:
+    for unit in units:
         cost = stages.setdefault(unit.stage, StageCost())
         cost.units += 1
         cost.stored += unit.key in stored
@@ -153,7 +187,7 @@ def costs_of(plan: WhatIfPlan, store: Store, overwrite: str, rates: Rates) -> di
 
 def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
     cost.to_run += 1
-    seconds = amount(unit)
+    seconds = unit.amount
     if seconds <= 0:
         return
     cost.audio_seconds += seconds

@@ -17,8 +17,9 @@ from typing import Any
 
 from benchmarks.harness.progress import Estimate, duration
 from benchmarks.harness.run import RunOptions, missing_units, waves_of
-from benchmarks.harness.units import Unit
+from benchmarks.status.dry_run import plan_suite
 from benchmarks.store.store import Store
+from benchmarks.suite import load_suite
 from benchmarks.tables.text import markdown_table
 
 #: A running job that gave no sign for so long is called silent. A unit can take minutes, and only its end
@@ -105,13 +106,10 @@ def examine(
     Raises:
         SuiteError, UnknownNameError: the suite is wrong, or there is no such suite.
     """
-    from benchmarks.status.what_if import plan_suite
-    from benchmarks.suite import load_suite
-
     suite = load_suite(suite_name)
-    plan = plan_suite(suite, options or RunOptions(dry_run=True, quiet=True), only or suite.tables)
-    # What cannot run here has a stand-in; progress counts what can.
-    real = [unit for unit in plan.units if not _stands_in(unit)]
+    plan = plan_suite(suite, options or RunOptions(), only or suite.tables, store)
+    # Progress counts what can run; what is not available here has a stand-in.
+    real = [unit for unit in plan.planned if not unit.stands_in]
     layers = waves_of(real)
     todo = missing_units(layers, {unit.key for unit in real}, store, "missing")
     left = {unit.key for layer in todo for unit in layer}
@@ -146,10 +144,6 @@ def examine(
     reasons = [f"{n.kind} {n.name}: {n.text}" for n in plan.needs.values() if not n.present]
     merging = sum(unit.key in left for layer in layers for unit in layer if unit.stage in merged)
     return SuiteStatus(suite.name, store.location, stages, found, merging, reasons)
-
-
-def _stands_in(unit: Unit) -> bool:
-    return "stand-in" in unit.spec or any(_stands_in(item) for item in unit.inputs)
 
 
 def state_of(record: Mapping[str, Any], now: float) -> str:

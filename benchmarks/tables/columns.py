@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import m2l
-from benchmarks.evaluation.cells import Cell, Column
-from benchmarks.evaluation.measure import Measured, tidy
+from benchmarks.evaluation.cells import Cell, Column, tidy
+from benchmarks.evaluation.measure import Measured
 from benchmarks.evaluation.plan import SystemRow
 from benchmarks.metrics.base import Metric
 from benchmarks.store.fingerprint import library_versions

@@ -342,9 +342,19 @@ class ChecksumLoader:
 
 
 def audio_clip(
-    clip_id: str, dataset: str, path: Path, *, md5: str | None, labels: Mapping[str, Any], license: str
+    clip_id: str,
+    dataset: str,
+    path: Path,
+    *,
+    md5: str | None,
+    labels: Mapping[str, Any],
+    license: str,
+    seconds: float | None = None,
 ) -> Clip:
-    """A clip of an audio file. Its digest is the published MD5, else the file's own sha256."""
+    """A clip of an audio file. Its digest is the published MD5, else the file's own sha256.
+
+    `seconds` is its length as the data set publishes it; estimates use it.
+    """
     digest = f"md5:{md5}" if md5 is not None else (file_sha256(path) if path.is_file() else "")
     return Clip(
         id=clip_id,
@@ -354,6 +364,7 @@ def audio_clip(
         source=path.name,
         loader=ChecksumLoader(str(path), md5),
         license=license,
+        seconds=seconds,
     )
 
 

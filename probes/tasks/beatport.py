@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.datasets.base import DataNotFoundError
+from benchmarks.datasets.base import DataNotFoundError, PublishedSize
 from m2l.io.digest import file_digest
 from probes.metrics import KEYS
 from probes.tasks.base import (
@@ -76,6 +76,14 @@ class Beatport:
         complete: hold tracks and labels to the stored table; False for an excerpt of the data.
     """
 
+    published = PublishedSize(
+        "beatport",
+        clips=1272,
+        seconds=120.0,
+        source="Zenodo 1101082: 1,272 of 1,486 two-minute excerpts have one key",
+        command="m2l-bench fetch beatport",
+    )
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -123,6 +131,7 @@ class Beatport:
                 md5=tracks[track]["audio"][1],
                 labels={"key": key},
                 license=self.info.license,
+                seconds=self.published.seconds,
             )
             for track, key in keys.items()
         ]

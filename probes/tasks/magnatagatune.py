@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.datasets.base import PublishedSize
 from probes.tasks.base import (
     Split,
     TaskData,
@@ -59,6 +60,14 @@ class MagnaTagATune:
         complete: hold counts and ids to the published split; False for an excerpt of the data.
     """
 
+    published = PublishedSize(
+        "magnatagatune",
+        clips=25860,
+        seconds=29.1,
+        source="25,863 clips of 29.1 s, 3 of them corrupt",
+        command="m2l-bench fetch magnatagatune",
+    )
+
     def __init__(self, root: str | Path | None = None, *, audio: bool = True, complete: bool = True) -> None:
         self.root, self.audio, self.complete = root, audio, complete
         self.info = TaskInfo(
@@ -98,6 +107,7 @@ class MagnaTagATune:
                 md5=None,
                 labels={"path": path},
                 license=self.info.license,
+                seconds=self.published.seconds,
             )
             for (clip_id, path), file in zip(rows, paths, strict=True)
         ]
