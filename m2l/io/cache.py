@@ -20,13 +20,13 @@ def cache_dir() -> Path:
     Raises:
         FileNotFoundError: none of them is set, and the user has no home folder.
     """
-    if explicit := os.environ.get("M2L_CACHE"):
-        folder = explicit
-    elif base := os.environ.get("XDG_CACHE_HOME"):
-        folder = os.path.join(base, "m2l")
-    else:
-        folder = platformdirs.user_cache_dir("m2l", appauthor=False)
     try:
+        if explicit := os.environ.get("M2L_CACHE"):
+            folder = explicit
+        elif base := os.environ.get("XDG_CACHE_HOME"):
+            folder = os.path.join(base, "m2l")
+        else:
+            folder = platformdirs.user_cache_dir("m2l", appauthor=False)
         return Path(folder).expanduser()
     except RuntimeError:
         raise FileNotFoundError(
