@@ -169,6 +169,8 @@ def test_recipes_are_the_defaults_of_a_preset(
         assert resolved("--preset", name) == TrainingSettings(preset=name, data=("x",), **recipe)
     assert resolved("--steps", "5", "--learning-rate", "0.5").steps == 5
     assert resolved("--precision", "float32", "--compile").compile
+    assert resolved("--preset", "mini").lsuv
+    assert not resolved("--preset", "mini", "--no-lsuv").lsuv
     # The first stage keeps its share of the steps, and is not for weights that are trained already.
     shorter = resolved("--preset", "mini", "--steps", str(RECIPES["mini"]["steps"] // 10))
     assert shorter.autoencoder_steps == RECIPES["mini"]["autoencoder_steps"] // 10

@@ -1,17 +1,19 @@
-"""What the commands of `m2l` share: exit codes, errors and messages, converters of options, and `load_model`."""
+"""What the commands of `m2l` share: exit codes, errors and messages, kinds of options, and `load_model`."""
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar, get_origin
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     import torch
@@ -85,14 +87,21 @@ def mute(stream: TextIO) -> None:
         os.close(null)
 
 
-# --- converters of options ----------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------------
 
-Converter = Callable[[Any, Sequence[Any]], Any]
+T = TypeVar("T")
+Name = Annotated[str | None, Parameter(metavar="NAME")]
+Dtype = Annotated[Literal["float32", "bfloat16", "float16"], Parameter(metavar="NAME")]
 
 
-def path_of(shown: str) -> Converter:
-    """A converter for file names that are empty nowhere and have `~` expanded; errors call the option `shown`."""
-    return partial(_paths, shown)
+def option(default: T, help: str) -> T:
+    """A field of a dataclass of options, with its help text."""
+    return field(default=default, metadata={"help": help})  # type: ignore[no-any-return]
+
+
+def path(shown: str, metavar: str = "PATH", **more: Any) -> Parameter:
+    """An option or argument that names files, which must not be empty and have `~` expanded; errors say `shown`."""
+    return Parameter(converter=partial(_paths, shown), metavar=metavar, **more)
 
 
 def _paths(shown: str, kind: Any, tokens: Sequence[Any]) -> str | list[str]:
@@ -118,23 +127,6 @@ def _path(text: str, shown: str) -> str:
             f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}"
         )
     return expanded
-
-
-def whole(least: int | None = None, most: int | None = None) -> Converter:
-    """A converter for whole numbers within bounds; cyclopts itself would round 1.5 to 2."""
-
-    def convert(_: Any, tokens: Sequence[Any]) -> int:
-        text = tokens[0].value.strip()
-        if not re.fullmatch(r"[+-]?[0-9]{1,4000}", text, re.ASCII):
-            raise ValueError(f"must be a whole number, not {text[:40]!r}")
-        value = int(text)
-        if (least is not None and value < least) or (most is not None and value > most):
-            raise ValueError(
-                f"must be {f'at least {least}' if most is None else f'{least} … {most}'}, not {text[:40]}"
-            )
-        return value
-
-    return convert
 
 
 def seconds(_: Any, tokens: Sequence[Any]) -> float:

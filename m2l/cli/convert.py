@@ -26,7 +26,7 @@ from m2l.cli.common import (
     check_device,
     load_model,
     message_of,
-    path_of,
+    path,
     portable_name,
     say,
 )
@@ -55,12 +55,8 @@ Progress = Callable[[float], None]
 
 
 _FLAT = Parameter(name="*")
-_AudioFiles = Annotated[
-    list[str], Parameter(name="IN", converter=path_of("IN"), help="audio files or folders")
-]
-_LatentsFiles = Annotated[
-    list[str], Parameter(name="IN", converter=path_of("IN"), help="latents files or folders")
-]
+_AudioFiles = Annotated[list[str], path("IN", name="IN", help="audio files or folders")]
+_LatentsFiles = Annotated[list[str], path("IN", name="IN", help="latents files or folders")]
 
 
 def encode(inputs: _AudioFiles, /, *, options: Annotated[Encode, _FLAT]) -> int:

@@ -20,22 +20,20 @@ from m2l.cli.common import (
     MissingError,
     fail,
     load_model,
-    path_of,
+    path,
 )
 from m2l.cli.jobs import AUDIO_SUFFIXES, check_input
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader, is_latents
 
+_HELP = f"latents file, audio file, or checkpoint: {CHECKPOINT_HELP}"
+
 
 def info(
-    targets: Annotated[
-        list[str],
-        Parameter(name="TARGET", converter=path_of("TARGET"),
-                  help=f"latents file, audio file, or checkpoint: {CHECKPOINT_HELP}"),
-    ],
+    targets: Annotated[list[str], path("TARGET", name="TARGET", help=_HELP)],
     /,
     *,
     json: Annotated[bool, Parameter(help="print one JSON list")] = False,
-) -> int:  # fmt: skip
+) -> int:
     """Describe checkpoints, latents files and audio files."""
     code = FINE
     described: list[dict[str, Any]] = []

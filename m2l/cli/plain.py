@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError
 
 
-def _whole(kind: type, tokens: Sequence[Any]) -> int:
-    text = tokens[0].value.strip()
-    if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
+def whole(least: float = -math.inf, most: float = math.inf) -> Callable[[Any, Sequence[Any]], int]:
+    """A converter for whole numbers within bounds; cyclopts itself would round 1.5 to 2."""
+
+    def convert(_: Any, tokens: Sequence[Any]) -> int:
+        text = tokens[0].value.strip()
+        if not re.fullmatch(r"[+-]?[0-9]{1,4000}", text, re.ASCII):
+            raise ValueError(f"{text[:40]!r} is not a whole number")
+        if not least <= int(text) <= most:
+            bounds = f"at least {least}" if most == math.inf else f"{least} … {most}"
+            raise ValueError(f"must be {bounds}, not {text[:40]}")
+        return int(text)
+
+    return convert
 
 
-#: A whole number; cyclopts itself would round 1.5 to 2.
-Whole = Annotated[int, Parameter(converter=_whole, metavar="N")]
+#: A whole number.
+Whole = Annotated[int, Parameter(converter=whole(), metavar="N")]
 
 #: Columns of option names before their help, and the widest line of help.
 _NAMES, _WIDEST = 30, 110

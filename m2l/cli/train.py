@@ -17,16 +17,19 @@ from m2l.cli.common import (
     INTERRUPTED,
     MISSING,
     USAGE,
+    Dtype,
     MissingError,
+    Name,
     UsageError,
     check_device,
     fail,
     is_follower,
-    path_of,
+    option,
+    path,
     say,
-    whole,
     yield_to_torchrun,
 )
+from m2l.cli.plain import whole
 from m2l.training.settings import RECIPES, SettingsError, TrainingSettings, with_recipe
 
 if TYPE_CHECKING:
@@ -43,35 +46,35 @@ PRESET = "mini"
 
 def _option(setting: dataclasses.Field[Any], kind: Any) -> tuple[str, Any, Any]:
     """A field of `TrainingSettings` as an option, None unless it is given."""
-    paths = {"init": path_of("--init"), "data": path_of("--data")}
     small, reference = (RECIPES.get(one, {}).get(setting.name, setting.default) for one in (PRESET, "paper"))
     default = f"{small} for {PRESET}, {reference} for paper" if small != reference else reference
     if setting.name == "preset":
         default = PRESET
     told = default is not None and default != () and default is not False
     text = setting.metadata["help"] + (f" (default: {default})" if told else "")
-    kinds = {tuple[str, ...]: list[str], str | None: str}
     choices = setting.metadata["choices"]
-    parameter = Parameter(
-        help=text,
-        show_default=False,
-        choices=choices or None,
-        converter=whole() if kind is int else paths.get(setting.name),
-        metavar={int: "N", float: "X", tuple[str, ...]: "PATH[=WEIGHT]"}.get(kind, "NAME"),
-        negative=f"--no-{setting.name}" if any(setting.name in recipe for recipe in RECIPES.values()) else (),
-    )
-    kind = Literal[choices] if choices else kinds.get(kind, kind)
+    # A recipe that switches something on can be overridden.
+    on = kind is bool and any(setting.name in recipe for recipe in RECIPES.values())
+    metavar = {int: "N", float: "X", tuple[str, ...]: "PATH[=WEIGHT]"}.get(kind, "NAME")
+    kind = Literal[choices] if choices else {tuple[str, ...]: list[str], str | None: str}.get(kind, kind)
+    if setting.name in ("init", "data"):
+        parameter = path(f"--{setting.name}", metavar, help=text)
+    else:
+        converter = whole() if kind is int else None
+        parameter = Parameter(
+            converter=converter,
+            metavar=metavar,
+            negative=f"--no-{setting.name}" if on else (),
+            help=text,
+            show_default=False,
+        )
     return setting.name, Annotated[kind | None, parameter], None
 
 
 #: The settings that a command line gives; the preset's recipe and the defaults fill in the others.
+_KINDS = get_type_hints(TrainingSettings)
 Given: Any = dataclasses.make_dataclass(
-    "Given",
-    [
-        _option(one, get_type_hints(TrainingSettings)[one.name])
-        for one in dataclasses.fields(TrainingSettings)
-    ],
-    frozen=True,
+    "Given", [_option(one, _KINDS[one.name]) for one in dataclasses.fields(TrainingSettings)], frozen=True
 )
 Given.__module__ = __name__  # cyclopts does not look into classes of the standard library
 
@@ -99,45 +102,55 @@ def resolved_settings(given: Any) -> TrainingSettings:
         raise UsageError(error) from error
 
 
-_AT_LEAST_1 = Parameter(converter=whole(1), metavar="N")
-_Count = Annotated[int, _AT_LEAST_1]
-_Limit = Annotated[int | None, _AT_LEAST_1]
+_Count = Annotated[int, Parameter(converter=whole(1), metavar="N")]
+_Limit = Annotated[int | None, Parameter(converter=whole(1), metavar="N")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to train, which does not change what a run computes."""
 
-    device: Annotated[
-        str | None,
-        Parameter(metavar="NAME", help="cpu, cuda or cuda:1 (default: the process's GPU if available)"),
-    ] = None
-    workers: Annotated[
-        int,
-        Parameter(converter=whole(0), metavar="N", help="processes that read audio; 0 reads in the main one"),
-    ] = 0
-    threads: Annotated[_Limit, Parameter(help="CPU threads of the network (default: chosen by torch)")] = None
-    until: Annotated[_Limit, Parameter(help="stop at this step, with the schedule of the whole run")] = None
-    checkpoint_every: Annotated[_Count, Parameter(help="steps between checkpoints")] = 1000
-    keep: Annotated[_Count, Parameter(help="number of latest checkpoints to keep")] = 3
-    milestone: Annotated[_Limit, Parameter(help="keep the checkpoint of every N-th step for good")] = None
-    log_every: Annotated[_Count, Parameter(help="steps between lines of log.jsonl")] = 10
-    validation: Annotated[
-        str | None,
-        Parameter(
-            converter=path_of("--validation"), metavar="PATH", help="folder or manifest to validate with"
-        ),
-    ] = None
-    validation_split: Annotated[
-        str, Parameter(metavar="NAME", help="rows to use of validation manifests with a column 'split'")
-    ] = "validation"
-    validate_every: Annotated[_Count, Parameter(help="steps between validations")] = 1000
-    validation_clips: Annotated[_Count, Parameter(help="number of validation clips, of up to 10 s each")] = 8
-    dry_run: Annotated[
-        bool, Parameter(help="print the resolved settings, memory and time, and do not train")
-    ] = False
-    json: Annotated[bool, Parameter(help="print the result as one JSON object")] = False
-    quiet: Annotated[bool, Parameter(help="no progress on stderr")] = False
+    device: Name = option(None, "cpu, cuda or cuda:1 (default: the process's GPU if available)")
+    workers: Annotated[int, Parameter(converter=whole(0), metavar="N")] = option(
+        0, "processes that read audio; 0 reads in the main one"
+    )
+    threads: _Limit = option(None, "CPU threads of the network (default: chosen by torch)")
+    until: _Limit = option(None, "stop at this step, with the schedule of the whole run")
+    checkpoint_every: _Count = option(1000, "steps between checkpoints")
+    keep: _Count = option(3, "number of latest checkpoints to keep")
+    milestone: _Limit = option(None, "keep the checkpoint of every N-th step for good")
+    log_every: _Count = option(10, "steps between lines of log.jsonl")
+    validation: Annotated[str | None, path("--validation")] = option(
+        None, "folder or manifest to validate with"
+    )
+    validation_split: Annotated[str, Parameter(metavar="NAME")] = option(
+        "validation", "rows to use of validation manifests with a column 'split'"
+    )
+    validate_every: _Count = option(1000, "steps between validations")
+    validation_clips: _Count = option(8, "number of validation clips, of up to 10 s each")
+    dry_run: bool = option(False, "print the resolved settings, memory and time, and do not train")
+    json: bool = option(False, "print the result as one JSON object")
+    quiet: bool = option(False, "no progress on stderr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Precision of exported weights, and what their model card says."""
+
+    dtype: Dtype = option("float16", "precision of the weights")
+    license: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = option(
+        "", "license of the weights"
+    )
+    dataset: Annotated[list[str] | None, Parameter(metavar="NAME=LICENSE")] = option(
+        None, "data set trained on; may be repeated (default: the names of the run's data)"
+    )
+    note: Annotated[list[str] | None, Parameter(metavar="TEXT")] = option(
+        None, "a line of notes; may be repeated"
+    )
+    metrics: Annotated[str | None, path("--metrics", "FILE")] = option(
+        None, "JSON object of measured figures (default: the last validation in the log)"
+    )
+    crops: _Count = option(64, "number of crops to measure latent_scale on")
 
 
 # --- m2l train ----------------------------------------------------------------------------------------------------
@@ -145,14 +158,10 @@ class Options:
 
 def train(
     *,
-    run: Annotated[
-        str,
-        Parameter(converter=path_of("--run"), metavar="RUN",
-                  help="folder of the run: checkpoints, log.jsonl and settings"),
-    ],
-    given: Annotated[Given, Parameter(name="*")] = Given(),  # type: ignore[valid-type] # noqa: B008 - frozen
+    run: Annotated[str, path("--run", "RUN", help="folder of the run: checkpoints, log.jsonl and settings")],
+    given: Annotated[Given, Parameter(name="*")] = Given(),  # noqa: B008 - frozen
     options: Annotated[Options, Parameter(name="*")] = Options(),
-) -> int:  # fmt: skip
+) -> int:
     """Train a model, or resume a training run."""
     settings = resolved_settings(given)
     _check(settings, run, options)
@@ -304,49 +313,31 @@ def _print_rehearsal(trainer: Trainer, options: Options) -> None:
 
 def export(
     source: Annotated[
-        str,
-        Parameter(name="RUN", converter=path_of("RUN"), help="a run of m2l train, or one of its checkpoints (step-…)"),
+        str, path("RUN", name="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")
     ],
     /,
     *,
-    output: Annotated[
-        str,
-        Parameter(name=("--output", "-o"), converter=path_of("--output"), metavar="OUT", help="folder to write"),
-    ],
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], Parameter(metavar="NAME", help="precision of the weights")
-    ] = "float16",
-    license: Annotated[str, Parameter(metavar="TEXT", help="license of the weights, for the card")] = "",
-    dataset: Annotated[
-        list[str] | None,
-        Parameter(metavar="NAME=LICENSE", help="data set trained on, for the card; may be repeated"),
-    ] = None,
-    note: Annotated[list[str] | None, Parameter(metavar="TEXT", help="a line for the card; may be repeated")] = None,
-    metrics: Annotated[
-        str | None,
-        Parameter(converter=path_of("--metrics"), metavar="FILE",
-                  help="JSON object of measured figures, for the card (default: the last validation in the log)"),
-    ] = None,
-    crops: Annotated[_Count, Parameter(help="number of crops to measure latent_scale on")] = 64,
-) -> int:  # fmt: skip
+    output: Annotated[str, path("--output", "OUT", alias="-o", help="folder to write")],
+    card: Annotated[Card, Parameter(name="*")] = Card(),
+) -> int:
     """Write the averaged weights of a training run as a checkpoint."""
     from m2l.config import ConfigError
     from m2l.io.published import CheckpointError
     from m2l.training.export import export
 
     try:
-        measured = None if metrics is None else loads(Path(metrics).read_text(encoding="utf-8"))
-        if not isinstance(measured, dict | None):
+        metrics = None if card.metrics is None else loads(Path(card.metrics).read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict | None):
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
-        raise MissingError(f"--metrics {metrics}: {error}") from error
-    licenses = dict(entry.partition("=")[::2] for entry in dataset or ())
+        raise MissingError(f"--metrics {card.metrics}: {error}") from error
+    licenses = dict(entry.partition("=")[::2] for entry in card.dataset or ())
     try:
-        card = export(
-            Path(source), Path(output), dtype=dtype, license=license, notes=note, datasets=licenses or None,
-            crops=crops, metrics=measured,
+        written = export(
+            Path(source), Path(output), dtype=card.dtype, license=card.license, notes=card.note,
+            datasets=licenses or None, crops=card.crops, metrics=metrics,
         )  # fmt: skip
     except (CheckpointError, SettingsError, ConfigError, OSError) as error:
         raise MissingError(error) from error
-    print(dumps(card, indent=2))
+    print(dumps(written, indent=2))
     return FINE
