@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from typing import Any
 
 
@@ -115,6 +114,8 @@ class Registry:
 
     def _entry_points(self) -> dict[str, str]:
         if self._from_entry_points is None:
+            from importlib.metadata import entry_points  # takes longer than all of `--help` else
+
             found = entry_points(group=self._group) if self._group else ()
             self._from_entry_points = {point.name: point.value for point in found}
         return self._from_entry_points

@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -198,15 +198,14 @@ def stdout_to_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def reporting(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a sub-command; an error of a user's code becomes a line (with `-v` its traceback) and 2 or 3."""
+def reporting(command: Callable[[], Any], verbose: bool) -> Any:
+    """Call a command; an error in a user's code becomes a line (if `verbose`, its traceback too) and 2 or 3."""
     try:
-        return int(command(arguments))
+        return command()
     except (Exception, SystemExit) as error:
         if not isinstance(error, UserCodeError) and place_of(error) is None:
             raise  # not of a user's class, data set or task
         found = user_error(error)
-        verbose = "-v" in arguments or "--verbose" in arguments
         if found.details and verbose:
             print(found.details.rstrip(), file=sys.stderr)
         print(f"m2l-bench: {found}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`m2l-bench speed --probe`: five seeds of the Table 1 probe in one pass, against five fits by scikit-learn.
+"""`m2l-bench speed probe`: five seeds of the Table 1 probe in one pass, against five fits by scikit-learn.
 
 The size is MagnaTagATune's: 15,000 clips, 8,192 features, 50 tags. Both sides train the same network on the
 same float32 features for the same number of epochs with the same batch size (`--batch-sizes` sweeps it;
@@ -8,15 +8,16 @@ bfloat16 (master weights and the rest in float32); the macro ROC-AUC on held-out
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.errors import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
 
 N_SEEDS = 5
@@ -24,62 +25,70 @@ HIDDEN = (256, 128)
 N_HELD_OUT = 500
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the contest; returns 0."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    for batch in options.batch_sizes:
+def run(
+    *, items: int, dim: int, epochs: int, batch_sizes: Sequence[int], repeats: int, clock: str
+) -> Contest:
+    """The contest.
+
+    Args:
+        items: training items.
+        dim: features.
+        epochs: epochs of every fit.
+        batch_sizes: items per step of both sides, one race each.
+        repeats: times that each side runs, in turns.
+        clock: "wall" or "cpu".
+
+    Raises:
+        UsageError: a batch of no items.
+    """
+    for batch in batch_sizes:
         if batch < 1:
-            parser.error(f"--batch-sizes must be at least 1, not {batch}")
-    n_items, dim, n_tags = (2000, 1024, 50) if options.quick else (options.items, options.dim, 50)
-    features, targets = make_data(n_items + N_HELD_OUT, dim, n_tags)
-    train, held_out = np.arange(n_items), np.arange(n_items, n_items + N_HELD_OUT)
-    print(f"{n_items} x {dim} features, {n_tags} tags, {options.epochs} epochs", file=sys.stderr)
-    contest = Contest("Probe: all seeds in one pass against one fit after the other", options.clock)
+            raise UsageError(f"--batch-sizes must be at least 1, not {batch}")
+    n_tags = 50
+    features, targets = make_data(items + N_HELD_OUT, dim, n_tags)
+    train, held_out = np.arange(items), np.arange(items, items + N_HELD_OUT)
+    print(f"{items} x {dim} features, {n_tags} tags, {epochs} epochs", file=sys.stderr)
+    contest = Contest("Probe: all seeds in one pass against one fit after the other", clock)
     # one small fit each first: threads, allocators and kernels are then set up
     small = features[:400], targets[:400], np.arange(400)
     for precision in ("fp32", "bf16"):
-        fit_ours(*small, 1, options.batch_sizes[0], precision)
-    fit_sklearn(*small, 1, options.batch_sizes[0])
-    for batch in options.batch_sizes:
-        case = f"{n_items} x {dim}, {n_tags} tags, {N_SEEDS} seeds, {options.epochs} epochs, batch {batch}"
-        race(contest, case, features, targets, train, held_out, batch, options)
+        fit_ours(*small, 1, batch_sizes[0], precision)
+    fit_sklearn(*small, 1, batch_sizes[0])
+    for batch in batch_sizes:
+        case = f"{items} x {dim}, {n_tags} tags, {N_SEEDS} seeds, {epochs} epochs, batch {batch}"
+        fits = {
+            "ours fp32": partial(fit_ours, features, targets, train, epochs, batch, "fp32"),
+            "ours bf16": partial(fit_ours, features, targets, train, epochs, batch, "bf16"),
+            "scikit-learn": partial(fit_sklearn, features, targets, train, epochs, batch),
+        }
+        race(contest, case, fits, (features[held_out], targets[held_out]), repeats)
     contest.notes.append(
         "auc: macro ROC-AUC on held-out items, mean over seeds. peak_memory_gib: of the process up to then, "
         "features included."
     )
-    contest.show(options.json)
-    return 0
+    return contest
 
 
 def race(
     contest: Contest,
     case: str,
-    features: np.ndarray,
-    targets: np.ndarray,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    batch: int,
-    options: argparse.Namespace,
+    contestants: Mapping[str, Callable[[], list[Any]]],
+    held_out: tuple[np.ndarray, np.ndarray],
+    repeats: int,
 ) -> None:
     """Add the rows of one batch size: all sides in turns."""
-    now = CLOCKS[options.clock]
-    contestants: dict[str, Callable[[], list[Any]]] = {
-        "ours fp32": lambda: fit_ours(features, targets, train, options.epochs, batch, "fp32"),
-        "ours bf16": lambda: fit_ours(features, targets, train, options.epochs, batch, "bf16"),
-        "scikit-learn": lambda: fit_sklearn(features, targets, train, options.epochs, batch),
-    }
+    now = CLOCKS[contest.clock]
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     scores: dict[str, float] = {}
     memory: dict[str, float] = {}
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for name, fit in contestants.items():
             start = now()
             models = fit()
             seconds[name].append(now() - start)
             memory.setdefault(name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-            scores[name] = held_out_auc(models, features[held_out], targets[held_out])
-            print(f"batch {batch}, {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
+            scores[name] = held_out_auc(models, *held_out)
+            print(f"{case}, {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
     timings = {name: Timing(name, tuple(values)) for name, values in seconds.items()}
     for name in ("ours fp32", "ours bf16"):
         contest.add(
@@ -90,21 +99,6 @@ def race(
             rival_auc=scores["scikit-learn"],
             peak_memory_gib=memory[name],
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --probe", description=__doc__)
-    add = parser.add_argument
-    add("--items", type=int, default=15000, help="training items (15000)")
-    add("--dim", type=int, default=8192, help="features (8192)")
-    add("--epochs", type=int, default=3, help="epochs of every fit (3)")
-    add("--batch-sizes", "--batch-size", type=int, nargs="+", default=[200], metavar="N",
-        help="items per step of both, one race each (200, scikit-learn's default)")  # fmt: skip
-    add("--repeats", type=int, default=1, help="times each side runs, in turns (1)")
-    add("--clock", default="wall", choices=("wall", "cpu"), help="what is measured (wall)")
-    add("--quick", action="store_true", help="a small size: 2000 x 1024")
-    add("--json", action="store_true", help="JSON on stdout")
-    return parser
 
 
 def make_data(n_items: int, dim: int, n_tags: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -121,10 +115,8 @@ def fit_ours(
     features: np.ndarray, targets: np.ndarray, train: np.ndarray, epochs: int, batch: int, precision: str
 ) -> list[Any]:
     """Five seeds in one pass."""
-    # probes imports benchmarks: by name, so that no module of benchmarks depends on it
-    from importlib import import_module
+    from probes.mlp import training
 
-    training = import_module("probes.mlp.training")
     config = training.ProbeConfig(
         hidden_units=HIDDEN,
         batch_size=batch,
@@ -161,7 +153,3 @@ def held_out_auc(models: Sequence[Any], features: np.ndarray, targets: np.ndarra
     from sklearn.metrics import roc_auc_score
 
     return float(np.mean([roc_auc_score(targets, model.predict_proba(features)) for model in models]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -46,7 +46,7 @@ FOREIGN = {"m2l": (), "benchmarks": ("m2l",), "probes": ("m2l", "benchmarks")}
 #: Most modules at the root of `benchmarks`, `__init__` and `__main__` not counted.
 ROOT_MODULES = 6
 #: Launchers, which start a command line that lies above them.
-UPWARD_EXCEPTIONS = {("m2l.cli.bench", "benchmarks.cli"), ("probes.__main__", "benchmarks.cli.main")}
+UPWARD_EXCEPTIONS = {("m2l.cli.bench", "benchmarks.cli.main"), ("probes.__main__", "benchmarks.cli.main")}
 #: Modules outside `cli/` that import modules of ours inside functions, and why they have to.
 LAZY_EXCEPTIONS: dict[str, str] = {}
 #: The only places outside `probes` that name its functions, as strings.
@@ -190,7 +190,9 @@ def upward_imports(tree: Tree) -> list[str]:
     for found in tree.imports:
         here, there = found.importer.split(".")[0], found.imported.split(".")[0]
         if here != there:
-            up = there not in FOREIGN[here] or _place(found.imported) == "cli"
+            # command lines share their options; nothing else imports one
+            between_commands = _place(found.importer) == "cli"
+            up = there not in FOREIGN[here] or (_place(found.imported) == "cli" and not between_commands)
         else:
             up = (_layer(found.importer) or 0) < (_layer(found.imported) or 0)
         if up and (found.importer, found.imported) not in UPWARD_EXCEPTIONS:

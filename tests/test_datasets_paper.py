@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paper_data import Mini, Server, miniature, serving_data
 
-from benchmarks.cli import fetch
+from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
 from benchmarks.datasets.records import record_path
 from benchmarks.datasets.training_corpora import read_tracks
@@ -39,7 +39,7 @@ def fetched(name: str, server: Server, root: Path, monkeypatch: pytest.MonkeyPat
     mini = miniature(name, monkeypatch)
     server.files.update(mini.served)
     copy = mini.download_by_hand(root / "download")
-    assert fetch.main([name, "--data", str(root), "--from", str(copy), *more]) == 0
+    assert main(["fetch", name, "--data", str(root), "--from", str(copy), *more]) == 0
     return mini
 
 
@@ -193,7 +193,7 @@ def test_wrong_files_are_named(
         with pytest.raises(ClipError, match=victim.name):
             clip.load()
     capsys.readouterr()
-    assert fetch.main(["verify", name, "--data", str(tmp_path)]) == 3
+    assert main(["fetch", "verify", name, "--data", str(tmp_path)]) == 3
     assert victim.relative_to(folder).as_posix() in capsys.readouterr().err
 
 
@@ -202,7 +202,7 @@ def test_loaders_find_what_was_fetched_into_the_cache(
 ) -> None:
     mini = miniature("tinysol", monkeypatch)
     server.files.update(mini.served)
-    assert fetch.main(["tinysol"]) == 0
+    assert main(["fetch", "tinysol"]) == 0
     assert len(TinySOLPitch(complete=False).load().clips) == 10
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "elsewhere"))
     assert len(TinySOLPitch(complete=False).load().clips) == 10

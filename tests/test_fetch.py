@@ -21,7 +21,7 @@ import pytest
 import soundfile
 from http_helpers import serving
 
-from benchmarks.cli import fetch
+from benchmarks.cli.main import main
 from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.open_notes import NoteRow
 from benchmarks.fetch import sources as fetch_sources
@@ -356,13 +356,13 @@ def test_the_command_shows_license_and_size_then_fetches_only_what_is_missing(
     server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "data"
-    assert fetch.main(["small", "--data", str(root)]) == 0
+    assert main(["fetch", "small", "--data", str(root)]) == 0
     out, err = capsys.readouterr()
     assert "3 files fetched, 0 already present" in out
     assert err.index("CC0-1.0") < err.index("3 of 3 files to fetch (3.0 kB)")
     (root / "small" / "1.bin").write_bytes(b"damaged")
     server.requests.clear()
-    assert fetch.main(["small", "--data", str(root), "--json"]) == 0
+    assert main(["fetch", "small", "--data", str(root), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)[0]
     assert (result["fetched"], result["present"], result["failed"]) == (1, 2, [])
     assert [path for path, _ in server.requests] == ["/host.example/x/1.bin"]
@@ -373,14 +373,14 @@ def test_the_command_goes_on_after_a_failure_and_says_so(
     server: Server, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = server.files.pop("/host.example/x/0.bin")
-    assert fetch.main(["small", "--data", str(tmp_path)]) == 3
+    assert main(["fetch", "small", "--data", str(tmp_path)]) == 3
     out, err = capsys.readouterr()
     assert "2 files fetched, 0 already present, 1 failed" in out
     assert "small/0.bin" in err
     assert "HTTP 404" in err
     assert only(tmp_path / "small") == {"1.bin", "2.bin"}
     server.files["/host.example/x/0.bin"] = body
-    assert fetch.main(["small", "--data", str(tmp_path)]) == 0
+    assert main(["fetch", "small", "--data", str(tmp_path)]) == 0
 
 
 def test_files_below_m2l_data_count_as_there(
@@ -390,10 +390,10 @@ def test_files_below_m2l_data_count_as_there(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert fetch.main(["small", "--data", str(tmp_path / "local")]) == 0
+    assert main(["fetch", "small", "--data", str(tmp_path / "local")]) == 0
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "local"))
     server.requests.clear()
-    assert fetch.main(["small"]) == 0
+    assert main(["fetch", "small"]) == 0
     assert "0 files fetched, 3 already present" in capsys.readouterr().out
     assert server.requests == []
 
@@ -416,7 +416,7 @@ def test_interrupting_the_command_breaks_off_running_downloads(
         return real(url, dest)
 
     monkeypatch.setattr(transfer, "download", slow)
-    assert fetch.main(["small", "--data", str(tmp_path), "--jobs", "2"]) == 130
+    assert main(["fetch", "small", "--data", str(tmp_path), "--jobs", "2"]) == 130
     assert not list(tmp_path.rglob("*.bin"))
 
 
@@ -424,7 +424,7 @@ def test_without_a_network_the_first_failure_is_enough(
     small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("M2L_FETCH_MIRROR", "http://127.0.0.1:1")
-    assert fetch.main(["small", "--data", str(tmp_path), "--jobs", "1"]) == 3
+    assert main(["fetch", "small", "--data", str(tmp_path), "--jobs", "1"]) == 3
     err = capsys.readouterr().err
     assert err.count("is there a network?") == 1
     assert "2 more were not started" in err
@@ -438,16 +438,16 @@ def test_dry_run_and_offline_transfer_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert fetch.main(["small", "--dry-run"]) == 0
+    assert main(["fetch", "small", "--dry-run"]) == 0
     assert "would fetch 3 files" in capsys.readouterr().out
     monkeypatch.setenv("M2L_OFFLINE", "1")
-    assert fetch.main(["small"]) == 3
-    assert fetch.main(["dac-44khz", "--json"]) == 3
+    assert main(["fetch", "small"]) == 3
+    assert main(["fetch", "dac-44khz", "--json"]) == 3
     assert server.requests == []
 
 
 def test_the_listing_names_every_license(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch.main(["--json"]) == 0
+    assert main(["fetch", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"open", "open-speech", "open-notes", "tinysol", "vggish"} <= set(rows)
     assert all(row["license"] for row in rows.values())
@@ -457,7 +457,7 @@ def test_the_listing_names_every_license(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_unknown_names_are_usage_errors_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch.main(["tinysoul"]) == 2
+    assert main(["fetch", "tinysoul"]) == 2
     assert "tinysol" in capsys.readouterr().err
 
 
@@ -548,5 +548,5 @@ def test_without_fluidsynth_the_command_says_what_to_install(
     monkeypatch.setenv("M2L_SOUNDFONT", str(tmp_path / "none.sf2"))
     with pytest.raises(DataNotFoundError, match=r"fluidsynth.*fluid-soundfont-gm"):
         render_notes(tmp_path)
-    assert fetch.main(["open-notes"]) == 3
+    assert main(["fetch", "open-notes"]) == 3
     assert "fluid-soundfont-gm" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from paper_data import Mini, Server, miniature, serving_data
 
-from benchmarks.cli import fetch
+from benchmarks.cli.main import main
 from benchmarks.datasets.records import HIDDEN, read_records, records_digest
 from benchmarks.fetch import transfer
 from benchmarks.fetch.corpora import catalog, fetcher
@@ -82,7 +82,7 @@ def data_of(folder: Path) -> dict[str, bytes]:
 
 
 def get(mini: Mini, root: Path, *more: str) -> int:
-    return fetch.main([mini.corpus.name, "--data", str(root), *more])
+    return main(["fetch", mini.corpus.name, "--data", str(root), *more])
 
 
 def get_all(mini: Mini, root: Path, *more: str) -> int:
@@ -146,7 +146,7 @@ def test_verify_accepts_what_was_fetched_and_names_every_wrong_file(
     mini = each
     assert get_all(mini, tmp_path) == 0
     capsys.readouterr()
-    assert fetch.main(["verify", mini.corpus.name, "--data", str(tmp_path), "--json"]) == 0
+    assert main(["fetch", "verify", mini.corpus.name, "--data", str(tmp_path), "--json"]) == 0
     fine = json.loads(capsys.readouterr().out)[0]
     folder = tmp_path / mini.corpus.folder
     assert (fine["failed"], fine["digest"]) == ([], records_digest(folder))
@@ -155,7 +155,7 @@ def test_verify_accepts_what_was_fetched_and_names_every_wrong_file(
     whole = (folder / second).read_bytes()
     (folder / second).write_bytes(whole[:-1] + bytes([(whole[-1] ^ 1) if whole else 1]))
     (folder / third).write_bytes((folder / third).read_bytes() + b"x")
-    assert fetch.main(["verify", mini.corpus.name, "--data", str(tmp_path), "--json"]) == 3
+    assert main(["fetch", "verify", mini.corpus.name, "--data", str(tmp_path), "--json"]) == 3
     problems = json.loads(capsys.readouterr().out)[0]["failed"]
     assert [problem.split(": ")[0] for problem in sorted(problems)] == [first, second, third]
     assert any(problem == f"{first}: missing" for problem in problems)
@@ -166,7 +166,7 @@ def test_verify_says_what_was_never_fetched(
     each: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mini = each
-    assert fetch.main(["verify", mini.corpus.name, "--data", str(tmp_path)]) == 3
+    assert main(["fetch", "verify", mini.corpus.name, "--data", str(tmp_path)]) == 3
     err = capsys.readouterr().err
     assert all(f"{item.path}: missing" in err for item in mini.corpus.items)
 
@@ -528,7 +528,7 @@ def test_the_catalog_says_what_is_published() -> None:
 
 
 def test_all_means_all_and_is_shown_before_anything_happens(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch.main(["all", "--dry-run", "--data", "nowhere"]) == 0
+    assert main(["fetch", "all", "--dry-run", "--data", "nowhere"]) == 0
     out, err = capsys.readouterr()
     for name in ("musiccaps", *NAMES):
         assert f"{name}: " in out

@@ -21,7 +21,7 @@ from harness_helpers import tiny_suite
 from http_helpers import serving
 from paper_data import sha256
 
-from benchmarks.cli import fetch
+from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
 from benchmarks.datasets.musiccaps import (
     LIST,
@@ -224,8 +224,17 @@ def test_the_command_finds_yt_dlp_on_the_path_and_passes_options_on(
 ) -> None:
     monkeypatch.setenv("PATH", f"{box.program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(musiccaps, "read_list", lambda path, complete=True: read_list(path, complete=False))
-    code = fetch.main(
-        ["musiccaps", "--data", str(box.root), "--jobs", "2", "--only=-0Gj8", "--yt-dlp=--cookies jar.txt"]
+    code = main(
+        [
+            "fetch",
+            "musiccaps",
+            "--data",
+            str(box.root),
+            "--jobs",
+            "2",
+            "--only=-0Gj8",
+            "--yt-dlp=--cookies jar.txt",
+        ]
     )
     assert code == 0
     out, err = capsys.readouterr()

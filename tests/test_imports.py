@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -133,8 +134,7 @@ def test_light_commands_load_no_torch(command: str) -> None:
     code = (
         "import sys\n"
         "from benchmarks.cli.main import main\n"
-        "try:\n    status = main(sys.argv[1:])\n"
-        "except SystemExit as end:\n    status = end.code\n"
+        "status = main(sys.argv[1:])\n"
         "heavy = {'torch', 'transformers', 'numba', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "sys.exit(status)"
@@ -144,3 +144,20 @@ def test_light_commands_load_no_torch(command: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_help_of_every_command_is_light_and_names_no_module() -> None:
+    code = (
+        "import sys\n"
+        "from benchmarks.cli.main import COMMANDS, main\n"
+        "groups = {'speed': ('model', 'visqol', 'frechet', 'si-sdr', 'probe', 'train'),\n"
+        "          'probe': ('run', 'table', 'list', 'import-mir-ref', 'export-mir-ref')}\n"
+        "for name in COMMANDS:\n"
+        "    for words in [(name,), *((name, part) for part in groups.get(name, ()))]:\n"
+        "        assert main([*words, '--help']) == 0, words\n"
+        "        heavy = {'torch', 'transformers', 'numba', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
+        "        assert not heavy, (words, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"\b(?:benchmarks|probes|m2l)\.\w+|_parser|argv", done.stdout) == []

@@ -83,10 +83,10 @@ def test_no_name_of_the_template_is_left(tmp_path: Path) -> None:
 def test_files_that_are_there_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "test_kept.py").write_text("mine")
     assert main(["new-autoencoder", "kept", "-o", str(tmp_path)]) == 2
-    assert "test_kept.py is there already" in capsys.readouterr().err
+    assert "test_kept.py already exists" in capsys.readouterr().err
     assert not (tmp_path / "kept.py").exists()
     assert (tmp_path / "test_kept.py").read_text() == "mine"
-    assert main(["new-autoencoder", "kept", "-o", str(tmp_path), "--force"]) == 0
+    assert main(["new-autoencoder", "kept", "-o", str(tmp_path), "--overwrite"]) == 0
     assert "check_autoencoder" in (tmp_path / "test_kept.py").read_text()
 
 

@@ -74,7 +74,7 @@ def test_entry_points_add_names_and_own_names_win(monkeypatch: pytest.MonkeyPatc
         assert group == "m2l.autoencoders"
         return [EntryPoint("mine", "builtins:list", group), EntryPoint("own", "builtins:list", group)]
 
-    monkeypatch.setattr("benchmarks.registry.entry_points", points)
+    monkeypatch.setattr("importlib.metadata.entry_points", points)
     registry = Registry("autoencoder", entry_point_group="m2l.autoencoders")
     registry.register("own", "builtins:dict")
     assert registry.names() == ["mine", "own"]

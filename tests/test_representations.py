@@ -44,7 +44,7 @@ def test_names_and_outputs() -> None:
 def test_listing_imports_no_torch() -> None:
     import subprocess
 
-    code = "import sys; from probes.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from benchmarks.cli.main import main; main(['probe', 'list']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "mir_ref-1" in done.stdout

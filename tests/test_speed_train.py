@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cli.speed import main as speed
-from benchmarks.errors import UsageError
+from benchmarks.cli.main import main as bench
 from benchmarks.speed.train import (
+    Options,
     OurStep,
     PlainStep,
     awaken,
     contest_settings,
     draw_profile,
-    main,
     make_batches,
+    run,
 )
 from m2l.model import Music2Latent
 from m2l.training import TrainingSettings
@@ -65,7 +65,7 @@ def test_losses_depend_on_the_network(tmp_path: Path) -> None:
 
 def test_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ["--presets", "tiny", "--batch-size", "1", "--repeats", "1", "--warmup", "0", "--json"]
-    assert speed(["--train", *arguments, "--profile", str(tmp_path / "p.svg")]) == 0
+    assert bench(["speed", "train", *arguments, "--profile", str(tmp_path / "p.svg")]) == 0
     record = json.loads(capsys.readouterr().out)
     (row,) = record["rows"]
     assert row["case"] == "tiny, batch 1"
@@ -79,28 +79,25 @@ def test_any_step_of_the_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     losses = {}
     for step in (0, 700_000):
         arguments = ["--presets", "tiny", "--batch-size", "2", "--repeats", "1", "--warmup", "0", "--json"]
-        assert speed(["--train", *arguments, "--precision", "float32", "--at-step", str(step)]) == 0
+        assert bench(["speed", "train", *arguments, "--precision", "float32", "--at-step", str(step)]) == 0
         (row,) = json.loads(capsys.readouterr().out)["rows"]
         assert row["loss_error"] < 1e-4
         losses[step] = row["loss"]
     assert losses[0] != pytest.approx(losses[700_000], rel=1e-2)
-    with pytest.raises(UsageError, match="--at-step 800000: tiny has 800000 steps, and 800001 are asked for"):
-        speed(["--train", *arguments, "--at-step", "800000"])
+    assert bench(["speed", "train", *arguments, "--at-step", "800000"]) == 2
+    assert "--at-step 800000: tiny has 800000 steps, and 800001 are asked for" in capsys.readouterr().err
 
 
 def test_precision_follows_the_device() -> None:
-    class Options:
-        batch_size, precision, compile = None, None, False
-
-    assert contest_settings("paper", CPU, Options).precision == "bfloat16"
-    assert contest_settings("paper", torch.device("cuda"), Options).precision == "float16"
-    assert contest_settings("paper", CPU, Options).batch_size == 16
+    assert contest_settings("paper", CPU, Options()).precision == "bfloat16"
+    assert contest_settings("paper", torch.device("cuda"), Options()).precision == "float16"
+    assert contest_settings("paper", CPU, Options()).batch_size == 16
 
 
 def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(FileNotFoundError, match="no CUDA device"):
-        main(["--device", "cuda"])
+    with pytest.raises(FileNotFoundError, match="no CUDA device is available"):
+        run(device="cuda")
 
 
 def test_profile_draws_operators(tmp_path: Path) -> None:

@@ -186,9 +186,9 @@ def test_benchmarks_do_not_import_probes() -> None:
 
 
 def test_speed_contest_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from probes.speed import main
+    from benchmarks.cli.main import main
 
-    assert main(["--items", "300", "--dim", "300", "--epochs", "4", "--json"]) == 0
+    assert main(["speed", "probe", "--items", "300", "--dim", "300", "--epochs", "4", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert {row["ours"] for row in rows} == {"ours fp32", "ours bf16"}
     for row in rows:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.cli.main import main
 from benchmarks.speed import visqol as contest
 from benchmarks.weights.find import has_weight
 
@@ -32,7 +33,7 @@ def test_contest_reports_ratio_error_and_profile(
         return visqol(preds, target, contest.RATE, strict_cpp=True).moslqo + 1e-3
 
     monkeypatch.setattr(contest, "_rival", lambda: rival)
-    assert contest.main(["--repeats", "1", "--json", "--device", "cpu"]) == 0
+    assert main(["speed", "visqol", "--repeats", "1", "--json", "--device", "cpu"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["clock"] == "cpu"
     assert len(report["rows"]) == 4
@@ -47,7 +48,7 @@ def test_contest_reports_ratio_error_and_profile(
 @needs_model
 @pytest.mark.usefixtures("short_pairs")
 def test_profile_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert contest.main(["--profile"]) == 0
+    assert main(["speed", "visqol", "--profile"]) == 0
     table = capsys.readouterr().out
     for stage in ("reference", "global alignment", "gammatone", "patch search", "patch alignment", "mapping"):
         assert stage in table
@@ -59,10 +60,10 @@ def test_missing_rival_is_said_with_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "visqol.api", None)
-    assert contest.main(["--repeats", "1"]) == 3
+    assert main(["speed", "visqol", "--repeats", "1"]) == 3
     assert "make rivals" in capsys.readouterr().err
 
 
 def test_missing_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert contest.main(["--oracle", str(tmp_path)]) == 3
+    assert main(["speed", "visqol", "--oracle", str(tmp_path)]) == 3
     assert "expected.csv" in capsys.readouterr().err

@@ -1,126 +1,141 @@
-"""`m2l-bench compare`: your autoencoder beside the baselines of a suite."""
+"""`m2l-bench compare` and `curve`: your autoencoder beside a suite's baselines, a training run at its checkpoints."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from benchmarks.cli.options import open_store
-from benchmarks.cli.tables import failed_status, print_details
-from benchmarks.errors import MISSING, OK, UsageError, check_folder
-from benchmarks.evaluation.left_out import say_left_out
-from benchmarks.harness.executors import EXECUTORS, make_executor
-from benchmarks.harness.run import OVERWRITE, RunOptions, describe_pending
+from cyclopts import Parameter
+
+from benchmarks.cli.options import (
+    WORK,
+    DryRun,
+    Json,
+    JsonFormat,
+    Names,
+    Output,
+    SuiteName,
+    Work,
+    finish,
+    split_names,
+    toml_setting,
+)
+from benchmarks.errors import OK, UsageError, check_folder
 from benchmarks.suite import load_suite
 
-_EPILOG = """\
-NAME is a registered system (m2l-bench list autoencoders), music2latent:DIR for a checkpoint, module:Class or
-FILE.py:Class for a class of your own; LABEL=NAME gives the row another title.
 
-  m2l-bench compare codec.py:Codec
-  m2l-bench compare --external mine=reconstructions/ --suite open
-  m2l-bench compare --command "mine=/opt/env/bin/python codec.py {input} {output}" --option mine.timeout=60
-"""
+def compare(
+    *names: str,
+    external: Annotated[list[str] | None, Parameter(metavar="NAME=DIR")] = None,
+    command: Annotated[list[str] | None, Parameter(metavar="NAME=TEMPLATE")] = None,
+    suite: SuiteName = "synthetic",
+    against: Names = None,
+    metrics: Names = None,
+    option: Annotated[list[str] | None, Parameter(metavar="NAME.KEY=VALUE")] = None,
+    work: Work = WORK,
+    dry_run: DryRun = False,
+    output: Output = None,
+    format: Literal["md", "csv", "json"] = "md",
+    json: JsonFormat = False,
+) -> int:
+    """Measure what the store lacks, and print new systems beside a suite's baselines.
 
+    A NAME is a registered system (`m2l-bench list autoencoders`), music2latent:DIR for a checkpoint, module:Class or
+    FILE.py:Class for a class of your own; LABEL=NAME gives the row another title.
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command; exit code 0, 1 failed units, 2 or 3 when a user's code is broken or absent.
+      m2l-bench compare codec.py:Codec
+      m2l-bench compare --external mine=reconstructions/ --suite open
+      m2l-bench compare --command "mine=/opt/env/bin/python codec.py {input} {output}" --option mine.timeout=60
 
-    3 also when a new system has no value, or failed on some clips.
+    Args:
+        names: systems to compare
+        external: a system whose reconstructions are files in a folder; may be repeated
+        command: a system that is a program, run once per clip; may be repeated
+        against: baselines (default: Table 2 of the suite)
+        metrics: columns (default: Table 2 of the suite)
+        option: an option of a system, VALUE as in TOML; may be repeated
+        output: also write compare.json, .csv and .md to this folder
+        format: format of what is printed
     """
-    options = _parser().parse_args(argv)
-    names = [*options.names, *options.autoencoder]
-    names += [_labeled("--external", text, "external") for text in options.external]
-    names += [_labeled("--command", text, "external-command") for text in options.command]
-    if not names:
+    systems = [*names]
+    systems += [_labeled("--external", text, "external") for text in external or ()]
+    systems += [_labeled("--command", text, "external-command") for text in command or ()]
+    if not systems:
         raise UsageError("nothing to compare: give a NAME, --external NAME=DIR or --command NAME=TEMPLATE")
-    if options.output is not None:
-        check_folder("-o", options.output)
-    try:
-        run = RunOptions(
-            overwrite=options.overwrite,
-            limit=options.limit,
-            dry_run=options.dry_run,
-            device=options.device,
-            quiet=options.quiet,
-        )
-        executor = make_executor(options.executor, workers=options.workers, address=options.address)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    from benchmarks.compare.systems import compare
+    if output is not None:
+        check_folder("-o", output)
+    run, executor, store = work.open(dry_run=dry_run)
+    from benchmarks.compare.systems import compare as measure
     from benchmarks.evaluation.plan import Planner
+    from benchmarks.harness.run import describe_pending
 
-    suite = load_suite(options.suite)
-    store = open_store(options.store)
     with executor:
-        found = compare(
-            Planner(suite, run),
+        found = measure(
+            Planner(load_suite(suite), run),
             store,
             executor,
-            names,
-            baselines=_list(options.against),
-            metrics=_list(options.metrics),
-            system_options=_options(options.option),
+            systems,
+            baselines=split_names(against),
+            metrics=split_names(metrics),
+            system_options=_options(option or []),
         )
     for line in found.warnings:
         print(f"warning: {line}", file=sys.stderr)
+    if run.dry_run:
+        print("\n".join(describe_pending(found.report, store, getattr(executor, "workers", 1))))
+        return OK
+    if output is not None:
+        print("written:", *(str(path) for path in found.write(output)), file=sys.stderr)
+    print(found.render("json" if json else format))
+    return finish(found.report, verbose=work.verbose, measured=found.measured)
+
+
+def curve(
+    run: Path,
+    /,
+    *,
+    suite: SuiteName = "synthetic",
+    metrics: Names = None,
+    against: Names = None,
+    work: Work = WORK,
+    dry_run: DryRun = False,
+    output: Output = None,
+    json: Json = False,
+) -> int:
+    """Measure the initial weights and all kept checkpoints of a training run on a suite.
+
+    `m2l train --milestone N` keeps every N-th step. Each checkpoint is compared with the last on the same clips.
+
+    Args:
+        run: folder of the training run
+        metrics: columns (default: Table 2 of the suite)
+        against: other systems in the table (default: mel-griffinlim; '' for none)
+        output: also write curve.json and curve.md to this folder
+    """
+    if output is not None:
+        check_folder("-o", output)
+    options, executor, store = work.open(dry_run=dry_run)
+    from benchmarks.compare.curve import CONTROLS, RunError, curve_json, measure_curve, write_curve
+    from benchmarks.evaluation.plan import Planner
+    from benchmarks.harness.run import describe_pending
+
+    controls = CONTROLS if against is None else split_names(against) or []
+    try:
+        with executor:
+            planner = Planner(load_suite(suite), options)
+            found = measure_curve(
+                planner, store, executor, run, metrics=split_names(metrics), controls=controls
+            )
+    except RunError as error:
+        raise FileNotFoundError(str(error)) from None
     if options.dry_run:
         print("\n".join(describe_pending(found.report, store, getattr(executor, "workers", 1))))
         return OK
-    if options.output is not None:
-        print("written:", *(str(path) for path in found.write(options.output)), file=sys.stderr)
-    print(found.render(options.format))
-    lost = say_left_out(found.report)
-    if found.report.failed:
-        causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in found.report.failed.values()})
-        print(f"{len(found.report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
-        if options.verbose:
-            print_details(found.report)
-        return failed_status(found.report)
-    return MISSING if lost or not found.measured else OK
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="m2l-bench compare",
-        description="Measure what is missing, and print new systems beside a suite's baselines.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="systems to compare, see below")
-    add("--autoencoder", action="append", default=[], metavar="NAME", help="the same as NAME")
-    add("--external", action="append", default=[], metavar="NAME=DIR", help="a folder of reconstructed files")
-    add("--command", action="append", default=[], metavar="NAME=TEMPLATE", help="a program run once per clip")
-    add(
-        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
-    )
-    add("--against", action="append", metavar="NAMES", help="baselines (default: Table 2 of the suite)")
-    add("--metrics", action="append", metavar="NAMES", help="columns (default: Table 2 of the suite)")
-    add(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME.KEY=VALUE",
-        help="an option of a system, VALUE as in TOML",
-    )
-    add("--limit", type=int, default=0, metavar="N", help="use only the first N clips")
-    add("--executor", default="loky", choices=EXECUTORS, help="who computes (loky: local processes)")
-    add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
-    add("--address", metavar="URL", help="a running dask scheduler or ray cluster")
-    add("--overwrite", default="missing", choices=OVERWRITE, help="what to compute again (missing)")
-    add("--device", default="cpu", help="device of neural systems and embedders (cpu)")
-    add("--store", metavar="DIR", help="where results of work units are kept (default: in the cache folder)")
-    add("--dry-run", action="store_true", help="say what would run and how long, and stop")
-    add("--quiet", action="store_true", help="no progress on stderr")
-    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
-    add("-o", "--output", type=Path, metavar="DIR", help="also write compare.json, .csv and .md there")
-    add("--format", default="md", choices=("md", "csv", "json"), help="what is printed (md)")
-    add("--json", dest="format", action="store_const", const="json", help="same as --format json")
-    return parser
+    if output is not None:
+        print(f"written: {write_curve(found, run, output)}", file=sys.stderr)
+    print((curve_json(found, run) if json else found.to_markdown()).rstrip("\n"))
+    return finish(found.report, verbose=work.verbose, measured=found.measured)
 
 
 def _labeled(flag: str, text: str, kind: str) -> str:
@@ -135,29 +150,17 @@ def _labeled(flag: str, text: str, kind: str) -> str:
     return f"{label}={kind}:{argument}"
 
 
-def _list(items: Sequence[str] | None) -> list[str] | None:
-    """Names from a repeatable, comma-separated option; None when it was not given."""
-    if items is None:
-        return None
-    return [name.strip() for item in items for name in item.split(",") if name.strip()]
-
-
-def _options(items: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _options(items: list[str]) -> dict[str, dict[str, Any]]:
     """`NAME.KEY=VALUE` options by name.
 
     Raises:
-        UsageError: not of that form, or not a TOML value.
+        UsageError: not of that form.
     """
-    from benchmarks.suite import tomllib
-
     found: dict[str, dict[str, Any]] = {}
     for item in items:
-        left, equals, value = item.partition("=")
+        left, value = toml_setting("--option", item, "NAME.KEY=VALUE")
         name, dot, key = left.rpartition(".")
-        if not (name and dot and key.isidentifier() and equals):
+        if not (name and dot and key.isidentifier()):
             raise UsageError(f"--option {item!r} is not of the form NAME.KEY=VALUE")
-        try:
-            found.setdefault(name, {})[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found.setdefault(name, {})[key] = value  # a string without quotes
+        found.setdefault(name, {})[key] = value
     return found

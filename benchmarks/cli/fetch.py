@@ -1,64 +1,89 @@
-"""Download data sets and weights, with checksums; without names, list what is available.
-
-`all` stands for the paper's data, `verify NAME …` reads it again. License, size and time are shown before
-anything is transferred; files that are present and correct are skipped; an interrupted fetch resumes when it is
-run again.
-"""
+"""`m2l-bench fetch`: downloads data sets and weights, verified by checksum."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
+import json as jsons
 from pathlib import Path
+from typing import Annotated
 
-from benchmarks.errors import INTERRUPTED, MISSING, OK, USAGE, UsageError
-from benchmarks.fetch.command import available, fetch, fetch_suite, listing, verify
-from benchmarks.fetch.options import Options
-from benchmarks.registry import UnknownNameError
-from benchmarks.suite import load_suite
+from cyclopts import Parameter
+
+from benchmarks.cli.options import DryRun, Json, SuiteName
+from benchmarks.errors import MISSING, OK, UsageError
+from m2l.cli.plain import Whole
+
+Folder = Annotated[Path | None, Parameter(metavar="DIR")]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (0 fine, 2 usage, 3 something could not be fetched)."""
-    parser = argparse.ArgumentParser(prog="m2l-bench fetch", description=__doc__)
-    add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="what to fetch; without names, list what is available")
-    add("--suite", metavar="NAME", help="fetch everything that a suite needs")
-    add("--data", type=Path, help="root of the data (default: the cache; data sets only)")
-    add("--from", dest="source", type=Path, metavar="DIR", help="existing copy to adopt: archives or files")
-    add("--only", action="append", default=[], metavar="PART", help="archives or clips to take, by name")
-    add("--jobs", type=int, default=4, help="files transferred at the same time (default 4)")
-    add("--overwrite", action="store_true", help="fetch even what is present")
-    add("--dry-run", action="store_true", help="only report what would be transferred")
-    add("--keep-archives", action="store_true", help="keep archives after unpacking them")
-    add("--accept-license", action="store_true", help="accept licenses of weights that restrict their use")
-    add("--again", action="store_true", help="MusicCaps: retry clips that were gone, private or blocked")
-    add("--yt-dlp", default="", metavar="OPTIONS", help="MusicCaps: further options for yt-dlp, quoted")
-    add("--soundfont", help="SoundFont that open-notes is rendered from")
-    add("--json", action="store_true", help="JSON on stdout")
-    given = vars(parser.parse_args(argv))
-    names, suite, as_json = (given.pop(key) for key in ("names", "suite", "json"))
-    options = Options(**{**given, "only": tuple(given["only"])})
+def fetch(
+    *names: str,
+    suite: SuiteName | None = None,
+    data: Folder = None,
+    source: Annotated[Path | None, Parameter(name="--from", metavar="DIR")] = None,
+    only: Annotated[tuple[str, ...], Parameter(metavar="PART")] = (),
+    jobs: Whole = 4,
+    overwrite: bool = False,
+    dry_run: DryRun = False,
+    keep_archives: bool = False,
+    accept_license: bool = False,
+    again: bool = False,
+    yt_dlp: Annotated[str, Parameter(metavar="OPTIONS")] = "",
+    soundfont: Annotated[str | None, Parameter(metavar="FILE")] = None,
+    json: Json = False,
+) -> int:
+    """Download data sets and weights, verified by checksum; without names, list what is available.
+
+    License, size and time are shown before anything is transferred; files that are present and correct are skipped;
+    an interrupted fetch resumes when it is run again.
+
+      m2l-bench fetch musiccaps            # a data set
+      m2l-bench fetch --suite paper        # everything that a suite needs
+      m2l-bench fetch all --dry-run        # the paper's data: licenses, sizes, times
+      m2l-bench fetch verify tinysol       # read fetched data again
+
+    Args:
+        names: data sets and weights; all stands for the paper's data
+        data: root of the data (default: the cache; data sets only)
+        source: existing copy to adopt: archives or files
+        only: archives or clips to take, by part of their names; may be repeated
+        jobs: files transferred at the same time
+        overwrite: fetch even what is present
+        keep_archives: keep archives after unpacking them
+        accept_license: accept licenses of weights that restrict their use
+        again: MusicCaps: retry clips that were gone, private or blocked
+        yt_dlp: MusicCaps: further options for yt-dlp, quoted
+        soundfont: SoundFont that open-notes is rendered from
+    """
+    from benchmarks.fetch import command
+    from benchmarks.fetch.options import Options
+    from benchmarks.suite import load_suite
+
     if suite is not None and names:
-        parser.error(f"give --suite or names ({', '.join(names)}), not both")
-    try:
-        if suite is not None:
-            results = fetch_suite(load_suite(suite), options)
-        elif not names:
-            print(json.dumps(available(), indent=2, sort_keys=True) if as_json else "\n".join(listing()))
-            return OK
-        else:
-            results = verify(names[1:], options) if names[0] == "verify" else fetch(names, options)
-    except (UnknownNameError, UsageError) as error:
-        print(f"m2l-bench fetch: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("m2l-bench fetch: interrupted; run it again to resume", file=sys.stderr)
-        return INTERRUPTED
-    if as_json:
-        print(json.dumps(results, indent=2, sort_keys=True))
+        raise UsageError(f"give --suite or names ({', '.join(names)}), not both")
+    options = Options(
+        data=data,
+        source=source,
+        only=only,
+        jobs=jobs,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        keep_archives=keep_archives,
+        accept_license=accept_license,
+        again=again,
+        yt_dlp=yt_dlp,
+        soundfont=soundfont,
+    )
+    if suite is not None:
+        results = command.fetch_suite(load_suite(suite), options)
+    elif names:
+        verifying = names[0] == "verify"
+        results = command.verify(names[1:], options) if verifying else command.fetch(names, options)
+    else:
+        lines = command.listing
+        print(jsons.dumps(command.available(), indent=2, sort_keys=True) if json else "\n".join(lines()))
+        return OK
+    if json:
+        print(jsons.dumps(results, indent=2, sort_keys=True))
     else:
         print("\n".join(f"{result['name']}: {result['summary']}" for result in results))
     return MISSING if any(result["failed"] for result in results) else OK

@@ -1,22 +1,25 @@
-"""`m2l-bench gate`: compare a suite's results with its pinned baseline, or pin them.
+"""`m2l-bench gate` and `history`: a suite's results against its pinned baseline, and over commits.
 
-Exit codes: 0 nothing is worse, 1 a cell is worse (and nothing else is 1), 2 wrong usage or a file that is not
-what it should be, 3 something pinned is missing, or a file cannot be read or written. Worse goes before
-missing. The first line on stderr of a red run says which it is. Whatever happens, JUnit and Markdown say it too.
+Exit codes of the gate: 0 nothing is worse, 1 a cell is worse (and nothing else is 1), 2 wrong usage or a damaged file,
+3 something pinned is missing, or a file cannot be read or written. Worse goes before missing. The first line on stderr
+of a red run says which it is. Whatever happens, JUnit and Markdown say it too.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
+from json import dumps
 from pathlib import Path
+from typing import Annotated, Any
 
+from cyclopts import Parameter
+
+from benchmarks.cli.options import Json, Names, Results, SuiteName, command_line
 from benchmarks.errors import MISSING as MISSING_STATUS
 from benchmarks.errors import OK, USAGE, UsageError, describe_os_error, discard_output
 from benchmarks.gate.judge import MISSING, WORSE, GateReport, compare
@@ -35,15 +38,61 @@ from benchmarks.metrics.base import Metric
 from benchmarks.registry import UnknownNameError
 from benchmarks.suite import SuiteError, load_suite
 from benchmarks.tables.build import parts_of
-from benchmarks.tables.places import HELP, Place, place_of
+from benchmarks.tables.places import Place, place_of
+from benchmarks.tables.text import json_text, write_if_changed
 from m2l.io.atomic import write_atomic
 
 WORSE_STATUS = 1
 
 
-def gate_main(argv: Sequence[str]) -> int:
-    """Run the command; returns its exit code."""
-    options = _parser().parse_args(argv)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """What is judged, how, and where the verdict goes.
+
+    Attributes:
+        baseline: pinned scores, or another results folder that has them
+        only: judge only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
+        tolerance: change of the mean that is let through; kept in the baseline with --update; may be repeated
+        alpha: bound on the chance of any false "worse"
+        strict: count every change beyond its tolerance, whatever chance says: for systems that give the same
+            bits on every run
+        junit: write JUnit XML to this file
+        update: pin the current results, and print what that changes
+        system: with --update: pin only this system; may be repeated
+    """
+
+    suite: SuiteName = "synthetic"
+    results: Results = None
+    baseline: Annotated[str | None, Parameter(metavar="FILE|DIR")] = None
+    only: Names = None
+    tolerance: Annotated[tuple[str, ...], Parameter(metavar="METRIC=VALUE")] = ()
+    alpha: float = ALPHA
+    strict: bool = False
+    junit: Annotated[str | None, Parameter(metavar="FILE")] = None
+    json: Json = False
+    update: bool = False
+    system: Annotated[list[str] | None, Parameter(metavar="NAME")] = None
+
+    def command(self, *more: str) -> str:
+        """The gate's command line for the same suite and folders, to be typed as it is printed."""
+        words = command_line("gate", suite=self.suite, results=self.results, baseline=self.baseline)
+        return " ".join([words, *more])
+
+    @property
+    def tables_command(self) -> str:
+        """The command line that measures what the gate judges."""
+        return command_line("tables", suite=self.suite, results=self.results)
+
+
+_DEFAULTS = GateOptions()
+
+
+def gate(options: GateOptions = _DEFAULTS) -> int:
+    """Compare the results of a suite with its pinned baseline, clip by clip; or pin them.
+
+    Exit codes: 0 nothing is worse, 1 worse, 2 wrong usage or a damaged file, 3 something is missing.
+    """
     if options.junit and Path(options.junit).is_dir():
         raise UsageError(
             f"--junit {options.junit}: this is a folder; give a file, as in {options.junit}/gate.xml"
@@ -59,7 +108,7 @@ def gate_main(argv: Sequence[str]) -> int:
         return _not_judged(options, f"internal error: {type(error).__name__}: {error}", MISSING_STATUS)
 
 
-def _gate(options: argparse.Namespace) -> int:
+def _gate(options: GateOptions) -> int:
     loaded = load_suite(options.suite)
     suite, metrics = loaded.name, loaded.metrics
     place = place_of(options.results, suite)
@@ -72,14 +121,14 @@ def _gate(options: argparse.Namespace) -> int:
     if options.system:
         raise UsageError("--system chooses what --update pins; a gate judges everything pinned")
     if not path.is_file():
-        raise FileNotFoundError(f"no baseline {path}; pin the results with: {_command(options, '--update')}")
+        raise FileNotFoundError(f"no baseline {path}; pin the results with: {options.command('--update')}")
     baseline = read_baseline(path)
     if place.in_checkout:
         print(f"gate: {place.newest} against {path}", file=sys.stderr)
     try:
         current = read_results(place.newest)
     except FileNotFoundError as error:
-        print(f"gate: {error}; measure them with: {_tables_command(options)}", file=sys.stderr)
+        print(f"gate: {error}; measure them with: {options.tables_command}", file=sys.stderr)
         current = Record(baseline.suite, "", 0, 0, {}, {}, {})
     try:
         report = compare(
@@ -109,7 +158,7 @@ def status_of(report: GateReport) -> int:
     return MISSING_STATUS if report.of(MISSING) or not report.verdicts else OK
 
 
-def _not_judged(options: argparse.Namespace, text: str, status: int) -> int:
+def _not_judged(options: GateOptions, text: str, status: int) -> int:
     """Say why there is no verdict, wherever somebody may look for one."""
     with suppress(OSError):
         print(f"m2l-bench: {text}", file=sys.stderr)
@@ -118,7 +167,7 @@ def _not_judged(options: argparse.Namespace, text: str, status: int) -> int:
     markdown = f"### Gate of suite {options.suite}: red (not judged)\n\n{text}\n"
     _append_step_summary(markdown)
     record = {"suite": options.suite, "status": status, "error": text}
-    return _shown(status, json.dumps(record, indent=2, sort_keys=True) + "\n" if options.json else markdown)
+    return _shown(status, dumps(record, indent=2, sort_keys=True) + "\n" if options.json else markdown)
 
 
 def _written(status: int, path: str, text: str) -> int:
@@ -153,65 +202,10 @@ def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
     return Path(given) / suite / "baseline.json" if folder else Path(given)
 
 
-def _command(options: argparse.Namespace, *more: str) -> str:
-    """A command line of the gate for the same suite and folders, to be typed as it is."""
-    words = ["m2l-bench", "gate", "--suite", options.suite]
-    words += [word for name in ("results", "baseline") for word in _given(options, name)]
-    return shlex.join([*words, *more])
-
-
-def _tables_command(options: argparse.Namespace) -> str:
-    return shlex.join(["m2l-bench", "tables", "--suite", options.suite, *_given(options, "results")])
-
-
-def _given(options: argparse.Namespace, name: str) -> list[str]:
-    value = getattr(options, name)
-    return [f"--{name}", value] if value else []
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="m2l-bench gate",
-        description="Compare the results of a suite with its pinned baseline, clip by clip.",
-        epilog="exit codes: 0 nothing is worse, 1 worse, 2 wrong usage or a damaged file, 3 something is missing",
-    )
-    add = parser.add_argument
-    add(
-        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
-    )
-    add("--results", metavar="DIR", help=HELP)
-    add("--baseline", metavar="FILE|DIR", help="pinned scores, or another results folder that has them")
-    add(
-        "--only",
-        action="append",
-        metavar="N",
-        help="judge only table 1, 2 (with Figure 2) or 3; may be repeated",
-    )
-    add(
-        "--tolerance",
-        action="append",
-        default=[],
-        metavar="METRIC=VALUE",
-        help="change of the mean that is let through; kept in the baseline with --update (repeatable)",
-    )
-    add("--alpha", type=float, default=ALPHA, help=f"bound on the chance of any false 'worse' ({ALPHA:g})")
-    add(
-        "--strict",
-        action="store_true",
-        help="count every change beyond its tolerance, whatever chance says: for systems that give the same "
-        "bits on every run",
-    )
-    add("--junit", metavar="FILE", help="write JUnit XML")
-    add("--json", action="store_true", help="JSON on stdout instead of Markdown")
-    add("--update", action="store_true", help="pin the current results, and print what that changes")
-    add("--system", action="append", metavar="NAME", help="with --update: pin only this system (repeatable)")
-    return parser
-
-
 def _update(
     place: Place,
     path: Path,
-    options: argparse.Namespace,
+    options: GateOptions,
     tolerances: dict[str, float],
     metrics: dict[str, Metric],
 ) -> int:
@@ -220,11 +214,11 @@ def _update(
     try:
         current = read_results(folder)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; measure them with: {_tables_command(options)}") from None
+        raise FileNotFoundError(f"{error}; measure them with: {options.tables_command}") from None
     if place.in_checkout and place.newest != folder:
         print(
             f"pinned are the tables of {folder}; to take over those of {place.measured} first: "
-            f"{_tables_command(options)} --refresh",
+            f"{options.tables_command} --refresh",
             file=sys.stderr,
         )
     old = read_baseline(path) if path.is_file() else None
@@ -268,3 +262,50 @@ def _say(report: GateReport) -> None:
             print(f"gate: {name}: {message(item)}", file=sys.stderr)
     if not report.verdicts:
         print("gate: the baseline pins nothing", file=sys.stderr)
+
+
+def _last(kind: type, tokens: Sequence[Any]) -> int:
+    text = tokens[0].value
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a number of commits, at least 1")
+    return int(text)
+
+
+def history(
+    *,
+    suite: SuiteName = "synthetic",
+    results: Results = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), metavar="SVG")] = None,
+    metric: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
+    system: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
+    last: Annotated[int, Parameter(converter=_last, metavar="N")] = 60,
+    json: Json = False,
+) -> int:
+    """Show how a suite's results changed from commit to commit.
+
+    There is one entry per commit that changed them, and one for what was measured since. Prints a table and draws the
+    trend.
+
+    Args:
+        output: the drawing (default: RESULTS/SUITE/history.svg)
+        metric: show only this metric; may be repeated
+        system: show only this system; may be repeated
+        last: show the last N commits
+    """
+    from benchmarks.gate.history import draw, read_history, select, to_markdown
+
+    place = place_of(results, load_suite(suite).name)
+    folder = place.reference
+    try:
+        entries = read_history(folder, place.newest, last) if folder.is_dir() else []
+        if not entries:
+            hint = command_line("tables", suite=suite, results=results)
+            raise FileNotFoundError(f"no results in {folder}, committed or not; run {hint} first")
+        series = select(entries, metric, system)
+    except RecordError as error:
+        raise UsageError(str(error)) from None
+    output = output or folder / "history.svg"
+    write_if_changed(output, draw(entries, series))
+    print(f"written: {output}", file=sys.stderr)
+    print(json_text([asdict(entry) for entry in entries]) if json else to_markdown(entries, series), end="")
+    return OK

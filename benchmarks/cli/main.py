@@ -1,6 +1,6 @@
 """`m2l-bench`: the benchmark's command line.
 
-Sub-commands import what they need when they run: `--help` and `list` load no model and no torch.
+A command's module is imported when the command runs: `--help` and `list` load no model and no torch.
 Results go to stdout, progress to stderr. Exit codes: 0 fine, 1 failed units (with --strict also failed
 clips), 2 wrong usage, 3 data, weights or packages missing or a file that cannot be read or written,
 130 interrupted.
@@ -8,13 +8,16 @@ clips), 2 wrong usage, 3 data, weights or packages missing or a file that cannot
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from json import dumps
+from typing import Literal
 
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from benchmarks.cli.options import Json
 from benchmarks.errors import (
     INTERRUPTED,
     MISSING,
@@ -26,121 +29,112 @@ from benchmarks.errors import (
 )
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.user_code import reporting
+from m2l.cli.plain import new_app, print_help, usage_message
 from m2l.processes import interrupt_on_sigterm
 
-if TYPE_CHECKING:
-    pass
+Kind = Literal["autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors"]
 
-#: Sub-command -> "module:function" taking the rest of the command line.
-FORWARDED = {
-    "fetch": ("benchmarks.cli.fetch:main", "download weights and data sets, with checksums"),
-    "speed": ("benchmarks.cli.speed:main", "race an implementation against its rival, in one run"),
-    "probe": ("probes.cli:main", "Table 1 on its own: tasks and representations"),
-    "doctor": (
-        "benchmarks.status.doctor:main",
-        "what is installed, which weights and data are there, what is missing",
-    ),
-    "tables": ("benchmarks.cli.tables:tables_main", "measure what is missing and write tables and figures"),
-    "report": ("benchmarks.cli.report:main", "the results as a folder of HTML to look at and listen to"),
-    "compare": ("benchmarks.cli.compare:main", "your autoencoder beside a suite's baselines"),
-    "ablation": ("benchmarks.cli.ablation:main", "train the rows of Table 3 from scratch and fill the table"),
-    "curve": ("benchmarks.cli.curve:main", "quality of a training run at each checkpoint it kept"),
-    "export-clips": (
-        "benchmarks.compare.export:main",
-        "a suite's clips as WAV files, for systems that run elsewhere",
-    ),
-    "new-autoencoder": (
-        "benchmarks.autoencoders.own.template:main",
-        "write the template of an autoencoder and its test",
-    ),
-    "status": ("benchmarks.status.shards:main", "progress of a suite over all jobs that share a store"),
-    "run": ("benchmarks.cli.tables:run_main", "measure only (for shards of a cluster), write no tables"),
-    "gate": ("benchmarks.cli.gate:gate_main", "compare results with the pinned baseline, or pin them"),
-    "history": (
-        "benchmarks.cli.history:history_main",
-        "show and draw how results changed from commit to commit",
-    ),
+#: Command -> "module:function" or "module:app", and its line in the list of commands.
+COMMANDS = {
+    "tables": ("benchmarks.cli.tables:tables", "measure what is missing, write tables and figures"),
+    "run": ("benchmarks.cli.tables:run", "measure what is missing, or one shard of it; write no tables"),
+    "compare": ("benchmarks.cli.compare:compare", "measure your autoencoder beside a suite's baselines"),
+    "curve": ("benchmarks.cli.compare:curve", "measure every kept checkpoint of a training run"),
+    "ablation": ("benchmarks.cli.ablation:ablation", "train the rows of Table 3 from scratch and measure them"),
+    "probe": ("probes.cli:app", "evaluate representations on the tasks of Table 1"),
+    "report": ("benchmarks.cli.report:report", "turn results into a folder of HTML with audio"),
+    "gate": ("benchmarks.cli.gate:gate", "compare results with the pinned baseline, or pin them"),
+    "history": ("benchmarks.cli.gate:history", "show and draw how results changed from commit to commit"),
+    "status": ("benchmarks.cli.status:status", "show the progress of all jobs that share a store"),
+    "doctor": ("benchmarks.cli.status:doctor", "check packages, weights, data sets and the cells of a suite"),
+    "fetch": ("benchmarks.cli.fetch:fetch", "download weights and data sets, verified by checksum"),
+    "speed": ("benchmarks.cli.speed:app", "race an implementation against its rival"),
+    "export-clips": ("benchmarks.cli.own:export_clips", "write a suite's clips as WAV files"),
+    "new-autoencoder": ("benchmarks.cli.own:new_autoencoder", "write a template of an autoencoder and its test"),
+    "list": ("benchmarks.cli.main:list_names", "list the names that suites and options accept"),
+    "completion": ("benchmarks.cli.main:completion", "print a shell completion script"),
+}  # fmt: skip
+
+#: What `list` lists -> "module:function" that returns the names.
+KINDS = {
+    "autoencoders": "benchmarks.autoencoders:list_autoencoders",
+    "metrics": "benchmarks.metrics.registry:list_metrics",
+    "embedders": "benchmarks.embedders:list_embedders",
+    "datasets": "benchmarks.datasets:list_datasets",
+    "suites": "benchmarks.suite:list_suites",
+    "tables": "benchmarks.tables.build:TABLES.names",
+    "executors": "benchmarks.harness.executors:EXECUTORS",
 }
-
-_KINDS = ("autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a terminal that lacks an arrow or a letter of a name is no error
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks an arrow or a letter is no error
         with suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    parser = _parser()
-    if arguments and arguments[0] in FORWARDED:
-        return _guard(lambda: reporting(load_target(FORWARDED[arguments[0]][0]), arguments[1:]))
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return USAGE
-    return _guard(lambda: _list(options))
+    return _guard(lambda: _run(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="m2l-bench", description="Benchmark of music autoencoders.")
-    from m2l import __version__
+def list_names(kind: Kind | None = None, /, *, json: Json = False) -> int:
+    """List the names that suites and options accept.
 
-    parser.add_argument("--version", action="version", version=f"m2l-bench {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, (_, text) in FORWARDED.items():
-        commands.add_parser(name, help=text, add_help=False)
-    listing = commands.add_parser("list", help="names that can be used in suites and on the command line")
-    listing.add_argument("kind", nargs="?", choices=_KINDS, help="one kind (default: all)")
-    listing.add_argument("--json", action="store_true", help="JSON on stdout")
-    return parser
-
-
-def _list(options: argparse.Namespace) -> int:
-    kinds = [options.kind] if options.kind else list(_KINDS)
-    found = {kind: names_of(kind) for kind in kinds}
-    if options.json:
-        print(json.dumps(found, indent=2, sort_keys=True))
+    Args:
+        kind: one kind of names (default: all)
+    """
+    found = {name: _names(KINDS[name]) for name in ([kind] if kind else KINDS)}
+    if json:
+        print(dumps(found, indent=2, sort_keys=True))
         return OK
-    for kind, names in found.items():
+    for name, names in found.items():
         if len(found) > 1:
-            print(f"{kind}:")
-        for name in names:
-            print(f"  {name}" if len(found) > 1 else name)
+            print(f"{name}:")
+        for entry in names:
+            print(f"  {entry}" if len(found) > 1 else entry)
     return OK
 
 
-def names_of(kind: str) -> list[str]:
-    """All names of a kind; imports no model."""
-    if kind == "autoencoders":
-        from benchmarks.autoencoders import list_autoencoders
+def _names(target: str) -> list[str]:
+    found = load_target(target)
+    return list(found() if callable(found) else found)
 
-        return list_autoencoders()
-    if kind == "metrics":
-        from benchmarks.metrics.registry import list_metrics
 
-        return list_metrics()
-    if kind == "embedders":
-        from benchmarks.embedders import list_embedders
+def completion(shell: Literal["bash", "zsh", "fish"] = "bash", /) -> int:
+    """Print a shell completion script.
 
-        return list_embedders()
-    if kind == "datasets":
-        from benchmarks.datasets import list_datasets
+      eval "$(m2l-bench completion bash)"
 
-        return list_datasets()
-    if kind == "suites":
-        from benchmarks.suite import list_suites
+    Args:
+        shell: shell that will read the script
+    """
+    print(make_app(summaries=False).generate_completion(shell=shell))
+    return OK
 
-        return list_suites()
-    if kind == "tables":
-        from benchmarks.tables.build import TABLES
 
-        return TABLES.names()
-    from benchmarks.harness.executors import EXECUTORS
+def make_app(*, summaries: bool) -> App:
+    """The whole command line; with `summaries` commands have their line in the list in place of their own help."""
+    from m2l import __version__
 
-    return list(EXECUTORS)
+    app = new_app("m2l-bench", "Benchmark of music autoencoders.", version=f"m2l-bench {__version__}")
+    for number, (name, (target, summary)) in enumerate(COMMANDS.items()):
+        app.command(target, name=name, help=summary if summaries else None, sort_key=number)
+    return app
+
+
+def _run(arguments: list[str]) -> int:
+    app = make_app(summaries=not arguments or arguments[0].startswith("-"))
+    if not arguments:
+        print_help(app)
+        return USAGE
+    try:
+        command, bound, _ = app.parse_args(arguments)
+    except CycloptsError as error:
+        raise UsageError(usage_message(error)) from None
+    verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
+    status = reporting(lambda: command(*bound.args, **bound.kwargs), verbose)
+    if status is None and {"-h", "--help", "--version"}.isdisjoint(arguments):
+        return USAGE  # a group without the name of a command: its help was printed
+    return OK if status is None else status
 
 
 def _guard(call: Callable[[], int]) -> int:
@@ -153,7 +147,7 @@ def _guard(call: Callable[[], int]) -> int:
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        print("interrupted; finished work is kept, run the command again to resume", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         discard_output()

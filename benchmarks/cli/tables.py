@@ -2,200 +2,189 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from benchmarks.cli.options import open_store, positive_shard
-from benchmarks.errors import FAILED, MISSING, OK, UsageError, check_folder
-from benchmarks.evaluation.left_out import say_left_out
-from benchmarks.harness.executors import EXECUTORS, make_executor
+from cyclopts import Parameter
+
+from benchmarks.cli.options import (
+    WORK,
+    DryRun,
+    Format,
+    JsonFormat,
+    Names,
+    Results,
+    SuiteName,
+    Work,
+    command_line,
+    finish,
+    options_text,
+)
+from benchmarks.errors import FAILED, OK, UsageError, check_folder
+from benchmarks.harness.base import Executor
 from benchmarks.harness.progress import Beat
-from benchmarks.harness.run import OVERWRITE, RunOptions, RunReport
+from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables.build import build_part, wanted_parts
 from benchmarks.tables.figure2 import FigureResult
-from benchmarks.tables.places import HELP, INCOMPLETE, ROOT, Place, place_of, remove_incomplete
+from benchmarks.tables.places import INCOMPLETE, ROOT, Place, place_of, remove_incomplete
 from benchmarks.tables.scores import write_scores
-from benchmarks.tables.table import FORMATS, TableResult
+from benchmarks.tables.table import TableResult
 from benchmarks.tables.text import json_text, markdown_table, write_if_changed
 
-
-def tables_main(argv: Sequence[str]) -> int:
-    """Measure what is missing, write `results/<suite>/`, and print the tables."""
-    options = _parser("tables").parse_args(argv)
-    return _run(options, write=True)
-
-
-def run_main(argv: Sequence[str]) -> int:
-    """Measure what is missing (or one shard of it) into the store."""
-    options = _parser("run").parse_args(argv)
-    return _run(options, write=False)
+Strict = Annotated[
+    bool,
+    Parameter(help="exit with 1 when a clip failed or a cell has no value"),
+]
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"m2l-bench {command}",
-        description="Measure what the store lacks"
-        + (", then write and print tables and figures." if command == "tables" else "; write no tables."),
-    )
-    add = parser.add_argument
-    add(
-        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
-    )
-    add("--only", action="append", metavar="N", help="only table 1, 2 (with Figure 2) or 3; may be repeated")
-    add("--executor", default="loky", choices=EXECUTORS, help="who computes (loky: local processes)")
-    add("--workers", type=int, metavar="N", help="local workers (default: the CPUs this process may use)")
-    add("--address", metavar="URL", help="a running dask scheduler or ray cluster")
-    add("--overwrite", default="missing", choices=OVERWRITE, help="what to compute again (missing)")
-    add(
-        "--limit",
-        type=int,
-        default=0,
-        metavar="N",
-        help="use only the first N clips (Table 1: of each part, and at least one of every class)",
-    )
-    add("--device", default="cpu", help="device of neural systems and embedders (cpu)")
-    add(
-        "--store",
-        metavar="DIR|URL",
-        help="where results of work units are kept: a folder or s3://… (default: in the cache folder)",
-    )
-    add("--dry-run", action="store_true", help="say what would run and how long, and stop")
-    add("--strict", action="store_true", help="exit with 1 when a clip failed or a cell has no value")
-    add("--quiet", action="store_true", help="no progress on stderr")
-    add("-v", "--verbose", action="store_true", help="show tracebacks of your own code's errors")
-    if command == "tables":
-        add("--results", metavar="DIR", help=HELP)
-        add("--refresh", action="store_true",
-            help="in m2l's own checkout: also rewrite the committed reference, results/SUITE")  # fmt: skip
-        add("--format", default="md", choices=FORMATS, help="what is printed (md)")
-        add("--json", dest="format", action="store_const", const="json", help="same as --format json")
-    else:
-        add("--shard", type=positive_shard, metavar="I/N", help="only share I (from 0) of N of the work")
-    return parser
+def _shard(kind: type, tokens: Sequence[Any]) -> tuple[int, int]:
+    text = tokens[0].value
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ValueError(f"{text!r} is not I/N with 0 <= I < N")
+    return int(index), int(count)
 
 
-def _run(options: argparse.Namespace, *, write: bool) -> int:
-    suite = load_suite(options.suite)
-    wanted = wanted_parts(suite, options.only)
-    if write:
-        place = place_of(options.results, suite.name)
-        check_folder("--results", options.results or place.measured)
-        if options.refresh and not place.in_checkout:
-            raise UsageError(
-                f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"
-            )
-    try:
-        run = RunOptions(
-            overwrite=options.overwrite,
-            limit=options.limit,
-            shard=getattr(options, "shard", None),
-            dry_run=options.dry_run,
-            device=options.device,
-            quiet=options.quiet,
-            refuse_broken=True,
+def tables(
+    *,
+    suite: SuiteName = "synthetic",
+    only: Names = None,
+    results: Results = None,
+    work: Work = WORK,
+    dry_run: DryRun = False,
+    refresh: bool = False,
+    strict: Strict = False,
+    format: Format = "md",
+    json: JsonFormat = False,
+) -> int:
+    """Measure what the store lacks, then write and print tables and figures.
+
+    Args:
+        only: only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
+        refresh: in m2l's own checkout: also rewrite the committed reference, results/SUITE
+    """
+    chosen = load_suite(suite)
+    wanted = wanted_parts(chosen, only)
+    place = place_of(results, chosen.name)
+    check_folder("--results", results or place.measured)
+    if refresh and not place.in_checkout:
+        raise UsageError(
+            f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"
         )
-        executor = make_executor(options.executor, workers=options.workers, address=options.address)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    store = open_store(options.store)
+    format = "json" if json else format
+    run, executor, store = work.open(refuse_broken=True, dry_run=dry_run)
     if run.dry_run:
-        return _dry_run(suite, wanted, store, run, options, getattr(executor, "workers", 1))
-    report = RunReport()
-    made: list[TableResult | FigureResult] = []
-    beat = Beat(
-        store, suite.name, run.shard or (0, 1), {"executor": options.executor, "device": options.device}
-    )
-    run.monitor = beat if run.overwrite != "cache-only" else None
-    with beat if run.monitor else nullcontext(), executor:
-        for name in wanted:
-            found = build_part(name, suite, store, executor, run, report)
-            if found is not None:
-                made.append(found)
-    if options.verbose:
-        print_details(report)
-    status = _status(made, report, strict=options.strict, partial=run.shard is not None)
-    if write and not _write(made, place, store, options, failed=bool(report.failed)):
-        status = status or FAILED
-    if not write:
-        print(f"{report.computed} units computed, {report.cached} were there, {len(report.failed)} failed")
+        return _plan(chosen, suite, wanted, store, work, run, executor, results or ROOT, format)
+    made, report = _measure(chosen, wanted, store, work, run, executor)
+    status = _finish(made, report, verbose=work.verbose, strict=strict)
+    target = _Target(suite, results, place, store, work, refresh, format)
+    return status if _write(made, target, failed=bool(report.failed)) else status or FAILED
+
+
+def run(
+    *,
+    suite: SuiteName = "synthetic",
+    only: Names = None,
+    shard: Annotated[tuple[int, int] | None, Parameter(converter=_shard, n_tokens=1, metavar="I/N")] = None,
+    work: Work = WORK,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> int:
+    """Measure what the store lacks; write no tables.
+
+    Args:
+        only: only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
+        shard: only share I (from 0) of N of the work
+    """
+    chosen = load_suite(suite)
+    wanted = wanted_parts(chosen, only)
+    run, executor, store = work.open(refuse_broken=True, dry_run=dry_run, shard=shard)
+    if run.dry_run:
+        return _plan(chosen, suite, wanted, store, work, run, executor, ROOT, "md")
+    made, report = _measure(chosen, wanted, store, work, run, executor)
+    # the rest of a shard's tables is measured by other shards
+    status = _finish(made if shard is None else [], report, verbose=work.verbose, strict=strict)
+    print(f"{report.computed} units computed, {report.cached} already done, {len(report.failed)} failed")
     return status
 
 
-def _dry_run(
+def _plan(
     suite: Suite,
+    given: str,
     wanted: Sequence[str],
     store: Store,
+    work: Work,
     run: RunOptions,
-    options: argparse.Namespace,
-    workers: int,
+    executor: Executor,
+    results: str,
+    format: str,
 ) -> int:
-    """Say what would run, what is missing, and how long it takes."""
+    """Show what would run, what is missing, and how long it takes."""
     from benchmarks.status.dry_run import describe, dry_run
 
-    found = dry_run(suite, run, wanted, store, getattr(options, "results", None) or ROOT)
-    as_json = getattr(options, "format", "md") == "json"
-    print(
-        json.dumps(found.to_dict(), indent=2, sort_keys=True)
-        if as_json
-        else describe(found, workers, _given(options))
-    )
+    found = dry_run(suite, run, wanted, store, results)
+    if format == "json":
+        print(json_text(found.to_dict()), end="")
+    else:
+        options = options_text(suite=given, store=work.store)
+        print(describe(found, getattr(executor, "workers", 1), options))
     return OK
 
 
-def _given(options: argparse.Namespace) -> str:
-    """The options that name suite and store, for a command that is to be typed as it is printed."""
-    return shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
+def _measure(
+    suite: Suite, wanted: Sequence[str], store: Store, work: Work, run: RunOptions, executor: Executor
+) -> tuple[list[TableResult | FigureResult], RunReport]:
+    """Build the tables and figures, with a record in the store of how far this job is."""
+    report = RunReport()
+    about = {"executor": work.executor, "device": work.device}
+    beat = Beat(store, suite.name, run.shard or (0, 1), about)
+    run.monitor = beat if run.overwrite != "cache-only" else None
+    with beat if run.monitor else nullcontext(), executor:
+        made = [build_part(name, suite, store, executor, run, report) for name in wanted]
+    return [item for item in made if item is not None], report
 
 
-def _status(
-    made: Sequence[TableResult | FigureResult], report: RunReport, *, strict: bool, partial: bool
+def _finish(
+    made: Sequence[TableResult | FigureResult], report: RunReport, *, verbose: bool, strict: bool
 ) -> int:
-    lost = say_left_out(report)
-    if report.failed:
-        causes = sorted({f"{d.stage} {d.name}: {d.error}" for d in report.failed.values()})
-        print(f"{len(report.failed)} units failed:", *causes, sep="\n  ", file=sys.stderr)
-        return failed_status(report)
-    if partial:
-        return MISSING if lost else OK  # other shards hold the rest
-    tables = [item for item in made if isinstance(item, TableResult)]
-    cells = [cell for table in tables for row in table.rows for cell in row.cells.values()]
-    if made and not any(item.measured for item in made):
-        return MISSING
-    if strict and any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells):
-        return FAILED
-    return MISSING if lost else OK
+    measured = not made or any(item.measured for item in made)
+    status = finish(report, verbose=verbose, measured=measured)
+    cells = [
+        cell
+        for table in made
+        if isinstance(table, TableResult)
+        for row in table.rows
+        for cell in row.cells.values()
+    ]
+    unclean = any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells)
+    return FAILED if strict and measured and unclean and not report.failed else status
 
 
-def failed_status(report: RunReport) -> int:
-    """The exit code of a run with failed units: 3 where a user's code failed, else 1."""
-    return MISSING if all(done.own for done in report.failed.values()) else FAILED
+@dataclass(frozen=True)
+class _Target:
+    """Where tables are written, how they are printed, and the options that say so."""
+
+    suite: str
+    results: str | None
+    place: Place
+    store: Store
+    work: Work
+    refresh: bool
+    format: str
 
 
-def print_details(report: RunReport) -> None:
-    """Tracebacks of failed units, each once."""
-    for text in dict.fromkeys(done.details for done in report.failed.values() if done.details):
-        print(text.rstrip(), file=sys.stderr)
-
-
-def _write(
-    made: Sequence[TableResult | FigureResult],
-    place: Place,
-    store: Store,
-    options: argparse.Namespace,
-    *,
-    failed: bool,
-) -> bool:
+def _write(made: Sequence[TableResult | FigureResult], options: _Target, *, failed: bool) -> bool:
     """Write and print; False when `--overwrite never` met a file that would change."""
+    place, store, work = options.place, options.store, options.work
     folder = place.measured
     fine, shown, written = True, [], []
     for item in made:
@@ -205,7 +194,7 @@ def _write(
             text = item.render(options.format)
         if isinstance(item, TableResult) or options.format in ("md", "json"):
             shown.append(text)
-        if item.measured and options.overwrite == "never" and _differs(item, folder):
+        if item.measured and work.overwrite == "never" and _differs(item, folder):
             print(
                 f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
             )
@@ -238,11 +227,10 @@ def _write(
         if options.format == "md":
             shown.append(_cost_lines(costs))
     print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
-    if any(item.measured for item in made) and not options.quiet:
-        elsewhere = f" --results {shlex.quote(options.results)}" if options.results else ""
-        command = f"m2l-bench report {_given(options)}{elsewhere}"
+    if any(item.measured for item in made) and not work.quiet:
+        command = command_line("report", suite=options.suite, store=work.store, results=options.results)
         print(f"to look and listen: {command}", file=sys.stderr)
-    if place.in_checkout and written and not (options.refresh or options.limit):
+    if place.in_checkout and written and not (options.refresh or work.limit):
         from benchmarks.gate.record import RecordError
         from benchmarks.gate.reproduction import reproduction_lines
 
@@ -264,9 +252,7 @@ def _lost(item: TableResult | FigureResult, folder: Path) -> int:
     """How many cells with a value the file in the folder has and the new one lacks."""
     from benchmarks.gate.reproduction import read_values, values_of
 
-    return len(
-        read_values(folder / f"{item.name}.json").keys() - values_of(json.loads(item.to_json())).keys()
-    )
+    return len(read_values(folder / f"{item.name}.json").keys() - values_of(loads(item.to_json())).keys())
 
 
 def _differs(item: TableResult | FigureResult, folder: Path) -> bool:

@@ -7,19 +7,31 @@ runs again, and a finished row is not trained twice.
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmarks.datasets import create_dataset
+from benchmarks.datasets.synthetic import VERSION
+from benchmarks.harness.base import Executor
+from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.fingerprint import digest
+from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError, Table3
+from benchmarks.tables.paper import build_table3
+from benchmarks.tables.places import stem_for
+from benchmarks.tables.table import TableResult
+from m2l.config import create_config
+from m2l.io.atomic import write_atomic
 from m2l.io.cache import cache_dir
 from m2l.io.json_files import read_object
-
-if TYPE_CHECKING:
-    from m2l.training import Trainer, TrainingSettings
+from m2l.training import SettingsError, Trainer, TrainingSettings
+from m2l.training.export import export
+from m2l.training.settings import from_dict, with_recipe
 
 #: Titles of Table 3 by the end of the preset's name, in the paper's order.
 TITLES = {
@@ -51,6 +63,10 @@ class Cost:
         """Steps left times seconds per step."""
         return self.steps_left * self.seconds_per_step / 3600
 
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**dataclasses.asdict(self), "hours": self.hours, "title": title_of(self.preset)}
+
     def __str__(self) -> str:
         if not self.steps_left:
             return f"{self.preset}: {self.parameters / 1e6:.2f} M parameters, trained"
@@ -79,14 +95,8 @@ def render_training_clips(
     Returns:
         The folder: `m2l train` and `Trainer` take it as data.
     """
-    import io
-
     import soundfile
     from tqdm import tqdm
-
-    from benchmarks.datasets import create_dataset
-    from benchmarks.datasets.synthetic import VERSION
-    from m2l.io.atomic import write_atomic
 
     name = f"synthetic-{VERSION}-{FIRST_SEED}-{n_clips}x{seconds:g}s"
     folder = cache_dir() / "training" / name if folder is None else folder
@@ -120,10 +130,6 @@ def row_settings(
         SettingsError: for a value that makes no sense, or rows whose recipes differ in more than the preset.
         ConfigError: for an unknown preset.
     """
-    from m2l.config import create_config
-    from m2l.training import SettingsError
-    from m2l.training.settings import from_dict, with_recipe
-
     rows: dict[str, TrainingSettings] = {}
     for preset in presets:
         create_config(preset)
@@ -176,8 +182,6 @@ class Ablation:
 
     def trainer(self, preset: str) -> Trainer:
         """The row's trainer, at the step it has reached."""
-        from m2l.training import Trainer
-
         return Trainer(self.rows[preset], self.run_of(preset), device=self.device, workers=self.workers)
 
     def costs(self) -> list[Cost]:
@@ -212,8 +216,6 @@ class Ablation:
         Raises:
             TrainingStopped: the loss exploded; the last checkpoint stays.
         """
-        from contextlib import nullcontext
-
         trainer = self.trainer(preset)
         steps = trainer.settings.steps
         if trainer.state.step == steps:
@@ -234,8 +236,6 @@ class Ablation:
 
     def export(self, preset: str) -> Path:
         """The row's checkpoint, rounded as those that ship, with its model card."""
-        from m2l.training.export import export
-
         target = self.folder / "checkpoints" / preset
         card = target / "card.json"
         steps = self.rows[preset].steps
@@ -267,3 +267,30 @@ def with_rows(suite: Suite, checkpoints: Mapping[str, Path]) -> Suite:
     rows = {title_of(preset): f"{preset}=music2latent:{path}" for preset, path in checkpoints.items()}
     table = Table3(rows=rows, metrics=suite.table3.metrics, clips=suite.table3.clips)
     return dataclasses.replace(suite, table3=table)
+
+
+def measure_rows(
+    ablation: Ablation,
+    suite: Suite,
+    store: Store,
+    executor: Executor,
+    run: RunOptions,
+    folder: Path | None = None,
+) -> tuple[TableResult, RunReport, list[Path]]:
+    """Export the trained rows, measure Table 3 with them, and write it.
+
+    Args:
+        ablation: trained rows.
+        suite: suite with a `[table3]`.
+        store, executor, run: as for any table.
+        folder: where `table3.*` is written; by default beside the runs.
+
+    Returns:
+        The table, what the run did, and the files written.
+    """
+    checkpoints = {preset: ablation.export(preset) for preset in ablation.rows}
+    with executor:
+        table, report = build_table3(with_rows(suite, checkpoints), store, executor, run)
+    folder = folder or ablation.folder / "results" / suite.name
+    stem = stem_for(folder, table.name, failed=bool(report.failed))
+    return table, report, table.write(folder, stem)

@@ -18,7 +18,9 @@ from benchmarks.compare.systems import compare
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.store.store import Store
+from benchmarks.tables.places import stem_for
 from benchmarks.tables.text import json_text
+from m2l.io.atomic import write_atomic
 
 #: Not a coder but a floor: what keeping magnitudes and inventing phases gives.
 CONTROLS = ("mel-griffinlim",)
@@ -137,3 +139,11 @@ def curve_json(found: Comparison, run: Path) -> str:
     record["run"] = run.name
     record["curve"] = curve_records(found)
     return json_text(record)
+
+
+def write_curve(found: Comparison, run: Path, folder: Path) -> str:
+    """Write curve.json and curve.md into a folder; returns what was written, in words."""
+    stem = stem_for(folder, "curve", failed=bool(found.report.failed))
+    write_atomic(folder / f"{stem}.json", curve_json(found, run))
+    write_atomic(folder / f"{stem}.md", found.to_markdown())
+    return f"{folder}/{stem}.json and {stem}.md"

@@ -1,4 +1,4 @@
-"""`m2l-bench speed --metric frechet`: our Fréchet distance against the usual ones by matrix square root.
+"""`m2l-bench speed frechet`: our Fréchet distance against the usual ones by matrix square root.
 
 The rivals compute tr((Σ₁ Σ₂)^½) by `scipy.linalg.sqrtm`: of a complex product as frechet-audio-distance
 0.3.4 does, of a real one as pytorch-fid does, and by eigenvectors as well as fadtk 1.1 does. They are
@@ -8,7 +8,6 @@ in closed form (`related_gaussians`). Condition 1e8 is that of real CLAP embeddi
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -65,18 +64,18 @@ def _times(calls: int, function: Callable[[], float]) -> float:
     return [function() for _ in range(calls)][-1]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the contest; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --metric frechet", description=__doc__)
-    parser.add_argument("--dims", type=int, nargs="+", default=[128, 512], help="embedding dimensions")
-    parser.add_argument("--conditions", type=float, nargs="+", default=[1e8], help="of the covariance")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    contest = Contest("Fréchet distance from mean and covariance", options.clock)
-    for dim in options.dims:
-        for condition in options.conditions:
+def run(*, dims: Sequence[int], conditions: Sequence[float], repeats: int, clock: str) -> Contest:
+    """The contest.
+
+    Args:
+        dims: embedding dimensions.
+        conditions: condition numbers of the covariance.
+        repeats: timed turns of each side.
+        clock: "wall" or "cpu".
+    """
+    contest = Contest("Fréchet distance from mean and covariance", clock)
+    for dim in dims:
+        for condition in conditions:
             a, b, truth = related_gaussians(dim, condition, shift=0.3, seed=0)
             contestants: dict[str, Callable[[], float]] = {
                 "m2l": partial(frechet_distance, a, b),
@@ -88,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             calls = 20 if dim < 256 else 1
             timings, results = alternate(
                 {name: partial(_times, calls, call) for name, call in contestants.items()},
-                repeats=options.repeats,
-                clock=options.clock,
+                repeats=repeats,
+                clock=clock,
             )
             for rival in list(timings)[1:]:
                 contest.add(
@@ -102,9 +101,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     contest.notes.append(
         "Errors are against the closed form. One process; BLAS threads as set in the environment."
     )
-    contest.show(options.json)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return contest

@@ -7,7 +7,6 @@ downloads, is passed by.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import sys
@@ -26,52 +25,83 @@ from m2l.io.published import key_map
 RIVAL = "music2latent"
 
 
-def main(argv: list[str]) -> int:
-    """Run the contest; see `--help`."""
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --against music2latent", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the audio (default: 10)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each contestant (default: 3)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each contestant (default: 2)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--batch", type=int, default=1, help="channels in the audio (default: 1)")
-    parser.add_argument("--compile", action="store_true", help="add ours through torch.compile")
-    parser.add_argument("--weights", type=Path, help="checkpoint in the published format (default: random)")
-    parser.add_argument("--profile", action="store_true", help="show where ours spends its time instead")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(argv)
+def run(
+    *,
+    seconds: float,
+    repeats: int,
+    threads: int,
+    device: str,
+    batch: int,
+    compile: bool,
+    weights: Path | None,
+) -> Contest:
+    """The contest.
 
+    Args:
+        seconds: length of the audio.
+        repeats: timed runs of each contestant.
+        threads: CPU threads of each contestant.
+        device: "cpu" or "cuda".
+        batch: channels in the audio.
+        compile: whether ours also races through `torch.compile`.
+        weights: checkpoint in the published format; random weights by default.
+
+    Raises:
+        ContestantError: the rival is not installed, or a contestant's process died.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        weights = args.weights or _random_weights(Path(folder) / "music2latent.pt")
         job = {
-            "weights": str(weights),
-            "seconds": args.seconds,
-            "threads": args.threads,
-            "device": args.device,
-            "batch": args.batch,
+            "weights": str(weights or _random_weights(Path(folder) / "music2latent.pt")),
+            "seconds": seconds,
+            "threads": threads,
+            "device": device,
+            "batch": batch,
         }
-        if args.profile:
-            return _profile({**job, "kind": "float32"})
-        kinds = [RIVAL, "float32", "bfloat16"] + (["bfloat16+compile"] if args.compile else [])
+        kinds = [RIVAL, "float32", "bfloat16"] + (["bfloat16+compile"] if compile else [])
         contestants = {kind: _Contestant({**job, "kind": kind}) for kind in kinds}
+        title = f"Music2Latent, {seconds:g} s x {batch} channel(s), {device}, {threads} threads"
         try:
-            contest = _race(contestants, args)
-        except _ContestantError as error:
-            print(f"m2l-bench speed: {error}", file=sys.stderr)
-            return 3
+            return _race(contestants, title, repeats)
         finally:
             for contestant in contestants.values():
                 contestant.close()
-    contest.show(args.json)
-    return 0
 
 
-def _race(contestants: dict[str, _Contestant], args: argparse.Namespace) -> Contest:
+def profile(*, seconds: float, threads: int, device: str, batch: int, weights: Path | None) -> str:
+    """Where ours spends its time, as a table of operators; arguments as for `run`."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiling
+
+    with tempfile.TemporaryDirectory() as folder:
+        job = {
+            "weights": str(weights or _random_weights(Path(folder) / "music2latent.pt")),
+            "seconds": seconds,
+            "threads": threads,
+            "device": device,
+            "batch": batch,
+            "kind": "float32",
+        }
+        encode, decode, wait = _load(job)
+    audio = _signal(job)
+    decode(encode(audio))
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
+    with profiling(activities=activities) as profiler, torch.no_grad():
+        decode(encode(audio))
+        wait()
+    table = profiler.key_averages().table(
+        sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=45
+    )
+    return str(table)
+
+
+def _race(contestants: dict[str, _Contestant], title: str, repeats: int) -> Contest:
     seconds: dict[str, dict[str, list[float]]] = {}
     for kind, contestant in contestants.items():
         print(f"warming up {kind} …", file=sys.stderr)
         contestant.run()
         seconds[kind] = {"encode": [], "decode": [], "both": []}
-    for repeat in range(args.repeats):
+    for repeat in range(repeats):
         for kind, contestant in contestants.items():
             encode, decode = contestant.run()
             print(f"run {repeat + 1}: {kind} encode {encode:.2f} s, decode {decode:.2f} s", file=sys.stderr)
@@ -79,10 +109,7 @@ def _race(contestants: dict[str, _Contestant], args: argparse.Namespace) -> Cont
                 seconds[kind][part].append(value)
 
     reference_latents, reference_audio = contestants[RIVAL].results()
-    contest = Contest(
-        f"Music2Latent, {args.seconds:g} s x {args.batch} channel(s), {args.device}, {args.threads} threads",
-        "wall",
-    )
+    contest = Contest(title, "wall")
     for kind, contestant in contestants.items():
         if kind == RIVAL:
             continue
@@ -131,8 +158,8 @@ def _random_weights(path: Path) -> Path:
     return path
 
 
-class _ContestantError(RuntimeError):
-    pass
+class ContestantError(OSError):
+    """A side of the contest that cannot run here."""
 
 
 class _Contestant:
@@ -151,9 +178,9 @@ class _Contestant:
         try:
             answer = self.pipe.recv()
         except EOFError:
-            raise _ContestantError("a contestant's process died (out of memory?)") from None
+            raise ContestantError("a contestant's process died (out of memory?)") from None
         if isinstance(answer, str):
-            raise _ContestantError(answer)
+            raise ContestantError(answer)
         return answer
 
     def run(self) -> tuple[float, float]:
@@ -242,20 +269,3 @@ def _signal(job: dict[str, Any]) -> np.ndarray:
     tones = [np.sin(2 * np.pi * f * time_axis) * np.exp(-2 * (time_axis % 1)) for f in (110, 277, 440, 1318)]
     audio = 0.1 * np.sum(tones, 0) + 0.01 * rng.standard_normal((job["batch"], len(time_axis)))
     return audio.astype(np.float32)
-
-
-def _profile(job: dict[str, Any]) -> int:
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    encode, decode, wait = _load(job)
-    audio = _signal(job)
-    decode(encode(audio))
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if job["device"] != "cpu" else [])
-    with profile(activities=activities) as profiler, torch.no_grad():
-        decode(encode(audio))
-        wait()
-    print(
-        profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=45)
-    )
-    return 0

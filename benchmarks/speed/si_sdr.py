@@ -1,4 +1,4 @@
-"""`m2l-bench speed --metric si_sdr`: our float64 SI-SDR against torchmetrics' formula in float32.
+"""`m2l-bench speed si-sdr`: our float64 SI-SDR against torchmetrics' formula in float32.
 
 torchmetrics itself races if it is installed; otherwise its formula written out in torch, which the table
 says. Errors are against a reference in 80-bit floats.
@@ -6,7 +6,6 @@ says. Errors are against a reference in 80-bit floats.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -45,21 +44,21 @@ def exact(preds: np.ndarray, target: np.ndarray) -> float:
     return float(10 * np.log10((scaled**2).sum() / ((p - scaled) ** 2).sum()))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the contest; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --metric si_sdr", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the clip at 44.1 kHz")
-    parser.add_argument("--snr", type=float, nargs="+", default=[20.0, 80.0], help="dB")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
+def run(*, seconds: float, snr: Sequence[float], repeats: int, clock: str) -> Contest:
+    """The contest.
+
+    Args:
+        seconds: length of the clip at 44.1 kHz.
+        snr: signal-to-noise ratios in dB, one case each.
+        repeats: timed turns of each side.
+        clock: "wall" or "cpu".
+    """
     rng = np.random.Generator(np.random.PCG64(0))
-    target = (0.1 * rng.standard_normal(int(options.seconds * 44100))).astype(np.float32)
+    target = (0.1 * rng.standard_normal(int(seconds * 44100))).astype(np.float32)
     name, function = rival()
-    contest = Contest(f"SI-SDR of a {options.seconds:g} s mono clip, float32 in", options.clock)
-    for snr in options.snr:
-        noise = 0.1 * 10 ** (-snr / 20) * rng.standard_normal(len(target))
+    contest = Contest(f"SI-SDR of a {seconds:g} s mono clip, float32 in", clock)
+    for level in snr:
+        noise = 0.1 * 10 ** (-level / 20) * rng.standard_normal(len(target))
         preds = (target + noise).astype(np.float32)
         tensors = torch.from_numpy(preds), torch.from_numpy(target)
         timings, results = alternate(
@@ -67,21 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "m2l": partial(si_sdr, preds, target),
                 name: partial(function, *tensors),
             },
-            repeats=options.repeats,
-            clock=options.clock,
+            repeats=repeats,
+            clock=clock,
         )
         truth = exact(preds, target)
         contest.add(
-            f"{snr:g} dB",
+            f"{level:g} dB",
             timings["m2l"],
             timings[name],
             ours_error_db=abs(results["m2l"] - truth),
             rival_error_db=abs(float(results[name]) - truth),
         )
     contest.notes.append("Errors are against the definition in 80-bit floats.")
-    contest.show(options.json)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return contest

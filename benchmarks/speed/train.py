@@ -1,4 +1,4 @@
-"""`m2l-bench speed --train`: our optimizer step against a plain eager float32 step of the same model.
+"""`m2l-bench speed train`: our optimizer step against a plain eager float32 step of the same model.
 
 The plain step is written here as the method reads: contiguous maps, float32, maps upsampled before they are
 convolved, a teacher that is asked at sigma_min too and whose graph is then detached, Muon's iteration on one matrix
@@ -9,12 +9,12 @@ is added, against a large product timed in the same run.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,50 @@ Batch = dict[str, Any]
 N_BATCHES = 4
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the contest; returns 0."""
-    options = _parser().parse_args(argv)
+@dataclass(frozen=True)
+class Options:
+    """What is raced, and how.
+
+    Attributes:
+        presets: models; by default the mini ones, on a GPU the paper's.
+        batch_size: crops per step; by default the preset's recipe.
+        precision: precision of ours; by default the recipe's.
+        compile: whether ours goes through `torch.compile`.
+        device: "cpu" or "cuda".
+        threads: CPU threads of both; by default torch's choice.
+        repeats: timed steps of each side.
+        at_step: where on the recipe's schedule: the smaller Delta t is, the more often the teacher is asked.
+        warmup: steps before the timed ones.
+        clock: "wall" or "cpu".
+        profile: also draw where a step's time goes, one file per preset.
+    """
+
+    presets: Sequence[str] = ()
+    batch_size: int | None = None
+    precision: str | None = None
+    compile: bool = False
+    device: str = "cpu"
+    threads: int | None = None
+    repeats: int = 5
+    at_step: int = 0
+    warmup: int = 1
+    clock: str = "wall"
+    profile: Path | None = None
+
+
+def run(**given: Any) -> Contest:
+    """The contest; arguments are the fields of `Options`.
+
+    Raises:
+        FileNotFoundError: the device is not available.
+        UsageError: a step that the schedule does not have.
+    """
+    options = Options(**given)
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise FileNotFoundError(f"--device {options.device}: there is no CUDA device")
+        raise FileNotFoundError(f"--device {options.device}: no CUDA device is available")
     presets = options.presets or (["paper"] if device.type == "cuda" else ["mini", "table3-mini-scaling"])
     contest = Contest(
         f"Training step, {device.type}, {torch.get_num_threads()} threads: ours against plain eager float32",
@@ -63,11 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "loss_error: relative, of the mean loss over all steps taken from the same weights on the same crops; "
         "first_loss_error: of the first step alone. Reading audio is in neither."
     )
-    contest.show(options.json)
-    return 0
+    return contest
 
 
-def race(contest: Contest, preset: str, device: torch.device, options: argparse.Namespace) -> None:
+def race(contest: Contest, preset: str, device: torch.device, options: Options) -> None:
     """Add one preset's row: both sides in turns, a step each."""
     settings = contest_settings(preset, device, options)
     steps = options.at_step + options.warmup + options.repeats
@@ -115,7 +150,7 @@ def race(contest: Contest, preset: str, device: torch.device, options: argparse.
             contest.notes.append(f"{preset}: profile of our step: {draw_profile(ours.step, device, path)}")
 
 
-def contest_settings(preset: str, device: torch.device, options: argparse.Namespace) -> TrainingSettings:
+def contest_settings(preset: str, device: torch.device, options: Options) -> TrainingSettings:
     """The preset's recipe without data, in a precision the device has."""
     given: dict[str, Any] = {**RECIPES.get(preset, {}), "preset": preset}
     if options.batch_size:
@@ -325,31 +360,3 @@ def draw_profile(step: Callable[[], float], device: torch.device, path: Path, ro
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --train", description=__doc__)
-    add = parser.add_argument
-    add("--presets", nargs="+", metavar="NAME", help="models (mini table3-mini-scaling; on a GPU paper)")
-    add("--batch-size", type=int, metavar="N", help="crops per step (default: the preset's recipe)")
-    add("--precision", choices=("float32", "bfloat16", "float16"), help="of ours (default: the recipe's)")
-    add("--compile", action="store_true", help="ours through torch.compile")
-    add("--device", default="cpu", help="cpu or cuda (cpu)")
-    add("--threads", type=int, metavar="N", help="CPU threads of both (default: torch's choice)")
-    add("--repeats", type=int, default=5, help="timed steps of each side (5)")
-    add(
-        "--at-step",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of the recipe's schedule: the smaller Delta t is, the more often the teacher is asked (0)",
-    )
-    add("--warmup", type=int, default=1, help="steps before those (1)")
-    add("--clock", default="wall", choices=("wall", "cpu"), help="what is measured (wall)")
-    add("--profile", type=Path, metavar="FILE.svg", help="also draw where a step's time goes, per preset")
-    add("--json", action="store_true", help="JSON on stdout")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

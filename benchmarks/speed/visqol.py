@@ -1,4 +1,4 @@
-"""`m2l-bench speed --metric visqol`: our ViSQOL against visqol-python[accel] on the same pairs.
+"""`m2l-bench speed visqol`: our ViSQOL against visqol-python[accel] on the same pairs.
 
 One thread, process CPU time, in turns. Two cases: single pairs, where we prepare the reference each time
 as the rival has to, and five systems that share one reference. The errors of both are against each other
@@ -7,12 +7,11 @@ and, where Google's figure for the pair is known, against that.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -195,59 +194,57 @@ def stage_profile(pairs: list[Pair], repeats: int = 3) -> list[tuple[str, float]
     return sorted(((stage, 1e4 * s / seconds) for stage, s in spent.items()), key=lambda item: -item[1])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the contest; 3 if the rival or the support vector model is missing."""
-    parser = argparse.ArgumentParser(prog="m2l-bench speed --metric visqol", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="timed turns per case (default: 5)")
-    parser.add_argument(
-        "--oracle",
-        type=Path,
-        default=os.environ.get("M2L_ORACLE"),
-        help="folder with Google's pairs (visqol/expected.csv); default: M2L_ORACLE, else synthetic pairs",
-    )
-    parser.add_argument("--profile", action="store_true", help="only where our own time goes, by stage")
-    parser.add_argument("--device", help="also the torch back end there: pairs per second, error")
-    parser.add_argument("--copies", type=int, default=1, help="with --device: score the pairs so many times")
-    parser.add_argument("--json", action="store_true", help="JSON on stdout")
-    arguments = parser.parse_args(argv)
+def run(*, repeats: int, oracle: Path | None, device: str | None, copies: int) -> Contest:
+    """The contest.
 
-    # One thread each: numba's own threads and those of BLAS.
+    Args:
+        repeats: timed turns per case.
+        oracle: folder with Google's pairs (visqol/expected.csv); synthetic pairs without it.
+        device: also time the torch back end on this device.
+        copies: with `device`: score the pairs so many times.
+
+    Raises:
+        ImportError: the rival or the support vector model is not installed.
+        FileNotFoundError: `oracle` has no such table.
+    """
+    with _one_thread():
+        pairs = _pairs(oracle)
+        stages = stage_profile(pairs)
+        try:
+            rival = _rival()
+        except ImportError as error:
+            message = f"{_RIVAL} is not installed ({error}); to install it: make rivals"
+            raise ImportError(message) from None
+        contest = _contest(pairs, repeats, rival)
+        spent = ", ".join(f"{stage} {ms:.0f}" for stage, ms in stages)
+        contest.notes.append(f"Our stages, CPU ms per 10 s: {spent}. Next bottleneck: {stages[0][0]}.")
+        if device:
+            contest.notes.append(device_throughput(pairs, device, copies))
+    return contest
+
+
+def profile(*, oracle: Path | None) -> str:
+    """Where our own time goes, by stage, as a table."""
+    with _one_thread():
+        stages = stage_profile(_pairs(oracle))
+    total = sum(ms for _, ms in stages)
+    rows = [[stage, f"{ms:.1f}", f"{100 * ms / total:.0f} %"] for stage, ms in stages]
+    table = markdown_table(["stage", "ms", "share"], [*rows, ["all", f"{total:.1f}", "100 %"]])
+    return f"CPU ms per 10 s of audio, one thread, reference prepared once and one estimate\n\n{table}"
+
+
+def _pairs(oracle: Path | None) -> list[Pair]:
+    if oracle is None:
+        return synthetic_pairs()
+    return oracle_pairs(oracle / "visqol" if (oracle / "visqol").is_dir() else oracle)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread each: numba's own threads and those of BLAS."""
     import numba
     from threadpoolctl import threadpool_limits
 
     numba.set_num_threads(1)
     with threadpool_limits(1):
-        return _run(arguments)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    try:
-        if arguments.oracle is None:
-            pairs = synthetic_pairs()
-        else:
-            folder = Path(arguments.oracle)
-            pairs = oracle_pairs(folder / "visqol" if (folder / "visqol").is_dir() else folder)
-        profile = stage_profile(pairs)
-        if arguments.profile and not arguments.json:
-            print("CPU ms per 10 s of audio, one thread, reference prepared once and one estimate\n")
-            total = sum(ms for _, ms in profile)
-            rows = [[stage, f"{ms:.1f}", f"{100 * ms / total:.0f} %"] for stage, ms in profile]
-            print(markdown_table(["stage", "ms", "share"], [*rows, ["all", f"{total:.1f}", "100 %"]]))
-            return 0
-        contest = _contest(pairs, arguments.repeats, _rival())
-    except ImportError as error:
-        print(f"{_RIVAL} is not installed ({error}); to get it: make rivals", file=sys.stderr)
-        return 3
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
-        return 3
-    stages = ", ".join(f"{stage} {ms:.0f}" for stage, ms in profile)
-    contest.notes.append(f"Our stages, CPU ms per 10 s: {stages}. Next bottleneck: {profile[0][0]}.")
-    if arguments.device:
-        contest.notes.append(device_throughput(pairs, arguments.device, arguments.copies))
-    contest.show(as_json=arguments.json)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        yield

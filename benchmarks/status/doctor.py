@@ -1,13 +1,10 @@
-"""`m2l-bench doctor`: what is installed, which weights and data are there, what each missing cell needs."""
+"""What is installed, which weights and data are available, and what each missing cell needs."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -40,20 +37,6 @@ OPTIONAL = {
     "frechet-audio-distance": "FAD back end: pip install 'm2l[parity]' in an environment of its own",
     "laion-clap": "FAD_clap back end: pip install 'm2l[parity]' in an environment of its own",
 }
-
-
-def main(argv: Sequence[str]) -> int:
-    """Print the state of this installation; exit code 0 when every cell of the suite can be measured, else 3."""
-    parser = argparse.ArgumentParser(prog="m2l-bench doctor", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("--suite", default="synthetic", metavar="NAME|FILE", help="whose cells to look at")
-    parser.add_argument("--json", action="store_true", help="JSON on stdout")
-    options = parser.parse_args(argv)
-    found = examine(options.suite)
-    if options.json:
-        print(json.dumps(found, indent=2, sort_keys=True))
-    else:
-        print(describe(found))
-    return 0 if not found["missing_cells"] else 3
 
 
 def examine(suite_name: str) -> dict[str, Any]:
@@ -145,7 +128,3 @@ def _datasets() -> dict[str, str]:
         except ModuleNotFoundError as error:
             found[name] = f"not in this installation ({error.name})"
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

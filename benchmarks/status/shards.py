@@ -1,4 +1,4 @@
-"""`m2l-bench status`: how far a suite is, over all jobs that share a store.
+"""How far a suite is, over all jobs that share a store.
 
 Every run leaves a small record beside the results (`runs/<suite>/<i>-of-<n>.json` in the store) and renews
 it while it works; what is finished is counted in the store itself, so that a job that died, or one that
@@ -7,9 +7,6 @@ never started, is seen as well.
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,37 +192,3 @@ def describe(found: SuiteStatus, now: float | None = None, given: str = "") -> s
     if found.reasons:
         lines += ["", "not counted, because it cannot run here:", *(f"  {text}" for text in found.reasons)]
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Print the progress of a suite; exit code 0 when everything is done, else 1."""
-    from benchmarks.cli.options import open_store
-    from benchmarks.errors import UsageError
-
-    parser = argparse.ArgumentParser(prog="m2l-bench status", description=__doc__.split(": ", 1)[1])
-    add = parser.add_argument
-    add(
-        "--suite", default="synthetic", metavar="NAME|FILE", help="a shipped suite or a TOML file (synthetic)"
-    )
-    add("--store", metavar="DIR|URL", help="the store the jobs share (default: in the cache folder)")
-    add("--shards", type=int, default=0, metavar="N", help="number of shares (default: as jobs reported)")
-    add("--limit", type=int, default=0, metavar="N", help="the --limit of the jobs")
-    add("--device", default="cpu", help="the --device of the jobs (cpu)")
-    add("--watch", type=float, metavar="SECONDS", help="print again every so often, until all is done")
-    add("--json", action="store_true", help="JSON on stdout")
-    options = parser.parse_args(argv)
-    if options.shards < 0 or options.limit < 0 or (options.watch is not None and options.watch <= 0):
-        raise UsageError("--shards and --limit must be at least 0, --watch more than 0")
-    run = RunOptions(limit=options.limit, device=options.device, dry_run=True, quiet=True)
-    while True:
-        found = examine(options.suite, open_store(options.store), shards=options.shards, options=run)
-        given = shlex.join(["--suite", options.suite, *(["--store", options.store] if options.store else [])])
-        text = (
-            json.dumps(found.to_dict(), indent=2, sort_keys=True)
-            if options.json
-            else describe(found, given=given)
-        )
-        print(text, flush=True)
-        if not found.left or options.watch is None:
-            return 0 if not found.left else 1
-        time.sleep(options.watch)

@@ -18,7 +18,6 @@ ROOT = "results"
 LOCAL = "local"
 #: Between name and suffix of what a failed run writes beside a file that it does not replace.
 INCOMPLETE = ".incomplete"
-HELP = "folder of result files (results; in m2l's own checkout results/local)"
 
 
 @dataclass(frozen=True)

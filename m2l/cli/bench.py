@@ -23,7 +23,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 3
-    return int(importlib.import_module("benchmarks.cli").main())
+    return int(importlib.import_module("benchmarks.cli.main").main())
 
 
 if __name__ == "__main__":

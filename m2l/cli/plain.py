@@ -51,6 +51,7 @@ def new_app(name: str, help: str, **more: Any) -> App:
         help_formatter=_Columns(),
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_env_var=False, allow_repeating=True),
+        group_parameters="Options",
         result_action="return_value",
         print_error=False,
         exit_on_error=False,
@@ -108,12 +109,12 @@ class _Columns:
             label += f" {entry.metavar}"
         text = _plain(entry.description).strip()
         if commands:
-            text = text.splitlines()[0] if text else ""
+            text = text.splitlines()[0].removesuffix(".") if text else ""
         if entry.choices:
             text += f" [{', '.join(entry.choices)}]"
         if entry.required:
             text += " (required)"
-        elif entry.default not in (None, "", "False", "[]", "()", "None"):
+        elif entry.default not in (None, "", '""', "False", "[]", "()", "None"):
             text += f" (default: {entry.default})"
         lines = textwrap.wrap(text.strip(), max(_width() - _NAMES, 20)) or [""]
         if len(label) > _NAMES - 2:
