@@ -20,7 +20,7 @@ def entry(index: int, value: float | str = 1.0, **changes: object) -> Entry:
     cells = {"si_sdr": {"codec": {"value": value, "low": 0.5, "high": 1.5, "n": 4}}}
     made = Entry(
         f"{index:040x}", f"2024-01-{index + 1:02d}T00:00:00+00:00", "tiny", False, "0.1.0", "abc", cells,
-        {"si_sdr": "SI-SDR"},
+        {"si_sdr": {"title": "SI-SDR", "digits": 2}},
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -30,7 +30,7 @@ def test_table_shows_the_last_commits_and_marks_what_does_not_compare() -> None:
     entries += [entry(8, "inf", uncommitted=True, clips_sha256="other")]
     text = to_markdown(entries, select(entries, None, None), columns=3)
     assert "9 commits" in text
-    assert "| codec  | SI-SDR | 6 " in text
+    assert "| codec  | SI-SDR | 6.00 " in text
     assert "∞" in text
     assert "00000000*" in text
     assert "The clips changed" in text
@@ -103,7 +103,7 @@ def test_each_commit_that_changed_the_results_is_an_entry(
     assert history(repository, "--system", "opus-16k", "--metric", "si_sdr") == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("| opus-16k | SI-SDR | ")
-    assert line.endswith("| 3                   |")
+    assert line.endswith("| 3.00                |")
     assert (folder / "history.svg").is_file()
 
 

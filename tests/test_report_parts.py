@@ -27,7 +27,7 @@ from benchmarks.tables.table import TableResult
 
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
 FAD = Column("fad:x", "FAD_clap", False, 3)
-RATIO = Column("compression_ratio", "ratio", None, 1)
+RATIO = Column("compression_ratio", "compression ratio", None, 1)
 BITRATE = Column("bitrate", "rate", None, 1, unit="kbit/s")
 
 NUMBERS = st.none() | st.floats(allow_nan=False)

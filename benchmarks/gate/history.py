@@ -6,20 +6,20 @@ come at the end, with a mark.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate.record import TABLE, RecordError
+from benchmarks.gate.record import TABLE, RecordError, checked_facts
 from benchmarks.gate.results import contested
 from benchmarks.metrics.registry import declared_metric
-from benchmarks.tables.text import ABSENT, markdown_table, read_number
+from benchmarks.tables.plot import subplots, svg_text, title_of
+from benchmarks.tables.text import markdown_table, number_text, read_number
 from m2l.io.json_files import read_object
 
 #: A git command that takes longer is waiting for something that does not come (a lock, a network file system).
@@ -39,7 +39,7 @@ class Entry:
         m2l: version.
         clips_sha256: digest of the clips; values on other clips do not compare.
         cells: metric -> system -> {"value", "low", "high", "n"}.
-        titles: metric -> heading.
+        metrics: metric -> {"title", "digits"}.
     """
 
     commit: str
@@ -49,7 +49,7 @@ class Entry:
     m2l: str
     clips_sha256: str
     cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    titles: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]]
 
     @property
     def label(self) -> str:
@@ -110,23 +110,26 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: b
         RecordError: it is no such table.
     """
     try:
-        columns = {key: column["title"] for key, column in contested(table["columns"]).items()}
+        metrics = {key: checked_facts(column) for key, column in contested(table["columns"]).items()}
         cells: dict[str, dict[str, dict[str, Any]]] = {}
         for row in table["rows"]:
-            for metric in columns:
+            for metric in metrics:
                 cell = row["cells"].get(metric)
                 if cell is not None and cell["value"] is not None:
-                    kept = {key: cell[key] for key in ("value", "low", "high", "n")}
                     for name in ("value", "low", "high"):
-                        read_number(kept[name])
+                        read_number(cell[name])
+                    kept = {key: cell[key] for key in ("value", "low", "high", "n")}
                     cells.setdefault(metric, {})[row["name"]] = kept
         provenance = table["provenance"]
-        titles = {metric: title for metric, title in columns.items() if metric in cells}
-        texts = (table["suite"], provenance["m2l"], provenance["clips_sha256"])
-        if not all(isinstance(text, str) for text in (*texts, *titles.values())):
-            raise TypeError("a name or title is not text")
-        suite, version, clips = texts
-        return Entry(commit, date, suite, uncommitted, version, clips, cells, titles)
+        texts = [table["suite"], provenance["m2l"], provenance["clips_sha256"]]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("suite, version or digest is not text")
+        shown = {
+            metric: {"title": facts["title"], "digits": facts["digits"]}
+            for metric, facts in metrics.items()
+            if metric in cells
+        }
+        return Entry(commit, date, texts[0], uncommitted, texts[1], texts[2], cells, shown)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"commit {commit}: not a table: {type(error).__name__} {error}") from None
 
@@ -162,7 +165,7 @@ def select(
         RecordError: a metric or system that no entry has.
     """
     series = dict.fromkeys(
-        (metric, system) for entry in entries for metric in entry.titles for system in entry.cells[metric]
+        (metric, system) for entry in entries for metric in entry.metrics for system in entry.cells[metric]
     )
     for kind, wanted, position in (("metric", metrics, 0), ("system", systems, 1)):
         known = list(dict.fromkeys(pair[position] for pair in series))
@@ -179,11 +182,13 @@ def select(
 def to_markdown(entries: Sequence[Entry], series: Sequence[tuple[str, str]], columns: int = 6) -> str:
     """A table with a row per series and the last few commits as columns."""
     shown = entries[-columns:]
-    titles = _titles(entries)
+    metrics = _metrics(entries)
     rows = []
     for metric, system in series:
         values = [entry.cells.get(metric, {}).get(system, {}).get("value") for entry in shown]
-        rows.append([system, titles[metric], *(_show(value) for value in values)])
+        facts = metrics[metric]
+        numbers = [number_text(read_number(value), facts["digits"]) for value in values]
+        rows.append([system, facts["title"], *numbers])
     header = ["system", "metric", *(f"{entry.date[:10]} {entry.label}" for entry in shown)]
     lines = [f"### History of suite {entries[-1].suite}: {len(entries)} commits", ""]
     lines += [markdown_table(header, rows), ""]
@@ -200,22 +205,13 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
 
     A dashed line marks where the clips changed; series are broken there.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    titles = _titles(entries)
+    facts = _metrics(entries)
     metrics = list(dict.fromkeys(metric for metric, _ in series))
     names = list(dict.fromkeys(system for _, system in series))
     colors = {name: f"C{index % 10}" for index, name in enumerate(names)}
     starts = [0, *(i for i in range(1, len(entries)) if _changed(entries, i)), len(entries)]
-    style = {"svg.hashsalt": "m2l", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
-    with pyplot.style.context("default"), matplotlib.rc_context({**style, "axes.spines.right": False}):
-        width = max(5.0, min(14.0, 2.5 + 0.3 * len(entries)))
-        figure, axes = pyplot.subplots(
-            len(metrics), 1, figsize=(width, 2.2 * len(metrics) + 0.6), squeeze=False, layout="constrained"
-        )
+    width = max(5.0, min(14.0, 2.5 + 0.3 * len(entries)))
+    with subplots(len(metrics), 1, width, 2.2 * len(metrics) + 0.6) as (figure, axes):
         for axis, metric in zip(axes[:, 0], metrics, strict=True):
             values: list[float] = []
             for _, system in (pair for pair in series if pair[0] == metric):
@@ -225,7 +221,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
                 axis.axvline(start - 0.5, color="0.6", linestyle="--", linewidth=0.8)
             known = declared_metric(metric)
             better = known is None or known.higher_is_better
-            axis.set_title(f"{titles[metric]} ({'higher' if better else 'lower'} is better)", fontsize=9)
+            axis.set_title(title_of(facts[metric]["title"], better), fontsize=9)
             sizes = [abs(value) for value in values if abs(value) > 1e-3]
             if not better and sizes and max(sizes) > 30 * min(sizes):
                 axis.set_yscale(
@@ -235,14 +231,9 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
             axis.set_xticks(list(ticks), [entries[i].label for i in ticks], rotation=60, fontsize=7)
             axis.set_xlim(-0.5, len(entries) - 0.5)
             axis.grid(alpha=0.25, linewidth=0.6)
-        handles = [
-            matplotlib.lines.Line2D([], [], color=colors[name], marker="o", markersize=3) for name in names
-        ]
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "m2l"})
-        pyplot.close(figure)
-    return buffer.getvalue()
+        lines = [axes[0, 0].plot([], [], color=colors[name], marker="o", markersize=3)[0] for name in names]
+        figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        return svg_text(figure)
 
 
 def _line(
@@ -263,13 +254,5 @@ def _changed(entries: Sequence[Entry], index: int) -> bool:
     return entries[index].clips_sha256 != entries[index - 1].clips_sha256
 
 
-def _titles(entries: Sequence[Entry]) -> dict[str, str]:
-    return {metric: title for entry in entries for metric, title in entry.titles.items()}
-
-
-def _show(value: Any) -> str:
-    """Four significant digits: a history mixes metrics of any size."""
-    number = read_number(value)
-    if number is None:
-        return ABSENT
-    return {"inf": "∞", "-inf": "-∞"}.get(f"{number}", f"{number:.4g}")
+def _metrics(entries: Sequence[Entry]) -> dict[str, Mapping[str, Any]]:
+    return {metric: facts for entry in entries for metric, facts in entry.metrics.items()}

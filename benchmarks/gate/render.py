@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from xml.etree import ElementTree
 from benchmarks.gate.judge import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
 from benchmarks.gate.record import OTHERS, TABLE
 from benchmarks.statistics.significance import POWER
-from benchmarks.tables.text import finite, markdown_table
+from benchmarks.tables.text import ABSENT, interval_text, json_text, markdown_table, number_text
 
 #: Clips named in a message.
 _CLIPS_NAMED = 3
@@ -22,11 +21,11 @@ def message(verdict: Verdict) -> str:
     """One sentence: system, metric, size, clips."""
     head = f"{verdict.system}: {verdict.title}"
     if verdict.verdict == MISSING:
-        return f"{head} (pinned {_number(verdict.baseline, verdict.digits)}): {verdict.reason}"
-    size = f"{_signed(verdict.change, _finer(verdict))}{_interval(verdict)}{_floor(verdict)}"
+        return f"{head} (pinned {number_text(verdict.baseline, verdict.digits)}): {verdict.reason}"
+    size = f"{_change(verdict)}{_floor(verdict)}"
     text = (
         f"{head} changed by {size}, "
-        f"from {_number(verdict.baseline, verdict.digits)} to {_number(verdict.current, verdict.digits)}, "
+        f"from {number_text(verdict.baseline, verdict.digits)} to {number_text(verdict.current, verdict.digits)}, "
         f"on {verdict.n} clips"
     )
     if verdict.verdict == WORSE:
@@ -90,8 +89,8 @@ def to_json(report: GateReport, status: int) -> str:
         asdict(item) | {"message": message(item), "clips": dict(item.clips)} for item in report.verdicts
     ]
     for verdict in record["verdicts"]:
-        del verdict["floor"]  # said by the message where it matters
-    return json.dumps(finite(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        del verdict["floor"]  # the message names it where it matters
+    return json_text(record)
 
 
 def to_junit(report: GateReport) -> str:
@@ -127,12 +126,12 @@ def _row(item: Verdict) -> list[str]:
     return [
         item.system,
         f"{item.title} {'↑' if item.higher_is_better else '↓'}",
-        _number(item.baseline, item.digits),
-        _number(item.current, item.digits),
-        f"{_signed(item.change, finer)}{_interval(item)}" if compared else "–",
-        _number(item.tolerance, finer),
-        _number(item.detectable, finer) if compared else "–",
-        f"{item.p:.2g}" if compared else "–",
+        number_text(item.baseline, item.digits),
+        number_text(item.current, item.digits),
+        _change(item),
+        number_text(item.tolerance, finer),
+        number_text(item.detectable if compared else None, finer),
+        f"{item.p:.2g}" if compared else ABSENT,
         str(item.n),
         f"**{item.verdict}**" if item.verdict != SAME else SAME,
     ]
@@ -146,7 +145,9 @@ def _named_clips(item: Verdict) -> str:
         return ""
     if item.metric.partition(":")[2]:
         return "pulled most by " + ", ".join(clip for clip, _ in worst)
-    return "most on " + ", ".join(f"{clip} ({_signed(change, item.digits)})" for clip, change in worst)
+    return "most on " + ", ".join(
+        f"{clip} ({number_text(change, item.digits, signed=True)})" for clip, change in worst
+    )
 
 
 def _finer(item: Verdict) -> int:
@@ -154,23 +155,11 @@ def _finer(item: Verdict) -> int:
     return item.digits + 1
 
 
-def _interval(item: Verdict) -> str:
-    if not (math.isfinite(item.low) and math.isfinite(item.high)):
-        return ""
-    return f" [{_signed(item.low, _finer(item))}, {_signed(item.high, _finer(item))}]"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{value:+.{digits}f}"
-    return text.lstrip("+-") if float(text) == 0.0 else text
-
-
-def _number(value: float | None, digits: int) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:.{digits}f}"
+def _change(item: Verdict) -> str:
+    """The change with its interval."""
+    digits = _finer(item)
+    shown = number_text(item.change, digits, signed=True)
+    return shown + interval_text(item.low, item.high, digits, signed=True)
 
 
 def _xml(text: str) -> str:
@@ -198,10 +187,12 @@ def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str,
     for key, item in old.items():
         name = f"{item.system} {item.title}"
         if key not in new:
-            lines.append(f"- no longer pinned: {name} ({_number(item.baseline, item.digits)}): {item.reason}")
+            lines.append(
+                f"- no longer pinned: {name} ({number_text(item.baseline, item.digits)}): {item.reason}"
+            )
         elif new[key] != item.baseline:
-            now = _number(new[key], item.digits)
-            lines.append(f"- {name}: {_number(item.baseline, item.digits)} -> {now} ({item.verdict})")
+            now = number_text(new[key], item.digits)
+            lines.append(f"- {name}: {number_text(item.baseline, item.digits)} -> {now} ({item.verdict})")
     fresh = [key for key in new if key not in old]
     lines += [f"- newly pinned: {system} {metric}" for table, metric, system in fresh if table == TABLE]
     for table, name in OTHERS.items():

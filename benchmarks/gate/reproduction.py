@@ -77,7 +77,8 @@ def reproduction_lines(
             if key in now and math.isclose(now[key], value, rel_tol=_COST_SHARE, abs_tol=1e-9):
                 within += 1
             else:
-                others.append(f"{table} {key[0]}: {key[1]} from {value:g} to {_shown(now.get(key))}")
+                got = f"{now[key]:g}" if key in now else "nothing"
+                others.append(f"{table} {key[0]}: {key[1]} from {value:g} to {got}")
     lines = [f"reproduces {reference}: {within} of {total} cells within tolerance"]
     lines += [f"  {text}" for text in others[:_LISTED]]
     if len(others) > _LISTED:
@@ -85,7 +86,3 @@ def reproduction_lines(
     if others:
         lines += [f"  {note}" for note in report.notes]
     return lines
-
-
-def _shown(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:g}"

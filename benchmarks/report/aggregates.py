@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.tables.table import TableResult
+from benchmarks.tables.text import read_number
 from m2l.io.json_files import read_object
 
 TABLE_NAMES = ("table1", "table2", "table3")
@@ -93,15 +93,6 @@ def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Ag
     return Aggregates(folder.name, title, folder, tables, figure2, cost, files)
 
 
-def number(value: Any) -> float | None:
-    """A number as the result files spell it: null is None, "inf" and "-inf" are the infinities."""
-    if value in ("inf", "-inf"):
-        return math.inf if value == "inf" else -math.inf
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
-        return float(value)
-    return None
-
-
 def table_from(record: Mapping[str, Any]) -> TableResult:
     """The table that `TableResult.to_json` wrote.
 
@@ -112,7 +103,9 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
     rows = []
     for row in record["rows"]:
         cells = {
-            key: Cell(**{**cell, **{name: number(cell[name]) for name in ("value", "median", "low", "high")}})
+            key: Cell(
+                **{**cell, **{name: read_number(cell[name]) for name in ("value", "median", "low", "high")}}
+            )
             for key, cell in row["cells"].items()
         }
         rows.append(Row(**{**row, "cells": cells}))
@@ -126,12 +119,14 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         published_columns=[Column(**column) for column in record["published_columns"]],
         notes=record["notes"],
         comparisons=[
-            {**pair, **{name: number(pair.get(name)) for name in ("difference", "low", "high")}}
+            {**pair, **{name: read_number(pair.get(name)) for name in ("difference", "low", "high")}}
             for pair in record["comparisons"]
         ],
         scores={
             metric: {
-                row: {clip: found for clip, value in values.items() if (found := number(value)) is not None}
+                row: {
+                    clip: found for clip, value in values.items() if (found := read_number(value)) is not None
+                }
                 for row, values in rows.items()
             }
             for metric, rows in record["scores"].items()

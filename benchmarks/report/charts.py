@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks.evaluation.cells import Column, Row
 from benchmarks.report import svg
-from benchmarks.report.aggregates import number
 from benchmarks.report.tables import contests, slug, tag_of
 from benchmarks.report.wording import count, interval, show
 from benchmarks.tables.table import TableResult
+from benchmarks.tables.text import read_number
 
 #: Bits a second of what a codec compresses: 16-bit mono at 44.1 kHz.
 PCM_KBITS = 705.6
@@ -69,7 +69,7 @@ class _Step:
 def compression_charts(table: TableResult) -> list[Chart]:
     """One chart per metric: quality against the compression ratio of each system."""
     return [
-        _scatter(table, column, "compression", "compression ratio (log)", _compression, "ratio")
+        _scatter(table, column, "compression", "compression ratio (log)", _compression, "compression ratio")
         for column in _measured_columns(table)
     ]
 
@@ -202,7 +202,7 @@ def _steps_chart(
     rows = []
     for system, points in curves.items():
         for record in points:
-            value, low, high = (number(record.get(name)) for name in ("value", "low", "high"))
+            value, low, high = (read_number(record.get(name)) for name in ("value", "low", "high"))
             if value is None or not math.isfinite(value):
                 line = f"{system}: {record.get('reason') or 'not measured'}"
                 left_out += [line] if line not in left_out else []

@@ -1,26 +1,23 @@
-"""How numbers, intervals and absences are spelled in the report."""
+"""How the report writes numbers, intervals and absences."""
 
 from __future__ import annotations
 
 import math
+
+from benchmarks.tables.text import number_text
 
 #: Reason of cells to which the notion does not apply (a codec has no latents).
 NOT_APPLICABLE = "-"
 
 
 def show(value: float, digits: int) -> str:
-    """A number with a true minus sign and at most five significant digits before they stop being readable.
+    """A number with a true minus sign and at most five significant figures; more are not readable.
 
     >>> show(-3.846, 2), show(1167.4319, 3), show(math.inf, 2)
     ('−3.85', '1167.4', '∞')
     """
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    whole = len(str(int(abs(value))))
-    text = f"{value:.{max(0, min(digits, 5 - whole))}f}"
-    if float(text) == 0.0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
+    text = number_text(value, digits, figures=5)
+    return (text if text.strip("-0.") else text.lstrip("-")).replace("-", "−")
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:

@@ -17,12 +17,10 @@ from benchmarks.suite import Suite
 
 COST_COLUMNS = (
     Column("n_parameters", "params", None, 2, unit="M"),
-    Column("latent_rate", "latents", None, 2, unit="Hz"),
-    Column("latent_dim", "dim", None, 0),
-    Column("compression_ratio", "ratio", None, 1),
-    Column(
-        "bitrate", "rate", None, 1, unit="kbit/s", note="bit rate measured from the bytes, median of clips"
-    ),
+    Column("latent_rate", "latent rate", None, 2, unit="Hz"),
+    Column("latent_dim", "latent dim", None, 0),
+    Column("compression_ratio", "compression ratio", None, 1),
+    Column("bitrate", "bit rate", None, 1, unit="kbit/s", note="measured from the bytes, median of clips"),
 )
 
 
@@ -45,7 +43,7 @@ PUBLISHED_COLUMNS = {
         Column("visqol", "ViSQOL", True, 2),
         Column("fad_clap", "FAD_clap", False, 4),
         Column("fad", "FAD", False, 3),
-        Column("compression_ratio", "ratio", None, 0),
+        Column("compression_ratio", "compression ratio", None, 0),
     ),
     "table3": (Column("fad_clap", "FAD_clap", False, 4), Column("fad", "FAD", False, 3)),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from benchmarks.store.fingerprint import digest, module_digest
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables.columns import metric_columns, provenance
+from benchmarks.tables.plot import subplots, svg_text, title_of
 from benchmarks.tables.text import json_text, markdown_table, number_text, write_if_changed
 
 
@@ -63,7 +63,7 @@ class FigureResult:
         # The drawing is a unit like any other: drawn once per content, so an unchanged run imports no plotter.
         spec = {
             "figure": digest(json.loads(text)),
-            "code": module_digest("benchmarks.tables.figure2"),
+            "code": [module_digest(f"benchmarks.tables.{name}") for name in ("figure2", "plot")],
             "matplotlib": version("matplotlib"),
         }
         unit = Unit("draw", self.name, "benchmarks.tables.figure2:draw_unit", spec, payload=text)
@@ -143,21 +143,12 @@ def draw_unit(unit: Unit, store: Store) -> Result:
 
 def draw(record: Mapping[str, Any]) -> str:
     """SVG text of a figure's JSON: one panel per metric that has a point. The same bytes every time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     columns = [
         column
         for column in record["columns"]
         if any(p["value"] is not None for m in record["curves"].values() for p in m[column["key"]])
     ]
-    style = {"svg.hashsalt": "m2l", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
-    with pyplot.style.context("default"), matplotlib.rc_context({**style, "axes.spines.right": False}):
-        figure, axes = pyplot.subplots(
-            1, len(columns), figsize=(2.8 * len(columns), 2.6), squeeze=False, layout="constrained"
-        )
+    with subplots(1, len(columns), 2.8 * len(columns), 2.6) as (figure, axes):
         for axis, column in zip(axes[0], columns, strict=True):
             for system, metrics in record["curves"].items():
                 points = [p for p in metrics[column["key"]] if isinstance(p["value"], (int, float))]
@@ -168,13 +159,10 @@ def draw(record: Mapping[str, Any]) -> str:
                     axis.fill_between(steps, low, high, alpha=0.18, linewidth=0)
                 axis.plot(steps, values, marker="o", markersize=3.5, linewidth=1.4, label=system)
             better = column["higher_is_better"]
-            axis.set_title(f"{column['title']} ({'higher' if better else 'lower'} is better)", fontsize=9)
+            axis.set_title(title_of(column["title"], better), fontsize=9)
             axis.set_xlabel("denoising steps")
             axis.set_xticks(record["steps"])
             axis.grid(alpha=0.25, linewidth=0.6)
         if len(record["curves"]) > 1:
             axes[0][0].legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "m2l"})
-        pyplot.close(figure)
-    return buffer.getvalue()
+        return svg_text(figure)

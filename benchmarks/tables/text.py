@@ -33,13 +33,21 @@ _LATEX = str.maketrans(
 )
 
 
-def number_text(value: float | None, digits: int, *, signed: bool = False, absent: str = ABSENT) -> str:
+def number_text(
+    value: float | None,
+    digits: int,
+    *,
+    signed: bool = False,
+    figures: int | None = None,
+    absent: str = ABSENT,
+) -> str:
     """A number for people.
 
     Args:
         value: None and NaN are shown as `absent`, infinities as "∞" and "-∞".
         digits: decimals.
         signed: write the plus sign of positive numbers, and no sign before a zero.
+        figures: at most this many significant figures, as far as decimals can be spared.
         absent: text of a missing number.
 
     >>> number_text(1.234, 2), number_text(None, 2), number_text(0.001, 2, signed=True)
@@ -49,6 +57,8 @@ def number_text(value: float | None, digits: int, *, signed: bool = False, absen
         return absent
     if math.isinf(value):
         return "-∞" if value < 0 else "+∞" if signed else "∞"
+    if figures is not None:
+        digits = max(0, min(digits, figures - len(str(int(abs(value))))))
     if not signed:
         return f"{value:.{digits}f}"
     text = f"{value:+.{digits}f}"
