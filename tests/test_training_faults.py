@@ -97,7 +97,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_goes_on_to_the_sa
     train(tiny(data), run)
     words = capsys.readouterr().err
     assert f"step-00000006/{name} is damaged" in words
-    assert "going on from step 4" in words
+    assert "resuming from step 4" in words
     assert words.count("\n") == 1
     assert_same_run(run, straight)
     kept = run / "step-00000006.damaged"

@@ -80,7 +80,7 @@ def _audio(target: str, known: bool) -> dict[str, Any]:
     except AudioError as error:
         if known:
             raise
-        raise MissingError(f"{target} is no checkpoint, latents file or audio") from error
+        raise MissingError(f"{target} is not a checkpoint, latents file or audio file") from error
     return {"kind": "audio", **dataclasses.asdict(sound), "duration": sound.duration}
 
 

@@ -101,7 +101,7 @@ def _checkpoint_folder(source: Path) -> Path:
     if source.resolve().name.startswith("step-"):
         folder = source.resolve()
         if not checkpoints.is_checkpoint(folder):
-            raise CheckpointError(f"{source} is no complete checkpoint (step-…)")
+            raise CheckpointError(f"{source} is not a complete checkpoint (step-…)")
         return folder
     found = checkpoints.list_checkpoints(source)
     if not found:

@@ -230,7 +230,7 @@ class Trainer:
         checkpoints.remove_leftovers(self.run)
         for path, reason in self._damaged:
             start = f"step {self.state.step}"
-            self._say(f"{reason}; going on from {start}; kept as {checkpoints.set_aside(path).name}")
+            self._say(f"{reason}; resuming from {start}; kept as {checkpoints.set_aside(path).name}")
         self._damaged = []
         if self._unsure:
             self._say(f"{self._unsure} has no checksums, so damage to it would not be noticed")
@@ -275,7 +275,7 @@ class Trainer:
         """This process's parts of the next batch; None if the run is to stop.
 
         Raises:
-            TrainingStopped: if they cannot be had in one of the processes, after a checkpoint.
+            TrainingStopped: if a process cannot read them, after a checkpoint.
         """
         parts, fault = take(batches, self.settings.gradient_accumulation)
         unreadable = [one for part in parts for one in part["unreadable"]]
