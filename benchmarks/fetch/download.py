@@ -148,26 +148,31 @@ def download(
         raise LocalError(f"{url}: downloads are switched off ({variable} is set)")
     dest.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(dest, url, expected or Expected())
-    # pooch takes an existing file for the wanted one: under a name of its own, the old one stays until then.
-    complete = dest.with_name(f".{dest.name}.complete")
+    # pooch works in a folder of its own, since it takes an existing file for the wanted one: the old file stays in
+    # place until its successor is complete, and what a killed process leaves is found again.
+    verified = dest.with_name(f".{dest.name}.verifying")
 
     def transfer(url: str, output: str, _: object) -> None:
-        _Transfer(part, progress, retries, timeout, pause, patience or Patience()).run()
+        report = progress or (lambda received, total: None)
+        _Transfer(part, report, retries, timeout, pause, patience or Patience()).run()
         part.hand_over(Path(output))
 
     with part.locked():
-        while True:
-            resumed = part.size > 0
-            try:
-                pooch.retrieve(url, part.expected.digest, complete.name, dest.parent, downloader=transfer)
-                break
-            except ValueError as error:
-                part.discard()
-                if not resumed:
-                    raise ChecksumError(f"{url}: {error}") from error
-                # What was kept may have been damaged on this disk: once more, from the start.
-        os.replace(complete, dest)
-        part.discard()
+        try:
+            while True:
+                resumed = part.size > 0
+                try:
+                    pooch.retrieve(url, part.expected.digest, dest.name, verified, downloader=transfer)
+                    break
+                except ValueError as error:
+                    part.discard()
+                    if not resumed:
+                        raise ChecksumError(f"{url}: {error}") from error
+                    # What was kept may have been damaged on this disk: once more, from the start.
+            os.replace(verified / dest.name, dest)
+            part.discard()
+        finally:
+            shutil.rmtree(verified, ignore_errors=True)
     return dest
 
 
@@ -270,12 +275,20 @@ class _Part:
             os.close(handle)
 
 
+def sleep(seconds: float, tick: Callable[[], object]) -> None:
+    """Sleep in slices; `tick` is called between them and may raise."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+        tick()
+
+
 @dataclass
 class _Transfer:
     """One download, with its attempts."""
 
     part: _Part
-    progress: Progress | None
+    progress: Progress
     retries: int
     timeout: float
     pause: Callable[[float], None] | None
@@ -289,24 +302,17 @@ class _Transfer:
             try:
                 return self._receive()
             except (OSError, http.client.HTTPException) as error:
-                asked = _retry_after(error)
+                asked = (
+                    error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
+                )
                 if failure := self._fatal(error, attempt):
                     raise failure from error
-            wait = min(max(2.0**attempt, asked), _LONGEST_PAUSE) if asked else min(2.0**attempt, 30.0)
-            (self.pause or self._sleep)(wait)
+            wait = min(2.0**attempt, 30.0)
+            if asked.strip().isdigit():  # not a date
+                wait = min(max(2.0**attempt, float(asked)), _LONGEST_PAUSE)
+            self.pause(wait) if self.pause else sleep(wait, lambda: self.progress(self.part.size, None))
             # Large files break more often than `retries`: only failures in a row count.
             attempt = 0 if self.part.size >= before + _PROGRESS else attempt + 1
-
-    def _report(self, received: int, total: int | None = None) -> None:
-        if self.progress:
-            self.progress(received, total)
-
-    def _sleep(self, seconds: float) -> None:
-        """Sleep in slices, between which `progress` may end the transfer."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.5))
-            self._report(self.part.size)
 
     def _fatal(self, error: Exception, attempt: int) -> FetchError | None:
         """What to raise for an error, or None if another attempt may help."""
@@ -352,10 +358,9 @@ class _Transfer:
                 part.discard()  # never a new note beside an old part
             length = response.headers.get("Content-Length")
             total = have + int(length) if length and length.isdigit() else None
-            free = shutil.disk_usage(part.path.parent).free
-            if total is not None and total - have > free:
-                needed = f"{total - have} bytes are needed and {free} are free on this disk"
-                raise OSError(errno.ENOSPC, needed)
+            free, need = shutil.disk_usage(part.path.parent).free, (total or 0) - have
+            if need > free:
+                raise OSError(errno.ENOSPC, f"{need} bytes are needed and {free} are free on this disk")
             part.write_note(response.headers, whole=not resumed)
             with open(part.path, "ab") as file:
                 have = self._copy(response, file, have, total)
@@ -364,16 +369,15 @@ class _Transfer:
 
     def _copy(self, source: Any, file: IO[bytes], have: int, total: int | None) -> int:
         """Copy what arrives; returns how much there is then."""
-        self._report(have, total)
+        self.progress(have, total)
         since, at_start = time.monotonic(), have
         # `read1` returns what has arrived: `read` would wait for a whole block from a server that trickles.
         while block := source.read1(_BLOCK):
             file.write(block)
             have += len(block)
-            self._report(have, total)
+            self.progress(have, total)
             if (elapsed := time.monotonic() - since) >= self.patience.seconds:
                 if have - at_start < self.patience.bytes_per_second * elapsed:
-                    file.flush()
                     raise ConnectionError(f"only {have - at_start} bytes in {elapsed:.0f} s")
                 since, at_start = time.monotonic(), have
         file.flush()
@@ -381,17 +385,11 @@ class _Transfer:
         return have
 
 
-def _retry_after(error: Exception) -> float:
-    """Seconds that a busy server asks to wait; 0 if it names none, or a date."""
-    value = error.headers.get("Retry-After") if isinstance(error, urllib.error.HTTPError) else None
-    return float(value) if value and value.strip().isdigit() else 0.0
-
-
 def _stated_digest(headers: email.message.Message, *, whole: bool) -> str | None:
-    """Digest of the whole file as the server states it, if it does.
+    """Digest of the whole file, if the server states it.
 
-    `Content-MD5` (RFC 1864) is that of the body sent, so it counts for a whole file only; Azure's blob
-    store repeats that of the whole file in a header of its own with every part.
+    `Content-MD5` (RFC 1864) is that of the body sent, so it counts for a whole file only; Azure's blob store
+    repeats that of the whole file in another header with every part.
     """
     value = headers.get("x-ms-blob-content-md5") or (headers.get("Content-MD5") if whole else None)
     try:

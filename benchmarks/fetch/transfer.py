@@ -29,9 +29,10 @@ from benchmarks.fetch.download import (
     offline,
 )
 
+#: End of the message of a task that was not started.
+NOT_STARTED = ": not started"
 #: Transfers something and reports its progress.
 Task = Callable[[Progress], Any]
-_NOT_STARTED = ": not started"
 _SHOWN = 20
 
 
@@ -69,7 +70,7 @@ def outcome(
     name: str, dest: Path | None, summary: str, failed: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
     """What became of one name, for people (failures, to stderr) and for machines (the returned row)."""
-    shown = [message for message in failed if not message.endswith(_NOT_STARTED)]
+    shown = [message for message in failed if not message.endswith(NOT_STARTED)]
     for message in shown[:_SHOWN]:
         say(f"  failed: {message}")
     if len(shown) > _SHOWN:
@@ -120,8 +121,12 @@ def is_right(path: Path, expected: Expected) -> bool:
     return path.is_file() and mismatch(path, expected) is None
 
 
+class Hopeless(LocalError):
+    """An error that also ends the tasks in flight."""
+
+
 class NotStarted(Exception):
-    """A file whose turn did not come, or that was broken off because the command was interrupted."""
+    """A task whose turn did not come, or that was broken off."""
 
 
 def transfer(name: str, items: Sequence[Item], root: Path, size: int | None, jobs: int) -> list[str]:
@@ -144,14 +149,17 @@ def transfer(name: str, items: Sequence[Item], root: Path, size: int | None, job
     return in_parallel(name, {item.path: task(item) for item in items}, size, jobs)
 
 
-def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: int) -> list[str]:
+def in_parallel(
+    name: str, tasks: Mapping[str, Task], size: int | None, jobs: int, unit: str = "B"
+) -> list[str]:
     """Run tasks that transfer something, several at a time; returns the messages of those that failed.
 
     Without a network, or on a full disk, the remaining tasks are not started: they would fail alike.
     """
     failed: list[str] = []
     stop, interrupted, lock = threading.Event(), threading.Event(), threading.Lock()
-    with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr, disable=not tasks) as bar:
+    scale = unit == "B"
+    with tqdm(total=size, unit=unit, unit_scale=scale, desc=name, file=sys.stderr, disable=not tasks) as bar:
 
         def one(task: Task) -> None:
             seen = 0
@@ -168,8 +176,10 @@ def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: in
                 raise NotStarted
             try:
                 task(progress)
-            except (NoConnectionError, LocalError):
+            except (NoConnectionError, LocalError) as error:
                 stop.set()
+                if isinstance(error, Hopeless):
+                    interrupted.set()
                 raise
 
         with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -178,7 +188,7 @@ def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: in
                 for future in as_completed(futures):
                     error = future.exception()
                     if isinstance(error, NotStarted):
-                        failed.append(f"{futures[future]}{_NOT_STARTED}")
+                        failed.append(f"{futures[future]}{NOT_STARTED}")
                     elif isinstance(error, OSError | ValueError):
                         failed.append(f"{futures[future]}: {error}")
                     elif error is not None:

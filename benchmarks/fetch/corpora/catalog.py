@@ -292,10 +292,10 @@ DNS4 = Corpus(
     sample_rates=(48000,),
     train="clean_fullband",
     official=(
-        "mkdir -p {folder} && cd {folder}",
-        "curl -O https://raw.githubusercontent.com/microsoft/DNS-Challenge/master/download-dns-challenge-4.sh",
-        "nano download-dns-challenge-4.sh  # keep the clean_fullband archives, choose how to download",
-        "bash download-dns-challenge-4.sh",
+        "curl --create-dirs -o {folder}/download.sh "
+        "https://raw.githubusercontent.com/microsoft/DNS-Challenge/master/download-dns-challenge-4.sh",
+        "# in {folder}/download.sh, keep the archives of clean_fullband and choose how to download them; then:",
+        "(cd {folder} && bash download.sh)",
     ),
     notes=(
         "no checksums and no lists of files are published: only bzip2's own checksums are verified",

@@ -23,6 +23,7 @@ from benchmarks.datasets.base import ClipError
 from benchmarks.datasets.musiccaps import AUDIO, ClipStatus, Segment, has_length
 from benchmarks.datasets.records import HIDDEN
 from benchmarks.fetch.corpora.adopt import link_or_copy
+from benchmarks.fetch.transfer import Hopeless
 from m2l.io.digest import file_sha256
 
 SAMPLE_RATES = (44100, 48000)
@@ -51,7 +52,7 @@ _MISSING_TOOL = re.compile(
 )
 
 
-class ToolError(RuntimeError):
+class ToolError(Hopeless):
     """yt-dlp or ffmpeg are missing or cannot work (a full disk): no clip would succeed."""
 
 

@@ -244,13 +244,14 @@ def _dry_summary(corpus: Corpus, folder: Path, options: Options) -> str:
     if corpus.official and options.source is None:
         for line in official_commands(corpus, folder):
             say(f"  {line}")
+    verb = "would adopt" if corpus.official else "would fetch"
     try:
         archives = [a for a in corpus.archives(folder) if _chosen(a, options.only)]
     except (OSError, ValueError):  # the lists that name the archives are not here yet
-        return f"would fetch {human(corpus.transfer_bytes)}"
+        return f"{verb} {human(corpus.transfer_bytes)}"
     missing = [a for a in archives if read_record(folder, a.name) is None]
     size = corpus.transfer_bytes and corpus.transfer_bytes * len(missing) // len(corpus.archives(folder))
-    return f"would fetch {len(missing)} archives ({human(size)})" if missing else "already present"
+    return f"{verb} {len(missing)} archives ({human(size)})" if missing else "already present"
 
 
 def _clean(folder: Path, archives: Sequence[Archive]) -> None:

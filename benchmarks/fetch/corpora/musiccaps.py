@@ -6,11 +6,10 @@ import random
 import re
 import shlex
 import shutil
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,19 @@ from benchmarks.fetch.corpora.clips import (
     run,
     yt_dlp,
 )
-from benchmarks.fetch.download import Expected, offline
+from benchmarks.fetch.download import Expected, Progress, offline, sleep
 from benchmarks.fetch.options import Options
-from benchmarks.fetch.transfer import Item, human, missing_items, outcome, say, transfer
+from benchmarks.fetch.transfer import (
+    NOT_STARTED,
+    Item,
+    Task,
+    human,
+    in_parallel,
+    missing_items,
+    outcome,
+    say,
+    transfer,
+)
 from benchmarks.harness.progress import duration
 from m2l.io.atomic import InUseError, exclusive
 from m2l.io.digest import file_sha256
@@ -62,6 +71,10 @@ _SAVE_EVERY = 25
 #: Of this many clips in a row at least so many must be lost before the tool is blamed. A tenth to a fifth of the
 #: clips are gone for good: chance does not lose 19 of 20.
 _WINDOW, _LOST = 20, 19
+_REFUSED = (
+    "the site refuses for now ({}); run again later, with fewer --jobs, or give yt-dlp an account: "
+    "--yt-dlp='--cookies-from-browser firefox'"
+)
 LIST_URLS = ("https://huggingface.co/datasets/google/MusicCaps/resolve/main/musiccaps-public.csv",)
 
 
@@ -72,7 +85,7 @@ class Tools:
     Attributes:
         runner: Runs commands.
         program: The beginning of the yt-dlp command; None looks for it.
-        pause: Waits between attempts; None waits until the fetch is stopped, at most.
+        pause: Waits between attempts; None sleeps, but not beyond the end of the fetch.
         complete: Whether the list has to be the published one.
     """
 
@@ -216,68 +229,57 @@ def _get_all(
         program = list(tools.program) if tools.program is not None else yt_dlp()
     except ToolError as error:
         return str(error)
-    stop, lock = threading.Event(), threading.Lock()
-    pause = tools.pause or stop.wait
-    problem: str | None = None
+    extra = shlex.split(options.yt_dlp)
+    lock = threading.Lock()
     busy = 0
     last: deque[ClipStatus] = deque(maxlen=_WINDOW)
 
-    def one(segment: Segment) -> ClipStatus | None:
+    def attempts(segment: Segment, progress: Progress) -> ClipStatus:
         nonlocal busy
         for attempt in range(_ATTEMPTS):
-            if stop.is_set():
-                return None
+            wait = 2.0**attempt * (1 + random.random())
             try:
-                found = get_clip(
-                    segment, folder, program, runner=tools.runner, extra=shlex.split(options.yt_dlp)
-                )
+                found = get_clip(segment, folder, program, runner=tools.runner, extra=extra)
+                busy = 0
+                if found.status != "failed":
+                    return found
             except BusyError as error:
                 with lock:
                     busy += 1
-                    if busy >= _PATIENCE:
-                        raise
-                found = ClipStatus(segment.ytid, "failed", detail=str(error))
-                pause(min(60.0 * 2**attempt, 600.0))
-                continue
-            with lock:
-                busy = 0
-            if found.status != "failed":
-                return found
+                if busy >= _PATIENCE:
+                    raise ToolError(_REFUSED.format(error)) from error
+                found, wait = ClipStatus(segment.ytid, "failed", detail=str(error)), 60.0 * 2**attempt
             if attempt + 1 < _ATTEMPTS:
-                pause(2.0**attempt * (1 + random.random()))
+                tools.pause(wait) if tools.pause else sleep(wait, lambda: progress(0, None))
         return found
 
-    with (
-        tqdm(total=len(todo), desc=NAME, unit="clip", file=sys.stderr) as bar,
-        ThreadPoolExecutor(options.jobs) as pool,
-    ):
-        futures = {pool.submit(one, segment): segment for segment in todo}
-        try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                reason = future.exception()
-                if isinstance(reason, BusyError | ToolError | OSError):
-                    stop.set()
-                    problem = problem or _why(reason)
-                elif reason is not None:
-                    raise reason
-                elif (found := future.result()) is not None:
-                    statuses[found.ytid] = found
-                    last.append(found)
-                    if problem is None and not options.again and (problem := _broken(last)):
-                        stop.set()
-                        # None of these verdicts is to be trusted: they are asked for again.
-                        lost = {s.ytid: replace(s, status="failed") for s in last if s.status != "ok"}
-                        statuses.update(lost)
-                bar.update()
-                if number % _SAVE_EVERY == 0:
+    def task(segment: Segment) -> Task:
+        def run(progress: Progress) -> None:
+            try:
+                found = attempts(segment, progress)
+            except OSError as error:
+                raise error if isinstance(error, ToolError) else ToolError(str(error)) from error
+            with lock:
+                statuses[found.ytid] = found
+                last.append(found)
+                problem = None if options.again else _broken(last)
+                if problem:  # none of these verdicts is to be trusted: they are asked for again
+                    statuses.update({s.ytid: replace(s, status="failed") for s in last if s.status != "ok"})
+                if problem or len(statuses) % _SAVE_EVERY == 0:
                     write_manifest(folder, statuses)
-        except BaseException:
-            stop.set()
-            for future in futures:
-                future.cancel()
+            if problem:
+                raise ToolError(problem)
+            progress(1, None)
+
+        return run
+
+    try:
+        failed = in_parallel(NAME, {s.ytid: task(s) for s in todo}, len(todo), options.jobs, unit="clip")
+    finally:
+        with lock:
             write_manifest(folder, statuses)
-            raise
-    return problem
+    problems = [message for message in failed if not message.endswith(NOT_STARTED)]
+    return problems[0].partition(": ")[2] if problems else None
 
 
 def _broken(last: Collection[ClipStatus]) -> str | None:
@@ -289,15 +291,6 @@ def _broken(last: Collection[ClipStatus]) -> str | None:
     return (
         f"{len(lost)} of the last {len(last)} clips were lost, {count} of them with {text!r}: yt-dlp looks broken or "
         "out of date. Update it (pip install -U 'yt-dlp[default]') and run again; these clips are tried again"
-    )
-
-
-def _why(error: Exception) -> str:
-    if not isinstance(error, BusyError):
-        return str(error)
-    return (
-        f"the site refuses for now ({error}); run again later, with fewer --jobs, or give yt-dlp an "
-        "account: --yt-dlp='--cookies-from-browser firefox'"
     )
 
 
