@@ -501,7 +501,9 @@ def test_an_incomplete_copy_is_adopted_as_far_as_it_goes(
     lost = sorted(copy.iterdir())[0]
     lost.rename(tmp_path / "elsewhere")
     assert get(by_hand, tmp_path, "--from", str(copy)) == 3
-    assert "1 archives are missing here and in the copy" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "1 archives are missing here and in the copy" in err
+    assert f"{len(by_hand.by_hand) - 1} archives fetched, 0 already present, 1 failed" in out
     assert read_records(tmp_path / by_hand.corpus.folder)
     nothing_wrong_is_there(by_hand, tmp_path)
     (tmp_path / "elsewhere").rename(lost)

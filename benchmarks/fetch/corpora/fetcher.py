@@ -98,7 +98,9 @@ def fetch_corpus(corpus: Corpus, options: Options) -> dict[str, Any]:
     if not failed:
         failed = incomplete(corpus, archives, published, folder)
     _clean(folder, [] if options.keep_archives else archives)
-    return _finish(corpus, folder, failed, len(todo), len(archives) - len(todo))
+    bad = {message.partition(": ")[0] for message in failed}
+    done = sum(read_record(folder, a.name) is not None and a.name not in bad for a in todo)
+    return _finish(corpus, folder, failed, done, len(archives) - len(todo))
 
 
 def _chosen(archive: Archive, only: Sequence[str]) -> bool:
@@ -117,8 +119,8 @@ def _obtain_all(
     failed = []
     if corpus.official:
         here = [a for a in todo if all(part.path in offered for part in a.parts)]
-        if len(here) < len(todo):
-            failed = [f"{corpus.name}: {len(todo) - len(here)} archives are missing here and in the copy"]
+        if absent := sum(a not in here and read_record(folder, a.name) is None for a in todo):
+            failed = [f"{corpus.name}: {absent} archives are missing here and in the copy"]
             for line in official_commands(corpus, folder):
                 say(f"  {line}")
         todo = here
@@ -266,10 +268,9 @@ def _clean(folder: Path, archives: Sequence[Archive]) -> None:
             path.rmdir()
 
 
-def _finish(corpus: Corpus, folder: Path, failed: Sequence[str], tried: int, present: int) -> dict[str, Any]:
-    done = max(0, tried - len(failed))
+def _finish(corpus: Corpus, folder: Path, failed: Sequence[str], done: int, present: int) -> dict[str, Any]:
     summary = f"{done} archives fetched, {present} already present"
-    if not tried and not failed:
+    if not done and not failed:
         summary = f"already present ({present} archives)"
     if failed:
         summary += f", {len(failed)} failed (run again to resume)"
