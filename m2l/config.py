@@ -137,6 +137,15 @@ class Music2LatentConfig:
         return self.hop_length * self.time_downsampling
 
     @property
+    def lead_samples(self) -> int:
+        """Padding in front of the audio: 3 hops, which fewer than 4 STFT windows would cover."""
+        return self.n_fft - self.hop_length
+
+    def n_latents(self, n_samples: int) -> int:
+        """Latents that cover `n_samples` samples at the model's rate: ceil((n_samples + 3 hops) / 4096)."""
+        return -(-(n_samples + self.lead_samples) // self.downsampling_ratio)
+
+    @property
     def compression_ratio(self) -> float:
         """Samples per latent number (64 in the paper)."""
         return self.downsampling_ratio / self.latent_dim

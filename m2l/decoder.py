@@ -1,4 +1,4 @@
-"""Decoder: latents -> a pyramid of feature maps, one per UNet level.
+"""Decoder: latents -> feature maps, one per UNet level.
 
 It makes no audio. Its only purpose is that the consistency model finds the latents' information at every one
 of its resolutions (Sec. 4.2).
@@ -63,10 +63,10 @@ class Decoder(nn.Module):
         # Bin-major, feature f * C + c: not the inverse of the encoder's channel-major flattening, but what the
         # published weights were trained with.
         x = x.unflatten(1, (self.bins, -1)).transpose(1, 2)
-        pyramid: list[Tensor] = []
+        maps: list[Tensor] = []
         for level in reversed(cast("list[DecoderLevel]", list(self.levels))):
             x = level(x)
-            pyramid.append(x)
+            maps.append(x)
             if level.up is not None:
                 x = level.up(x)
-        return pyramid[::-1]
+        return maps[::-1]

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from m2l.arrays import float_tensor, without_gradients
-from m2l.audio import AudioError, read_audio
+from m2l.audio import AudioError
+from m2l.io.blocks import read_audio
 from m2l.io.cache import HUB_NAME
 from m2l.model import Music2Latent
 from m2l.representation import n_frames, n_samples, representation_to_waveform, waveform_to_representation

@@ -15,19 +15,23 @@ import torch
 from torch import Tensor
 
 from m2l.arrays import without_gradients
-from m2l.audio import to_representation, to_representation_encoder, to_waveform
+from m2l.config import create_config
 from m2l.encoder_decoder import EncoderDecoder
 from m2l.model import Music2Latent
+from m2l.representation import representation_to_waveform, waveform_to_representation
 
-__all__ = [
-    "EncoderDecoder",
-    "decode_latent_inference",
-    "decode_to_representation",
-    "encode_audio_inference",
-    "to_representation",
-    "to_representation_encoder",
-    "to_waveform",
-]
+
+def to_representation_encoder(x: Tensor) -> Tensor:
+    """(channels, samples) at 44.1 kHz -> (channels, 2, 1024, T) of the published model; differentiable."""
+    return waveform_to_representation(x, create_config("paper"))
+
+
+to_representation = to_representation_encoder
+
+
+def to_waveform(x: Tensor) -> Tensor:
+    """Inverse of `to_representation_encoder`: (channels, 512 T + 1536) in [-1, 1]; differentiable."""
+    return representation_to_waveform(x, create_config("paper"))
 
 
 def encode_audio_inference(

@@ -6,15 +6,17 @@ every block is the identity (plus its 1x1 projection) at initialization.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from m2l.kernels import tiled
-from m2l.kernels.convolution import Conv2d, upsample_convolve
+from m2l.kernels.convolution import Conv2d
+from m2l.kernels.steps import NormBranch, NormConv, normalized_convolutions, upsampled_convolution
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -151,17 +153,16 @@ class ResBlock(nn.Module):
         self.attention = FrequencyAttention(out_channels, attention_heads) if attention_heads else None
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        if tiled.worthwhile(x):
-            if embedding is None:
-                return tiled.per_item(lambda item: tiled.res_block(self, item, None), x)
-            return tiled.per_item(lambda item, noise: tiled.res_block(self, item, noise), x, embedding)
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        shift = None
         if self.condition is not None and embedding is not None:
             shift = self.condition(embedding)
-            hidden = hidden + shift.reshape(*shift.shape, *[1] * (hidden.dim() - 2))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        out = self.residual(x) + hidden
-        return out if self.attention is None else self.attention(out)
+        return normalized_convolutions(
+            x,
+            NormConv(self.norm1, self.conv1, shift=shift),
+            NormConv(self.norm2, self.conv2),
+            plus=self.residual,
+            branch=NormBranch(self.attention.norm, self.attention.attend) if self.attention else None,
+        )
 
 
 class Downsample(nn.Module):
@@ -178,13 +179,7 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return tiled.per_item(self._tiled, x) if tiled.worthwhile(x) else self.conv(self.norm(x))
-
-    def _tiled(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm, nn.GroupNorm):
-            prepare = tiled.moments_of(self.norm, x).normalize(activate=False)
-            return tiled.convolve(self.conv, lambda a, b: prepare(tiled.tile_of(x, a, b)), x.shape[3], x)
-        return tiled.convolve(self.conv, lambda a, b: tiled.tile_of(x, a, b), x.shape[3], x)
+        return normalized_convolutions(x, NormConv(self.norm, self.conv, activate=False))
 
 
 class Upsample(nn.Module):
@@ -197,11 +192,7 @@ class Upsample(nn.Module):
         self.conv = Conv2d(in_channels, out_channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        if tiled.worthwhile(x):
-            return tiled.per_item(lambda item: tiled.upsample_convolve(self.conv, item, self.factor), x)
-        if x.device.type == "cpu":
-            return upsample_convolve(self.conv, x, self.factor)
-        return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
+        return upsampled_convolution(self.conv, x, self.factor)
 
 
 def resampling_kernel(factor: tuple[int, int]) -> tuple[int, int]:
@@ -209,5 +200,47 @@ def resampling_kernel(factor: tuple[int, int]) -> tuple[int, int]:
     return tuple(1 if size == 1 else size + 1 for size in factor)  # type: ignore[return-value]
 
 
-SQRT2 = math.sqrt(2.0)
-SQRT3 = math.sqrt(3.0)
+# --- construction -------------------------------------------------------------------------------------------
+
+_FACTORIES = {torch.empty, torch.ones, torch.zeros}
+#: The draws that layers make as they are built: in place, directly or by `torch.nn.init`, which passes through here.
+_DRAWS = {
+    Tensor.normal_,
+    Tensor.uniform_,
+    nn.init.kaiming_normal_,
+    nn.init.kaiming_uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+}
+
+
+class _Construction(TorchFunctionMode):
+    # `torch.random.fork_rng` and `with torch.device("meta")` change the state of the whole process for a while: two
+    # threads inside them at once get each other's random numbers, or leave the wrong state behind. A torch function
+    # mode belongs to its thread.
+
+    def __init__(self, device: torch.device, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.device, self.generator = device, generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _FACTORIES:
+            kwargs["device"] = kwargs.get("device") or self.device
+            kwargs["dtype"] = kwargs.get("dtype") or torch.float32
+        elif func in _DRAWS and self.generator is not None and kwargs.get("generator") is None:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def constructing(seed: int | None) -> Iterator[None]:
+    """Layers built in this block are float32, with weights drawn from `seed`; with None they have shapes only.
+
+    The global generator, default dtype and default device of torch are neither used nor changed. The layers can be
+    trained afterward, even if the block is inside `torch.inference_mode`.
+    """
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    device = torch.device("meta" if seed is None else "cpu")
+    with torch.inference_mode(False), _Construction(device, generator):
+        yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +16,15 @@ from m2l import consistency
 from m2l.arrays import float_tensor, like, without_gradients
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
-from m2l.construction import constructing
 from m2l.decoder import Decoder
 from m2l.encoder import Encoder
 from m2l.io import checkpoints as loading
-from m2l.kernels import tiled
-from m2l.representation import waveform_to_representation
-from m2l.streaming.noise import noise_source
+from m2l.io.blocks import BlockReader, ItemReader
+from m2l.kernels.memory import Pool
+from m2l.layers import constructing
+from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.streaming.long import Progress, Windowing, decode_long, encode_long
+from m2l.streaming.noise import NoiseSource, noise_source, seeded_noise
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -45,7 +47,7 @@ class Music2Latent(nn.Module):
         audio = representation_to_waveform(consistency.sample(model.unet, maps, noise, model.config), model.config)
 
     with the functions of `m2l.representation` and `m2l.consistency`; whole multiples of 8 frames, no padding. Training
-    calls the three networks through `m2l.consistency.consistency_loss`.
+    calls the three networks through `m2l.training.losses.consistency_loss`.
     """
 
     #: Signals of up to this many latents (30 s) are processed whole; longer ones in overlapping windows.
@@ -59,6 +61,8 @@ class Music2Latent(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.unet = UNet(config)
+        # Memory of large feature maps on a CPU, kept between calls and freed with the model.
+        self._pool = Pool()
 
     # --- making, loading, saving --------------------------------------------------------------------------
 
@@ -135,13 +139,13 @@ class Music2Latent(nn.Module):
     @without_gradients
     def features_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> features (B, 8192, T / 8) float32."""
-        with tiled.POOL:
+        with self._pool.lending():
             return self.encoder.features(representation.to(self.device, self.dtype)).float()
 
     @without_gradients
     def encode_representation(self, representation: Tensor) -> Tensor:
         """(B, 2, n_bins, T), T a multiple of 8 -> latents (B, 64, T / 8) float32, divided by `latent_scale`."""
-        with tiled.POOL:
+        with self._pool.lending():
             return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
 
     @without_gradients
@@ -159,10 +163,10 @@ class Music2Latent(nn.Module):
         Returns:
             (B, 2, n_bins, 8 L) float32.
         """
-        with tiled.POOL:
-            pyramid = self.decoder((latents.to(self.device) * self.config.latent_scale).to(self.dtype))
+        with self._pool.lending():
+            maps = self.decoder((latents.to(self.device) * self.config.latent_scale).to(self.dtype))
             return consistency.sample(
-                self.unet, pyramid, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
+                self.unet, maps, noise.to(self.device), self.config, n_steps=n_steps, renoise=renoise
             )
 
     def forward(
@@ -189,16 +193,82 @@ class Music2Latent(nn.Module):
         level = level * (self.config.sigma_max if sigma is None else sigma)
         return consistency.denoise(self.unet, x, level, pyramid_latents, self.config)
 
-    # --- audio --------------------------------------------------------------------------------------------
+    # --- blocks: any length at constant memory ------------------------------------------------------------
 
     def n_latents(self, n_samples: int) -> int:
         """Latents that cover `n_samples` samples at the model's rate: ceil((n_samples + 3 hops) / 4096)."""
-        return -(-(n_samples + self._lead) // self.config.downsampling_ratio)
+        return self.config.n_latents(n_samples)
 
     @property
-    def _lead(self) -> int:
-        # The first 3 hops of an STFT are covered by fewer than 4 windows: pad that much in front of the audio.
-        return self.config.n_fft - self.config.hop_length
+    def batch_items(self) -> int:
+        """Items per network call. On a CPU a batch only costs memory."""
+        return 1 if self.device.type == "cpu" else self.BATCH_ITEMS
+
+    def _windowing(self, window: int | None) -> Windowing:
+        return Windowing(self.config, window or self.WINDOW_LATENTS, self.batch_items)
+
+    def encode_blocks(
+        self,
+        reader: BlockReader,
+        *,
+        network: Callable[[Tensor], Tensor] | None = None,
+        window: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """Latents of a source of any length, piece by piece; see `m2l.streaming.long.encode_long`.
+
+        Args:
+            reader: blocks of audio at the model's rate.
+            network: representation -> (B, dim, L); `encode_representation` if None.
+            window: latents per window; `WINDOW_LATENTS` if None.
+            progress: called with the seconds done.
+
+        Yields:
+            (channels, dim, l) float32 on the CPU.
+        """
+        run = network or self.encode_representation
+
+        def encode(audio: Tensor) -> Tensor:
+            return run(waveform_to_representation(audio.to(self.device), self.config))
+
+        return encode_long(encode, reader, self._windowing(window), progress)
+
+    def decode_blocks(
+        self,
+        read: Callable[[int, int], Tensor],
+        n_latents: int,
+        *,
+        n_steps: int = 1,
+        seed: int = 0,
+        noise: NoiseSource | None = None,
+        window: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """Audio of latents of any length, piece by piece; see `m2l.streaming.long.decode_long`.
+
+        Args:
+            read: `read(start, stop)` gives (channels, latent_dim, stop - start) latents.
+            n_latents: how many there are.
+            n_steps: denoising steps.
+            seed: seed of the noise.
+            noise: the noise itself, in place of a seed.
+            window: latents per window; `WINDOW_LATENTS` if None.
+            progress: called with the seconds done.
+
+        Yields:
+            (channels, samples) float32 on the CPU, in [-1, 1]; the first 3 hops of all are the encoder's padding.
+        """
+        source = seeded_noise(self.config, seed) if noise is None else noise
+
+        def decode(latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+            representation = self.decode_representation(
+                latents, noise(0), n_steps=n_steps, renoise=lambda x, step: noise(step).to(x.device)
+            )
+            return representation_to_waveform(representation, self.config)
+
+        return decode_long(decode, read, n_latents, source, self._windowing(window), progress)
+
+    # --- audio --------------------------------------------------------------------------------------------
 
     @without_gradients
     def encode(self, audio: Array, sample_rate: int | None = None) -> Array:
@@ -222,30 +292,16 @@ class Music2Latent(nn.Module):
         """Audio -> the encoder features that Table 1 probes, (…, 8192, L); not scaled. See `encode`."""
         return self._analyze(audio, sample_rate, self.features_representation)
 
-    def _analyze(self, audio: Any, sample_rate: int | None, network: Any) -> Any:
+    def _analyze(self, audio: Any, sample_rate: int | None, network: Callable[[Tensor], Tensor]) -> Any:
+        # To float32 items (channels of all clips) at the model's rate.
         array = as_channels_first(audio)
         leading = () if np.ndim(audio) == 1 else array.shape[:-1]
         rate = self.config.sample_rate if sample_rate is None else sample_rate
         array = resample(array, rate, self.config.sample_rate)
-        items = torch.from_numpy(array.reshape(-1, array.shape[-1]))
-        latents = self.n_latents(items.shape[-1])
-        if latents > self.WINDOW_LATENTS:
-            from m2l.streaming.long import analyze_long  # streaming builds on this module
-
-            out = analyze_long(self, items, network)
-        else:
-            padding = (self._lead, latents * self.config.downsampling_ratio - items.shape[-1])
-            out = self._batched(
-                lambda part: network(waveform_to_representation(part, self.config)),
-                nn.functional.pad(items, padding),
-            )
+        # Through the network, in windows if it is long.
+        reader = ItemReader(array.reshape(-1, array.shape[-1]), self.config.sample_rate)
+        out = torch.cat(list(self.encode_blocks(reader, network=network)), dim=-1)
         return like(audio, out.reshape(*leading, *out.shape[1:]))
-
-    def _batched(self, call: Callable[..., Tensor], *items: Tensor) -> Tensor:
-        # One item at a time on the CPU, where a batch only costs memory.
-        size = 1 if self.device.type == "cpu" else self.BATCH_ITEMS
-        parts = zip(*(tensor.split(size) for tensor in items), strict=True)
-        return torch.cat([call(*(tensor.to(self.device) for tensor in part)) for part in parts])
 
     @without_gradients
     def decode(
@@ -276,8 +332,7 @@ class Music2Latent(nn.Module):
         Raises:
             ValueError: for latents or noise of a wrong shape, or not finite.
         """
-        from m2l.streaming.long import synthesize  # streaming builds on this module
-
+        # Check the latents, and the noise if it is given.
         config = self.config
         tensor = float_tensor(latents, "latents")
         if tensor.dim() < 2 or tensor.shape[-2] != config.latent_dim or 0 in tensor.shape:
@@ -291,14 +346,20 @@ class Music2Latent(nn.Module):
         shape = (len(items), 2, config.n_bins, items.shape[-1] * config.time_downsampling)
         if start is not None and tuple(start.shape) != shape:
             raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
+
+        # To audio, in windows if it is long, without the encoder's padding in front.
         source = noise_source(config, seed=seed, generator=generator, start=start)
-        audio = synthesize(self, items, n_steps=n_steps, noise=source)
+        pieces = self.decode_blocks(
+            lambda first, last: items[..., first:last], items.shape[-1], n_steps=n_steps, noise=source
+        )
+        audio = torch.cat(list(pieces), dim=-1)[:, config.lead_samples :]
+        covered = tensor.shape[-1] * config.downsampling_ratio - config.lead_samples
+
+        # To the rate and length asked for. Resampling overshoots a little at full scale.
         rate = config.sample_rate if sample_rate is None else sample_rate
-        covered = tensor.shape[-1] * config.downsampling_ratio - self._lead
-        array = resample(audio[:, self._lead : self._lead + covered].numpy(), config.sample_rate, rate)
+        array = resample(audio[:, :covered].numpy(), config.sample_rate, rate)
         if length is not None:
             array = fit_length(array, length)
-        # Resampling overshoots a little at full scale.
         array = np.clip(array, -1.0, 1.0)
         return like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
 

@@ -6,26 +6,15 @@ conditions: those are `m2l.consistency`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2l.config import Music2LatentConfig
-from m2l.kernels import tiled
 from m2l.kernels.convolution import Conv2d
-from m2l.layers import (
-    SQRT2,
-    SQRT3,
-    Downsample,
-    FrequencyScaling,
-    NoiseEmbedding,
-    ResBlock,
-    Upsample,
-    group_norm,
-    zero_init,
-)
+from m2l.kernels.steps import NormConv, cross_connection, normalized_convolutions
+from m2l.layers import Downsample, FrequencyScaling, NoiseEmbedding, ResBlock, Upsample, group_norm, zero_init
 
 
 class CrossBlock(nn.Module):
@@ -40,18 +29,8 @@ class CrossBlock(nn.Module):
         self.block = ResBlock(channels, channels, cond_channels=cond_channels, attention_heads=heads)
 
     def forward(self, x: Tensor, skip: Tensor | None, condition: Tensor, embedding: Tensor) -> Tensor:
-        if skip is None:
-            return self.block(combined(lambda x, c: (x + self.cross(c)) / SQRT2, x, condition), embedding)
-        return self.block(
-            combined(lambda x, s, c: (x + s + self.cross(c)) / SQRT3, x, skip, condition), embedding
-        )
-
-
-def combined(terms: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """`terms(*maps)` for maps of one size and an expression that mixes neither frames nor bins."""
-    if not tiled.worthwhile(maps[0]):
-        return terms(*maps)
-    return tiled.per_item(lambda *items: tiled.combine(terms, *items), *maps)
+        terms = (x,) if skip is None else (x, skip)
+        return self.block(cross_connection(self.cross, condition, *terms), embedding)
 
 
 class UNetLevel(nn.Module):
@@ -98,47 +77,43 @@ class UNet(nn.Module):
         self.norm_out = group_norm(channels)
         self.conv_out = zero_init(Conv2d(channels, 2, 3, padding=1))
 
-    def forward(self, x: Tensor, sigma: Tensor, pyramid: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, maps: list[Tensor]) -> Tensor:
         """
         Args:
             x: (B, 2, n_bins, T) scaled noisy representation.
             sigma: (B,) noise levels.
-            pyramid: the decoder's maps, finest first.
+            maps: the decoder's feature maps, finest first.
 
         Returns:
             (B, 2, n_bins, T).
         """
+        # What every block is told about the noise level.
         noise = self.embed(sigma).to(x.dtype)
         embedding = F.silu(self.embed_out(F.silu(self.embed_hidden(noise))))
 
+        # Into feature maps, whose bins are weighted by the noise level (Eq. 6-7).
         x = self.conv_in(x)
         if self.scale_in is not None:
             x = self.scale_in(noise) * x
 
+        # Down to the coarsest level. Every block's output is a skip connection.
         skips: list[Tensor] = []
         levels = cast("list[UNetLevel]", list(self.levels))
-        for level, condition in zip(levels, pyramid, strict=True):
+        for level, condition in zip(levels, maps, strict=True):
             for block in level.down_blocks:
                 x = block(x, None, condition, embedding)
                 skips.append(x)
             if level.down is not None:
                 x = level.down(x)
 
-        for level, condition in zip(reversed(levels), reversed(pyramid), strict=True):
+        # Up again, with the skips in reverse order.
+        for level, condition in zip(reversed(levels), reversed(maps), strict=True):
             if level.up is not None:
                 x = level.up(x)
             for block in level.up_blocks:
                 x = block(x, skips.pop(), condition, embedding)
 
-        x = combined(lambda x, c: (x + self.cross_out(c)) / SQRT2, x, pyramid[0])
-        scale = x.new_ones(len(x), 1, 1, 1) if self.scale_out is None else self.scale_out(noise)
-        if tiled.worthwhile(x):
-            return tiled.per_item(self._output, x, scale)
-        return self.conv_out(scale * F.silu(self.norm_out(x)))
-
-    def _output(self, x: Tensor, scale: Tensor) -> Tensor:
-        prepare = tiled.moments_of(self.norm_out, x).normalize(activate=True)
-        scale = scale.transpose(2, 3)
-        return tiled.convolve(
-            self.conv_out, lambda a, b: scale * prepare(tiled.tile_of(x, a, b)), x.shape[3], x
-        )
+        # Back to two channels, real and imaginary part.
+        x = cross_connection(self.cross_out, maps[0], x)
+        scale = None if self.scale_out is None else self.scale_out(noise)
+        return normalized_convolutions(x, NormConv(self.norm_out, self.conv_out, scale=scale))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.audio import fit_length
+from m2l.audio import fit_length
 
 
 @dataclass(frozen=True)

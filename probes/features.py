@@ -109,7 +109,7 @@ class FeaturePlan:
         return {
             "version": VERSION,
             "representation": self.spec.to_dict(),
-            "code": [*_code_of(self.name), code_digest("probes.deformations", "benchmarks.audio")],
+            "code": [*_code_of(self.name), code_digest("probes.deformations", "m2l.audio")],
             "libraries": library_versions(),
             "device": self.options.get("device", "cpu"),
             **({"read": self.tried.identity} if self.tried else {}),
@@ -229,7 +229,7 @@ def _autoencoder_code(name: str) -> str:
 def load_unit(clips: Sequence[Clip]) -> Unit:
     """The unit that renders generated clips once for all representations."""
     spec = {
-        "code": [module_digest("benchmarks.evaluation.stages"), code_digest("benchmarks.audio")],
+        "code": [module_digest("benchmarks.evaluation.stages"), code_digest("m2l.audio")],
         "libraries": library_versions(),
         "clips": [[clip.id, clip.digest] for clip in clips],
         "limits": asdict(LIMITS),

@@ -19,7 +19,7 @@ PACKAGES = ("m2l", "benchmarks", "probes")
 #: The places of each package from the bottom to the top: a place imports from its own layer and those below.
 LAYERS = {
     "m2l": [
-        "config audio kernels processes arrays construction",
+        "config audio kernels processes arrays",
         "io representation layers",
         "encoder decoder unet streaming",
         "consistency",
@@ -28,7 +28,7 @@ LAYERS = {
         "cli __main__",
     ],
     "benchmarks": [
-        "errors registry user_code store audio",
+        "errors registry user_code store",
         "weights harness",
         "datasets",
         "embedders",

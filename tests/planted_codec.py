@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from m2l.audio import fit_length, resample
 from m2l.io.digest import file_sha256
 
 RATE, FRAME = 32000, 128
@@ -29,7 +29,7 @@ def fit_weights(path: Path, latent_dim: int = 24) -> None:
     frames = []
     for clip in create_dataset("synthetic", size=4, seconds=2.0).clips(None):
         audio, rate = clip.load()
-        mono = resample(audio.mean(axis=0, keepdims=True), rate, RATE)[0]
+        mono = resample(audio.mean(axis=0, keepdims=True), rate, RATE, exact=False)[0]
         frames.append(mono[: len(mono) // FRAME * FRAME].reshape(-1, FRAME))
     data = np.concatenate(frames).astype(np.float64)
     _, vectors = np.linalg.eigh(data.T @ data)
@@ -47,7 +47,7 @@ class LinearCodec:
         )
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        audio = resample(check_audio(audio, sample_rate), sample_rate, RATE)
+        audio = resample(check_audio(audio, sample_rate), sample_rate, RATE, exact=False)
         count = -(-audio.shape[1] // FRAME)
         return fit_length(audio, count * FRAME).reshape(len(audio), count, FRAME) @ self.basis
 
@@ -55,7 +55,7 @@ class LinearCodec:
         self, latents: np.ndarray, *, length: int, sample_rate: int, seed: int = 0, n_steps: int | None = None
     ) -> np.ndarray:
         audio = (latents @ self.basis.T).reshape(len(latents), -1)
-        return fit_length(resample(audio, RATE, sample_rate), length)
+        return fit_length(resample(audio, RATE, sample_rate, exact=False), length)
 
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None

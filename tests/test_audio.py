@@ -14,20 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from m2l.audio import (
-    FORMATS,
-    AudioError,
-    as_channels_first,
-    audio_info,
-    fit_length,
-    output_format,
-    read_audio,
-    resample,
-    resampled_length,
-    write_audio,
-)
+from m2l.audio import AudioError, as_channels_first, fit_length, resample, resampled_length
 from m2l.io.atomic import write_atomic, written_beside
-from m2l.io.blocks import ArrayReader, AudioReader, audio_writer
+from m2l.io.blocks import ArrayReader, AudioReader, audio_writer, read_audio, write_audio
+from m2l.io.sound import FORMATS, audio_info, output_format
 
 RATE = 44_100
 

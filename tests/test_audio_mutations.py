@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from test_audio_streams import KINDS, made
 
-from m2l.audio import AudioError, audio_info, read_audio
+from m2l.audio import AudioError
+from m2l.io.blocks import read_audio
+from m2l.io.sound import audio_info
 
 COUNT = 1_000
 #: Of any one file.

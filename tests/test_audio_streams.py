@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from m2l.audio import AudioError, audio_info, read_audio
+from m2l.audio import AudioError
 from m2l.cli.main import main
 from m2l.io import containers
+from m2l.io.blocks import read_audio
+from m2l.io.sound import audio_info
 
 RATE = 48_000
 #: suffix -> libsndfile's options of a writer

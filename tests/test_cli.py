@@ -16,12 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from m2l import Music2Latent  # noqa: E402
-from m2l.audio import audio_info, read_audio, write_audio  # noqa: E402
+from m2l import Music2Latent, audio_files  # noqa: E402
 from m2l.cli.jobs import RECORD_NAME  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
+from m2l.io.blocks import read_audio, write_audio  # noqa: E402
 from m2l.io.latents import LatentsReader, read_latents  # noqa: E402
-from m2l.streaming import long as streaming  # noqa: E402
+from m2l.io.sound import audio_info  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
 RATE = 22_050
@@ -196,7 +196,7 @@ def test_interrupting_keeps_what_is_done_and_leaves_nothing_half_done(
 ) -> None:
     out = tmp_path / "out"
     calls = []
-    real = streaming.reconstruct_file
+    real = audio_files.reconstruct_file
 
     def interrupted(*args, **options):
         calls.append(args)
@@ -204,7 +204,7 @@ def test_interrupting_keeps_what_is_done_and_leaves_nothing_half_done(
             options["progress"] = lambda done: (_ for _ in ()).throw(KeyboardInterrupt)
         return real(*args, **options)
 
-    monkeypatch.setattr(streaming, "reconstruct_file", interrupted)
+    monkeypatch.setattr(audio_files, "reconstruct_file", interrupted)
     assert run("reconstruct", music, "-o", out, *TINY) == 130
     assert len(list(out.rglob("*.wav"))) == 2
     assert not list(out.rglob("*.part"))

@@ -19,10 +19,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from m2l.audio import write_audio
 from m2l.cli import jobs as cli_jobs
 from m2l.cli.main import main
 from m2l.io.atomic import exclusive
+from m2l.io.blocks import write_audio
 from m2l.io.latents import read_latents
 
 TINY = ["--checkpoint", "random:tiny"]

@@ -18,10 +18,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from m2l import Music2Latent  # noqa: E402
-from m2l.audio import write_audio  # noqa: E402
 from m2l.cli.convert import Batch  # noqa: E402
 from m2l.cli.jobs import Job  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
+from m2l.io.blocks import write_audio  # noqa: E402
 
 RATE = 22_050
 TINY = ["--checkpoint", "random:tiny"]

@@ -14,6 +14,7 @@ from training_helpers import moved_model
 
 from m2l import Music2Latent, create_config
 from m2l import consistency as C
+from m2l.training import losses as L
 
 CONFIG = create_config("paper")
 
@@ -63,7 +64,7 @@ def test_pseudo_huber_is_one_norm_per_item() -> None:
     x, y = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     y[1] = 2.0
     c = 0.00054 * math.sqrt(12)
-    distance = C.pseudo_huber(x, y)
+    distance = L.pseudo_huber(x, y)
     assert float(distance[0]) == 0.0
     assert float(distance[1]) == pytest.approx(math.sqrt(4 * 12 + c**2) - c)
 
@@ -86,7 +87,7 @@ def test_loss_is_zero_where_the_step_vanishes_and_trains_everything() -> None:
     generator = torch.Generator().manual_seed(1)
     representation = torch.randn(2, 2, 1024, 16, generator=generator)
     noise = torch.randn(2, 2, 1024, 16, generator=generator)
-    loss = C.consistency_loss(model, representation, torch.tensor([0.0, 0.6]), 0.1, noise)
+    loss = L.consistency_loss(model, representation, torch.tensor([0.0, 0.6]), 0.1, noise)
     assert loss.shape == (2,)
     assert loss[0].item() == 0.0
     assert loss[1].item() > 0.0
@@ -104,7 +105,7 @@ def test_the_teacher_at_sigma_min_is_its_input(delta_t: float) -> None:
     clean, noise = torch.randn(2, 4, 2, 1024, 8, generator=generator)
     t = torch.tensor([0.05, 0.3, 0.7, 1.0])
 
-    losses = C.consistency_loss(model, clean, t, delta_t, noise)
+    losses = L.consistency_loss(model, clean, t, delta_t, noise)
     found = torch.autograd.grad(losses.sum(), model.unet.conv_in.weight)[0]
 
     sigmas = [C.sigma_from_t(level, model.config) for level in (t, (t - delta_t).clamp(min=0))]
@@ -113,7 +114,7 @@ def test_the_teacher_at_sigma_min_is_its_input(delta_t: float) -> None:
         C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, pyramid, model.config)
         for s in sigmas
     )
-    expected = C.pseudo_huber(student, teacher.detach()) / (sigmas[0] - sigmas[1])
+    expected = L.pseudo_huber(student, teacher.detach()) / (sigmas[0] - sigmas[1])
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
     gradient = torch.autograd.grad(expected.sum(), model.unet.conv_in.weight)[0]
     torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
@@ -127,7 +128,7 @@ def test_output_weights_make_losses_distances_of_raw_outputs() -> None:
     t = torch.tensor([0.2, 0.4, 0.6, 0.8, 1.0])
     sigma = C.sigma_from_t(t, model.config)
     with torch.no_grad():
-        losses = C.consistency_loss(model, clean, t, 1.0, noise) * C.output_weight(t, 1.0, model.config)
+        losses = L.consistency_loss(model, clean, t, 1.0, noise) * L.output_weight(t, 1.0, model.config)
         noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
         c_skip, c_out, c_in = C.preconditioning(sigma, model.config)
         raw = model.unet(c_in * noisy, sigma, model.decoder(model.encoder(clean)))

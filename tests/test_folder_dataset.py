@@ -14,7 +14,8 @@ from test_audio_streams import flac_claiming, made
 from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, create_dataset
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, audio_info, read_excerpt
-from m2l.audio import FORMATS, read_audio
+from m2l.io.blocks import read_audio
+from m2l.io.sound import FORMATS
 from m2l.training.data import open_corpus
 
 

@@ -16,11 +16,17 @@ torch = pytest.importorskip("torch")
 
 from hostile_inputs import ARRAYS, FILES, LATENTS, RATE, RATES, checkpoints, latents_file, sound  # noqa: E402
 
-from m2l import CheckpointError, Music2Latent, WeightsNotFoundError  # noqa: E402
-from m2l.audio import audio_info, read_audio, resampled_length, write_audio  # noqa: E402
+from m2l import (  # noqa: E402
+    CheckpointError,
+    Music2Latent,
+    WeightsNotFoundError,
+    audio_files,
+)
+from m2l.audio import resampled_length  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
+from m2l.io.blocks import read_audio, write_audio  # noqa: E402
 from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
-from m2l.streaming import long as streaming  # noqa: E402
+from m2l.io.sound import audio_info  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
 
@@ -207,7 +213,7 @@ def test_latents_files(tmp_path, capsys, model, name: str) -> None:
         assert not out.exists()
         if name not in ("no checkpoint", "missing checkpoint"):
             with pytest.raises(LatentsError) as caught:
-                streaming.decode_file(model, path, out)
+                audio_files.decode_file(model, path, out)
             assert_clear(caught.value)
     no_litter(tmp_path)
 
@@ -261,7 +267,7 @@ def test_a_file_that_may_not_grow(tmp_path, suffix: str, limit: int) -> None:
     """RLIMIT_FSIZE makes writes fail half-way, as a full disk does; libsndfile reports it in its own ways."""
     script = (
         "import resource, sys, numpy as np\n"
-        "from m2l.audio import write_audio\n"
+        "from m2l.io.blocks import write_audio\n"
         "from m2l.io.latents import LatentsInfo, write_latents\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))\n"
         "audio = np.random.default_rng(0).uniform(-1, 1, (2, 60_000)).astype('float32')\n"
@@ -382,13 +388,13 @@ def test_an_input_that_vanishes_during_the_run(tmp_path, capsys, monkeypatch) ->
     folder.mkdir()
     for number in range(3):
         write_audio(folder / f"{number}.wav", sound(), RATE)
-    real = streaming.encode_file
+    real = audio_files.encode_file
 
     def vanishing(*args, **options):
         (folder / "1.wav").unlink(missing_ok=True)
         return real(*args, **options)
 
-    monkeypatch.setattr(streaming, "encode_file", vanishing)
+    monkeypatch.setattr(audio_files, "encode_file", vanishing)
     code, said = run(capsys, "encode", folder, "-o", tmp_path / "out", *TINY)
     assert code == 1
     assert "1.wav" in said

@@ -76,7 +76,8 @@ PLANTED = {
         "lazy benchmarks.metrics.si_sdr -> m2l.arrays",
     ),
     "too many at the root": (
-        "crowded_root", "benchmarks/more1.py benchmarks/more2.py", "", "x = 1", "crowded benchmarks:",
+        "crowded_root", "benchmarks/more1.py benchmarks/more2.py benchmarks/more3.py", "", "x = 1",
+        "crowded benchmarks:",
     ),
     "a target that is gone": (
         "dangling_targets", "benchmarks/tables/table.py", "", 'GONE = "benchmarks.suite:gone"',

@@ -20,7 +20,7 @@ from torch import Tensor
 from m2l import EncoderDecoder, Music2Latent, consistency, inference, representation
 from m2l.audio import AudioError, to_representation_encoder, to_waveform
 from m2l.io.latents import LatentsInfo, read_latents, write_latents
-from m2l.kernels import tiled
+from m2l.kernels import steps
 from m2l.representation import representation_to_waveform, waveform_to_representation
 from m2l.streaming.noise import latent_noise, noise_source
 
@@ -127,7 +127,7 @@ def test_a_generator_gives_one_seed_for_all_steps(model: Music2Latent) -> None:
 def test_a_double_model_computes_what_the_float_model_does(
     model: Music2Latent, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0 if tiles else 1 << 60)
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0 if tiles else 1 << 60)
     double = Music2Latent(model.config)
     double.load_state_dict(model.state_dict())
     double = double.double().eval()
@@ -146,7 +146,7 @@ def test_a_double_model_computes_what_the_float_model_does(
 def test_the_default_dtype_changes_nothing(
     model: Music2Latent, tiles: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0 if tiles else 1 << 60)
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0 if tiles else 1 << 60)
     model.save_pretrained(tmp_path)
     published = EncoderDecoder.around(model)
 
@@ -323,14 +323,13 @@ import multiprocessing, sys, threading
 import numpy as np
 import torch
 from m2l import Music2Latent
-from m2l.kernels import tiled
 torch.set_num_threads(2)
 model = Music2Latent.from_config("tiny")
 audio = np.full((1, 44_100), 0.1, np.float32)
 def work(_):
     return float(np.abs(model.encode(audio)).sum()), torch.get_num_threads()
 def hold(ready, done):
-    with tiled.POOL.lock:
+    with model._pool.lock:
         ready.set()
         done.wait()
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import torch
 
 from m2l import EncoderDecoder, Music2Latent, consistency, create_config
 from m2l.io.published import key_map
-from m2l.kernels import tiled
+from m2l.kernels import steps
 from m2l.representation import representation_to_waveform, waveform_to_representation
+from m2l.training import losses
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-4
@@ -101,7 +102,7 @@ def test_every_stage_meets_the_oracle(
     model: Music2Latent, golden: dict[str, np.ndarray], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if path == "tiled":
-        monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
+        monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
     config = model.config
     representation = waveform_to_representation(torch.from_numpy(waveform(2.0, 2)), config)[..., :64]
     assert relative_error(representation[:, :, ::8, ::2], golden["representation"]) < TOLERANCE
@@ -157,7 +158,7 @@ def test_training_step_meets_the_oracle(model: Music2Latent) -> None:
     audio = np.concatenate([waveform(34_304 / 44_100, 1, seed=seed) for seed in (0, 1)])
     representation = waveform_to_representation(torch.from_numpy(audio), config)
     model.zero_grad()
-    loss = consistency.consistency_loss(
+    loss = losses.consistency_loss(
         model, representation, torch.tensor(expected["t"]), expected["delta_t"], noise(17, 2, 2, 1024, 64)
     )
     loss.mean().backward()

@@ -12,7 +12,6 @@ from harness_helpers import tiny_suite, write_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.audio import resample
 from benchmarks.autoencoders import AUTOENCODERS, Autoencoder, AutoencoderSpec, create_autoencoder
 from benchmarks.autoencoders.check import ContractError, check_autoencoder
 from benchmarks.autoencoders.names import label_of, system_code
@@ -22,6 +21,7 @@ from benchmarks.harness.run import RunOptions
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.own_code import own_digest, split_label
 from benchmarks.suite import SuiteError
+from m2l.audio import resample
 
 
 class Frames:
@@ -78,8 +78,8 @@ def test_shape_rate_and_channels_are_handled(
 def test_resampling_is_what_the_suite_uses() -> None:
     audio = tone(1, 48_000, 48_000)
     found = complete(Frames(16_000), "frames").reconstruct(audio, 48_000)
-    there = resample(audio, 48_000, 16_000)
-    expected = resample(there, 16_000, 48_000)[:, :48_000]
+    there = resample(audio, 48_000, 16_000, exact=False)
+    expected = resample(there, 16_000, 48_000, exact=False)[:, :48_000]
     np.testing.assert_allclose(found[:, :47_000], expected[:, :47_000], atol=2e-3)
 
 

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.audio import cancels, is_silent
 from benchmarks.evaluation.stages import Limits, unusable
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.si_sdr import SI_SDR
 from benchmarks.metrics.visqol.metric import VISQOL
 from benchmarks.statistics.bootstrap import paired_difference, summarize
+from m2l.audio import cancels, is_silent
 
 RATE = 16000
 si_sdr, visqol = partial(clip_score, SI_SDR), partial(clip_score, VISQOL)

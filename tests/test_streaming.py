@@ -16,12 +16,16 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from m2l import Music2Latent  # noqa: E402
-from m2l.audio import audio_info, read_audio, resample, write_audio  # noqa: E402
-from m2l.io.blocks import ArrayReader  # noqa: E402
+from m2l import Music2Latent, audio_files  # noqa: E402
+from m2l.audio import resample  # noqa: E402
+from m2l.io.blocks import (  # noqa: E402
+    ArrayReader,
+    read_audio,
+    write_audio,
+)
 from m2l.io.latents import read_latents  # noqa: E402
+from m2l.io.sound import audio_info  # noqa: E402
 from m2l.representation import representation_to_waveform, waveform_to_representation  # noqa: E402
-from m2l.streaming import long as streaming  # noqa: E402
 from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, join_windows, plan_windows  # noqa: E402
 
 RATE = 44_100
@@ -107,18 +111,16 @@ def test_a_network_without_global_statistics_is_unaffected_by_windows(model) -> 
     total = model.n_latents(audio.shape[1])
     padded = torch.nn.functional.pad(torch.from_numpy(audio), (lead, total * HOP - audio.shape[1]))
     whole = local(waveform_to_representation(padded, model.config))
-    pieces = list(streaming.encode_long(model, ArrayReader(audio, RATE), network=local, window=SHORT))
+    pieces = list(model.encode_blocks(ArrayReader(audio, RATE), network=local, window=SHORT))
     assert len(pieces) > 3
     assert torch.allclose(torch.cat(pieces, -1), whole, atol=1e-6)
 
 
 def test_one_window_is_the_model_itself(model) -> None:
     audio = chord(1.0, channels=2)
-    streamed = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE))), -1)
+    streamed = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE))), -1)
     assert np.array_equal(streamed.numpy(), model.encode(audio, RATE))
-    pieces = streaming.decode_long(
-        model, lambda a, b: streamed[..., a:b], streamed.shape[-1], n_steps=2, seed=4
-    )
+    pieces = model.decode_blocks(lambda a, b: streamed[..., a:b], streamed.shape[-1], n_steps=2, seed=4)
     lead = model.config.n_fft - model.config.hop_length
     decoded = torch.cat(list(pieces), -1)[:, lead : lead + audio.shape[1]]
     assert np.array_equal(decoded.numpy(), model.decode(streamed.numpy(), audio.shape[1], n_steps=2, seed=4))
@@ -128,18 +130,18 @@ def test_long_arrays_and_files_take_the_same_way(model, tmp_path, monkeypatch) -
     monkeypatch.setattr(Music2Latent, "WINDOW_LATENTS", SHORT)
     audio = resample(chord(6.8), RATE, 48_000)
     write_audio(tmp_path / "a.wav", audio, 48_000)
-    info = streaming.encode_file(model, tmp_path / "a.wav", tmp_path / "a.safetensors")
+    info = audio_files.encode_file(model, tmp_path / "a.wav", tmp_path / "a.safetensors")
     latents, read_back = read_latents(tmp_path / "a.safetensors")
     assert read_back == info
     assert (info.sample_rate, info.channels, info.samples) == (48_000, 1, audio.shape[1])
     assert info.digest == model.digest()
     assert np.array_equal(latents, model.encode(audio, 48_000))
 
-    streaming.decode_file(model, tmp_path / "a.safetensors", tmp_path / "b.wav", seed=5)
+    audio_files.decode_file(model, tmp_path / "a.safetensors", tmp_path / "b.wav", seed=5)
     decoded, rate = read_audio(tmp_path / "b.wav")
     assert rate == 48_000
     assert np.abs(decoded - model.decode(latents, audio.shape[1], sample_rate=48_000, seed=5)).max() < 1e-5
-    shape = streaming.reconstruct_file(model, tmp_path / "a.wav", tmp_path / "c.wav", seed=5)
+    shape = audio_files.reconstruct_file(model, tmp_path / "a.wav", tmp_path / "c.wav", seed=5)
     assert shape == (48_000, 1, audio.shape[1])
     assert np.array_equal(read_audio(tmp_path / "c.wav")[0], decoded)
 
@@ -148,12 +150,12 @@ def test_windows_in_a_batch_give_what_they_give_alone(model, monkeypatch) -> Non
     audio = chord(10.0)
 
     def both() -> tuple[torch.Tensor, torch.Tensor]:
-        latents = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE), window=SHORT)), -1)
-        pieces = streaming.decode_long(model, lambda a, b: latents[..., a:b], 74, window=SHORT)
+        latents = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE), window=SHORT)), -1)
+        pieces = model.decode_blocks(lambda a, b: latents[..., a:b], 74, window=SHORT)
         return latents, torch.cat(list(pieces), -1)
 
     alone = both()
-    monkeypatch.setattr(streaming, "_batch_items", lambda model: 5)
+    monkeypatch.setattr(Music2Latent, "batch_items", 5)
     together = both()
     for one, other in zip(alone, together, strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
@@ -168,13 +170,13 @@ def test_batches_shrink_until_they_fit_the_device(model, monkeypatch) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return representation.mean((1, 2)).unflatten(-1, (-1, 8)).mean(-1)[:, None]
 
-    monkeypatch.setattr(streaming, "_batch_items", lambda model: 8)
+    monkeypatch.setattr(Music2Latent, "batch_items", 8)
     audio = 0.1 * np.random.default_rng(0).standard_normal((6, RATE)).astype(np.float32)
     roomy = torch.cat(
         [cramped(waveform_to_representation(_padded(model, row), model.config)) for row in audio]
     )
     sizes.clear()
-    pieces = torch.cat(list(streaming.encode_long(model, ArrayReader(audio, RATE), network=cramped)), -1)
+    pieces = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE), network=cramped)), -1)
     assert sizes == [6, 4, 2, 2, 2]
     assert torch.allclose(pieces, roomy, atol=1e-6)
 
@@ -189,14 +191,14 @@ def _padded(model: Music2Latent, row: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("samples", [1, 400, 9_001])
 def test_reconstructed_files_have_the_exact_length(model, tmp_path, rate: int, samples: int) -> None:
     write_audio(tmp_path / "a.wav", np.full((3, samples), 0.1, np.float32), rate)
-    streaming.reconstruct_file(model, tmp_path / "a.wav", tmp_path / "b.flac")
+    audio_files.reconstruct_file(model, tmp_path / "a.wav", tmp_path / "b.flac")
     info = audio_info(tmp_path / "b.flac")
     assert (info.frames, info.channels, info.sample_rate) == (samples, 3, rate)
 
 
 def test_progress_ends_at_the_length_of_the_audio(model) -> None:
     seen: list[float] = []
-    list(streaming.encode_long(model, ArrayReader(chord(15.0), RATE), window=SHORT, progress=seen.append))
+    list(model.encode_blocks(ArrayReader(chord(15.0), RATE), window=SHORT, progress=seen.append))
     assert len(seen) >= 3
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(15.0, abs=1e-3)
@@ -204,7 +206,7 @@ def test_progress_ends_at_the_length_of_the_audio(model) -> None:
 
 def test_a_reader_at_another_rate_is_refused(model) -> None:
     with pytest.raises(ValueError, match="48000"):
-        next(streaming.encode_long(model, ArrayReader(chord(1.0), 48_000)))
+        next(model.encode_blocks(ArrayReader(chord(1.0), 48_000)))
 
 
 # --- seams ----------------------------------------------------------------------------------------------------
@@ -245,9 +247,9 @@ def test_windows_of_different_level_join_without_step_or_jump(model, monkeypatch
 
     monkeypatch.setattr(model, "decode_representation", played_back)
     positions = torch.arange(total, dtype=torch.float32).expand(1, config.latent_dim, total)
-    joined = torch.cat(
-        list(streaming.decode_long(model, lambda a, b: positions[..., a:b], total, window=SHORT)), -1
-    )[0].numpy()
+    joined = torch.cat(list(model.decode_blocks(lambda a, b: positions[..., a:b], total, window=SHORT)), -1)[
+        0
+    ].numpy()
     middle = slice(2 * HOP, -2 * HOP)  # the chord's own on- and offset
     seam = [position - 2 * HOP for position in seams(total, SHORT)]
     joined = joined[middle]
@@ -271,7 +273,7 @@ def test_seams_of_the_model_are_no_worse_than_the_rest(model) -> None:
     total = tensor.shape[-1]
     whole = model.decode(tensor, seed=0)[0].numpy()
     lead = model.config.n_fft - model.config.hop_length
-    pieces = streaming.decode_long(model, lambda a, b: tensor[..., a:b], total, window=SHORT)
+    pieces = model.decode_blocks(lambda a, b: tensor[..., a:b], total, window=SHORT)
     joined = torch.cat(list(pieces), -1)[0, lead : lead + len(whole)].numpy()
     positions = [position - lead for position in seams(total, SHORT)]
     assert len(positions) >= 3
@@ -315,7 +317,7 @@ def test_round_trip_of_the_transform_alone_survives_the_windows(model, monkeypat
 
     monkeypatch.setattr(model, "decode_representation", exact)
     positions = torch.arange(total, dtype=torch.float32).expand(1, config.latent_dim, total)
-    pieces = streaming.decode_long(model, lambda a, b: positions[..., a:b], total, window=SHORT)
+    pieces = model.decode_blocks(lambda a, b: positions[..., a:b], total, window=SHORT)
     joined = torch.cat(list(pieces), -1).numpy()[:, lead : lead + audio.shape[1]]
     plain = representation_to_waveform(waveform_to_representation(padded, config), config).numpy()
     assert np.abs(joined - plain[:, lead : lead + audio.shape[1]]).max() < 1e-5
@@ -330,11 +332,11 @@ _MEASURE = textwrap.dedent(
     import torch
     torch.set_num_threads(int(sys.argv[5]))
     from m2l import Music2Latent
-    from m2l.streaming import long as streaming
+    from m2l import audio_files
     model = Music2Latent.from_config(sys.argv[1])
     source, latents, target = sys.argv[2:5]
-    streaming.encode_file(model, source, latents)
-    streaming.decode_file(model, latents, target)
+    audio_files.encode_file(model, source, latents)
+    audio_files.decode_file(model, latents, target)
     print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     """
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 
 from m2l import Music2Latent, create_config
-from m2l.kernels import tiled
+from m2l.kernels import memory, steps, tiled
 
 
 def randomized(preset: str) -> Music2Latent:
@@ -33,9 +37,9 @@ def test_tiles_equal_the_whole(
     preset: str, frames: int, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = randomized(preset)
-    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 1 << 60)
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 1 << 60)
     expected = run(model, frames)
-    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
     monkeypatch.setattr(tiled, "TILE_BYTES", tile_bytes)
     for found, whole in zip(run(model, frames), expected, strict=True):
         assert found.shape == whole.shape
@@ -52,15 +56,15 @@ def test_statistics_survive_an_offset() -> None:
 
 
 def test_gradients_keep_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiled, "WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
     model = randomized("tiny")
     model.encoder(torch.randn(1, 2, 1024, 8)).sum().backward()
     assert model.encoder.conv_in.weight.grad is not None
 
 
 def test_memory_goes_round_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = tiled.Pool()
-    with pool:
+    pool = memory.Pool()
+    with pool.lending():
         first = pool.take(5000)
         address = first.ctypes.data
         del first
@@ -69,10 +73,35 @@ def test_memory_goes_round_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         assert pool.take(5000).ctypes.data != address  # still in use
         del again
     assert sum(len(waiting) for waiting in pool.free.values()) == 2  # kept for the next call
-    with pool:
+    with pool.lending():
         pool.take(7000)
     assert set(pool.free) == {7000}  # what a call did not use is let go
     monkeypatch.setattr(pool, "KEEP_BYTES", 100)
-    with pool:
+    with pool.lending():
         pool.take(7000)
     assert not any(pool.free.values())
+
+
+def test_memory_of_maps_goes_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
+    model = randomized("tiny")
+    run(model, 64, items=1)
+    assert sum(map(len, model._pool.free.values())) > 0  # kept for the next call
+    waiting = [weakref.ref(memory) for memories in model._pool.free.values() for memory in memories]
+    copied = copy.deepcopy(model)  # with a pool of its own
+    assert copied._pool is not model._pool
+    assert not copied._pool.free
+    del model
+    gc.collect()
+    assert not any(memory() is not None for memory in waiting)
+
+
+def test_a_model_in_training_mode_keeps_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
+    model = randomized("tiny")
+    whole = run(model.train(), 16, items=1)
+    monkeypatch.setattr(tiled, "normalized_convolutions", None)  # nothing in tiles may be called
+    for found, expected in zip(run(model, 16, items=1), whole, strict=True):
+        assert torch.equal(found, expected)
+    with pytest.raises(TypeError):
+        run(model.eval(), 16, items=1)

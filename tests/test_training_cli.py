@@ -31,7 +31,8 @@ from training_helpers import (
 
 from benchmarks.metrics.si_sdr import si_sdr
 from m2l import Music2Latent
-from m2l.audio import audio_info, read_audio
+from m2l.io.blocks import read_audio
+from m2l.io.sound import audio_info
 from m2l.representation import waveform_to_representation
 from m2l.training import TrainingSettings, validation
 from m2l.training.checkpoint import list_checkpoints

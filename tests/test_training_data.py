@@ -14,7 +14,7 @@ import torch
 from training_helpers import music_and_speech, noise_file, tiny
 
 from m2l import create_config
-from m2l.audio import read_audio, write_audio
+from m2l.io.blocks import read_audio, write_audio
 from m2l.training import TrainingSettings
 from m2l.training.data import (
     Crops,

@@ -13,7 +13,7 @@ from training_helpers import assert_same_run, tiny, train
 from benchmarks.speed.train import newton_schulz
 from m2l import Music2Latent
 from m2l.config import create_config
-from m2l.consistency import consistency_loss, denoise, output_weight
+from m2l.consistency import denoise
 from m2l.training.data import times_of
 from m2l.training.losses import (
     BANDS,
@@ -21,8 +21,10 @@ from m2l.training.losses import (
     StepLoss,
     band_distance,
     band_edges,
+    consistency_loss,
     direction_distance,
     level_distance,
+    output_weight,
     spectrum_loss,
 )
 from m2l.training.optimizer import Muon, is_matrix, orthogonalized

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from training_helpers import assert_same_run, log_lines, tiny, train
 
 from m2l import Music2Latent
-from m2l.consistency import pseudo_huber, step_size
+from m2l.consistency import step_size
 from m2l.representation import waveform_to_representation
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import Crops
-from m2l.training.losses import spectrum_loss
+from m2l.training.losses import pseudo_huber, spectrum_loss
 from m2l.training.schedule import learning_rate
 
 pytest_plugins = ["training_fixtures"]

@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 
 from m2l import Music2Latent
-from m2l.audio import write_audio
 from m2l.cli.main import main
+from m2l.io.blocks import write_audio
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.checkpoint import list_checkpoints
 

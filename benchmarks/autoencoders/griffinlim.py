@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft
 
-from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from m2l.audio import fit_length, resample
 
 SAMPLE_RATE = 44100
 N_FFT = 4096
@@ -52,7 +52,7 @@ class MelGriffinLim:
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """Log-mel frames `(channels, 64, ceil(samples / 4096))` at 44.1 kHz."""
-        audio = resample(check_audio(audio, sample_rate), sample_rate, SAMPLE_RATE)
+        audio = resample(check_audio(audio, sample_rate), sample_rate, SAMPLE_RATE, exact=False)
         frames = -(-audio.shape[1] // (HOP * POOL))
         audio = fit_length(audio, frames * HOP * POOL)
         magnitude = np.abs(_stft(audio))[:, : frames * POOL]  # (channels, frames * POOL, bins)
@@ -68,7 +68,7 @@ class MelGriffinLim:
         magnitude = np.exp(log_mel) @ _spread()
         rng = np.random.default_rng(seed)
         audio = np.stack([self._phase(channel.astype(np.float32), rng) for channel in magnitude])
-        return fit_length(resample(audio, SAMPLE_RATE, sample_rate), length)
+        return fit_length(resample(audio, SAMPLE_RATE, sample_rate, exact=False), length)
 
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None

@@ -29,10 +29,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from benchmarks.audio import fit_length, resample, to_mono
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.weights.find import find_weight, weight_digest, weight_source
+from m2l.audio import fit_length, resample, to_mono
 
 #: Neighboring windows of a long clip share this much, and are cross-faded over it.
 OVERLAP_SECONDS = 1.0
@@ -226,7 +226,9 @@ class NeuralAutoencoder:
         joined = np.concatenate(outputs)
         if self.channels == "stereo" and latents.channels == 1:
             joined = to_mono(joined)
-        return np.ascontiguousarray(fit_length(resample(joined, self.sample_rate, sample_rate), length))
+        return np.ascontiguousarray(
+            fit_length(resample(joined, self.sample_rate, sample_rate, exact=False), length)
+        )
 
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
@@ -266,7 +268,9 @@ class NeuralAutoencoder:
         if self.channels == "stereo" and audio.shape[0] > 2:
             raise ValueError(f"{audio.shape[0]} channels: {self.name} takes one or two")
         # Two samples at least: soxr cannot tell the layout of one sample of two channels.
-        audio = resample(fit_length(audio, max(2, audio.shape[1])), sample_rate, self.sample_rate)
+        audio = resample(
+            fit_length(audio, max(2, audio.shape[1])), sample_rate, self.sample_rate, exact=False
+        )
         if self.channels == "stereo" and audio.shape[0] == 1:
             audio = np.repeat(audio, 2, axis=0)
         length = max(1, math.ceil(audio.shape[1] / self.multiple)) * self.multiple

@@ -14,24 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.datasets.base import ClipError
-from m2l import audio as m2l_audio
+from m2l.audio import AudioError
+from m2l.io import sound
+from m2l.io.blocks import read_audio
 from m2l.io.digest import file_sha256
 
-#: As `m2l.audio.FORMATS`, without loading libsndfile.
-AUDIO_SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aif",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".w64",
-    ".rf64",
-)
+AUDIO_SUFFIXES = tuple(sound.FORMATS)
 
 _SHORT = {"is cut short: ": "cut short", "is not readable audio: ": "cannot be decoded"}
 
@@ -101,14 +89,14 @@ def read_excerpt(
     if start < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"excerpt of {path}: start {start!r} s, length {seconds!r} s")
     try:
-        info = m2l_audio.audio_info(path)
+        info = sound.audio_info(path)
         rate = info.sample_rate
         first = round(start * rate)
         wanted = -1 if seconds is None else round(seconds * rate)
         if info.duration is not None and first >= (info.frames or 0) > 0:
             raise ClipError(f"{path}: the excerpt starts at {start} s, the file has {info.duration:.3f} s")
-        audio, _ = m2l_audio.read_audio(path, first, wanted)
-    except (OSError, m2l_audio.AudioError) as error:
+        audio, _ = read_audio(path, first, wanted)
+    except (OSError, AudioError) as error:
         raise _clip_error(path, error) from error
     samples = audio.shape[1]
     if samples == 0:
@@ -138,8 +126,8 @@ def audio_info(path: Path) -> tuple[int, int, float]:
         ClipError: Not there, undecodable, cut short, or of unknown length.
     """
     try:
-        info = m2l_audio.audio_info(path)
-    except (OSError, m2l_audio.AudioError) as error:
+        info = sound.audio_info(path)
+    except (OSError, AudioError) as error:
         raise _clip_error(path, error) from error
     if info.duration is None:
         raise ClipError(f"{path}: its headers do not tell its length")

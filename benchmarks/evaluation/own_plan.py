@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.audio import resample, to_mono
 from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
 from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.autoencoders.notes import notes
@@ -25,6 +24,7 @@ from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Data
 from benchmarks.user_code import is_first_party
+from m2l.audio import resample, to_mono
 
 Clips = Callable[[], Sequence[TrialClip]]
 
@@ -121,7 +121,9 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
         embedder_label(name),
         module,
         lambda: create_embedder(name, device=device),
-        lambda made, audio, rate: made.embed(resample(to_mono(audio), rate, made.sample_rate)[0]),
+        lambda made, audio, rate: made.embed(
+            resample(to_mono(audio), rate, made.sample_rate, exact=False)[0]
+        ),
         clips,
         code=lambda: digest([own_digest(module), embedder_label(target)]),
         store=store,

@@ -467,11 +467,7 @@ def seconds_of(clips: Iterable[Clip]) -> float:
 
 def _spec(stage: str) -> dict[str, Any]:
     """What every unit of a stage depends on: the stage's version and code, and the numerical libraries."""
-    shared = (
-        ("benchmarks.audio", "benchmarks.statistics.bootstrap")
-        if stage == "aggregate"
-        else ("benchmarks.audio",)
-    )
+    shared = ("m2l.audio", "benchmarks.statistics.bootstrap") if stage == "aggregate" else ("m2l.audio",)
     return {
         "version": STAGE_VERSIONS[stage],
         "code": [module_digest("benchmarks.evaluation.stages"), code_digest(*shared)],

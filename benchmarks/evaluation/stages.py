@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.audio import cancels, resample, to_mono
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.own.external import External
 from benchmarks.datasets import Clip
@@ -31,6 +30,7 @@ from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import Data
 from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
+from m2l.audio import cancels, resample, to_mono
 from m2l.io.digest import known_sha256
 
 
@@ -309,7 +309,7 @@ def _embed_clips(unit: Unit, store: Store) -> Result:
     before = len(failures)
     rates = source.meta["sample_rates"]
     signals = [
-        (clip_id, resample(signal, rates[clip_id], embedder.sample_rate)[0])
+        (clip_id, resample(signal, rates[clip_id], embedder.sample_rate, exact=False)[0])
         for clip_id, samples in output.arrays.items()
         for signal in (samples[:, None] if cancels(source.arrays[clip_id]) else [to_mono(samples)])
     ]

@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from benchmarks.audio import cancels, is_silent
 from benchmarks.metrics.base import PairMetric, Score
+from m2l.audio import cancels, is_silent
 
 
 def clip_score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:

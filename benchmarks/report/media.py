@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.audio import resample
 from benchmarks.harness.units import Unit, fetch
 from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.si_sdr import SI_SDR
 from benchmarks.report.pictures import mel_spectrogram_db, picture
 from benchmarks.store.store import Result, Store
+from m2l.audio import resample
 
 #: Format -> container, subtype, options, MIME type, and what it is in words. MP3 plays in every browser.
 #: V0 is LAME's best variable rate; V5, with about half the bytes, is for reports with dozens of clips. Vorbis 0.3 is
@@ -108,7 +108,7 @@ def encode(audio: npt.NDArray[np.float32], sample_rate: int, format: str) -> byt
     rate = sample_rate
     if container == "MP3" and rate not in _MP3_RATES:
         rate = 48000 if rate > 48000 else 44100
-        audio = resample(audio, sample_rate, rate)
+        audio = resample(audio, sample_rate, rate, exact=False)
     buffer = io.BytesIO()
     with soundfile.SoundFile(
         buffer, "w", samplerate=rate, channels=len(audio), format=container, subtype=subtype, **options

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from benchmarks.errors import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
 from m2l.config import create_config
-from m2l.consistency import denoise, output_weight, pseudo_huber, sigma_from_t, step_size
-from m2l.kernels import tiled
+from m2l.consistency import denoise, sigma_from_t, step_size
 from m2l.kernels.convolution import Conv2d
 from m2l.layers import Upsample
 from m2l.model import Music2Latent
@@ -35,7 +34,7 @@ from m2l.representation import waveform_to_representation
 from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialize import freeze_unused
-from m2l.training.losses import band_distance, direction_distance, spectrum_loss
+from m2l.training.losses import band_distance, direction_distance, output_weight, pseudo_huber, spectrum_loss
 from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimizer
 from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import RECIPES
@@ -240,9 +239,8 @@ class PlainStep:
         clean = waveform_to_representation(batch["waveform"].to(self.device), config)
         noise = batch["noise"].to(self.device)
         self.optimizer.zero_grad()
-        with tiled.ordinary():
-            loss = self._loss(clean.contiguous(), noise, t, delta_t)
-            loss.backward()
+        loss = self._loss(clean.contiguous(), noise, t, delta_t)
+        loss.backward()
         self.optimizer.step()
         decay = ema_decay(self.n_steps, settings)
         with torch.no_grad():

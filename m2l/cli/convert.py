@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from m2l.audio import AudioError, audio_info, output_format
+from m2l.audio import AudioError
 from m2l.cli.common import (
     FAILED,
     FINE,
@@ -45,6 +45,7 @@ from m2l.cli.jobs import (
 from m2l.cli.options import Conversion, Decode, Encode, FromAudio, Reconstruct, ToAudio
 from m2l.io.atomic import InUseError, exclusive, remove_leftovers
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader
+from m2l.io.sound import audio_info, output_format
 
 if TYPE_CHECKING:
     from m2l.model import Music2Latent
@@ -289,7 +290,7 @@ class Batch:
         self, job: Job, file: Path, model: Music2Latent, digest: str, checkpoint: str, progress: Progress
     ) -> float:
         """Do the work; returns seconds of audio."""
-        from m2l.streaming import long as streaming
+        from m2l import audio_files
 
         options = self.options
         common: dict[str, Any] = {"window": self.window(model), "progress": progress}
@@ -297,11 +298,11 @@ class Batch:
             common["incomplete"] = options.incomplete
         if not isinstance(options, ToAudio):
             common |= {"name": job.source.name, "checkpoint": checkpoint, "digest": digest}
-            return streaming.encode_file(model, file, job.target, **common).duration
+            return audio_files.encode_file(model, file, job.target, **common).duration
         common |= {"n_steps": options.n_steps, "seed": options.seed, "subtype": options.subtype}
         if isinstance(options, Decode):
-            return streaming.decode_file(model, file, job.target, **common).duration
-        rate, _, samples = streaming.reconstruct_file(model, file, job.target, **common)
+            return audio_files.decode_file(model, file, job.target, **common).duration
+        rate, _, samples = audio_files.reconstruct_file(model, file, job.target, **common)
         return samples / rate
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from m2l.audio import AudioError, audio_info
+from m2l.audio import AudioError
 from m2l.cli.common import (
     CHECKPOINT_HELP,
     FAILED,
@@ -24,6 +24,7 @@ from m2l.cli.common import (
 )
 from m2l.cli.jobs import AUDIO_SUFFIXES, check_input
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader, is_latents
+from m2l.io.sound import audio_info
 
 _HELP = f"latents file, audio file, or checkpoint: {CHECKPOINT_HELP}"
 

@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from m2l.audio import FORMATS
 from m2l.cli.common import MissingError, UsageError, message_of
 from m2l.io.atomic import partial_file
 from m2l.io.folders import OTHER_AUDIO, find_files
 from m2l.io.latents import SUFFIX
+from m2l.io.sound import FORMATS
 
 #: Suffixes that count as audio when a folder is searched; a file named outright is tried whatever its suffix.
 AUDIO_SUFFIXES = frozenset({*FORMATS, ".aifc", ".snd", ".mp2", ".wave"})

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
-from m2l.audio import FORMATS
 from m2l.cli.common import CHECKPOINT_HELP, Dtype, Name, option, path, seconds
 from m2l.cli.plain import whole
+from m2l.io.sound import FORMATS
 
 _Checkpoint = Annotated[str | None, path("--checkpoint", "NAME", show_default=False)]
 

@@ -15,19 +15,17 @@ import numpy as np
 import soundfile
 import soxr
 
-from m2l.audio import (
+from m2l.audio import AudioError, as_channels_first, check_sample_rate, check_values, resampled_length
+from m2l.io.atomic import written_beside
+from m2l.io.sound import (
     BLOCK_FRAMES,
-    AudioError,
-    as_channels_first,
-    check_sample_rate,
-    check_values,
+    SoundFile,
+    open_sound,
     output_format,
     reason_of,
-    resampled_length,
+    sound_info,
     sound_name,
 )
-from m2l.io.atomic import written_beside
-from m2l.io.sound_file import SoundFile, open_sound, sound_info
 
 log = logging.getLogger("m2l")
 
@@ -216,6 +214,54 @@ class ArrayReader(_Blocks):
         return self._audio[:, self.source_samples : self.source_samples + BLOCK_FRAMES]
 
 
+class ItemReader:
+    """The same interface over (items, samples) that are already at the right rate and checked."""
+
+    def __init__(self, items: np.ndarray, sample_rate: int) -> None:
+        self.sample_rate = self.source_rate = sample_rate
+        self.channels = len(items)
+        self.source_samples = 0
+        self.expected_samples: int | None = items.shape[1]
+        self._items = items
+
+    def read(self, samples: int) -> np.ndarray:
+        """The next (items, samples); fewer at the end, none after it."""
+        block = self._items[:, self.source_samples : self.source_samples + samples]
+        self.source_samples += block.shape[1]
+        return block
+
+
+def read_audio(
+    path: str | os.PathLike[str], start: int = 0, frames: int = -1, *, incomplete: bool = False
+) -> tuple[np.ndarray, int]:
+    """Read a file, or a part of it.
+
+    Args:
+        path: anything libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF, …).
+        start: first frame, in the file's own rate.
+        frames: how many; -1 for all that follow. Fewer come back where the file ends earlier.
+        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
+
+    Returns:
+        float32 (channels, samples) and the file's sample rate.
+
+    Raises:
+        OSError: if it does not exist, is a folder, or cannot be opened.
+        AudioError: not audio, damaged, shorter than its header says, empty, beyond its end, or not finite.
+    """
+    with AudioReader(path, start=start, incomplete=incomplete) as reader:
+        wanted = frames if frames >= 0 else None
+        blocks: list[np.ndarray] = []
+        while wanted is None or wanted > 0:
+            block = reader.read(BLOCK_FRAMES if wanted is None else min(wanted, BLOCK_FRAMES))
+            if not block.shape[1]:
+                break
+            blocks.append(block)
+            wanted = None if wanted is None else wanted - block.shape[1]
+        audio = np.concatenate(blocks, axis=1) if blocks else np.zeros((reader.channels, 0), np.float32)
+        return audio, reader.sample_rate
+
+
 def _write_error(path: Path, reason: str) -> OSError:
     """libsndfile's failed write with the cause that it does not tell."""
     if shutil.disk_usage(path.parent).free < 2**20:
@@ -289,7 +335,7 @@ def audio_writer(
     """Write a file in blocks, whole or not at all.
 
     Args:
-        path: target; the suffix chooses the format (`m2l.audio.FORMATS`).
+        path: target; the suffix chooses the format (`m2l.io.sound.FORMATS`).
         sample_rate: rate of the file in Hz.
         channels: number of channels.
         frames: exact length of the file in samples; longer input is cut, shorter is padded with zeros.
@@ -332,3 +378,25 @@ def audio_writer(
             raise OSError(
                 errno.EIO, f"only {kept} of {writer.frames_written} samples were kept (is the disk full?)"
             )
+
+
+def write_audio(
+    path: str | os.PathLike[str], audio: np.ndarray, rate: int, *, subtype: str | None = None
+) -> None:
+    """Write a file whole or not at all; the suffix chooses the format.
+
+    Args:
+        path: target; see `FORMATS`. WAV is 32-bit float by default, so it reads back bit for bit.
+        audio: any shape `as_channels_first` takes, without a batch axis.
+        rate: sample rate in Hz.
+        subtype: libsndfile's name of a sample format, such as "PCM_16", instead of the default.
+
+    Raises:
+        OSError: if it cannot be written (no folder, no permission, disk full); no partial file is left.
+        AudioError: for audio that is refused, or a suffix, rate or channel count the format does not have.
+    """
+    array = as_channels_first(audio)
+    if array.ndim != 2:
+        raise AudioError(f"a file holds (channels, samples), not shape {array.shape}")
+    with audio_writer(path, rate, array.shape[0], frames=array.shape[1], subtype=subtype) as writer:
+        writer.write(array)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2l.audio import FORMATS
+from m2l.io.sound import FORMATS
 
 #: Suffixes of audio that libsndfile does not read; such files are counted, others (covers, playlists) are no audio.
 OTHER_AUDIO = frozenset(

@@ -77,7 +77,7 @@ class _FewChannels(torch.autograd.Function):
         )
 
 
-def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
+def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
     """Nearest-neighbor upsampling and a convolution with kernel factor + 1, at the lower resolution.
 
     Along an axis upsampled by u, output u i + p sees only two inputs, i - 1 and i or i and i + 1: so all phases p

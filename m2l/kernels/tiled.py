@@ -1,68 +1,58 @@
 """CPU inference in tiles of time: the same network, the same numbers, a fraction of the memory traffic.
 
-At the top of the UNet a feature map of ten seconds has 225 MB. Layer by layer in the ordinary way, each one is
-written to fresh memory and read back several times, and the machine spends as long on page faults and traffic as
-on arithmetic. Here a convolution runs together with what comes before it (normalize, SiLU, upsample, add the cross
-connection) on tiles of a few frames that stay in the processor's cache, and only its result goes to memory.
-GroupNorm's statistics span all of time, so they are gathered while its input is being written, by Chan's merge of
-the tiles' moments.
+At the top of the UNet a feature map of ten seconds has 225 MB. Computed layer by layer, each map is written to fresh
+memory and read back several times, and the machine spends as long on page faults and traffic as on arithmetic. Here a
+convolution runs together with what precedes it (normalization, SiLU, upsampling) on tiles of a few frames that stay
+in the processor's cache, and only its result goes to memory. The statistics of GroupNorm span all of time, so they
+are gathered while its input is being written, by Chan's merge of the tiles' moments.
 
-Maps made here lie in memory frame by frame, (T, F, C), though their shape stays (1, C, F, T): so a stretch of
-frames is one block of memory, and no tile is ever gathered from scattered rows. Convolutions run on transposed
-tiles (1, C, t, F), which torch takes for channels-last images, with transposed kernels.
+Maps made here lie in memory frame by frame, (T, F, C), though their shape stays (1, C, F, T): a stretch of frames is
+one block of memory, and no tile has to be gathered from scattered rows. Convolutions run on transposed tiles
+(1, C, t, F), which torch treats as channels-last images, with transposed kernels.
 
-The layers in `m2l.layers` and `m2l.unet` call these functions when `worthwhile` says so: no gradients, CPU, a map
-too large for the cache.
+`m2l.kernels.steps` decides when these functions are used.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from m2l.layers import FrequencyAttention, ResBlock
+from m2l.kernels import memory
 
-#: Maps smaller than this are left to the ordinary path.
-WORTHWHILE_BYTES = 4 << 20
-#: Aimed-at size of a tile: with its normalized copy and the convolution's result it fits a core's share of cache.
+#: Size to aim at for a tile: with its normalized copy and the convolution's result it fits a core's share of cache.
 TILE_BYTES = 4 << 20
 
 Frames = Callable[[int, int], Tensor]
 
 
-def worthwhile(x: Tensor) -> bool:
-    """Whether the tiled path applies to feature maps (B, C, F, T) like `x`."""
-    return (
-        x.device.type == "cpu"
-        and x.dim() == 4
-        and x.numel() * x.element_size() > WORTHWHILE_BYTES
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not _ordinary
-    )
+class NormConv(NamedTuple):
+    """conv(scale * silu(norm(x))) + shift."""
+
+    norm: nn.Module
+    conv: nn.Module
+    #: Whether SiLU is applied.
+    activate: bool = True
+    #: (B, 1, F, 1), multiplied in front of the convolution, or None.
+    scale: Tensor | None = None
+    #: (B, C_out), added behind the convolution, or None.
+    shift: Tensor | None = None
+
+    def of_item(self, one: slice) -> NormConv:
+        """The step for one item of the batch."""
+        scale = None if self.scale is None else self.scale[one]
+        return self._replace(scale=scale, shift=None if self.shift is None else self.shift[one])
 
 
-_ordinary: list[bool] = []
+class NormBranch(NamedTuple):
+    """y -> y + function(norm(y)), for a function (B, C, F, T) -> (B, C, F, T) that mixes no frames."""
 
-
-@contextmanager
-def ordinary() -> Iterator[None]:
-    """No tiles in this block: a training step's teacher sees short crops, but whole batches of them."""
-    _ordinary.append(True)
-    try:
-        yield
-    finally:
-        _ordinary.pop()
+    norm: nn.GroupNorm
+    function: Callable[[Tensor], Tensor]
 
 
 def tile_of(x: Tensor, start: int, stop: int) -> Tensor:
@@ -70,72 +60,15 @@ def tile_of(x: Tensor, start: int, stop: int) -> Tensor:
     return x[..., start:stop].transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
-class Pool:
-    """Memory of maps that are done with, for the next ones of the same size.
-
-    Memory fresh from the kernel is zeroed page by page first, which takes as long as writing the map. Inside `with
-    POOL:` it goes round instead. Up to `KEEP_BYTES` of what a call used stays for the next call, as clips tend to be of
-    one length; `release` gives it back to the system.
-    """
-
-    KEEP_BYTES = 1 << 30
-
-    def __init__(self) -> None:
-        self.used: set[int] = set()
-        self.free: dict[int, list[np.ndarray]] = {}
-        self.lock = threading.Lock()
-        self.depth = 0
-
-    def take(self, size: int) -> np.ndarray:
-        """`size` bytes; they come back by themselves when the last tensor on them is gone."""
-        with self.lock:
-            self.used.add(size)
-            waiting = self.free.get(size)
-            # numpy asks the kernel for huge pages where torch does not: a page fault per 2 MB, not per 4 kB.
-            memory = waiting.pop() if waiting else np.empty(size, np.uint8)
-        view = memory[:]
-        weakref.finalize(view, self._give_back, memory).atexit = False
-        return view
-
-    def _give_back(self, memory: np.ndarray) -> None:
-        with self.lock:
-            if self.depth:
-                self.free.setdefault(memory.nbytes, []).append(memory)
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.depth -= 1
-            if self.depth:
-                return
-            kept, room = {}, self.KEEP_BYTES
-            for size in self.used & self.free.keys():
-                kept[size] = self.free[size][: room // size]
-                room -= size * len(kept[size])
-            self.free, self.used = kept, set()
-
-    def release(self) -> None:
-        """Give all waiting memory back to the system."""
-        with self.lock:
-            self.free.clear()
-
-    def forget(self) -> None:
-        """Start afresh in a forked process: a thread that is not there may have held the lock."""
-        self.__init__()  # type: ignore[misc]
-
-
-POOL = Pool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=POOL.forget)
-
-
 def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
     """Uninitialized (1, C, F, T), frame by frame in memory."""
-    memory = torch.from_numpy(POOL.take(channels * bins * frames * dtype.itemsize)).view(dtype)
-    return memory.view(1, frames, bins, channels).permute(0, 3, 2, 1)
+    storage = torch.from_numpy(memory.fresh(channels * bins * frames * dtype.itemsize)).view(dtype)
+    return storage.view(1, frames, bins, channels).permute(0, 3, 2, 1)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    _, channels, bins, frames = x.shape
+    return empty(channels, bins, frames, x.dtype)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -196,11 +129,10 @@ def moments_of(norm: nn.GroupNorm, x: Tensor) -> Moments:
     return moments
 
 
-def per_item(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """Call `function` on each item of a batch; statistics are per item."""
-    if len(maps[0]) == 1:
-        return function(*maps)
-    return torch.cat([function(*(x[index : index + 1] for x in maps)) for index in range(len(maps[0]))])
+def per_item(function: Callable[[slice], Tensor], count: int) -> Tensor:
+    """`function` of each item's slice of the batch: GroupNorm's statistics belong to one item."""
+    made = [function(slice(index, index + 1)) for index in range(count)]
+    return made[0] if count == 1 else torch.cat(made)
 
 
 def convolve(
@@ -252,7 +184,7 @@ def convolve(
     return out
 
 
-def upsample_convolve(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
+def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
     """Nearest-neighbor upsampling and a convolution with kernel factor + 1, at the lower resolution.
 
     Along an axis upsampled by u, output u i + p sees only inputs i - 1 and i, or i and i + 1: the taps that fall on the
@@ -309,46 +241,62 @@ def _phase_kernel(weight: Tensor, axis: int, factor: int, phase: int) -> tuple[T
     return torch.stack(taps, axis), first + 1
 
 
-def res_block(block: ResBlock, x: Tensor, embedding: Tensor | None) -> Tensor:
-    """`ResBlock.forward` on (1, C, F, T)."""
-    frames = x.shape[3]
-    shift = None if block.condition is None or embedding is None else block.condition(embedding)
-    before = moments_of(block.norm1, x).normalize(activate=True)
-    inner = Moments(block.norm2)
-    hidden = convolve(
-        block.conv1,
-        lambda a, b: before(tile_of(x, a, b)),
-        frames,
-        x,
-        shift=shift,
-        moments=inner,
-    )
-    between = inner.normalize(activate=True)
-    out = convolve(
-        block.conv2,
-        lambda a, b: between(tile_of(hidden, a, b)),
-        frames,
-        hidden,
-        finish=lambda tile, a, b: tile.add_(block.residual(tile_of(x, a, b))),
-    )
-    return out if block.attention is None else attend(block.attention, out)
+def normalized_convolutions(
+    x: Tensor,
+    steps: Sequence[NormConv],
+    plus: Callable[[Tensor], Tensor] | None,
+    branch: NormBranch | None,
+) -> Tensor:
+    """`m2l.kernels.steps.normalized_convolutions` of (1, C, F, T)."""
+    hidden, gathered = x, None
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        # The statistics of the next normalization are gathered while this convolution's result is written.
+        inner = None if following is None else _moments(following.norm)
+        hidden = convolve(
+            cast(nn.Conv2d, step.conv),
+            _prepared(step, hidden, gathered),
+            hidden.shape[3],
+            hidden,
+            shift=step.shift,
+            moments=inner,
+            finish=None if following is not None or plus is None else _adding(plus, x),
+        )
+        gathered = inner
+    return hidden if branch is None else _add_branch(hidden, branch)
 
 
-def attend(attention: FrequencyAttention, x: Tensor) -> Tensor:
-    """`FrequencyAttention.forward` on (1, C, F, T), in place."""
-    normalize = moments_of(attention.norm, x).normalize(activate=False)
+def _moments(norm: nn.Module) -> Moments | None:
+    return Moments(norm) if isinstance(norm, nn.GroupNorm) else None
+
+
+def _prepared(step: NormConv, x: Tensor, gathered: Moments | None) -> Frames:
+    """The input of a step's convolution, tile by tile."""
+    if not isinstance(step.norm, nn.GroupNorm):
+        return lambda start, stop: tile_of(x, start, stop)
+    normalize = (gathered or moments_of(step.norm, x)).normalize(step.activate)
+    if step.scale is None:
+        return lambda start, stop: normalize(tile_of(x, start, stop))
+    scale = step.scale.transpose(2, 3)
+    return lambda start, stop: scale * normalize(tile_of(x, start, stop))
+
+
+def _adding(plus: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor, int, int], Tensor]:
+    return lambda tile, start, stop: tile.add_(plus(tile_of(x, start, stop)))
+
+
+def _add_branch(x: Tensor, branch: NormBranch) -> Tensor:
+    """A branch of (1, C, F, T), in place."""
+    normalize = moments_of(branch.norm, x).normalize(activate=False)
     for start, stop in _tiles(x.shape[3], x):
-        x[..., start:stop] += attention.attend(normalize(tile_of(x, start, stop)).transpose(2, 3))
+        x[..., start:stop] += branch.function(normalize(tile_of(x, start, stop)).transpose(2, 3))
     return x
 
 
-def combine(terms: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """`terms(*maps)` tile by tile, for maps of one size and an expression that mixes neither frames nor bins."""
-    like = maps[0]
-    _, channels, bins, frames = like.shape
-    out = empty(channels, bins, frames, like.dtype)
-    for start, stop in _tiles(frames, like):
-        out[..., start:stop] = terms(*(tile_of(x, start, stop) for x in maps)).transpose(2, 3)
+def pointwise(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """`function` of (1, C, F, T) maps of one size, if it mixes neither frames nor bins."""
+    out = _empty_like(maps[0])
+    for start, stop in _tiles(maps[0].shape[3], maps[0]):
+        out[..., start:stop] = function(*(tile_of(x, start, stop) for x in maps)).transpose(2, 3)
     return out
 
 

@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from m2l.audio import FORMATS, AudioError, audio_info, read_audio
+from m2l.audio import AudioError
 from m2l.config import Music2LatentConfig
+from m2l.io.blocks import read_audio
 from m2l.io.folders import OTHER_AUDIO, find_files
+from m2l.io.sound import FORMATS, audio_info
 from m2l.representation import n_samples
 from m2l.training.settings import SettingsError, TrainingSettings
 

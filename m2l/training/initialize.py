@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from m2l.config import Music2LatentConfig
 from m2l.decoder import DecoderLevel
-from m2l.kernels import tiled
 from m2l.layers import Upsample, zero_init
 from m2l.model import Music2Latent
 from m2l.training.checkpoint import STEP_FILE, verify_checkpoint
@@ -85,6 +84,7 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
         representation: (B, 2, n_bins, T) of real crops. Mean and variance are of each channel over items, bins and
             frames for the mean, of all channels together for the variance.
     """
+    model.train()  # as in a training step: every convolution is called as a module, and its hook with it
     for block in model.unet.modules():
         if isinstance(block, CrossBlock):
             zero_init(block.cross)
@@ -95,8 +95,7 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
             lambda _m, _i, out, caught=caught: caught.append(out)
         )
         try:
-            with tiled.ordinary():  # tiles bypass the modules, and their hooks
-                model.decoder(model.encoder(representation))
+            model.decoder(model.encoder(representation))
         finally:
             handle.remove()
         out = caught[0].float()

@@ -25,7 +25,6 @@ from tqdm import tqdm
 from m2l.consistency import step_size
 from m2l.io.atomic import InUseError, exclusive, write_atomic
 from m2l.io.checkpoints import CheckpointError
-from m2l.kernels import tiled
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
@@ -337,9 +336,8 @@ class Trainer:
         representation = waveform_to_representation(waveform, self.state.model.config)
         precision = self.settings.precision
         autocast = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
-        # Tiles pay for long inputs; a crop's maps are few and the teacher runs a whole batch of them.
         layout = self._layout
-        with autocast, tiled.ordinary():
+        with autocast:
             return self._loss(
                 representation.contiguous(memory_format=layout),
                 t,

@@ -14,6 +14,7 @@ does not go on to judge what was drawn loses its phases within a hundred steps.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from itertools import pairwise
 
@@ -22,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l.consistency import consistency_outputs, output_weight, pseudo_huber, weighted_distance
+from m2l.config import Music2LatentConfig
+from m2l.consistency import denoise, preconditioning, sigma_from_t
 from m2l.model import Music2Latent
 from m2l.training.settings import TrainingSettings
 
@@ -30,6 +32,101 @@ from m2l.training.settings import TrainingSettings
 BANDS, PATCH_FRAMES = 64, 4
 #: Energy added to a patch's mean: some 45 dB below a loud one's. Silence is not to be matched to its last decibel.
 ENERGY_FLOOR = 1e-3
+
+
+# --- the consistency loss (Sec. 3 and 4.3) --------------------------------------------------------------------
+
+
+def pseudo_huber(x: Tensor, y: Tensor) -> Tensor:
+    """Eq. 9 over whole items: sqrt(|x - y|^2 + c^2) - c, with c = 0.00054 sqrt(d) for d numbers an item [6].
+
+    Args:
+        x: (B, …).
+        y: like x.
+
+    Returns:
+        (B,) float32 distances.
+    """
+    squared = (x.float() - y.float()).flatten(1).square().sum(1)
+    c = 0.00054 * math.sqrt(x[0].numel())
+    return (squared + c**2).sqrt() - c
+
+
+def output_weight(t: Tensor, delta_t: float | Tensor, config: Music2LatentConfig) -> Tensor:
+    """(sigma_{i+1} - sigma_i) / c_out(sigma_{i+1}) of times t (B,): with it a loss of Eq. 11 is the distance of the
+    raw network's outputs, as EDM [28] weighs noise levels, and no level drowns the others.
+
+    Eq. 12's weights alone give an output error at sigma_max a hundredth of the gradient of one at sigma_min.
+    """
+    sigma_next = sigma_from_t(t.float(), config)
+    sigma = sigma_from_t((t.float() - delta_t).clamp(min=0.0), config)
+    _, c_out, _ = preconditioning(sigma_next, config)
+    return (sigma_next - sigma) / c_out.flatten().clamp_min(1e-4)
+
+
+def consistency_outputs(
+    model: Music2Latent,
+    representation: Tensor,
+    t: Tensor,
+    delta_t: float | Tensor,
+    noise: Tensor,
+    maps: list[Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What Eq. 11 compares: f(x_{i+1}, sigma_{i+1}, y_x) and sg f(x_i, sigma_i, y_x) with t_i = max(t - Delta t, 0).
+
+    Teacher and student are the same weights, see the same noise and the same feature maps, computed once; the teacher
+    carries no gradient, so encoder and decoder learn through the student alone.
+
+    Args:
+        model: the autoencoder.
+        representation: (B, 2, n_bins, T) clean representations x.
+        t: (B,) the later times t_{i+1} in [0, 1].
+        delta_t: step size of Eq. 13; or (B,), one for each item. A step of 1 has the clean input for its teacher.
+        noise: like `representation`, unit variance.
+        maps: the decoder's feature maps of these representations, if they are known.
+
+    Returns:
+        The student's and the teacher's output, both (B, 2, n_bins, T), and (B,) gaps sigma_{i+1} - sigma_i.
+    """
+    config = model.config
+    sigma_next = sigma_from_t(t.float(), config)
+    sigma = sigma_from_t((t.float() - delta_t).clamp(min=0.0), config)
+
+    def noisy(level: Tensor) -> Tensor:
+        return representation + level.reshape(-1, 1, 1, 1) * noise
+
+    if maps is None:
+        maps = model.decoder(model.encoder(representation))
+    student = denoise(model.unet, noisy(sigma_next), sigma_next, maps, config)
+    with torch.no_grad():
+        teacher = noisy(sigma)
+        # At sigma_min f is the identity (Eq. 2), whatever the network says: it is not asked.
+        asked = (sigma > config.sigma_min).nonzero().flatten()
+        if torch.compiler.is_compiling() or len(asked) == len(sigma):  # a graph has one shape
+            teacher = denoise(model.unet, teacher, sigma, maps, config)
+        elif len(asked):
+            some = [level[asked] for level in maps]
+            teacher[asked] = denoise(model.unet, teacher[asked], sigma[asked], some, config)
+    return student, teacher, sigma_next - sigma
+
+
+def consistency_loss(
+    model: Music2Latent, representation: Tensor, t: Tensor, delta_t: float | Tensor, noise: Tensor
+) -> Tensor:
+    """Eq. 10-12: lambda d(student, teacher) of `consistency_outputs`, which explains the arguments.
+
+    Returns:
+        (B,) losses. An item with t = 0 has sigma_{i+1} = sigma_i and no defined weight: its loss is 0.
+    """
+    return weighted_distance(*consistency_outputs(model, representation, t, delta_t, noise))
+
+
+def weighted_distance(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
+    """lambda d(student, teacher) (Eq. 9, 12) of the outputs and (B,) gaps of `consistency_outputs`: (B,) losses."""
+    return torch.where(gap > 0, pseudo_huber(student, teacher) / gap.clamp_min(1e-12), 0.0)
+
+
+# --- what a recipe minimizes --------------------------------------------------------------------------------
 
 
 class StepLoss(nn.Module):
@@ -42,11 +139,11 @@ class StepLoss(nn.Module):
 
     def forward(self, representation: Tensor, t: Tensor, delta_t: float, noise: Tensor) -> Tensor:
         settings = self.settings
-        pyramid = self.model.decoder(self.model.encoder(representation))
+        maps = self.model.decoder(self.model.encoder(representation))
         # Times are 1 for the direct items alone: their teacher is the input itself.
         direct = (t >= 1) & (settings.direct_share > 0)
         steps = torch.where(direct, 1.0, delta_t)
-        student, teacher, gap = consistency_outputs(self.model, representation, t, steps, noise, pyramid)
+        student, teacher, gap = consistency_outputs(self.model, representation, t, steps, noise, maps)
         losses = weighted_distance(student, teacher, gap)
         if settings.weighting == "output":
             losses = losses * output_weight(t, steps, self.model.config)
@@ -56,7 +153,7 @@ class StepLoss(nn.Module):
         if settings.level_weight:
             losses = losses + settings.level_weight * level_distance(student, representation)
         if settings.spectrum_weight:
-            losses = losses + settings.spectrum_weight * spectrum_loss(pyramid[0], representation)
+            losses = losses + settings.spectrum_weight * spectrum_loss(maps[0], representation)
         return losses.mean()
 
 

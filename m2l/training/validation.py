@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from m2l.audio import AudioError, read_audio, write_audio
+from m2l.audio import AudioError
 from m2l.config import create_config
+from m2l.io.blocks import read_audio, write_audio
 from m2l.model import Music2Latent
 from m2l.training.data import Stretch, open_corpus
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmarks.audio import resample, to_mono
+from m2l.audio import resample, to_mono
 
 #: Name of the only output of representations that have one.
 FEATURES = "features"
@@ -71,7 +71,9 @@ class Representation(Protocol):
 
 def mono_at(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
     """(samples,) float32: channels averaged, then resampled (soxr HQ)."""
-    return np.ascontiguousarray(resample(to_mono(audio), sample_rate, target_rate)[0], dtype=np.float32)
+    return np.ascontiguousarray(
+        resample(to_mono(audio), sample_rate, target_rate, exact=False)[0], dtype=np.float32
+    )
 
 
 def windows_of(audio: np.ndarray, size: int, hop: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.audio import to_mono
 from benchmarks.store.fingerprint import digest
+from m2l.audio import to_mono
 from m2l.io.digest import file_sha256
 from probes.representations.base import FEATURES, RepresentationSpec
 

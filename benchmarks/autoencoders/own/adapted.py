@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.audio import fit_length, resample, to_mono
 from benchmarks.autoencoders.base import CHANNEL_POLICIES, Autoencoder, AutoencoderSpec, check_audio
 from benchmarks.store.fingerprint import derive_seed
-from m2l.audio import as_channels_first
+from m2l.audio import as_channels_first, fit_length, resample, to_mono
 from m2l.io.digest import file_sha256
 
 #: A decoder may drop this much of a clip's end (its last frame); more is an error, not padded with silence.
@@ -193,7 +192,7 @@ class Adapted:
                 )
             outputs.append(self._output(output, latents))
         joined = with_channels(np.concatenate(outputs), latents.channels)
-        return np.ascontiguousarray(fit_length(resample(joined, rate, sample_rate), length))
+        return np.ascontiguousarray(fit_length(resample(joined, rate, sample_rate, exact=False), length))
 
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
@@ -215,7 +214,7 @@ class Adapted:
             if audio.shape[0] > 2:
                 raise ValueError(f"{audio.shape[0]} channels: {self.spec.name} takes one or two")
             audio = with_channels(audio, 2)
-        audio = resample(audio, sample_rate, rate)
+        audio = resample(audio, sample_rate, rate, exact=False)
         runs = [audio] if self.spec.channels == "stereo" else [channel[None] for channel in audio]
         # A copy each: a system that works in place must not change the caller's clip.
         return [np.array(run, dtype=np.float32) for run in runs], rate

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.own.adapted import with_channels
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, read_excerpt
 from benchmarks.datasets.clip_files import Matches, as_text, match
+from m2l.audio import fit_length, resample
 from m2l.io.folders import Found, find_files
 
 #: Codecs pad or drop part of a frame: up to this many seconds more or less are cut or filled with silence.
@@ -143,7 +143,7 @@ def fitted(
     if abs(excess) > tolerance:
         what = "longer" if excess > 0 else "shorter"
         raise ValueError(f"{what} than the clip by more than {tolerance:g} s")
-    output = with_channels(resample(output, rate, sample_rate), audio.shape[0])
+    output = with_channels(resample(output, rate, sample_rate, exact=False), audio.shape[0])
     return np.ascontiguousarray(fit_length(output, audio.shape[1]), dtype=np.float32)
 
 

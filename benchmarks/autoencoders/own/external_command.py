@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.audio import fit_length, resample
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.autoencoders.own.adapted import with_channels
 from benchmarks.autoencoders.own.external import wav_bytes
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.store.fingerprint import digest
+from m2l.audio import fit_length, resample
 from m2l.io.digest import known_sha256
 from m2l.processes import GUARD
 
@@ -139,7 +139,7 @@ class ExternalCommand:
         rate = self.spec.sample_rate or sample_rate
         with GUARD.temporary_folder("m2l-command-") as folder:
             places = {name: folder / file for name, file in _FILES.items()}
-            places["input"].write_bytes(wav_bytes(resample(audio, sample_rate, rate), rate))
+            places["input"].write_bytes(wav_bytes(resample(audio, sample_rate, rate, exact=False), rate))
             values = {name: str(path) for name, path in places.items()} | {"seed": str(seed % 2**31)}
             run_command([_filled(word, values) for word in self.words], self.timeout)
             if not places["output"].is_file():
@@ -154,7 +154,7 @@ class ExternalCommand:
         seconds = audio.shape[1] / sample_rate
         if seconds - output.shape[1] / output_rate > MISSING_SECONDS:
             raise ValueError(f"{{output}} lasts {output.shape[1] / output_rate:.2f} s for {seconds:.2f} s")
-        output = with_channels(resample(output, output_rate, sample_rate), audio.shape[0])
+        output = with_channels(resample(output, output_rate, sample_rate, exact=False), audio.shape[0])
         fit = np.ascontiguousarray(fit_length(output, audio.shape[1]), dtype=np.float32)
         return Output(fit, None if size is None else 8.0 * size / seconds)
 

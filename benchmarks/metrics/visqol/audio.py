@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from benchmarks.audio import SILENCE_PEAK
+from m2l.audio import SILENCE_PEAK
 
 #: More rows than this, and more rows than columns, reads as (samples, channels).
 MAX_CHANNELS = 32

@@ -1,17 +1,40 @@
-"""An audio file opened for reading: all of its joined streams as one, or a refusal that says what is missing."""
+"""Audio files: their formats and headers, and their samples as one stream.
+
+A file of several joined streams is read to its end; one that is cut short is refused with what is missing.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from m2l.audio import BLOCK_FRAMES, AudioError, AudioInfo, check_sample_rate, reason_of, sound_name
+from m2l.audio import AudioError, check_sample_rate
 from m2l.io.containers import Layout, Part, examine
+
+#: Largest number of frames handed to libsndfile at once: one call for 60 s of stereo Vorbis crashes it.
+BLOCK_FRAMES = 65_536
+
+#: What `write_audio` makes of each suffix: libsndfile's format and our default subtype, lossless if possible.
+FORMATS = {
+    ".wav": ("WAV", "FLOAT"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "FLOAT"),
+    ".aif": ("AIFF", "FLOAT"),
+    ".caf": ("CAF", "FLOAT"),
+    ".au": ("AU", "FLOAT"),
+    ".w64": ("W64", "FLOAT"),
+    ".rf64": ("RF64", "FLOAT"),
+}
 
 # libsndfile's "length unknown".
 _UNKNOWN_FRAMES = 2**62
@@ -21,6 +44,59 @@ _VORBIS_SLACK = 2048
 _BLOCK_CHANNELS = 32
 # Samples at a time of a damaged file.
 _SMALL_STEP = 1024
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says. `frames` is None where the format does not tell."""
+
+    path: str
+    sample_rate: int
+    channels: int
+    frames: int | None
+    format: str
+    subtype: str
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds."""
+        return None if self.frames is None else self.frames / self.sample_rate
+
+
+def audio_info(path: str | os.PathLike[str], *, incomplete: bool = False) -> AudioInfo:
+    """What the file's headers say, of all streams that are joined in it, without decoding its samples.
+
+    Args:
+        path: anything libsndfile reads.
+        incomplete: describe what is there of a file that is cut short instead of refusing it.
+
+    Raises:
+        OSError: if it does not exist, is a folder, or cannot be opened.
+        AudioError: if it is not audio that libsndfile reads, or cut short (see `m2l.io.containers`).
+    """
+    file = SoundFile(path, incomplete)
+    file.close()
+    return file.info
+
+
+def output_format(path: str | os.PathLike[str], subtype: str | None, nbytes: float = 0.0) -> tuple[str, str]:
+    """libsndfile's format and subtype for a target.
+
+    Raises:
+        AudioError: for an unknown suffix, or a subtype that its format does not have.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise AudioError(f"no audio format is known for {str(path)!r}; known suffixes: {' '.join(FORMATS)}")
+    kind, default = FORMATS[suffix]
+    chosen = (subtype or default).upper()
+    if not soundfile.check_format(kind, chosen):
+        known = " ".join(soundfile.available_subtypes(kind))
+        raise AudioError(f"{suffix} files have no subtype {subtype!r}; known: {known}")
+    # A RIFF header counts to 4 GiB; RF64 is the same file with a longer count, and what reads WAV reads it.
+    if kind == "WAV" and nbytes > 2**32 - 2**16:
+        kind = "RF64"
+    return kind, chosen
 
 
 class SoundFile:
@@ -262,3 +338,14 @@ def sound_info(file: soundfile.SoundFile, path: str | os.PathLike[str]) -> Audio
     rate = check_sample_rate(file.samplerate, f"sample rate in the header of {os.fspath(path)}:")
     known = None if frames < 0 or frames >= _UNKNOWN_FRAMES else frames
     return AudioInfo(os.fspath(path), rate, int(file.channels), known, file.format, file.subtype)
+
+
+def sound_name(path: str | os.PathLike[str]) -> str | bytes:
+    """A file name for soundfile: bytes on POSIX, since it cannot encode names that are not valid UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
+
+
+def reason_of(error: BaseException) -> str:
+    """libsndfile's own words, without soundfile's "Error opening <path>:" in front."""
+    text = getattr(error, "error_string", None) or str(error) or type(error).__name__
+    return text.strip().rstrip(".").removeprefix("Error : ")
