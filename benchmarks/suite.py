@@ -1,4 +1,4 @@
-"""Suites: what is measured on what, as TOML.
+"""Suites: TOML files that say which systems are measured on which data with which metrics.
 
 A suite names its data set, systems, metrics, seeds and sizes. Three ship (`synthetic`, `open`, `paper`);
 `--suite FILE` takes a user's own. Every section is a frozen dataclass, and an error names the key.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.metrics.base import Metric
-from benchmarks.metrics.registry import parse_metrics
+from benchmarks.metrics.registry import parse_metric
 from benchmarks.registry import UnknownNameError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent / "suites"
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class SuiteError(ValueError):
-    """A suite file that cannot be used; the message names the file and the key."""
+    """An invalid suite file; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Columns:
     """A section with columns; names of metrics become metrics, here and nowhere else."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", parse_metrics(self.metrics))  # type: ignore[attr-defined]
+        object.__setattr__(self, "metrics", parse_columns(self.metrics))  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -217,6 +217,21 @@ def parse_suite(record: Mapping[str, Any]) -> Suite:
     return suite
 
 
+def parse_columns(names: Iterable[str | Metric]) -> list[Metric]:
+    """The metrics of a table's columns; the one place where names become metrics.
+
+    Raises:
+        SuiteError: two have one name, so that the table could not tell them apart.
+        UnknownNameError, FileNotFoundError, ImportError, UserCodeError: as for `parse_metric`.
+    """
+    found: dict[str, Metric] = {}
+    for metric in map(parse_metric, names):
+        if metric.name in found:
+            raise SuiteError(f"two metrics are called {metric.name!r}; use LABEL=NAME for one of them")
+        found[metric.name] = metric
+    return list(found.values())
+
+
 def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise SuiteError(f"[{where}] must be a table, got {values!r}")
@@ -235,10 +250,6 @@ def _build(kind: type[T], values: Any, where: str) -> T:
         return kind(**values)
     except UnknownNameError as error:
         raise SuiteError(f"key {prefix}metrics: {error}") from None
-    except ValueError as error:
-        if type(error) is ValueError:
-            raise SuiteError(f"key {prefix}metrics: {error}") from None
-        raise
 
 
 def _check_type(key: str, value: Any, declared: str) -> None:

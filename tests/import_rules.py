@@ -38,7 +38,7 @@ LAYERS = {
         "evaluation",
         "tables",
         "compare gate report status __init__",
-        "cli __main__",
+        "cli templates __main__",
     ],
 }
 #: What the modules of a package may import of the other packages.

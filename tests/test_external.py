@@ -23,9 +23,8 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
-from benchmarks.metrics.registry import parse_metrics
 from benchmarks.store.store import Store
-from benchmarks.suite import Suite, SuiteError
+from benchmarks.suite import Suite, SuiteError, parse_columns
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def run(suite: Suite, store: Path, name: str, **options: Any) -> Measured:
         Store(store),
         SerialExecutor(),
         [(name, None)],
-        parse_metrics(["si_sdr"]),
+        parse_columns(["si_sdr"]),
         given_options,
         compare=False,
     )

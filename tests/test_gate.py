@@ -64,9 +64,9 @@ def test_the_message_says_when_clips_lie_below_what_can_be_told_apart() -> None:
     assert found.verdict == "worse"
     assert "changed by -2.50" in message(found)
     assert "from -35.00 to -33.50" in message(found)
-    assert "held to at least -40" not in message(found)  # both means lie above
+    assert "clamped to at least -40" not in message(found)  # both means lie above
     (low,) = compare(si_sdr_record(before - 10.0), si_sdr_record(now - 10.0)).verdicts
-    assert "(clips held to at least -40)" in message(low)
+    assert "(clips clamped to at least -40)" in message(low)
 
 
 def test_lower_is_better_turns_the_direction() -> None:

@@ -22,7 +22,6 @@ from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
 from benchmarks.metrics import si_sdr
-from benchmarks.metrics.registry import parse_metrics
 from benchmarks.metrics.si_sdr import clip_si_sdr
 from benchmarks.report.aggregates import table_from
 from benchmarks.report.charts import compression_charts
@@ -30,6 +29,7 @@ from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.tables import table_view
 from benchmarks.statistics.multiple import compare_scores
 from benchmarks.store.store import Store
+from benchmarks.suite import parse_columns
 from benchmarks.tables.paper import build_table2
 from benchmarks.tables.table import TableResult
 
@@ -325,7 +325,7 @@ def test_csv_of_a_table_counts_too(place: str, tmp_path: Path) -> None:
         Store(tmp_path / "s"),
         SerialExecutor(),
         [(f"{place}.py:Picky", None)],
-        parse_metrics(["si_sdr"]),
+        parse_columns(["si_sdr"]),
     )
     row = Row("mine", {"si_sdr": next(iter(measured.cells.values()))})
     (line,) = csv.DictReader(io.StringIO(TableResult("t", "T", "s", [SI_SDR], [row]).to_csv()))

@@ -13,14 +13,13 @@ from hypothesis.extra import numpy as st_numpy
 from scipy.signal import correlate as scipy_correlate
 from scipy.signal import sosfilt
 
-from benchmarks.metrics.visqol.align import shift, usable_lag
 from benchmarks.metrics.visqol.correlate import correlator
 from benchmarks.metrics.visqol.gammatone import band_rms, make_filter_bank, to_decibels
 from benchmarks.metrics.visqol.jit import jit
 from benchmarks.metrics.visqol.mapper import ModelFormatError, load_model, parse_libsvm, speech_mos
 from benchmarks.metrics.visqol.modes import AUDIO, SPEECH
 from benchmarks.metrics.visqol.nsim import apply_floors, band_similarity
-from benchmarks.metrics.visqol.patches import patch_starts, voice_activity
+from benchmarks.metrics.visqol.patches import patch_starts, shift, usable_lag, voice_activity
 from benchmarks.metrics.visqol.search import best_path, match_patches
 
 

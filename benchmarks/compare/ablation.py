@@ -1,7 +1,7 @@
 """Table 3 from scratch: train its three rows alike, export them, and measure them on a suite.
 
-Every row is a run of `m2l.training` in a folder of its own; what was interrupted goes on when the same command
-runs again, and a finished row is not trained twice.
+Every row is a run of `m2l.training` in a folder of its own; an interrupted run resumes when the same command runs
+again, and a finished row is not trained twice.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def title_of(preset: str) -> str:
 def render_training_clips(
     n_clips: int = N_CLIPS, seconds: float = CLIP_SECONDS, folder: Path | None = None, quiet: bool = False
 ) -> Path:
-    """Synthetic training clips as FLAC files, disjoint from every test clip; those that are there are kept.
+    """Write synthetic training clips as FLAC files, disjoint from every test clip; existing files are kept.
 
     Args:
         n_clips: how many.

@@ -21,6 +21,8 @@ from benchmarks.store.store import Store
 from benchmarks.tables.places import stem_for
 from benchmarks.tables.text import json_text
 from m2l.io.atomic import write_atomic
+from m2l.io.published import CheckpointError
+from m2l.training.checkpoint import STEP_FILE, list_checkpoints, read_settings, step_of, verify_checkpoint
 
 #: Not a coder but a floor: what keeping magnitudes and inventing phases gives.
 CONTROLS = ("mel-griffinlim",)
@@ -49,9 +51,6 @@ def points_of(run: Path) -> Points:
     Raises:
         RunError: `run` is no run, has no checkpoint, or one that is damaged.
     """
-    from m2l.io.published import CheckpointError
-    from m2l.training.checkpoint import STEP_FILE, list_checkpoints, read_settings, step_of, verify_checkpoint
-
     kept = list_checkpoints(run)
     try:
         settings = read_settings(run)

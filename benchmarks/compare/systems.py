@@ -1,4 +1,4 @@
-"""New autoencoders beside a suite's systems: rows, differences from each baseline, who is best where."""
+"""New systems beside a suite's baselines: rows, differences from each baseline, the best of each column."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.autoencoders.names import label_of
+from benchmarks.autoencoders.own.external import External
 from benchmarks.compare.result import NO_VALUE, Best, Comparison
 from benchmarks.evaluation.cells import Column, Row
 from benchmarks.evaluation.left_out import partial_rows
@@ -15,11 +16,10 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.metrics.base import Metric
-from benchmarks.metrics.registry import parse_metrics
 from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
-from benchmarks.suite import SuiteError
+from benchmarks.suite import SuiteError, parse_columns
 from benchmarks.tables.columns import (
     COST_COLUMNS,
     cost_cells,
@@ -41,11 +41,12 @@ def compare(
     metrics: Sequence[str | Metric] | None = None,
     system_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
-    """Measure what is missing and compare.
+    """Measure what the store lacks, and compare new systems with baselines.
 
     Args:
         planner: the suite's clips and keys.
-        store, executor: where results are, and who computes missing ones.
+        store: holds the results of work units.
+        executor: execution back end for missing units.
         new: systems to compare, by name (see `create_autoencoder`).
         baselines: systems to compare with; default those of the suite's Table 2.
         metrics: columns; default those of the suite's Table 2.
@@ -55,50 +56,45 @@ def compare(
         SuiteError: the suite has no [table2], or two rows have one label.
         UnknownNameError: no such system or metric.
         UserCodeError: a user's class is broken; nothing is measured then.
-        FileNotFoundError: none of the new systems is there.
+        FileNotFoundError: none of the new systems is available.
     """
     section = planner.suite.table2
     if section is None:
         raise SuiteError(f"suite {planner.suite.name!r} has no [table2] to compare with")
+    # What is asked for: rows of baselines and of new systems, their options, and columns.
     new = list(dict.fromkeys(new))
     base = [name for name in (section.systems if baselines is None else baselines) if name not in new]
     names = [*base, *new]
-    labels = [label_of(name) for name in names]
-    for label in labels:
-        if labels.count(label) > 1:
-            twice = [name for name, other in zip(names, labels, strict=True) if other == label]
-            raise SuiteError(
-                f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME"
-            )
-    columns_of = section.metrics if metrics is None else _parsed(metrics)
-    keys = [metric.name for metric in columns_of]
+    _check_labels(names)
+    metrics = section.metrics if metrics is None else parse_columns(metrics)
     options = dict(section.system_options)
     for name in names:
         given = (system_options or {}).get(name) or (system_options or {}).get(label_of(name))
         if given:
             options[name] = {**options.get(name, {}), **given}
+    # Cells of all rows; a broken class of the user's stops here.
     wanted = [(name, None) for name in names]
     planner.options.refuse_broken = True
-    measured = measure(planner, store, executor, wanted, columns_of, options, compare=False, needed=new)
-    found = _Differences(planner, store, measured, columns_of)
-    own = [label_of(name) for name in new]
-    others = [label_of(name) for name in base]
-    columns = metric_columns(columns_of)
+    measured = measure(planner, store, executor, wanted, metrics, options, compare=False, needed=new)
+    # Differences of every new system from every baseline.
+    found = _Differences(planner, store, measured, metrics)
+    own, others = ([label_of(name) for name in part] for part in (new, base))
+    keys = [metric.name for metric in metrics]
     against = {
         (name, key): found.of(name, others, key)
         for name in own
         for key in keys
         if measured.cells[name, key].value is not None
     }
+    # The table, with those columns of costs that say something.
     rows = _rows(measured, keys, own)
+    columns = metric_columns(metrics)
+    costs = [c for c in COST_COLUMNS if any(row.cells[c.key].value is not None for row in rows)]
     table = TableResult(
         name="compare",
         title=f"{', '.join(own)} beside {planner.suite.title or planner.suite.name}, {measured.n_clips} clips",
         suite=planner.suite.name,
-        columns=[
-            *columns,
-            *(c for c in COST_COLUMNS if any(row.cells[c.key].value is not None for row in rows)),
-        ],
+        columns=[*columns, *costs],
         rows=rows,
         notes=notes(planner.suite, measured)[:1],
         scores=measured.scores,
@@ -108,13 +104,14 @@ def compare(
     return Comparison(table, own, against, best, measured.report, _warnings(planner, new, options))
 
 
-def _parsed(metrics: Sequence[str | Metric]) -> list[Metric]:
-    try:
-        return parse_metrics(metrics)
-    except ValueError as error:
-        if type(error) is ValueError:  # two of one name
-            raise SuiteError(str(error)) from None
-        raise
+def _check_labels(names: Sequence[str]) -> None:
+    labels = [label_of(name) for name in names]
+    for label in labels:
+        if labels.count(label) > 1:
+            twice = [name for name, other in zip(names, labels, strict=True) if other == label]
+            raise SuiteError(
+                f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME"
+            )
 
 
 def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[Row]:
@@ -196,7 +193,7 @@ class _Differences:
 
 
 def _best(column: Column, measured: Measured, found: _Differences) -> Best | None:
-    """The best row of a column, and who is level with it; controls and rows on a part of the clips do not compete."""
+    """The best row of a column and its equals; controls and rows measured on a part of the clips do not compete."""
     partial = found.partial(column.key)
     rows = [
         row.label
@@ -213,9 +210,7 @@ def _best(column: Column, measured: Measured, found: _Differences) -> Best | Non
 
 
 def _warnings(planner: Planner, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Files of folders that belong to no clip: a name misspelt would otherwise be missed twice."""
-    from benchmarks.autoencoders.own.external import External
-
+    """Warnings about files of external systems that belong to no clip: a misspelled name loses a clip silently."""
     lines = []
     for name in names:
         kind, _, path = split_label(name)[1].partition(":")
@@ -224,7 +219,7 @@ def _warnings(planner: Planner, names: Sequence[str], options: Mapping[str, Mapp
         try:
             system = External(path, **options.get(name, {}))
         except FileNotFoundError:
-            continue  # its row says so
+            continue  # the table shows the reason
         strays = system.matches(planner.all_clip_ids).strays
         if system.files.left_out:
             lines.append(f"{label_of(name)}: left out {system.files}")

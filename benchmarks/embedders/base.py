@@ -1,4 +1,4 @@
-"""What an embedder is, which there are, and whether each can run here. Imports no model and no torch.
+"""The interface of embedders, their registry, and whether each can run here. Imports no model and no torch.
 
 A name carries everything that changes the number: `clap-music_audioset_epoch_15_esc_90.14@10s-1s` is that
 LAION checkpoint on 10 s windows with a hop of 1 s; a name in square brackets is another package's
@@ -77,7 +77,7 @@ class EmbedderStatus(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbedderEntry:
-    """What is known of an embedder without importing it.
+    """Properties of an embedder that are known without importing it.
 
     Attributes:
         title: for table headings: model, window, hop.
@@ -131,7 +131,7 @@ def embedder_label(name: str) -> str:
 
 
 def embedder_entry(name: str) -> EmbedderEntry:
-    """What is known of an embedder without importing it; one from elsewhere is imported.
+    """Properties of an embedder; only one from outside this project is imported for them.
 
     Raises:
         UnknownNameError: no such embedder; the message gives the nearest.

@@ -17,7 +17,7 @@ from benchmarks.autoencoders.latmusic import PublishedOnlyError
 from benchmarks.autoencoders.names import KINDS, label_of
 from benchmarks.autoencoders.own.external import External
 from benchmarks.datasets import Clip, Dataset, PublishedSize, create_dataset, published_size
-from benchmarks.embedders import embedder_spec
+from benchmarks.embedders import embedder_label, embedder_spec
 from benchmarks.evaluation.own_plan import (
     code_of_distance,
     code_of_system,
@@ -365,7 +365,7 @@ class Planner:
     def pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
         """The cell of a metric of pairs: one unit of scores per group of clips, and their mean."""
         tried = self._try_metric(metric)
-        spec = _spec("score") | {"metric": metric.name, **metric.spec}
+        spec = _spec("score") | {"metric": metric.name, "declared": metric.spec}
         if tried is not None:
             spec |= {"own": tried.spec, "read": tried.identity}
         else:
@@ -438,7 +438,7 @@ class Planner:
         identity = {**tried.spec, "read": tried.identity} if tried else embedder_identity(embedder)
         return Unit(
             "embed",
-            embedder,
+            embedder_label(embedder),
             "benchmarks.evaluation.stages:embed",
             _spec("embed") | {"embedder": identity, "device": self.options.device},
             inputs=inputs,

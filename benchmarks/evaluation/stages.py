@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.own.external import External
 from benchmarks.datasets import Clip
-from benchmarks.embedders import create_embedder
+from benchmarks.embedders import create_embedder, embedder_label
 from benchmarks.evaluation.trial import constructed, watching
 from benchmarks.harness.units import Unit, fetch, resident
 from benchmarks.metrics.base import PairMetric
@@ -257,13 +257,12 @@ def read_files(unit: Unit, store: Store) -> Result:
 
 def score(unit: Unit, store: Store) -> Result:
     """A full-reference metric over the clips of a reconstruction. Payload: the metric."""
-    metric: PairMetric = unit.payload
-    with watching(unit, store):
-        return _score_clips(unit, store, metric)
-
-
-def _score_clips(unit: Unit, store: Store, metric: PairMetric) -> Result:
     source, output = fetch(unit.inputs[0], store), fetch(unit.inputs[1], store)
+    with watching(unit, store):  # what the store reads is not what a user's code reads
+        return _score_clips(unit, unit.payload, source, output)
+
+
+def _score_clips(unit: Unit, metric: PairMetric, source: Result, output: Result) -> Result:
     values: dict[str, float] = {}
     notes: dict[str, str] = {}
     lost: dict[str, str] = dict(output.meta["failures"])
@@ -294,16 +293,16 @@ def embed(unit: Unit, store: Store) -> Result:
     Payload: `EmbedJob`. Clips are folded to mono and resampled to the embedder's rate. Where the
     channels of the original cancel, those of both sides are embedded one after the other.
     """
+    source = fetch(unit.inputs[0], store)
+    output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     with watching(unit, store):
-        return _embed_clips(unit, store)
+        return _embed_clips(unit, source, output)
 
 
-def _embed_clips(unit: Unit, store: Store) -> Result:
+def _embed_clips(unit: Unit, source: Result, output: Result) -> Result:
     job: EmbedJob = unit.payload
     identity = digest(unit.spec.get("embedder"))
     embedder = resident(("embedder", job.name, identity), lambda: create_embedder(job.name, **job.options))
-    source = fetch(unit.inputs[0], store)
-    output = source if len(unit.inputs) == 1 else fetch(unit.inputs[1], store)
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = source.meta["failures"] | output.meta["failures"]
     before = len(failures)
@@ -318,7 +317,7 @@ def _embed_clips(unit: Unit, store: Store) -> Result:
         if not np.isfinite(vectors).all():
             failures[clip_id] = "embeddings that are not finite"
         elif len(vectors) == 0:
-            failures[clip_id] = f"too short for a window of {job.name}"
+            failures[clip_id] = f"too short for a window of {embedder_label(job.name)}"
         else:
             arrays[clip_id] = vectors
     again = unit.watch is not None and len(failures) > before

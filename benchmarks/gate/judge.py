@@ -53,10 +53,10 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one pinned cell.
+    """The verdict on one pinned cell.
 
     Attributes:
-        metric, system: which cell.
+        metric, system: the cell.
         title, digits: how the metric is shown.
         higher_is_better: direction.
         verdict: one of `VERDICTS`.
@@ -70,7 +70,7 @@ class Verdict:
         p: one-sided p-value of the change in the bad direction after Holm's correction.
         clips: (clip, its change, or its pull on a corpus distance), worst first.
         collapsed: clips that lost more than the metric's limit for one clip.
-        reason: why it is missing, or what else to know.
+        reason: why it is missing, or a remark.
         table: the table or figure it stands in.
         floor: scores of clips below count as this value.
     """
@@ -283,7 +283,7 @@ def _evidence(
 ) -> tuple[_Evidence | None, str]:
     """What the clips say, and why that is not the whole pinned set."""
     if pinned.draws and not cell.draws:
-        return None, "no bootstrap draws: the table's .draws.json is not there, or of another run"
+        return None, "no bootstrap draws: the table's .draws.json is missing or belongs to another run"
     gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
     gap = ""
     if gone:

@@ -1,4 +1,4 @@
-"""What the gate takes for a real change: the tolerance and limits of each metric, and those of probes.
+"""Which changes count for the gate: the tolerance and limits of each metric, and those of probes.
 
 A tolerance has two jobs. It absorbs what another machine, thread count or library version does to the last
 bits of a neural system (a re-run on the same machine gives the same bits), and it says what is too small to

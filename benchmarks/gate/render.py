@@ -1,4 +1,4 @@
-"""A gate's verdicts for people (Markdown), for CI (JUnit XML), and for programs (JSON)."""
+"""A gate's verdicts as Markdown, JUnit XML and JSON."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def message(verdict: Verdict) -> str:
 
 
 def _floor(verdict: Verdict) -> str:
-    """Why the change is not the difference of the two means, where clips score below what can be told apart."""
+    """Note that scores were clamped, so that the change is not the difference of the two means."""
     values = [value for value in (verdict.baseline, verdict.current) if value is not None]
-    return f" (clips held to at least {verdict.floor:g})" if min(values, default=0.0) < verdict.floor else ""
+    return (
+        f" (clips clamped to at least {verdict.floor:g})" if min(values, default=0.0) < verdict.floor else ""
+    )
 
 
 def to_markdown(report: GateReport) -> str:

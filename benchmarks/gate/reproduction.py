@@ -35,7 +35,7 @@ def values_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
 
 
 def read_values(path: Path) -> dict[tuple[str, str], float]:
-    """`values_of` a file; none where it is not there, or is no table of ours."""
+    """`values_of` a file; empty if it does not exist or is not a table of this project."""
     try:
         return values_of(read_object(path, ValueError))
     except (OSError, LookupError, TypeError, AttributeError, ValueError, OverflowError):

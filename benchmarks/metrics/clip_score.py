@@ -1,4 +1,4 @@
-"""What a clip scores where a metric's definition gives no number that a mean can hold.
+"""The score of one clip, also where a metric's definition gives no number that a mean can hold.
 
   a silent output of an audible clip   the worst value: left out, it would raise the mean of the others
   an output equal to its original      the ceiling: an infinite score leaves neither interval nor comparison

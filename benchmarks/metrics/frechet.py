@@ -23,9 +23,7 @@ from scipy import linalg
 from scipy.linalg import lapack
 
 from benchmarks.metrics.base import CorpusMetric
-from benchmarks.metrics.moments import Array, Moments, merge
-
-__all__ = ["FrechetInfinity", "Moments", "frechet_distance", "frechet_infinity", "merge"]
+from benchmarks.metrics.moments import Array, Moments
 
 #: The spectral route errs by less than 64 machine epsilons of the traces (worst measured: 60 at dim 512,
 #: condition 1e12). Below this share of them its relative error could pass 1e-10: the residual takes over.

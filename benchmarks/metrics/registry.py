@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
@@ -31,8 +30,9 @@ METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
 METRICS.register("fad_inf", "benchmarks.metrics.frechet:FAD_INF")
 METRICS.register("kad", "benchmarks.metrics.kernel:KAD")
 
-#: What a user's function is called by in error messages.
-_OWN_HELP = "or FILE.py:function of your own"
+#: Those of ours that are distances of corpora, so that listing names imports nothing.
+CORPUS_METRICS = ("fad", "fad_inf", "kad")
+
 _MOST_DIGITS = 12
 #: Fields that a user's function may carry as attributes, and what they have to be.
 _DECLARABLE: dict[str, tuple[type, ...]] = {
@@ -81,21 +81,6 @@ def parse_metric(name: str | Metric) -> Metric:
     return _own_metric(import_own(target), target, label, name)
 
 
-def parse_metrics(names: Iterable[str | Metric]) -> list[Metric]:
-    """The metrics called `names`, in their order.
-
-    Raises:
-        ValueError: two have one name, so that a table could not tell them apart.
-        UnknownNameError, FileNotFoundError, ImportError, UserCodeError: as for `parse_metric`.
-    """
-    found: dict[str, Metric] = {}
-    for metric in map(parse_metric, names):
-        if metric.name in found:
-            raise ValueError(f"two metrics are called {metric.name!r}; use LABEL=NAME for one of them")
-        found[metric.name] = metric
-    return list(found.values())
-
-
 def declared_metric(name: str) -> Metric | None:
     """The metric, or the distance without its embedder, that a column of results is named after; None if unknown."""
     kind = name.partition(":")[0]
@@ -103,10 +88,10 @@ def declared_metric(name: str) -> Metric | None:
 
 
 def list_metrics() -> list[str]:
-    """All registered names, distances of corpora with every embedder; imports no model."""
+    """All registered names, distances of corpora with every embedder; imports nothing."""
     found = []
     for name in METRICS.names():
-        if isinstance(_declared(name), CorpusMetric):
+        if name in CORPUS_METRICS:
             found += [f"{name}:{embedder}" for embedder in list_embedders()]
         else:
             found.append(name)
@@ -123,11 +108,10 @@ def _declared(kind: str) -> Metric:
 
 
 def _unknown(name: str) -> UnknownNameError:
-    pairs = [kind for kind in METRICS.names() if not isinstance(_declared(kind), CorpusMetric)]
-    corpus = [kind for kind in METRICS.names() if kind not in pairs]
+    pairs = [kind for kind in METRICS.names() if kind not in CORPUS_METRICS]
     groups = (
-        f"known: {', '.join(pairs)}; {', '.join(corpus)} with an embedder, as in fad:vggish "
-        f"(m2l-bench list embedders); {_OWN_HELP}"
+        f"known: {', '.join(pairs)}; {', '.join(CORPUS_METRICS)} with an embedder, as in fad:vggish "
+        "(m2l-bench list embedders); or FILE.py:function of your own"
     )
     return UnknownNameError("metric", name, list_metrics(), groups)
 

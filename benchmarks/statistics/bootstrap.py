@@ -94,8 +94,8 @@ def summarize(
 ) -> Summary:
     """Mean, median, standard deviation and percentile-bootstrap interval of the mean.
 
-    NaN values are counted and left out. Infinite values stay, and the mean says so. With one value the interval is
-    that value; with none everything is NaN.
+    NaN values are counted and left out. Infinite values are kept, and make the mean infinite. With one value the
+    interval is that value; with none everything is NaN.
 
     Raises:
         ValueError: `values` is not 1-D, or confidence is not in (0, 1).

@@ -233,7 +233,7 @@ def verdict(compared: Compared, higher_is_better: bool) -> str:
 
 
 def names_of(records: Sequence[Compared], significant: bool) -> list[str]:
-    """Who is (not) significantly different, of those that could be compared."""
+    """Names that are (not) significantly different, of those that could be compared."""
     return [
         record.against for record in records if record.reason is None and record.significant == significant
     ]

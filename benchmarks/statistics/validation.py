@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.embedders import create_embedder, embedder_status
+from benchmarks.metrics.frechet import frechet_distance
+from benchmarks.metrics.moments import Moments
+from m2l.audio import resample
+
 
 def frechet_distances(
     originals: list[np.ndarray], reconstructions: list[np.ndarray], sample_rate: int
 ) -> dict[str, float]:
-    """FAD of mono clips (samples,) with each embedder whose weights are here: `{"fad:NAME": distance}`.
+    """FAD of mono clips (samples,) with each embedder whose weights are available: `{"fad:NAME": distance}`.
 
     Few clips make it a trend, not a figure: too few windows for an unbiased covariance.
     """
-    from benchmarks.embedders import create_embedder, embedder_status
-    from benchmarks.metrics.frechet import frechet_distance
-    from benchmarks.metrics.moments import Moments
-    from m2l.audio import resample
-
     found: dict[str, float] = {}
     for name in ("vggish", "musicnn-msd@3s"):
         if not embedder_status(name).available:

@@ -108,7 +108,7 @@ def own_module(target: str) -> tuple[str, str]:
     """Module and attribute of a target, after making the module's folder importable.
 
     Raises:
-        FileNotFoundError: the target names a file that is not there.
+        FileNotFoundError: the target names a file that does not exist.
         ImportError: another module of the file's name is imported already, or the folder holds a package of the
             name of one of ours.
         ValueError: not of the form `module:attribute`.
@@ -144,7 +144,7 @@ def own_digest(module: str) -> str:
     """Digest of a module outside this project and of what it imports from its own package or folder.
 
     Modules of this project that it imports count with all they import. Other installed packages do not
-    count; a spec's `version` is there for them.
+    count; a spec's `version` covers them.
 
     Raises:
         ModuleNotFoundError: there is no such module.

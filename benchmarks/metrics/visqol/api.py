@@ -29,8 +29,9 @@ from benchmarks.metrics.visqol import audio
 from benchmarks.metrics.visqol.core import Lap, Mapper, Reference, TooShortError, no_lap, prepare, score
 from benchmarks.metrics.visqol.lattice import Lattice, load_lattice
 from benchmarks.metrics.visqol.mapper import SupportVectorRegression, load_model, speech_mos
-from benchmarks.metrics.visqol.modes import CONFORMANCE_NUMBER, MODES
-from benchmarks.metrics.visqol.result import VisqolResult
+from benchmarks.metrics.visqol.modes import CONFORMANCE_NUMBER, MODES, VisqolResult
+from benchmarks.registry import load_target
+from benchmarks.weights.find import find_weight
 
 __all__ = ["SPEC", "PreparedReference", "ViSQOL", "VisqolResult", "higher_is_better", "visqol"]
 
@@ -122,8 +123,6 @@ class ViSQOL:
         }
 
     def _model(self) -> SupportVectorRegression | Lattice | None:
-        from benchmarks.weights.find import find_weight
-
         if not self.mode.voice_activity:
             return load_model(find_weight("visqol-svr", self.model))
         if self.speech_model == "lattice":
@@ -255,8 +254,6 @@ class ViSQOL:
     def _score_torch(
         self, preds: Sequence[Any], references: Sequence[PreparedReference], sample_rate: int | None
     ) -> list[VisqolResult]:
-        from benchmarks.metrics.visqol.batched import score_pairs
-
         results: dict[int, VisqolResult] = {}
         pairs: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         for i, (estimate, reference) in enumerate(zip(preds, references, strict=True)):
@@ -266,6 +263,7 @@ class ViSQOL:
             else:
                 pairs[i] = (reference.signal, signal)
         rate = references[0].sample_rate if self.strict_cpp and references else self.mode.sample_rate
+        score_pairs = load_target("benchmarks.metrics.visqol.batched:score_pairs")  # needs torch
         scored = score_pairs(list(pairs.values()), rate, self.mode, self._mapper(), self.device)
         for i, result in zip(pairs, scored, strict=True):
             if isinstance(result, TooShortError):

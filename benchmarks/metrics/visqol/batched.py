@@ -1,4 +1,4 @@
-"""ViSQOL for many pairs at once on a torch device: the same stages as `visqol_core`, in batches.
+"""ViSQOL for many pairs at once on a torch device: the same stages as `core`, in batches.
 
 The gammatone filters run as products in the frequency domain: their impulse response cut to one window
 and a frame padded to two give exactly the zero-state output, since nothing wraps into the first half.
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.metrics.visqol.align import shift, usable_lag
 from benchmarks.metrics.visqol.core import Mapper, Reference, TooShortError, describe, no_details, summarize
 from benchmarks.metrics.visqol.gammatone import FilterBank
 from benchmarks.metrics.visqol.modes import (
@@ -28,10 +27,10 @@ from benchmarks.metrics.visqol.modes import (
     RELATIVE_FLOOR_DB,
     SEARCH_RADIUS_PATCHES,
     Mode,
+    VisqolResult,
 )
 from benchmarks.metrics.visqol.nsim import band_details
-from benchmarks.metrics.visqol.patches import Piece, plan_patches
-from benchmarks.metrics.visqol.result import VisqolResult
+from benchmarks.metrics.visqol.patches import Piece, plan_patches, shift, usable_lag
 from benchmarks.metrics.visqol.search import Match, best_path, scorable_patches
 
 Signal = NDArray[np.float64]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.align import shift, usable_lag
 from benchmarks.metrics.visqol.correlate import correlator
 from benchmarks.metrics.visqol.gammatone import FilterBank, band_rms, make_filter_bank, to_decibels
 from benchmarks.metrics.visqol.mapper import Features
@@ -23,12 +22,19 @@ from benchmarks.metrics.visqol.modes import (
     MIN_VNSIM,
     SEARCH_RADIUS_PATCHES,
     Mode,
+    VisqolResult,
     hop_length,
     window_length,
 )
 from benchmarks.metrics.visqol.nsim import apply_floors, band_details, band_similarity
-from benchmarks.metrics.visqol.patches import PatchPlan, n_required_frames, patch_starts, plan_patches
-from benchmarks.metrics.visqol.result import VisqolResult
+from benchmarks.metrics.visqol.patches import (
+    PatchPlan,
+    n_required_frames,
+    patch_starts,
+    plan_patches,
+    shift,
+    usable_lag,
+)
 from benchmarks.metrics.visqol.search import Match, match_patches
 
 #: Maps a pair's features to MOS-LQO.

@@ -23,8 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import jit
-from benchmarks.metrics.visqol.simd import Lanes
+from benchmarks.metrics.visqol.jit import Lanes, jit
 
 Floats = NDArray[np.float32]
 LANES = 16

@@ -20,9 +20,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import jit
+from benchmarks.metrics.visqol.jit import Lanes, jit
 from benchmarks.metrics.visqol.modes import MIN_FREQUENCY, hop_length, window_length
-from benchmarks.metrics.visqol.simd import Lanes
 
 EAR_Q = 9.26449
 MIN_BANDWIDTH = 24.7

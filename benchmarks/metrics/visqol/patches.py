@@ -142,7 +142,7 @@ def plan_patches(
 
     Args:
         match: reference patches and their matches.
-        reference: the prepared reference (`visqol_core.Reference`).
+        reference: the prepared reference (`benchmarks.metrics.visqol.core.Reference`).
         preds: the aligned estimate, (samples,).
 
     Returns:
@@ -176,3 +176,17 @@ def plan_patches(
         duration,
     )
     return plan, np.concatenate(pieces) if len(pieces) > 1 else preds
+
+
+def usable_lag(lag: int, n_target: int) -> int:
+    """The lag, or 0 where it is over half the reference: such a match is not believed."""
+    return 0 if abs(lag) > n_target / 2 else int(lag)
+
+
+def shift(preds: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
+    """Drop the first |lag| samples (negative lag), or prepend `lag` zeros."""
+    if lag < 0:
+        return preds[-lag:]
+    if lag > 0:
+        return np.concatenate([np.zeros(lag), preds])
+    return preds
