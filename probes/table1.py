@@ -165,7 +165,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
                 representation,
                 cells,
                 title=TITLES.get(representation, representation),
-                facts=_facts(found, representation),
+                metadata=_metadata(found, representation),
                 note=_contamination(found, representation),
             )
         )
@@ -252,7 +252,7 @@ def to_cells(cell: ProbeCell | None, task: str, info: TaskInfo) -> dict[str, Cel
     }
 
 
-def _facts(found: ProbeRun, representation: str) -> dict[str, Any]:
+def _metadata(found: ProbeRun, representation: str) -> dict[str, Any]:
     spec = found.specs.get(representation)
     return {} if spec is None else spec.to_dict()
 

@@ -307,7 +307,7 @@ def test_only_what_is_missing_is_measured(place: Path) -> None:
     assert computed("mp3-64k", baselines=["opus-16k"]) == 0
     assert computed("opus-16k", baselines=["mp3-64k"]) == 0
     name = f"mine={place.name}:Quiet"
-    assert computed(name, baselines=["opus-16k"]) == 3 + 3 + 2  # units of two clips, mean, facts
+    assert computed(name, baselines=["opus-16k"]) == 3 + 3 + 2  # units of two clips, mean, metadata
     assert computed(name, "mp3-64k", baselines=["opus-16k"]) == 0
     assert (
         computed(name, system_options={"mine": {"bits": 4}}, baselines=["opus-16k"]) == 0

@@ -46,7 +46,9 @@ def build(suite: Suite, store: Store, **options: object) -> tuple[TableResult, R
 def test_second_run_computes_nothing_and_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None:
     suite, store = tiny_suite(clips), Store(tmp_path)
     first, report = build(suite, store)
-    assert report.computed == 3 + 3 * 3 + 3 * 3 + 3 + 3 + 1  # load, reconstruct, score, cells, facts, compare
+    assert (
+        report.computed == 3 + 3 * 3 + 3 * 3 + 3 + 3 + 1
+    )  # load, reconstruct, score, cells, metadata, compare
     assert not report.failed
     second, again = build(suite, store)
     assert again.computed == 0
@@ -68,7 +70,7 @@ def test_a_new_system_reuses_everything_else(clips: Path, tmp_path: Path) -> Non
     build(tiny_suite(clips), store)
     more = tiny_suite(clips, table2={"systems": ["identity", "noise-20db", "opus-16k", "mp3-64k"]})
     _, report = build(more, store)
-    assert report.computed == 3 + 3 + 1 + 1 + 1  # its reconstructions, scores, cell, facts; the comparison
+    assert report.computed == 3 + 3 + 1 + 1 + 1  # its reconstructions, scores, cell, metadata; the comparison
 
 
 def test_scores_stand_without_their_audio(clips: Path, tmp_path: Path) -> None:

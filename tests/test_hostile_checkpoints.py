@@ -25,7 +25,7 @@ from hostile_inputs import latents_file  # noqa: E402
 from m2l import CheckpointError, Music2Latent  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
 from m2l.config import ConfigError, create_config, from_dict, from_json  # noqa: E402
-from m2l.io.checkpoints import Checkpoint, check_weights, read_card, read_facts  # noqa: E402
+from m2l.io.checkpoints import Checkpoint, check_weights, read_card, read_metadata  # noqa: E402
 from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
 from m2l.io.published import key_map, read_pickled, read_published  # noqa: E402
 
@@ -125,7 +125,7 @@ def load(kind: str, content: bytes, folder: Path, good: dict[str, bytes], model:
     path = folder / name
     path.write_bytes(content)
     if name in ("model.safetensors", "config.json"):
-        read_facts(folder / "model.safetensors")
+        read_metadata(folder / "model.safetensors")
         Music2Latent.from_pretrained(folder, device="cpu")
     elif name == "published.pt":
         check_weights(Checkpoint(name, CONFIG, read_published(path, CONFIG)), model.state_dict())
@@ -267,7 +267,7 @@ def test_configs_that_are_no_text(tmp_path: Path, good: dict[str, bytes], conten
 @pytest.mark.parametrize("size", [2**62, 2**64 - 1, 2**40, 2**31])
 def test_headers_that_claim_too_much(tmp_path: Path, size: int) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", size) + b"{}" * 100)
-    for read in (read_facts, Music2Latent.from_pretrained):
+    for read in (read_metadata, Music2Latent.from_pretrained):
         with pytest.raises(CheckpointError, match=f"claims {size} bytes"):
             read(tmp_path / "model.safetensors")
 

@@ -175,7 +175,7 @@ def test_weights_that_were_not_measured_are_not_heard(measured: tuple[Path, Path
     record = json.loads((results / "table2.json").read_text())
     for row in record["rows"]:
         if row["name"] == "opus-16k":
-            row["facts"]["weights_sha256"] = "0" * 64
+            row["metadata"]["weights_sha256"] = "0" * 64
     (results / "table2.json").write_text(json.dumps(record))
     made = _listen(folder, results)
     assert ("opus-16k", "the weights here are not those that were measured") in made.missing

@@ -91,9 +91,11 @@ def test_a_table_comes_back_from_its_json_and_every_cell_is_accounted_for(
 
 def test_a_cost_that_nobody_asked_for_is_not_called_inapplicable() -> None:
     absent = Row(
-        "x", {"si_sdr": Cell(reason="no weights"), "bitrate": Cell(reason="-")}, facts={"available": False}
+        "x", {"si_sdr": Cell(reason="no weights"), "bitrate": Cell(reason="-")}, metadata={"available": False}
     )
-    codec = Row("y", {"si_sdr": Cell(value=1.0, n=4), "bitrate": Cell(reason="-")}, facts={"available": True})
+    codec = Row(
+        "y", {"si_sdr": Cell(value=1.0, n=4), "bitrate": Cell(reason="-")}, metadata={"available": True}
+    )
     view = table_view(table([absent, codec], [SI_SDR, BITRATE]))
     assert view.rows[0].cells[1].text == UNKNOWN
     assert view.rows[1].cells[1].text == "does not apply"
@@ -119,7 +121,7 @@ def test_best_and_what_cannot_be_told_from_it() -> None:
         Row(
             name,
             {"si_sdr": Cell(value=x, n=9), "fad:x": Cell(value=y, n=9)},
-            facts={"source": "input"} if name == "identity" else {},
+            metadata={"source": "input"} if name == "identity" else {},
         )
         for name, (x, y) in values.items()
     ]
@@ -226,7 +228,7 @@ def test_up_is_better_in_every_plot_and_controls_stay_out() -> None:
         return {"fad:x": Cell(value=value, n=9, **interval), "compression_ratio": cost}
 
     rows = [
-        Row("identity", cells(0.0, ratio=1.0), facts={"source": "input"}),
+        Row("identity", cells(0.0, ratio=1.0), metadata={"source": "input"}),
         Row("good", cells(0.4, low=0.0, high=0.9, ratio=64.0)),
         Row("bad <b>", cells(1200.0, low=900.0, high=1300.0, ratio=32.0)),
         Row("gone", {"fad:x": Cell(reason="no weights")}),

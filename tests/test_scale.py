@@ -106,7 +106,7 @@ def test_five_thousand_clips_seven_systems(tmp_path: Path) -> None:
         time.sleep(0.25)
     assert again.wait() == 0
     assert "0 failed" in (again.stdout.read() if again.stdout else "")
-    assert count(store) == total + 7 + 7 + 1  # one aggregate and one of facts each, and the comparisons
+    assert count(store) == total + 7 + 7 + 1  # one aggregate and one of metadata each, and the comparisons
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     overhead = 1000 * cpu / (N_CLIPS * 7)

@@ -73,7 +73,7 @@ def test_a_suite_without_data_and_weights_is_planned_in_its_published_size(tmp_p
         "reconstruct": groups * (2 + 2),
         "score": groups * (2 + 2),
         "embed": groups * (2 + 1),
-        # cells, a comparison per column of more than one row, and the facts of each row
+        # cells, a comparison per column of more than one row, and the metadata of each row
         "aggregate": (2 * 2 + 2 + 2) + (2 + 1 + 2),
     }
     assert found.stages["reconstruct"].audio_seconds == pytest.approx(4 * 55210)

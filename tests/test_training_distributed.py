@@ -88,10 +88,10 @@ def test_a_request_to_stop_reaches_all_ranks_and_the_run_goes_on_alone(
     step = Trainer._step
 
     def stop_later(self: Trainer, batches: Any) -> dict[str, float]:
-        facts = step(self, batches)
+        metadata = step(self, batches)
         if self.world.rank == 1 and self.state.step == 2:
             self.stop_requested = True
-        return facts
+        return metadata
 
     monkeypatch.setattr(Trainer, "_step", stop_later)
     assert train_in_processes(settings, tmp_path / "two", 2) == [0, 0]

@@ -215,7 +215,7 @@ def test_failures_of_a_class_are_tried_again_and_a_fixed_one_runs_alone(place: P
     everything, n, failures = again()
     assert n == 4
     assert failures == {f"{file}:11 in encode: KeyError: 'latents'": 1}
-    own, n, _ = again()  # the unit with the failure, its score, the mean, the facts
+    own, n, _ = again()  # the unit with the failure, its score, the mean, the metadata
     assert (own, n) == (4, 4)
     assert again(100)[1] == 4
     (place / "fault").unlink()

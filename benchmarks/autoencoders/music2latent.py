@@ -16,7 +16,7 @@ from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.store.fingerprint import digest
 from benchmarks.weights.find import find_weight
 from m2l.config import Music2LatentConfig, create_config
-from m2l.io.checkpoints import read_card, read_facts
+from m2l.io.checkpoints import read_card, read_metadata
 from m2l.io.digest import file_sha256
 from m2l.model import Music2Latent
 
@@ -87,7 +87,7 @@ class Checkpoint(_Adapter):
         FileNotFoundError: nothing there.
     """
 
-    def __init__(self, path: str, device: str = "cpu", *, name: str | None = None, **facts: Any) -> None:
+    def __init__(self, path: str, device: str = "cpu", *, name: str | None = None, **metadata: Any) -> None:
         given = Path(path).expanduser()
         self.path = given if given.exists() else SHIPPED / path
         if not self.path.exists():
@@ -99,8 +99,8 @@ class Checkpoint(_Adapter):
         if not weights.is_file():
             raise FileNotFoundError(f"no weights at {str(weights)!r}")
         config, n_parameters = _describe(self.path, weights)
-        facts = {"source": f"checkpoint {self.path.name}"} | _card(self.path) | facts
-        spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_sha256(weights), facts)
+        metadata = {"source": f"checkpoint {self.path.name}"} | _card(self.path) | metadata
+        spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_sha256(weights), metadata)
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
@@ -154,8 +154,8 @@ class RandomInit(_Adapter):
         self.preset, self.seed = preset, int(seed)
         self.config = create_config(preset)
         identity = digest({"config": self.config.to_dict(), "seed": self.seed})
-        facts = {"source": f"random initialization of preset {preset}, seed {seed}"}
-        spec = _spec("music2latent-random", self.config, None, identity, facts)
+        metadata = {"source": f"random initialization of preset {preset}, seed {seed}"}
+        spec = _spec("music2latent-random", self.config, None, identity, metadata)
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
@@ -167,7 +167,7 @@ def _spec(
     config: Music2LatentConfig | None,
     n_parameters: int | None,
     weights_digest: str,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> AutoencoderSpec:
     config = config or create_config("paper")
     return AutoencoderSpec(
@@ -181,7 +181,7 @@ def _spec(
         n_steps=1,
         weights_digest=weights_digest,
         options={"config": digest(config.to_dict())},
-        **facts,
+        **metadata,
     )
 
 
@@ -190,19 +190,19 @@ def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int
     if weights.suffix != ".safetensors":
         return None, None
 
-    return read_facts(weights)
+    return read_metadata(weights)
 
 
 def _card(path: Path) -> dict[str, Any]:
     """License and training data from a model card beside the weights, where there is one."""
     record = read_card(path)
-    facts: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if isinstance(record.get("license"), str):
-        facts["license"] = record["license"]
+        metadata["license"] = record["license"]
     data = record.get("training_datasets")
     if isinstance(data, list):
-        facts["training_datasets"] = tuple(str(item) for item in data)
-    return facts
+        metadata["training_datasets"] = tuple(str(item) for item in data)
+    return metadata
 
 
 def _count(model: Music2Latent) -> int:

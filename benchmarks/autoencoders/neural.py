@@ -1,6 +1,6 @@
 """What the neural systems share: weights, rates, channels, lengths, long clips and seeds.
 
-An adapter states its facts as class attributes and gives the network (`config`, `build`, `load`) and three short
+An adapter states its properties as class attributes and gives the network (`config`, `build`, `load`) and three short
 methods on one item `(1, channels, samples)` at its own rate. Everything around it is done here, the same way
 for all, so that a difference between two rows is a difference between two systems:
 

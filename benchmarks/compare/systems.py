@@ -26,7 +26,7 @@ from benchmarks.tables.columns import (
     metric_columns,
     notes,
     provenance,
-    row_facts,
+    row_metadata,
 )
 from benchmarks.tables.table import TableResult
 
@@ -117,10 +117,10 @@ def _check_labels(names: Sequence[str]) -> None:
 def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[Row]:
     rows = []
     for row in measured.rows:
-        facts = measured.facts.get(row.label, {})
-        cells = {key: measured.cells[row.label, key] for key in keys} | cost_cells(row, facts)
+        metadata = measured.metadata.get(row.label, {})
+        cells = {key: measured.cells[row.label, key] for key in keys} | cost_cells(row, metadata)
         title = f"**{row.label}**" if row.label in own else ""
-        rows.append(Row(row.label, cells, title=title, facts=row_facts(row, facts)))
+        rows.append(Row(row.label, cells, title=title, metadata=row_metadata(row, metadata)))
     return rows
 
 

@@ -64,12 +64,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One system (or representation): its cells by column key, and free facts about it."""
+    """One system (or representation): its cells by column key, and its metadata."""
 
     name: str
     cells: Mapping[str, Cell]
     title: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 

@@ -27,7 +27,7 @@ class Measured:
 
     rows: list[SystemRow]
     cells: dict[tuple[str, str], Cell]
-    facts: dict[str, dict[str, Any]]
+    metadata: dict[str, dict[str, Any]]
     scores: dict[str, dict[str, dict[str, float]]]
     comparisons: list[dict[str, Any]]
     report: RunReport
@@ -71,11 +71,11 @@ def measure(
         n_clips, manifest = len(planner.clips), planner.manifest_digest
     except (DataNotFoundError, FileNotFoundError) as error:
         return _without_data(planner, wanted, metrics, tidy(str(error)))
-    # Plan: every cell, the facts of every row, a comparison of every column.
+    # Plan: every cell, the metadata of every row, a comparison of every column.
     given = system_options or {}
     rows = plan_rows(planner, wanted, given, needed)
     plan = {(row.label, metric.name): planner.cell(row, metric) for row in rows for metric in metrics}
-    facts = {row.label: planner.facts(row) for row in rows if row.reason is None or row.units}
+    metadata = {row.label: planner.metadata(row) for row in rows if row.reason is None or row.units}
     comparisons = {}
     for metric in metrics if compare else ():
         units = {row.label: unit for row in rows if (unit := plan[row.label, metric.name].unit) is not None}
@@ -83,11 +83,11 @@ def measure(
             comparisons[metric.name] = metric.comparison_unit(planner, list(units), list(units.values()))
     # Run: the cells' units and whatever they rest on.
     targets = [cell.unit for cell in plan.values() if cell.unit is not None]
-    targets += [*facts.values(), *comparisons.values()]
+    targets += [*metadata.values(), *comparisons.values()]
     report = run_units(targets, store, executor, options)
     if options.dry_run:
         _note_needs(report, planner, rows, metrics)
-    # Read: cells with their scores and draws, then facts and comparisons.
+    # Read: cells with their scores and draws, then metadata and comparisons.
     reader = _Reader(store, executor, options, report)
     found: dict[tuple[str, str], Cell] = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
@@ -109,7 +109,7 @@ def measure(
     if options.shard is not None:
         unusable |= _shard_losses(planner, rows, reader, report)
     report.unusable = count_reasons({clip: tidy(why) for clip, why in unusable.items()})
-    read_facts = {label: reader.read(unit) for label, unit in facts.items()}
+    read_metadata = {label: reader.read(unit) for label, unit in metadata.items()}
     compared = []
     for name, unit in comparisons.items():
         result = reader.read(unit)
@@ -118,7 +118,7 @@ def measure(
     return Measured(
         rows,
         found,
-        {label: dict(result.meta) for label, result in read_facts.items() if result is not None},
+        {label: dict(result.meta) for label, result in read_metadata.items() if result is not None},
         scores,
         compared,
         report,

@@ -332,12 +332,12 @@ class Planner:
         spec = {STAND_IN: metric.name}
         return PlannedCell(Unit("aggregate", metric.name, "", spec, units, amount=self.seconds), reason)
 
-    def facts(self, row: SystemRow) -> Unit:
+    def metadata(self, row: SystemRow) -> Unit:
         """The unit that gathers what only running a system tells."""
         return Unit(
             "aggregate",
-            "facts",
-            "benchmarks.evaluation.stages:aggregate_facts",
+            "metadata",
+            "benchmarks.evaluation.stages:aggregate_metadata",
             _spec("aggregate"),
             row.units,
             amount=self.seconds,

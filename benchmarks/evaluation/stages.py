@@ -189,8 +189,8 @@ def reconstruct(unit: Unit, store: Store) -> Result:
             arrays[clip_id] = output
             if bitrate is not None:
                 bitrates[clip_id] = bitrate
-    facts = {"n_parameters": system.spec.n_parameters}
-    meta = {"failures": failures, "bitrates": bitrates, "facts": facts}
+    metadata = {"n_parameters": system.spec.n_parameters}
+    meta = {"failures": failures, "bitrates": bitrates, "metadata": metadata}
     return Result(meta | ({"again": True} if failures and unit.watch is not None else {}), arrays)
 
 
@@ -252,7 +252,7 @@ def read_files(unit: Unit, store: Store) -> Result:
             arrays[clip_id] = system.reconstruction(file, audio, rate)
         except ValueError as error:
             failures[clip_id] = _cut(str(error).splitlines()[0])
-    return Result({"failures": failures, "bitrates": {}, "facts": {"n_parameters": None}}, arrays)
+    return Result({"failures": failures, "bitrates": {}, "metadata": {"n_parameters": None}}, arrays)
 
 
 def score(unit: Unit, store: Store) -> Result:
@@ -402,11 +402,13 @@ def _joined(parts: Sequence[Result], name: str) -> dict[str, Any]:
     return {clip: value for part in parts for clip, value in part.meta[name].items()}
 
 
-def aggregate_facts(unit: Unit, store: Store) -> Result:
+def aggregate_metadata(unit: Unit, store: Store) -> Result:
     """What only running a system tells: its number of parameters, and the bit rates it really used."""
     parts = [_meta(item, store) for item in unit.inputs]
     rates = [rate for part in parts for rate in part["bitrates"].values()]
-    known = [part["facts"]["n_parameters"] for part in parts if part["facts"]["n_parameters"] is not None]
+    known = [
+        part["metadata"]["n_parameters"] for part in parts if part["metadata"]["n_parameters"] is not None
+    ]
     meta: dict[str, Any] = {"n_parameters": known[0] if known else None}
     if rates:
         meta["bitrate"] = float(np.median(rates))

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate.record import TABLE, RecordError, checked_facts
+from benchmarks.gate.record import TABLE, RecordError, checked_metadata
 from benchmarks.gate.results import contested
 from benchmarks.metrics.registry import declared_metric
 from benchmarks.tables.plot import subplots, svg_text, title_of
@@ -110,7 +110,7 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: b
         RecordError: it is no such table.
     """
     try:
-        metrics = {key: checked_facts(column) for key, column in contested(table["columns"]).items()}
+        metrics = {key: checked_metadata(column) for key, column in contested(table["columns"]).items()}
         cells: dict[str, dict[str, dict[str, Any]]] = {}
         for row in table["rows"]:
             for metric in metrics:
@@ -125,8 +125,8 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: b
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("suite, version or digest is not text")
         shown = {
-            metric: {"title": facts["title"], "digits": facts["digits"]}
-            for metric, facts in metrics.items()
+            metric: {"title": metadata["title"], "digits": metadata["digits"]}
+            for metric, metadata in metrics.items()
             if metric in cells
         }
         return Entry(commit, date, texts[0], uncommitted, texts[1], texts[2], cells, shown)
@@ -186,9 +186,9 @@ def to_markdown(entries: Sequence[Entry], series: Sequence[tuple[str, str]], col
     rows = []
     for metric, system in series:
         values = [entry.cells.get(metric, {}).get(system, {}).get("value") for entry in shown]
-        facts = metrics[metric]
-        numbers = [number_text(read_number(value), facts["digits"]) for value in values]
-        rows.append([system, facts["title"], *numbers])
+        metadata = metrics[metric]
+        numbers = [number_text(read_number(value), metadata["digits"]) for value in values]
+        rows.append([system, metadata["title"], *numbers])
     header = ["system", "metric", *(f"{entry.date[:10]} {entry.label}" for entry in shown)]
     lines = [f"### History of suite {entries[-1].suite}: {len(entries)} commits", ""]
     lines += [markdown_table(header, rows), ""]
@@ -205,7 +205,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
 
     A dashed line marks where the clips changed; series are broken there.
     """
-    facts = _metrics(entries)
+    metadata = _metrics(entries)
     metrics = list(dict.fromkeys(metric for metric, _ in series))
     names = list(dict.fromkeys(system for _, system in series))
     colors = {name: f"C{index % 10}" for index, name in enumerate(names)}
@@ -221,7 +221,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
                 axis.axvline(start - 0.5, color="0.6", linestyle="--", linewidth=0.8)
             known = declared_metric(metric)
             better = known is None or known.higher_is_better
-            axis.set_title(title_of(facts[metric]["title"], better), fontsize=9)
+            axis.set_title(title_of(metadata[metric]["title"], better), fontsize=9)
             sizes = [abs(value) for value in values if abs(value) > 1e-3]
             if not better and sizes and max(sizes) > 30 * min(sizes):
                 axis.set_yscale(
@@ -255,4 +255,4 @@ def _changed(entries: Sequence[Entry], index: int) -> bool:
 
 
 def _metrics(entries: Sequence[Entry]) -> dict[str, Mapping[str, Any]]:
-    return {metric: facts for entry in entries for metric, facts in entry.metrics.items()}
+    return {metric: metadata for entry in entries for metric, metadata in entry.metrics.items()}

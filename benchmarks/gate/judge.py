@@ -238,12 +238,12 @@ def _draft(
     if cell is not None:
         evidence, gap = _evidence(pinned, cell, policy, tolerance, (baseline, current), resamples)
         problem = gap or problem
-    facts = baseline.metrics[metric]
+    metadata = baseline.metrics[metric]
     draft = Verdict(
         metric,
         system,
-        str(facts["title"]) if table == TABLE else f"{OTHERS[table]} {facts['title']}",
-        int(facts["digits"]),
+        str(metadata["title"]) if table == TABLE else f"{OTHERS[table]} {metadata['title']}",
+        int(metadata["digits"]),
         policy.higher_is_better,
         MISSING if problem else SAME,
         pinned.value,
@@ -411,8 +411,8 @@ def _notes(baseline: Record, current: Record) -> list[str]:
             f"measured on {describe(processors[1])}, pinned on {describe(processors[0])}: "
             "a likely cause of small changes"
         )
-    for name, facts in baseline.systems.items():
-        before, now = facts.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
+    for name, metadata in baseline.systems.items():
+        before, now = metadata.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
         if now and before != now:
             found.append(f"{name}: weights {str(before or 'none')[:12]} -> {str(now)[:12]}")
     before_libraries = dict(baseline.about.get("libraries", {}))

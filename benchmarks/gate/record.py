@@ -73,7 +73,7 @@ class Record:
         clips_sha256: digest of ids and audio of all clips.
         seed, resamples: of the draws.
         metrics: name -> {"title", "digits"}, in table order; "data" is the digest of a task's data.
-        systems: name -> facts that explain a change (weights digest, steps, source).
+        systems: name -> metadata that explain a change (weights digest, steps, source).
         cells: metric -> system -> cell.
         about: version, numerical libraries, processor.
         tolerances: absolute tolerances pinned with the baseline, by metric.
@@ -171,7 +171,7 @@ def read_baseline(path: str | Path) -> Record:
 
 def _pinned_record(record: Mapping[str, Any], suite: str) -> Record:
     clips = [str(clip) for clip in record["clips"]]
-    metrics = {str(item["name"]): checked_facts(item) for item in record["metrics"]}
+    metrics = {str(item["name"]): checked_metadata(item) for item in record["metrics"]}
     systems = {str(item["name"]): dict(item) for item in record["systems"]}
     cells = {
         metric: {system: _pinned_cell(cell, clips) for system, cell in rows.items()}
@@ -196,7 +196,7 @@ def _pinned_record(record: Mapping[str, Any], suite: str) -> Record:
     )
 
 
-def checked_facts(item: Mapping[str, Any]) -> dict[str, Any]:
+def checked_metadata(item: Mapping[str, Any]) -> dict[str, Any]:
     """Title and digits of a metric, as what they have to be.
 
     Raises:
@@ -245,8 +245,8 @@ def _body(record: Record) -> dict[str, Any]:
         "seed": record.seed,
         "resamples": record.resamples,
         "clips": clips,
-        "metrics": [{**dict(facts), "name": name} for name, facts in record.metrics.items()],
-        "systems": [{**dict(facts), "name": name} for name, facts in record.systems.items()],
+        "metrics": [{**dict(metadata), "name": name} for name, metadata in record.metrics.items()],
+        "systems": [{**dict(metadata), "name": name} for name, metadata in record.systems.items()],
         "cells": {
             metric: {system: _plain_cell(cell, clips, position) for system, cell in rows.items()}
             for metric, rows in record.cells.items()

@@ -19,7 +19,7 @@ from benchmarks.gate.record import (
     CellRecord,
     Record,
     RecordError,
-    checked_facts,
+    checked_metadata,
     finite_row,
     rounded,
 )
@@ -100,7 +100,7 @@ def _table(table: Mapping[str, Any], draws: Mapping[str, Any]) -> Record:
         seed=int(suite["seed"]),
         resamples=int(suite["statistics"]["corpus_resamples"]),
         metrics={name: _facts_of(column) for name, column in columns.items()},
-        systems={row["name"]: _facts(row["facts"]) for row in table["rows"]},
+        systems={row["name"]: _metadata(row["metadata"]) for row in table["rows"]},
         cells=cells,
         about=_about(provenance),
     )
@@ -151,7 +151,7 @@ def _probes(table: Mapping[str, Any]) -> Record:
             name: {**_facts_of(column), "data": tasks.get(name.partition("/")[0], "")}
             for name, column in columns.items()
         },
-        systems={row["name"]: _facts(row["facts"]) for row in table["rows"]},
+        systems={row["name"]: _metadata(row["metadata"]) for row in table["rows"]},
         cells=cells,
         about=_about(provenance),
     )
@@ -184,8 +184,8 @@ def _figure(figure: Mapping[str, Any]) -> Record:
 
 
 def _facts_of(column: Mapping[str, Any]) -> dict[str, Any]:
-    return checked_facts({"title": column["title"], "digits": column["digits"]})
+    return checked_metadata({"title": column["title"], "digits": column["digits"]})
 
 
-def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("weights_sha256", "n_steps") if facts.get(key) is not None}
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: metadata[key] for key in ("weights_sha256", "n_steps") if metadata.get(key) is not None}

@@ -209,8 +209,8 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
     known = {label_of(name): name for name in (section.systems if section else ())}
     systems: dict[str, SystemRow] = {}
     for row in table.rows:
-        if row.facts.get("available") is False:
-            made.missing.append((row.title or row.name, str(row.facts.get("reason", "not measured"))))
+        if row.metadata.get("available") is False:
+            made.missing.append((row.title or row.name, str(row.metadata.get("reason", "not measured"))))
             continue
         if row.name not in known:
             made.missing.append((row.title or row.name, "the suite has no such system"))
@@ -222,7 +222,7 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
             continue
         if system.reason is not None or system.spec is None:
             made.missing.append((row.title or row.name, f"not on this machine: {tidy(system.reason or '')}"))
-        elif system.spec.weights_digest != row.facts.get("weights_sha256"):
+        elif system.spec.weights_digest != row.metadata.get("weights_sha256"):
             made.missing.append((row.title or row.name, "the weights here are not those that were measured"))
         else:
             systems[row.name] = system

@@ -243,11 +243,16 @@ def _provenance(found: Aggregates, listening: Listening, commands: list[str]) ->
     any_table = next(iter(found.tables.values()), None)
     record = found.suite_record
     weights = [
-        (row.title or row.name, digest, str(row.facts.get("source", "")), str(row.facts.get("license", "")))
+        (
+            row.title or row.name,
+            digest,
+            str(row.metadata.get("source", "")),
+            str(row.metadata.get("license", "")),
+        )
         for name in ("table2", "table3")
         if name in found.tables
         for row in found.tables[name].rows
-        if (digest := row.facts.get("weights_sha256"))
+        if (digest := row.metadata.get("weights_sha256"))
     ]
     clips = next(
         (t.provenance["clips_sha256"] for t in found.tables.values() if t.provenance.get("clips_sha256")), ""

@@ -44,7 +44,7 @@ class SystemPage:
     href: str
     available: bool
     reason: str
-    facts: list[tuple[str, str]]
+    metadata: list[tuple[str, str]]
     measured: list[Measured]
     versus_columns: list[ColumnView]
     versus: list[Versus]
@@ -96,9 +96,9 @@ def system_pages(
             label=row.title or row.name,
             tag=tag_of(row),
             href=href,
-            available=row.facts.get("available") is not False,
-            reason=str(row.facts.get("reason", "")),
-            facts=_facts(row),
+            available=row.metadata.get("available") is not False,
+            reason=str(row.metadata.get("reason", "")),
+            metadata=_metadata(row),
             measured=[
                 Measured(view, row_view.label, list(zip(view.columns, row_view.cells, strict=True)))
                 for view in views.values()
@@ -141,10 +141,10 @@ _FACTS = (
 _CHANNELS = {"mono": "folds to mono", "stereo": "stereo", "per_channel": "each channel on its own"}
 
 
-def _facts(row: Row) -> list[tuple[str, str]]:
+def _metadata(row: Row) -> list[tuple[str, str]]:
     found = []
     for key, title in _FACTS:
-        value: Any = row.facts.get(key)
+        value: Any = row.metadata.get(key)
         if value in (None, "", [], {}):
             continue
         if key == "sample_rate":

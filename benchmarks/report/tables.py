@@ -120,10 +120,12 @@ def slug(name: str) -> str:
 
 def tag_of(row: Row) -> str:
     """What kind of row it is, where that changes how it is read: "control", "untrained", "floor" or ""."""
-    source = str(row.facts.get("source", ""))
+    source = str(row.metadata.get("source", ""))
     if source == "input" or source.startswith("input plus"):
         return "control"
-    if source.startswith("random initialization") or str(row.facts.get("weights", "")).startswith("random:"):
+    if source.startswith("random initialization") or str(row.metadata.get("weights", "")).startswith(
+        "random:"
+    ):
         return "untrained"
     return "floor" if row.name == "chance" else ""
 
@@ -157,9 +159,9 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
         for column in table.columns:
             cell = row.cells.get(column.key, Cell(reason="not measured"))
             made = cell_view(cell, column, footnotes, everywhere, usual[column.key])
-            if made.kind == "none" and row.facts.get("available") is False:
+            if made.kind == "none" and row.metadata.get("available") is False:
                 # Nobody asked the system: it may well have latents and parameters.
-                made.text, made.title = UNKNOWN, f"{column.title}: not known, {row.facts.get('reason')}"
+                made.text, made.title = UNKNOWN, f"{column.title}: not known, {row.metadata.get('reason')}"
             made.mark = found.get((row.name, column.key), "")
             cells.append(made)
         href = (pages or {}).get(row.name, "")

@@ -1,4 +1,4 @@
-"""Columns of the tables, and what stands beside and below their measured cells: costs, facts, notes, provenance."""
+"""Columns of the tables, and what stands beside and below their measured cells: costs, metadata, notes, provenance."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ PUBLISHED_COLUMNS = {
 }
 
 
-def cost_cells(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Cell]:
+def cost_cells(row: SystemRow, metadata: Mapping[str, Any]) -> dict[str, Cell]:
     """What a system costs; "-" where the notion does not apply."""
     spec = row.spec
     empty = Cell(reason="-")
     if spec is None:
         return {column.key: empty for column in COST_COLUMNS}
-    parameters = spec.n_parameters if spec.n_parameters is not None else facts.get("n_parameters")
+    parameters = spec.n_parameters if spec.n_parameters is not None else metadata.get("n_parameters")
     values = {
         "n_parameters": parameters / 1e6 if parameters else None,
         "latent_rate": spec.latent_rate,
         "latent_dim": spec.latent_dim,
         "compression_ratio": spec.compression_ratio,
-        "bitrate": facts["bitrate"] / 1e3 if "bitrate" in facts else None,
+        "bitrate": metadata["bitrate"] / 1e3 if "bitrate" in metadata else None,
     }
     return {key: empty if value is None else Cell(value=float(value), n=1) for key, value in values.items()}
 
 
-def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
+def row_metadata(row: SystemRow, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What the JSON records about a system."""
     if row.spec is None:
         return {"available": False, "reason": tidy(row.reason or "")}
@@ -81,7 +81,7 @@ def row_facts(row: SystemRow, facts: Mapping[str, Any]) -> dict[str, Any]:
         "n_steps": row.n_steps,
         "options": spec.options,
         "training_datasets": list(spec.training_datasets),
-        "bitrate_range": facts.get("bitrate_range"),
+        "bitrate_range": metadata.get("bitrate_range"),
     }
 
 

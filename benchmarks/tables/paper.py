@@ -19,7 +19,7 @@ from benchmarks.tables.columns import (
     metric_columns,
     notes,
     provenance,
-    row_facts,
+    row_metadata,
 )
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
@@ -78,10 +78,10 @@ def _table(
     """
     rows = []
     for row in measured.rows:
-        facts = measured.facts.get(row.label, {})
+        metadata = measured.metadata.get(row.label, {})
         cells = {metric.name: measured.cells[row.label, metric.name] for metric in metrics}
         heading = titles[row.name] if titles else ""
-        rows.append(Row(row.label, cells | cost_cells(row, facts), heading, row_facts(row, facts)))
+        rows.append(Row(row.label, cells | cost_cells(row, metadata), heading, row_metadata(row, metadata)))
     table = TableResult(
         name=name,
         title=f"{title} ({suite.title or suite.name}, {measured.n_clips} clips)",

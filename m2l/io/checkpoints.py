@@ -137,7 +137,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(str(path), config, weights)
 
 
-def read_facts(path: Path) -> tuple[Music2LatentConfig | None, int]:
+def read_metadata(path: Path) -> tuple[Music2LatentConfig | None, int]:
     """Config and number of parameters of a safetensors file, from its header and the config beside it alone.
 
     Raises:
