@@ -1,6 +1,6 @@
-"""A stranger's code: whose file a frame is in, how its errors are told, and where what it prints goes.
+"""A user's code: whose file a frame is in, how its errors are reported, and where its output goes.
 
-Everything here is plumbing: it computes no number.
+Nothing here computes a number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 #: Folders (or files) of installed packages that bring a class which is being measured.
 _own_packages: set[str] = set()
 
-#: How failures read that are the machine's and not the code's; `MemoryError` and `OSError` need no text.
+#: Texts of failures of the machine rather than the code; `MemoryError` and `OSError` are known by their type.
 _SYSTEM_WORDS = ("out of memory", "allocate memory", "not enough memory", "cuda error", "signal sigkill")
 
 
@@ -29,7 +29,7 @@ class UserCodeError(ValueError):
     """An exception of a user's own code; the message says file, line, function, clip and exception.
 
     Attributes:
-        missing: something is not there (a module, a file, memory), so the exit code is 3; else it is 2.
+        missing: a module, a file or memory is missing, so the exit code is 3; else it is 2.
         details: the traceback.
     """
 

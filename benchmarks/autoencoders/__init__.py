@@ -50,9 +50,9 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         **options: passed to the adapter.
 
     Raises:
-        UnknownNameError: no such name; the message gives the nearest.
-        FileNotFoundError: its weights are not there; the message gives the command that gets them.
-        ImportError: an optional package is missing.
+        UnknownNameError: no system has that name; the message gives the nearest.
+        FileNotFoundError: its weights are not on this machine; the message gives the command that gets them.
+        ImportError: an optional package is not installed.
         AutoencoderError: a class of your own lacks something.
     """
     label, target = split_label(name)

@@ -1,4 +1,4 @@
-"""The contract of an autoencoder as one function, for the tests of anyone's own."""
+"""The contract of an autoencoder as one function, for tests of your own system."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from m2l.audio import as_channels_first
 
 
 class ContractError(AssertionError):
-    """What a system does that the benchmark cannot use; the message says what and for which input."""
+    """A system breaks the protocol; the message says how, and for which input."""
 
 
 def check_autoencoder(
     system: str | Autoencoder, *, seconds: float = 1.5, max_delay: float | None = 0.001, **options: Any
 ) -> dict[str, Any]:
-    """Run a system on mono and stereo clips at several rates and hold it to the protocol.
+    """Run a system on mono and stereo clips at several rates and verify the protocol.
 
     Checked: exactly the input's shape, float samples that are finite, the input unchanged, the same output for the same
     seed, and (for systems that keep the waveform's phase) no delay.
@@ -28,12 +28,12 @@ def check_autoencoder(
     Args:
         system: a system, or its name as `create_autoencoder` takes it.
         seconds: length of the clips.
-        max_delay: seconds by which the output may be shifted; None does not look. It is looked at only where output
-            and input correlate, so a system that makes up its own phase passes.
-        **options: of the adapter, when `system` is a name.
+        max_delay: seconds by which the output may be shifted; None skips the check, as does an output that does not
+            correlate with the input, so that a system that generates its own phase passes.
+        **options: options of the adapter, when `system` is a name.
 
     Returns:
-        What was found: `delay` in seconds (None: not measurable), `correlation`, `si_sdr` of the mono clip.
+        `delay` in seconds (None: not measurable), `correlation` and `si_sdr` of the mono clip.
 
     Raises:
         ContractError: the first broken promise.
@@ -64,7 +64,7 @@ def _check_clip(system: Autoencoder, clip: np.ndarray, rate: int) -> None:
         raise ContractError(f"output has shape {np.shape(output)} {what}")
     if not np.isfinite(np.asarray(output)).all():
         raise ContractError(f"output is not finite {what}")
-    as_channels_first(output)  # refuses what is no audio, such as samples of unknown scale
+    as_channels_first(output)  # refuses what is not audio, such as samples of unknown scale
     if not np.array_equal(given, clip):
         raise ContractError(f"the input was changed {what}: work on a copy")
     if not np.array_equal(output, system.reconstruct(clip.copy(), rate, seed=1)):

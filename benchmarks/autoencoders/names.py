@@ -46,7 +46,7 @@ def _first_word(template: str) -> str:
 def system_code(name: str, registered: str | None = None, options: Mapping[str, Any] | None = None) -> str:
     """Digest of the code behind a system, for content keys.
 
-    Our own adapters tell two systems of one module apart in their specs; a stranger's class need not, so its
+    Our own adapters tell two systems of one module apart in their specs; a user's class need not, so its
     name and the options it is given count as well.
 
     Args:

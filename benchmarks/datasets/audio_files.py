@@ -1,7 +1,7 @@
-"""Reading excerpts of audio files by position, with errors that name the file and what is wrong.
+"""Reading excerpts of audio files by position, with errors that name the file and the fault.
 
 Files are read as `m2l encode` and `m2l train` read them: joined streams to their end, and a file that is cut short is
-an error, even where the excerpt itself is there.
+an error, even where the excerpt itself is complete.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def read_excerpt(
 
     Raises:
         FileNotFoundError: No such file.
-        ClipError: Undecodable, cut short, empty, or `start` lies behind its end.
+        ClipError: Undecodable, cut short, empty, or `start` is behind its end.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")

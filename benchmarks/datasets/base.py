@@ -1,8 +1,7 @@
-"""Clips and data sets: what the harness and the probes read, whatever the audio comes from.
+"""Clips and data sets: the common form in which the harness and the probes read audio from any source.
 
-A `Clip` is a promise of audio with its labels: it carries a digest that changes whenever its samples
-would, and loads them only when asked, so that a list of thousands of clips costs nothing and travels to
-any worker process.
+A `Clip` has labels and a digest that changes whenever its samples would, and loads the samples only when asked,
+so that a list of thousands of clips costs nothing and travels to any worker process.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ Audio = npt.NDArray[np.float32]
 
 
 class DataNotFoundError(FileNotFoundError):
-    """A data set is not on this machine; the message says where it was looked for and what gets it."""
+    """A data set is not on this machine; the message says where we looked and how to get it."""
 
 
 class ClipError(ValueError):
-    """One clip cannot be read: the message names the file and what is wrong with it."""
+    """A clip cannot be read; the message names the file and the fault."""
 
 
 @runtime_checkable
@@ -38,13 +37,13 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """One piece of audio and what is known about it.
+    """One piece of audio and its metadata.
 
     Attributes:
         id: Unique within the data set, stable between versions of it.
         dataset: Name of the data set.
         digest: Hex digest that changes whenever the samples would.
-        labels: Everything known about the clip (plain JSON types).
+        labels: All annotations of the clip (plain JSON types).
         source: Where the audio comes from, for people: a file, `github:OWNER/REPO@COMMIT:PATH`, a seed.
         loader: Produces the samples.
         split: `train`, `valid`, `test`, a fold name, or None where the data set has no splits.
@@ -70,16 +69,16 @@ class Clip:
 
         Raises:
             ClipError: The audio is unreadable, empty, has NaN or infinite samples or an impossible rate.
-                Short, silent, many-channel and low-rate audio is returned as it is: whether that can be
-                measured is the metric's business.
-            FileNotFoundError: The file is not there.
+                Short, silent, many-channel and low-rate audio is returned: the metric decides whether it
+                can be measured.
+            FileNotFoundError: The file does not exist.
         """
         audio, sample_rate = self.loader()
         return check_audio(audio, sample_rate, f"clip {self.id!r} of {self.dataset!r}"), int(sample_rate)
 
 
 def check_audio(audio: npt.NDArray[Any], sample_rate: float, what: str) -> Audio:
-    """Hold audio to the contract of `Clip.load`, and return it as contiguous float32.
+    """Verify the contract of `Clip.load`, and return the audio as contiguous float32.
 
     Args:
         audio: Samples `(channels, samples)`.
@@ -155,7 +154,7 @@ class Dataset(Protocol):
         """List the clips in a fixed order, of one split or (None) of the data set's default selection.
 
         Raises:
-            ValueError: There is no such split.
+            ValueError: The split does not exist.
             DataNotFoundError: The data is not on this machine.
         """
         ...
@@ -184,7 +183,7 @@ def select_split(clips: Sequence[Clip], split: str | None, splits: Sequence[str]
     """Keep the clips of one split; None and "all" keep all of them.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: The split does not exist.
     """
     check_split(split, splits, dataset)
     return [clip for clip in clips if split in (None, "all", clip.split)]
@@ -203,7 +202,7 @@ def select_fold(clips: Sequence[Clip], split: str | None, dataset: str) -> list[
     Clips carry their fold in `labels["fold"]`.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: The split does not exist.
     """
     check_split(split, ("train", "valid", "test", *FOLD_NAMES), dataset)
     if split in FOLD_NAMES:

@@ -50,7 +50,7 @@ def _stem_before(clip_id: str) -> str:
 
 
 def nfc(text: str) -> str:
-    """Composed Unicode: the same name whatever system wrote it."""
+    """Composed Unicode, so that a name is the same on all systems."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -89,7 +89,7 @@ def _clashes(names: Mapping[str, str]) -> set[str]:
 
 
 def export_stems(clip_ids: Iterable[str]) -> dict[str, str]:
-    """Clip id -> file name without suffix, different for every id whatever the file system.
+    """Clip id -> file name without suffix, different for every id on any file system.
 
     Ids lose the suffix of audio files unless they differ only in it (`a.wav`, `a.ogg`).
     """

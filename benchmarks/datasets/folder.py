@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class FolderDataset:
     """The audio files of a folder, in sorted order, one clip each or cut into excerpts.
 
-    Links to folders are followed. What looks like audio and is no clip (a format that is not read, a broken link, a
-    pipe) is counted on stderr and below the tables.
+    Links to folders are followed. Files that look like audio but are not clips (a format that is not read, a broken
+    link, a pipe) are counted on stderr and below the tables.
 
     Files are listed by name only: a damaged one becomes a clip whose `load()` raises, so that it shows up
     in a table as a failure with its reason instead of ending the run or vanishing from the count. Folders
@@ -76,7 +76,7 @@ class FolderDataset:
 
     @property
     def left_out(self) -> Mapping[str, tuple[Path, ...]]:
-        """What looks like audio and is no clip: reason -> paths."""
+        """Files that look like audio but are not clips: reason -> paths."""
         return self._found.left_out
 
     def coverage(self) -> str | None:

@@ -32,7 +32,7 @@ def file_clip(
     """A clip of a file that a manifest describes.
 
     The digest is that of the bytes on disk. Where they are not the expected ones (or not there), the clip
-    is listed all the same, and `load()` raises: the count of a table says what is missing.
+    is listed all the same, and `load()` raises, so that the count of a table shows what is missing.
     """
     content = content_digest(path)
     wrong = expected is not None and content is not None and not content.startswith(expected)
@@ -42,7 +42,7 @@ def file_clip(
         digest=digest_of("file", content or "missing", start, seconds),
         labels=labels,
         source=row["source"],
-        # The file has just been hashed: `load` needs to look again only to say what is wrong with it.
+        # The file has just been hashed, so `load` reads it again only to say what is wrong with it.
         loader=FileLoader(
             str(path), start, seconds, exact=seconds is not None, sha256=expected if wrong else None
         ),
@@ -113,7 +113,7 @@ class OpenSpeech:
     """Sentences of one German speaker (CC0).
 
     Published as FLAC. A re-encoded Ogg Vorbis copy is accepted in its place (the published file is taken
-    where both are there); `labels["codec"]` says which one was read, and so does the digest.
+    where both exist); `labels["codec"]` says which one was read, and so does the digest.
 
     Args:
         root: Folder to look in; by default `M2L_DATA`, then the cache.

@@ -28,7 +28,7 @@ from benchmarks.weights.table import CLAP_TOWERS
 
 
 class ShortClipError(ValueError):
-    """A clip too short (or empty) to give one embedding; the harness reports it as a row."""
+    """A clip is too short (or empty) to give one embedding; the harness reports it as a row."""
 
 
 @runtime_checkable
@@ -69,7 +69,7 @@ class Embedder(Protocol):
 
 
 class EmbedderStatus(NamedTuple):
-    """Whether an embedder can run here; if not, why, and the command that helps."""
+    """Whether an embedder can run here; if not, the reason and the command that helps."""
 
     available: bool
     reason: str
@@ -134,7 +134,7 @@ def embedder_entry(name: str) -> EmbedderEntry:
     """Properties of an embedder; only one from outside this project is imported for them.
 
     Raises:
-        UnknownNameError: no such embedder; the message gives the nearest.
+        UnknownNameError: no embedder has that name; the message gives the nearest.
     """
     if name in _entries:
         return _entries[name]
@@ -155,7 +155,7 @@ def own_target(name: str) -> str | None:
     """The `module:Class` or `FILE.py:Class` of an embedder whose code is not of this project; else None.
 
     Raises:
-        UnknownNameError: no such embedder.
+        UnknownNameError: no embedder has that name.
     """
     target = name if ":" in name else _registry.target(name)
     return None if is_first_party(target) else target
@@ -169,11 +169,11 @@ def create_embedder(
     Args:
         name: see `list_embedders`; `FILE.py:Class` or `module:Class` for a class of your own.
         weights: path of the weights instead of the look-up of `benchmarks.weights.find`.
-        device: torch device; default CUDA if there is one.
+        device: torch device; default CUDA if available.
 
     Raises:
-        UnknownNameError: no such embedder.
-        WeightsNotFoundError: weights missing; says how to get them.
+        UnknownNameError: no embedder has that name.
+        WeightsNotFoundError: the weights are not on this machine; the message says how to get them.
         ImportError: a package that it needs does not import.
     """
     kind, options = _load(name), {"weights": weights, "device": device, **embedder_entry(name).options}
@@ -187,8 +187,8 @@ def embedder_spec(name: str, weights: str | os.PathLike[str] | None = None) -> d
     """What decides an embedder's numbers, without loading it (the weights are hashed).
 
     Raises:
-        UnknownNameError: no such embedder.
-        WeightsNotFoundError: weights missing.
+        UnknownNameError: no embedder has that name.
+        WeightsNotFoundError: the weights are not on this machine.
     """
     entry = embedder_entry(name)
     return {
@@ -209,7 +209,7 @@ def embedder_status(name: str, weights: str | os.PathLike[str] | None = None) ->
     """Whether an embedder can run here, and if not why and what to do. Imports neither it nor torch.
 
     Raises:
-        UnknownNameError: no such embedder.
+        UnknownNameError: no embedder has that name.
     """
     entry = embedder_entry(name)
     for package in entry.packages:
@@ -222,7 +222,7 @@ def embedder_status(name: str, weights: str | os.PathLike[str] | None = None) ->
 
 @lru_cache(maxsize=16)
 def _import_error(packages: tuple[str, ...]) -> str:
-    """Last line of the error of importing `packages` in a process of its own; empty if they import.
+    """Last line of the error of importing `packages` in another process; empty if they import.
 
     Installed is not enough: these packages pull builds of torchaudio and torchvision that break on import.
     """
@@ -245,7 +245,7 @@ def _register_all() -> None:
         policy="incomplete last window dropped; clips under 0.975 s are an error; no PCA, no final ReLU",
     )
     register_embedder("vggish", "benchmarks.embedders.vggish:VGGishEmbedder", vggish)
-    parity = {"install": "pip install 'm2l[parity]' in an environment of its own"}
+    parity = {"install": "pip install 'm2l[parity]' in a separate environment"}
     register_embedder(
         "vggish[frechet-audio-distance]",
         "benchmarks.embedders.backends:FrechetAudioDistanceVGGish",

@@ -107,7 +107,7 @@ def audio_state(checkpoint: Any, what: str) -> dict[str, torch.Tensor]:
     """The audio tower's entries of a published checkpoint, without the `module.` of its training.
 
     Raises:
-        CheckpointError: there is no state dict in it.
+        CheckpointError: it has no state dict.
     """
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not state:

@@ -74,7 +74,7 @@ def declared_rate(kind: Any, name: str) -> int:
     """The `sample_rate` of a user's class or object.
 
     Raises:
-        UserCodeError: there is none, or it is no positive number.
+        UserCodeError: it is missing, or not a positive number.
     """
     rate = getattr(kind, "sample_rate", None)
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:

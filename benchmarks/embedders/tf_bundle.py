@@ -29,7 +29,7 @@ class BundleError(ValueError):
 
 
 class Entry(NamedTuple):
-    """Where a tensor lies in the data file."""
+    """The position of a tensor in the data file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -56,7 +56,7 @@ def read_bundle(folder: str | os.PathLike[str], prefix: str = "") -> dict[str, n
     for name, entry in entries.items():
         count = int(np.prod(entry.shape, dtype=np.int64))
         if entry.shard != 0:
-            raise BundleError(f"{name} lies in shard {entry.shard}; only bundles of one shard are read")
+            raise BundleError(f"{name} is in shard {entry.shard}; only bundles of one shard are read")
         if count * np.dtype(entry.dtype).itemsize != entry.size or entry.offset + entry.size > len(data):
             raise BundleError(f"{name}: {entry.size} bytes at {entry.offset} do not fit {entry.shape}")
         tensors[name] = np.frombuffer(data, entry.dtype, count, entry.offset).reshape(entry.shape)

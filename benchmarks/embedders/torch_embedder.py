@@ -72,7 +72,7 @@ class TorchEmbedder:
     def embed_batch(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
         """`embed` of each clip.
 
-        On a CPU each clip is a batch of its own, so that a clip's embedding never depends on its
+        On a CPU each clip is a batch by itself, so that a clip's embedding never depends on its
         neighbors; on a GPU windows of all clips share batches.
         """
         if self.device.type == "cpu":

@@ -1,8 +1,8 @@
 """Ours against the published `music2latent` wheel: encode and one-step decode, same weights, same noise.
 
-Each contestant lives in a process of its own, so that neither profits from the other's warm caches or suffers from its
-memory; the parent lets them run in turns. The wheel's inference code is used as it is; only its constructor, which
-downloads, is passed by.
+Each contestant has its own process, so that neither profits from the other's warm caches or suffers from its memory;
+the parent runs them in turns. The wheel's inference code is unchanged; only its constructor, which downloads, is
+bypassed.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _random_weights(path: Path) -> Path:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            # Layers that start at zero would hide what is behind them; elsewhere a small change.
+            # Layers that start at zero would hide the layers behind them; elsewhere the change is small.
             spread = 0.5 * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.05
             parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
     state = model.state_dict()

@@ -155,7 +155,7 @@ def contest_settings(preset: str, device: torch.device, options: Options) -> Tra
     if options.batch_size:
         given["batch_size"] = options.batch_size
     precision = options.precision or given.get("precision", "float16")
-    given.pop("lsuv", None)  # it looks at data, and there are none
+    given.pop("lsuv", None)  # it needs data, and there are none
     given.pop("autoencoder_steps", None)  # the race is between the whole model's steps
     given["precision"] = "bfloat16" if precision == "float16" and device.type != "cuda" else precision
     return TrainingSettings(**given, compile=options.compile)

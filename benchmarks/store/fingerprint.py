@@ -37,7 +37,7 @@ _NEUTRAL = frozenset(
         "benchmarks.store.reads",
         "benchmarks.store.store",
         "benchmarks.harness.units",
-        # Names, titles and the gate's tolerances; what decides a value is in the key of its own.
+        # Names, titles and the gate's tolerances; what decides a value is part of its key.
         "benchmarks.metrics.base",
         "benchmarks.metrics.registry",
         "benchmarks.evaluation.own_plan",

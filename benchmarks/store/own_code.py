@@ -44,7 +44,7 @@ def import_own(target: str) -> Any:
 
     Raises:
         ImportError: the module does not import, or lacks the attribute.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     module, attribute = own_module(target)
     import_user_module(module)
@@ -147,7 +147,7 @@ def own_digest(module: str) -> str:
     count; a spec's `version` covers them.
 
     Raises:
-        ModuleNotFoundError: there is no such module.
+        ModuleNotFoundError: the module does not exist.
     """
     seen, ours = own_sources(module)
     digests = {name: source_digest(path) for name, path in seen.items()}
@@ -158,7 +158,7 @@ def own_sources(module: str) -> tuple[dict[str, Path], set[str]]:
     """Files of a module and of what it imports from its own package or folder, and modules of this project.
 
     Raises:
-        ModuleNotFoundError: there is no such module.
+        ModuleNotFoundError: the module does not exist.
     """
     origin = _origin(module)
     if origin is None:

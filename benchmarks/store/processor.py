@@ -1,4 +1,4 @@
-"""The processor that numbers were computed on: neural networks and codecs round differently on another one."""
+"""The processor that numbers were computed on: neural networks and codecs round differently on others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Families of vector instructions that numerical libraries choose their code by, the widest first.
+#: Families of vector instructions, by which numerical libraries choose their code, the widest first.
 _VECTORS = {
     "avx512f": "avx512", "avx2": "avx2", "avx": "avx", "sse4_2": "sse4", "sve": "sve", "asimd": "neon",
 }  # fmt: skip
@@ -34,7 +34,7 @@ def processor() -> dict[str, Any]:
 
 
 def same_processor(first: Any, second: Any) -> bool:
-    """Whether two records name one kind of processor; a record without one is not known to be the same."""
+    """Whether two records name the same kind of processor; False if either names none."""
     return bool(first) and bool(second) and describe(first) == describe(second)
 
 

@@ -1,4 +1,4 @@
-"""Which files a user's code reads: an audit hook on `open` and listings, and hooks on libraries that open files in C.
+"""Recording which files a user's code reads: an audit hook on `open` and listings, and hooks on libraries written in C.
 
 A class may open weights that it declares nowhere. What is read while it is imported, constructed and used is
 therefore recorded, and becomes part of the content key. Files that the code itself writes, that lie in installed
@@ -83,13 +83,13 @@ class Reads:
         self.started = time.time()
 
     def add(self, other: Reads) -> None:
-        """Take in what another recording saw."""
+        """Add what another recording saw."""
         self.files = {**other.files, **self.files}
         for name in ("folders", "written", "code", "opaque"):
             getattr(self, name).update(getattr(other, name))
 
     def kept(self) -> list[str]:
-        """Paths that count, sorted: not written by the code, not changed or gone since."""
+        """Paths that count, sorted: not written by the code, and not changed or deleted since."""
         found = []
         for path, existed in {**dict.fromkeys(self.folders, True), **self.files}.items():
             if path in self.written or (existed and self._changed_meanwhile(path)):
@@ -112,7 +112,7 @@ _installed = False
 
 @contextlib.contextmanager
 def recording() -> Iterator[Reads]:
-    """Record what is read inside, in any thread of this process."""
+    """Record what any thread of this process reads inside the block."""
     _install()
     found = Reads()
     _active.append(found)
@@ -139,7 +139,7 @@ def read_before(files: Iterable[str]) -> Reads:
 
 
 def forget(files: Iterable[str]) -> None:
-    """Drop what files have read, when they are imported anew."""
+    """Forget what files have read, when they are imported again."""
     for file in files:
         _by_file.pop(os.path.realpath(file), None)
 
@@ -150,7 +150,7 @@ def entries(paths: Iterable[str], base: Path | None) -> list[list[str]]:
 
 
 def content_digest(path: str) -> str:
-    """sha256 of a file, or of a folder's list of names; "absent" where there is nothing."""
+    """sha256 of a file, or of a folder's list of names; "absent" if it does not exist."""
     try:
         if os.path.isdir(path):
             names = [n for n in sorted(os.listdir(path)) if not n.startswith(".") and n != "__pycache__"]
@@ -252,7 +252,7 @@ def _code(path: str, frame: FrameType) -> None:
 
 
 def _program(event: str, args: tuple[Any, ...], frame: FrameType) -> None:
-    """Files named in a command line are read by it; what else it reads is unknown."""
+    """Files named in a command line are read by it; nothing else that it reads is known."""
     words = _words(event, args)
     program = os.path.basename(words[0]) if words else "a process"
     if program in _HARMLESS:
@@ -284,7 +284,7 @@ def _words(event: str, args: tuple[Any, ...]) -> list[str]:
     return words
 
 
-# -- libraries that open files outside Python: module -> how their functions are told apart
+# -- libraries that open files outside Python
 
 
 def _install() -> None:

@@ -1,1 +1,1 @@
-"""Published weights: what is published, where it is, and loading it strictly."""
+"""Published weights: the table of them, finding their files, and loading them strictly."""

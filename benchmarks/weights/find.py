@@ -1,4 +1,4 @@
-"""Where weights are on this machine, whether they are the right ones, and how to get them.
+"""Finding weights on this machine, verifying them, and naming the command that gets them.
 
 Look-up order: explicit path, our cache (`CACHE/weights/NAME/`), the model hub's own cache, an installed
 wheel (its files are read, the package is never imported). Nothing is downloaded here: that is
@@ -18,12 +18,12 @@ from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 from m2l.io.cache import cache_dir, in_hub_cache
 from m2l.io.digest import known_sha256
 
-#: Licenses under which weights may be used for anything, whatever their version and spelling.
+#: Licenses that allow any use, in any version and spelling.
 _FREE = ("mit", "apache", "bsd", "isc", "cc0", "cc by 4", "cc by 3", "cc by sa", "unlicense", "lgpl", "mpl")
 
 
 class WeightsNotFoundError(FileNotFoundError):
-    """Weights that are not on this machine; `command` gets them."""
+    """The weights are not on this machine; `command` gets them."""
 
     def __init__(self, name: str, looked: list[str], command: str) -> None:
         super().__init__(f"weights {name!r} not found: {'; '.join(looked)}. To get them: {command}")
@@ -35,7 +35,7 @@ class WeightsCorruptError(ValueError):
 
 
 def fetch_command(source: WeightSource) -> str:
-    """The command that gets weights, as it works: with the option that accepts a license that restricts use."""
+    """The command that gets weights, with the option that accepts a restrictive license where one is needed."""
     return f"m2l-bench fetch {source.name}" + (" --accept-license" if restriction(source.license) else "")
 
 
@@ -53,7 +53,7 @@ def weight_source(name: str) -> WeightSource:
     """The table's entry.
 
     Raises:
-        UnknownNameError: no such name; the message gives the nearest.
+        UnknownNameError: no weights have that name; the message gives the nearest.
     """
     if name not in WEIGHTS:
         raise UnknownNameError("weights", name, WEIGHTS)
@@ -61,16 +61,16 @@ def weight_source(name: str) -> WeightSource:
 
 
 def find_weight(name: str, explicit: str | os.PathLike[str] | None = None) -> Path:
-    """Path of the weights: of the file, or of the folder that holds them if there are several files.
+    """Path of the weights: a file, or the folder of several files.
 
     Args:
         name: entry of the table (`benchmarks.weights.table`).
-        explicit: a file (or folder, for several files) to take instead; it is not compared with the table.
+        explicit: a file (or folder, for several files) to use instead; it is not verified against the table.
 
     Raises:
-        UnknownNameError: no such entry.
-        WeightsNotFoundError: not on this machine; says where it looked and the command that gets them.
-        WeightsCorruptError: a file of the wrong size.
+        UnknownNameError: the table has no such entry.
+        WeightsNotFoundError: they are not on this machine; the message says where it looked and what gets them.
+        WeightsCorruptError: a file has the wrong size.
     """
     source = weight_source(name)
     command = fetch_command(source)
@@ -128,7 +128,7 @@ def weight_digest(name: str, explicit: str | os.PathLike[str] | None = None) -> 
 
 
 def _places(source: WeightSource) -> list[tuple[str, Path | None]]:
-    """(description, folder) in the order of look-up; no folder where the description says why not."""
+    """(description, folder) in the order of look-up; without a folder, the description says why."""
     ours = cache_dir() / "weights" / source.name
     places: list[tuple[str, Path | None]] = [(str(ours), ours)]
     if source.kind == "hub" and (folder := _hub_folder(source)) is not None:
@@ -149,7 +149,7 @@ def _hub_folder(source: WeightSource) -> Path | None:
 
 
 def _wheel_folder(source: WeightSource) -> Path | None:
-    """Folder of the files in site-packages, found through the wheel's record; the package stays unimported."""
+    """Folder of the files in site-packages, found through the wheel's record; the package is not imported."""
     try:
         distribution = importlib.metadata.distribution(source.location[0])
     except importlib.metadata.PackageNotFoundError:

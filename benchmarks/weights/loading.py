@@ -1,4 +1,4 @@
-"""Reading pickled checkpoints without running what is in them, and loading them strictly."""
+"""Reading published weights without executing pickled code, and loading them strictly."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     """Contents of a .pt/.pth file, with `weights_only=True`: tensors and plain containers.
 
-    Published training checkpoints also hold numpy scalars (losses, epochs); those are let through, any
-    other object is refused.
+    Published training checkpoints also hold numpy scalars (losses, epochs). Those are accepted; any other object is
+    refused.
 
     Raises:
         CheckpointError: not a torch file, or it holds objects that would have to be executed.
@@ -38,7 +38,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy scalar is made of, under its names in numpy 1 and numpy 2."""
+    """The parts of a pickled numpy scalar, under their names in numpy 1 and numpy 2."""
     scalar = type(np.float64(0.0)).__reduce__(np.float64(0.0))[0]  # type: ignore[arg-type]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     dtypes = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "?")]
@@ -125,7 +125,7 @@ def _type(tensor: torch.Tensor) -> str:
 def load_safetensors(model: torch.nn.Module, path: Path, config: Mapping[str, Any]) -> torch.nn.Module:
     """Load a hub snapshot: a folder with `config.json` and one safetensors file, or that file alone.
 
-    Where a `config.json` lies beside the weights, its values have to agree with `config`: some of them change
+    The values of a `config.json` beside the weights have to agree with `config`, because some of them change
     what a network computes without changing a shape (normalization, chunk length, strides of equal kernels).
 
     Raises:
@@ -144,7 +144,7 @@ def load_safetensors(model: torch.nn.Module, path: Path, config: Mapping[str, An
 def check_config(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
     """Compare a published `config.json` with the configuration a network was built with.
 
-    Keys that only one side has are left alone: libraries add and drop them with their versions.
+    Keys that only one side has are ignored, because libraries add and drop them with their versions.
 
     Raises:
         CheckpointError: values differ; the message names them.

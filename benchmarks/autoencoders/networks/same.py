@@ -152,7 +152,7 @@ def from_published(state: Mapping[str, Tensor], model: nn.Module, what: str) -> 
 
 
 def check_model_config(found: Mapping[str, Any], config: Mapping[str, Any], what: str) -> None:
-    """Compare the file `model_config.json` with what cannot be seen from the weights.
+    """Compare the file `model_config.json` with properties that the weights do not show.
 
     Raises:
         CheckpointError: attention, strides or gates differ; the message names them.

@@ -1,4 +1,4 @@
-"""A stranger's autoencoder, completed: it gives `spec`, `encode` and `decode`, the rest is done here.
+"""Completing a user's autoencoder: it has `spec`, `encode` and `decode`, and the rest is done here.
 
 What is done for it: resampling to its rate and back (soxr HQ), the channel policy of its spec, exactly the
 input's length, a seed for every random generator in sight, no gradients, torch tensors as results. Methods
@@ -89,7 +89,7 @@ def complete(system: Any, name: str, label: str | None = None) -> Autoencoder:
 
 
 def spec_of(system: Any, name: str) -> AutoencoderSpec:
-    """The spec of a stranger's system, which may give it as a dictionary.
+    """The spec of a user's system, which may be a dictionary.
 
     A dictionary has the fields of `AutoencoderSpec`, all optional but `sample_rate` (None: takes any rate),
     and `weights`: a file or several whose sha256 becomes part of the content key.

@@ -1,4 +1,4 @@
-"""`external-command:TEMPLATE`: a program run once per clip, in an environment of its own.
+"""`external-command:TEMPLATE`: a program run once per clip, in its own environment.
 
 For packages whose pins clash with ours: `external-command:/opt/env/bin/python codec.py {input} {output}`.
 Traps handled here: our own virtual environment leaking into the program's, a program that hangs (its whole
@@ -61,7 +61,7 @@ class ExternalCommand:
 
     Raises:
         ValueError: a placeholder is missing or unknown, or the template cannot be split.
-        FileNotFoundError: there is no such program.
+        FileNotFoundError: the program does not exist.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ExternalCommand:
 
         Raises:
             RuntimeError: exit status other than 0 (with the last line of stderr), or over the time limit.
-            ValueError: no output, output that is no audio, or over half a second of it missing.
+            ValueError: the output is missing, not audio, or over half a second short.
         """
         return self._run_all(check_audio(audio, sample_rate), sample_rate, seed).audio
 
@@ -169,7 +169,7 @@ def _filled(word: str, values: dict[str, str]) -> str:
 
 
 def run_command(words: list[str], timeout: float) -> None:
-    """Run a program without a shell, in a process group of its own, away from our virtual environment.
+    """Run a program without a shell, in its own process group, away from our virtual environment.
 
     Raises:
         RuntimeError: exit status other than 0, or the time is up; the message holds the end of stderr.

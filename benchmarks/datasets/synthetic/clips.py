@@ -187,7 +187,7 @@ class _Synthetic:
         """List the clips of a split (None: all of them), in the order of their seeds.
 
         Raises:
-            ValueError: There is no such split.
+            ValueError: The split does not exist.
         """
         check_split(split, self.splits, self.name)
         plan = [(loader, its) for loader, its in self._plan() if split in (None, "all", its)]

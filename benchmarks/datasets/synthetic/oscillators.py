@@ -107,7 +107,7 @@ def plucked_string(
 
     One period depends only on the one before it, so it is computed a period at a time. The line's delay,
     N + s samples, is made a little longer than the wanted period, and the result is read a little faster
-    (at most 1 part in N): that tunes it exactly, whatever the damping.
+    (at most 1 part in N): that tunes it exactly for any damping.
 
     Args:
         frequency: In Hz.

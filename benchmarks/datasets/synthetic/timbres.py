@@ -34,7 +34,7 @@ class Timbre(Protocol):
 
         Args:
             midi: Pitch.
-            seconds: From the onset to the release; the returned array goes on until the note has faded.
+            seconds: From the onset to the release; the returned array lasts until the note has faded.
             velocity: Dynamic in (0, 1]; louder is brighter.
             draw: What varies from note to note.
             sample_rate: In Hz.
