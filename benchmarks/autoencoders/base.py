@@ -1,4 +1,4 @@
-"""What the benchmark asks of an autoencoder, and what it records about one."""
+"""The interface of an autoencoder, and the record of its properties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANNEL_POLICIES = ("mono", "stereo", "per_channel")
 
 @dataclass(frozen=True)
 class AutoencoderSpec:
-    """What defines a system's output, and what it costs. Everything here enters the content key.
+    """What defines a system's output, and its costs. All of it is part of the content key.
 
     Constructing an adapter must be cheap (no torch import, no weights read beyond a header or digest), so
     that a run with nothing to do finds that out in a second. Values that need the loaded model are None.
@@ -27,11 +27,11 @@ class AutoencoderSpec:
         compression_ratio: numbers in (waveform samples) per number out, as the paper counts (64x).
         bitrate: bits per second, for systems that write a bit stream.
         n_parameters: all parameters of the network.
-        n_steps: denoising steps at decoding; None when the system has no such thing.
+        n_steps: denoising steps at decoding; None when the system has none.
         source: where code and weights come from.
         license: license of the weights (or of the codec).
         weights_digest: sha256 of the weights; None for systems without weights.
-        training_datasets: data the weights have seen, for contamination flags.
+        training_datasets: data that the weights were trained on, for contamination flags.
         version: raised by hand when the adapter's own processing changes.
         options: anything else that changes the output.
     """

@@ -21,16 +21,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from benchmarks.autoencoders.networks.codicodec import build_network
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
 from benchmarks.weights.loading import CheckpointError, load_strict, read_checkpoint
-from m2l.representation import overlap_add
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 #: STFT hop, window, exponent and factor of the compression.
 HOP, WINDOW, ALPHA, BETA = 1024, 2048, 0.65, 0.34
@@ -75,6 +73,8 @@ class CoDiCodec(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
+        from benchmarks.autoencoders.networks.codicodec import build_network
+
         return build_network(config)
 
     @classmethod
@@ -90,6 +90,9 @@ class CoDiCodec(NeuralAutoencoder):
         return {"z": model.encoder_forward(self._chunks(audio), dont_quantize=True)}
 
     def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
+        import torch
+        from torch.nn import functional as F
+
         model: Any = self.model
         z = latents["z"]
         n_chunks = z.shape[0]
@@ -109,6 +112,8 @@ class CoDiCodec(NeuralAutoencoder):
 
     def _chunks(self, audio: Tensor) -> Tensor:
         """(1, 2, S) -> (chunks, 4, 1024, 32), with a hop of silence in front and whole chunks."""
+        from torch.nn import functional as F
+
         samples = audio.shape[-1]
         frames = FRAMES * math.ceil((samples + HOP) / (HOP * FRAMES))
         spectrum = representation(F.pad(audio, (HOP, frames * HOP - samples)))
@@ -117,6 +122,8 @@ class CoDiCodec(NeuralAutoencoder):
 
 def representation(audio: Tensor) -> Tensor:
     """(1, 2, S) -> (1, 4, 1024, T): real and imaginary part per channel, `beta sign(x) |x|^alpha`, no Nyquist bin."""
+    import torch
+
     frames = audio.unfold(-1, WINDOW, HOP) * torch.hann_window(WINDOW, device=audio.device)
     spectrum = torch.fft.rfft(frames)[..., : WINDOW // 2].transpose(-1, -2)
     parts = torch.stack([spectrum.real, spectrum.imag], dim=2).flatten(1, 2)
@@ -125,6 +132,10 @@ def representation(audio: Tensor) -> Tensor:
 
 def waveform(parts: Tensor) -> Tensor:
     """Inverse of `representation`: (1, 4, 1024, T) -> (1, 2, 1024 T + 1024), clipped to ±1."""
+    import torch
+
+    from m2l.representation import overlap_add
+
     parts = parts.float() / BETA
     parts = parts.sign() * parts.abs() ** (1.0 / ALPHA)
     spectrum = torch.complex(parts[:, 0::2].contiguous(), parts[:, 1::2].contiguous()).transpose(-1, -2)

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
 from benchmarks.weights.loading import load_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Dac(NeuralAutoencoder):

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
 from benchmarks.weights.loading import load_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 BANDWIDTHS = (3.0, 6.0, 12.0, 24.0)
 #: Frames of one second (48,000 samples, hop 320).
@@ -87,6 +87,9 @@ class Encodec(NeuralAutoencoder):
         return load_safetensors(cls.build(config), path, config)
 
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:
+        import torch
+        from torch.nn import functional as F
+
         model: Any = self.model
         chunk, stride = model.config.chunk_length, model.config.chunk_stride
         n_chunks = max(1, math.ceil(audio.shape[-1] / stride))
@@ -104,6 +107,8 @@ class Encodec(NeuralAutoencoder):
 
     def _features(self, audio: Tensor) -> Tensor:
         """Input of the encoder's last convolution (512), chunk after chunk."""
+        import torch
+
         model: Any = self.model
         found = inputs_of(model.encoder.layers[-1], lambda: self._encode(audio))
         return torch.cat([part for part in found if part.shape[-1] == _FRAMES_PER_CHUNK], dim=-1)

@@ -19,14 +19,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from benchmarks.autoencoders.networks.mousai import MousaiNet, published_names
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
 from benchmarks.weights.loading import CheckpointError, check_state, load_strict, read_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _TINY_UNET = {
     "channels": [8, 16, 16],
@@ -63,6 +63,8 @@ class _Mousai(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
+        from benchmarks.autoencoders.networks.mousai import MousaiNet
+
         return MousaiNet(**config)
 
     @classmethod
@@ -72,10 +74,14 @@ class _Mousai(NeuralAutoencoder):
         return model
 
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:
+        import torch
+
         model: Any = self.model
         return {"z": torch.cat([model.encoder(part) for part in audio.split(self.piece, dim=-1)], dim=-1)}
 
     def _decode(self, latents: dict[str, Tensor], generator: torch.Generator, n_steps: int) -> Tensor:
+        import torch
+
         model: Any = self.model
         parts = []
         for z in latents["z"].split(self.piece // model.encoder.factor, dim=-1):
@@ -85,6 +91,8 @@ class _Mousai(NeuralAutoencoder):
 
     def _features(self, audio: Tensor) -> Tensor:
         """Input of the encoder's last 1x1 convolution (512)."""
+        import torch
+
         model: Any = self.model
         return torch.cat(inputs_of(model.encoder.to_out, lambda: self._encode(audio)), dim=-1)
 
@@ -169,6 +177,10 @@ def load_published(model: Any, state: Mapping[str, Tensor], what: str) -> None:
         CheckpointError: entries are missing, unknown or of another shape or type (the whole difference goes to
             stderr, the message names the first ones), or two names of one tensor hold different values.
     """
+    import torch
+
+    from benchmarks.autoencoders.networks.mousai import published_names
+
     own = model.state_dict()
     names = published_names(model)
     expected = {name: tuple(own[key].shape) for key, aliases in names.items() for name in aliases}

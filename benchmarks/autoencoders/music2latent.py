@@ -84,7 +84,7 @@ class Checkpoint(_Adapter):
         device: where the model runs.
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: the path does not exist, and no shipped checkpoint has that name.
     """
 
     def __init__(self, path: str, device: str = "cpu", *, name: str | None = None, **metadata: Any) -> None:
@@ -98,7 +98,8 @@ class Checkpoint(_Adapter):
         weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
         if not weights.is_file():
             raise FileNotFoundError(f"no weights at {str(weights)!r}")
-        config, n_parameters = _describe(self.path, weights)
+        # Only loading tells what a file in the published form holds.
+        config, n_parameters = read_metadata(weights) if weights.suffix == ".safetensors" else (None, None)
         metadata = {"source": f"checkpoint {self.path.name}"} | _card(self.path) | metadata
         spec = _spec(name or f"music2latent:{path}", config, n_parameters, file_sha256(weights), metadata)
         super().__init__(spec, device)
@@ -111,7 +112,7 @@ class Published(Checkpoint):
     """The weights of the paper (SonyCSLParis/music2latent, CC BY-NC 4.0), when they are on this machine.
 
     Raises:
-        WeightsNotFoundError: they are not; the message gives the command that gets them.
+        WeightsNotFoundError: they are not on this machine; the message gives the command that gets them.
     """
 
     def __init__(self, device: str = "cpu", path: str | None = None) -> None:
@@ -142,11 +143,11 @@ class Mini(Checkpoint):
 
 
 class RandomInit(_Adapter):
-    """Untrained weights: the floor that training has to leave.
+    """Untrained weights: a lower bound for trained ones.
 
     Args:
         preset: configuration by name.
-        seed: of the initialization.
+        seed: seed of the initialization.
         device: where the model runs.
     """
 
@@ -183,14 +184,6 @@ def _spec(
         options={"config": digest(config.to_dict())},
         **metadata,
     )
-
-
-def _describe(path: Path, weights: Path) -> tuple[Music2LatentConfig | None, int | None]:
-    """Configuration and number of parameters, from headers only; None where only loading tells."""
-    if weights.suffix != ".safetensors":
-        return None, None
-
-    return read_metadata(weights)
 
 
 def _card(path: Path) -> dict[str, Any]:

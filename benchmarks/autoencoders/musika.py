@@ -19,17 +19,16 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from benchmarks.autoencoders.networks.musika import MusikaNet, keras_layers
 from benchmarks.autoencoders.neural import NeuralAutoencoder
 from benchmarks.weights.loading import CheckpointError
-from m2l.representation import overlap_add
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 #: The four files, and the network each fills.
 FILES = ("enc", "enc2", "dec2", "dec")
@@ -71,6 +70,8 @@ class Musika(NeuralAutoencoder):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
+        from benchmarks.autoencoders.networks.musika import MusikaNet
+
         return MusikaNet(**config)
 
     @classmethod
@@ -102,6 +103,8 @@ class Musika(NeuralAutoencoder):
 
     def _padded(self, audio: Tensor) -> Tensor:
         """(1, 1, S) -> (1, S') with three hops of silence in front and whole blocks of 64 frames."""
+        from torch.nn import functional as F
+
         samples, hop = audio.shape[-1], self._hop
         # One more block than the samples need, so that the last ones are covered by four frames as well.
         frames = 64 * math.ceil((samples + 3 * hop) / (64 * hop))
@@ -110,6 +113,8 @@ class Musika(NeuralAutoencoder):
 
 def spectrogram(audio: Tensor, hop: int) -> Tensor:
     """(B, S) -> (B, 2 hop + 1, frames): (10 log10 |STFT|² + 25) / 75, window 4 hops (Hann), no centering."""
+    import torch
+
     frames = audio.unfold(-1, 4 * hop, hop) * torch.hann_window(4 * hop, device=audio.device)
     power = torch.fft.rfft(frames).abs().square()
     decibels = 10.0 * torch.log10(power.clamp_min(1e-10))
@@ -118,6 +123,10 @@ def spectrogram(audio: Tensor, hop: int) -> Tensor:
 
 def inverse_spectrogram(magnitude: Tensor, phase: Tensor, hop: int) -> Tensor:
     """Two maps (B, 2 hop + 1, T) -> (B, hop T + 3 hop); inverse of `spectrogram`, the phase in units of pi."""
+    import torch
+
+    from m2l.representation import overlap_add
+
     amplitude = (10.0 ** (0.1 * (magnitude * SCALE_DB + MEAN_DB)) + 1e-7).sqrt()
     spectrum = torch.polar(amplitude, phase * math.pi).transpose(1, 2)
     window = torch.hann_window(4 * hop, device=magnitude.device)
@@ -137,6 +146,9 @@ def load_h5(network: torch.nn.Module, path: Path) -> None:
         ImportError: no h5py.
     """
     import h5py
+    import torch
+
+    from benchmarks.autoencoders.networks.musika import keras_layers
 
     try:
         with h5py.File(path, "r") as file:

@@ -1,7 +1,4 @@
-"""How a system is named: `[LABEL=]NAME`, `[LABEL=]KIND:ARGUMENT` or `[LABEL=]module:Class`.
-
-Everything here is plumbing: it finds things and computes no number.
-"""
+"""Names of systems: `[LABEL=]NAME`, `[LABEL=]KIND:ARGUMENT` or `[LABEL=]module:Class`."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ for all, so that a difference between two rows is a difference between two syste
 - the noise of a decoder is drawn on the CPU from a generator seeded by (seed, channel), so that neither device
   nor order changes it.
 
-Constructing an adapter finds the weights and reads their digest. The system's library and the weights are loaded
-at the first clip.
+Constructing an adapter finds weights and reads their digest. torch, the system's library and the weights are
+loaded at the first clip.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.weights.find import find_weight, weight_digest, weight_source
 from m2l.audio import fit_length, resample, to_mono
+
+if TYPE_CHECKING:
+    import torch
 
 #: Neighboring windows of a long clip share this much, and are cross-faded over it.
 OVERLAP_SECONDS = 1.0
@@ -182,6 +184,8 @@ class NeuralAutoencoder:
     @cached_property
     def model(self) -> torch.nn.Module:
         """The network, loaded at first use, in evaluation mode."""
+        import torch
+
         with torch.inference_mode(False):  # it is kept, and others may want gradients through it
             if self._path is not None:
                 model = self.load(self._path, self.settings)
@@ -197,6 +201,8 @@ class NeuralAutoencoder:
         Raises:
             ValueError: more than two channels for a stereo system, or audio that is none.
         """
+        import torch
+
         audio = check_audio(audio, sample_rate)
         items: list[dict[str, np.ndarray]] = []
         bits: list[float] = []
@@ -213,6 +219,8 @@ class NeuralAutoencoder:
         self, latents: Latents, *, length: int, sample_rate: int, seed: int = 0, n_steps: int | None = None
     ) -> np.ndarray:
         """Audio `(channels, length)` at `sample_rate`; decoding noise is a function of `seed` and channel."""
+        import torch
+
         steps = n_steps if n_steps is not None else (self.n_steps or 1)
         if steps < 1:
             raise ValueError(f"n_steps must be at least 1, got {steps}")
@@ -249,6 +257,8 @@ class NeuralAutoencoder:
 
     def features(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """The layer Table 1 probes, `(dim, frames)`, averaged over channels where they are coded one by one."""
+        import torch
+
         audio = check_audio(audio, sample_rate)
         size = audio.shape[1]
         if self.window_seconds is not None:
@@ -265,6 +275,8 @@ class NeuralAutoencoder:
 
     def _items(self, audio: np.ndarray, sample_rate: int) -> list[torch.Tensor]:
         """The clip as the network's inputs: at its rate, with its channels, padded to its multiple."""
+        import torch
+
         if self.channels == "stereo" and audio.shape[0] > 2:
             raise ValueError(f"{audio.shape[0]} channels: {self.name} takes one or two")
         # Two samples at least: soxr cannot tell the layout of one sample of two channels.

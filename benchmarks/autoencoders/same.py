@@ -18,15 +18,15 @@ What to know about its numbers:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.autoencoders.diffusers_vae import DiffusersVae
-from benchmarks.autoencoders.networks.same import build_same, check_model_config, from_published
 from benchmarks.autoencoders.neural import inputs_of
 from benchmarks.weights.loading import load_strict, read_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class _Same(DiffusersVae):
@@ -41,11 +41,15 @@ class _Same(DiffusersVae):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> torch.nn.Module:
+        from benchmarks.autoencoders.networks.same import build_same
+
         return build_same(config)
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
         import json
+
+        from benchmarks.autoencoders.networks.same import check_model_config, from_published
 
         file = path / "model.safetensors" if path.is_dir() else path
         beside = file.with_name("model_config.json")

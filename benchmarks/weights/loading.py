@@ -8,12 +8,12 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CheckpointError(ValueError):
@@ -29,6 +29,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     Raises:
         CheckpointError: not a torch file, or it holds objects that would have to be executed.
     """
+    import torch
+
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -88,6 +90,9 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: it is not one, or it is cut short.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except SafetensorError as error:

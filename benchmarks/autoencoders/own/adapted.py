@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import inspect
 import random
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoencoders.base import CHANNEL_POLICIES, Autoencoder, AutoencoderSpec, check_audio
+from benchmarks.registry import did_you_mean
 from benchmarks.store.fingerprint import derive_seed
 from m2l.audio import as_channels_first, fit_length, resample, to_mono
 from m2l.io.digest import file_sha256
@@ -96,7 +96,7 @@ def spec_of(system: Any, name: str) -> AutoencoderSpec:
 
     Raises:
         AutoencoderError: no spec, an unknown field, or a wrong value; the message names it.
-        FileNotFoundError: weights that are not there.
+        FileNotFoundError: the weights do not exist.
     """
     given = getattr(system, "spec", None)
     if isinstance(given, AutoencoderSpec):
@@ -107,12 +107,10 @@ def spec_of(system: Any, name: str) -> AutoencoderSpec:
             '{"sample_rate": 44100, "channels": "mono"}'
         )
     values = dict(given)
-    fields = [field.name for field in dataclasses.fields(AutoencoderSpec)]
+    fields = [*(field.name for field in dataclasses.fields(AutoencoderSpec)), "weights"]
     for key in values:
-        if key not in (*fields, "weights"):
-            near = difflib.get_close_matches(str(key), [*fields, "weights"], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join([*fields, 'weights'])}"
-            raise AutoencoderError(f"{name!r}: unknown key {key!r} in spec; {hint}")
+        if key not in fields:
+            raise AutoencoderError(f"{name!r}: unknown key {key!r} in spec; {did_you_mean(str(key), fields)}")
     if "sample_rate" not in values:
         raise AutoencoderError(f"{name!r}: spec has no 'sample_rate' (in Hz; None if any rate is fine)")
     rate = values["sample_rate"]
