@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -34,11 +32,12 @@ from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables.build import build_part, wanted_parts
+from benchmarks.tables.cost import cost_markdown, cost_record
 from benchmarks.tables.figure2 import FigureResult
 from benchmarks.tables.places import INCOMPLETE, ROOT, Place, place_of, remove_incomplete
 from benchmarks.tables.scores import write_scores
 from benchmarks.tables.table import TableResult
-from benchmarks.tables.text import json_text, markdown_table, write_if_changed
+from benchmarks.tables.text import json_text, write_if_changed
 
 Strict = Annotated[
     bool,
@@ -220,12 +219,14 @@ def _write(made: Sequence[TableResult | FigureResult], options: _Target, *, fail
     if written:
         for target in targets:
             write_scores(target)
-    costs = cost_record(store, made)
+    costs = cost_record(
+        store, [row.name for item in made if isinstance(item, TableResult) for row in item.rows]
+    )
     if costs["systems"]:
         for target in targets:
             write_if_changed(target / "cost.json", json_text(costs))
         if options.format == "md":
-            shown.append(_cost_lines(costs))
+            shown.append(cost_markdown(costs))
     print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
     if any(item.measured for item in made) and not work.quiet:
         command = command_line("report", suite=options.suite, store=work.store, results=options.results)
@@ -258,38 +259,3 @@ def _lost(item: TableResult | FigureResult, folder: Path) -> int:
 def _differs(item: TableResult | FigureResult, folder: Path) -> bool:
     path = folder / f"{item.name}.json"
     return path.is_file() and path.read_text(encoding="utf-8") != item.to_json()
-
-
-def cost_record(store: Store, made: Sequence[TableResult | FigureResult]) -> dict[str, Any]:
-    """Real-time factors on this machine: CPU seconds per second of audio, one thread.
-
-    They are times, so they live beside the tables (`cost.json`) and not in them.
-    """
-    rates = store.rates()
-    names = [row.name for item in made if isinstance(item, TableResult) for row in item.rows]
-    systems = {
-        name: {
-            "cpu_seconds_per_second": float(f"{rates['reconstruct', name]:.3g}"),
-            "real_time_factor": float(f"{1 / rates['reconstruct', name]:.3g}"),
-        }
-        for name in dict.fromkeys(names)
-        if rates.get(("reconstruct", name), 0) > 0
-    }
-    stages: dict[str, dict[str, float]] = {}
-    for (stage, name), rate in sorted(rates.items()):
-        if rate > 0:
-            stages.setdefault(stage, {})[name] = float(f"{rate:.3g}")
-    return {
-        "systems": systems,
-        "stages": stages,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, one thread per clip",
-    }
-
-
-def _cost_lines(costs: dict[str, Any]) -> str:
-    rows = [
-        [name, f"{values['real_time_factor']:g} x", f"{values['cpu_seconds_per_second'] * 1000:g} ms"]
-        for name, values in costs["systems"].items()
-    ]
-    title = f"Speed of encoding and decoding on this machine ({costs['machine']}; loading included)"
-    return f"{title}\n\n{markdown_table(['', 'real time', 'CPU per second of audio'], rows)}\n"
