@@ -107,7 +107,7 @@ def entry_of(table: Mapping[str, Any], commit: str, date: str, *, uncommitted: b
     """The entry of a parsed `table2.json`.
 
     Raises:
-        RecordError: it is no such table.
+        RecordError: the record is not such a table.
     """
     try:
         metrics = {key: checked_metadata(column) for key, column in contested(table["columns"]).items()}

@@ -48,7 +48,7 @@ def reproduction_lines(
     tables: Collection[str],
     metrics: Mapping[str, Metric] | None = None,
 ) -> list[str]:
-    """What a run says at its end: how many cells of some tables of the reference it reproduces, and which not.
+    """The closing lines of a run: how many cells of the reference's tables it reproduces, and which it does not.
 
     A change for the better is a change here too.
 

@@ -1,7 +1,7 @@
 """The current record of the gate, read from a suite's results folder.
 
-What a run could not complete lies beside the table it would have replaced (`table2.incomplete.json`); it is
-the newer one, so it is what is judged.
+A failed run writes its incomplete table beside the one it would have replaced (`table2.incomplete.json`). That
+is the newer one, so the gate judges it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _UNTRAINED = "chance"
 def read_results(folder: str | Path) -> Record:
     """The current record of a suite's results folder.
 
-    Draws count only where they belong to the table's value: a stale file of draws is as good as none.
+    Draws are used only where they belong to the table's value: a stale file of draws is ignored.
 
     Raises:
-        FileNotFoundError: there is no table and no figure.
+        FileNotFoundError: the folder holds no table and no figure.
         OSError: a file cannot be read.
         RecordError: a file is not what `m2l-bench tables` writes.
     """

@@ -61,7 +61,7 @@ class Aggregates:
 
 
 def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Aggregates:
-    """Read all result files of a suite. A link that leads out of the folder is as good as no file.
+    """Read all result files of a suite. A link that leads out of the folder is ignored.
 
     Args:
         folder: where they are.

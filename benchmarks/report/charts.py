@@ -1,6 +1,6 @@
 """Quality against compression and against speed, Figure 2, and the spread of a system's scores over clips.
 
-In every plot up is better: the axis of a distance is turned round.
+Up is better in every plot: the axis of a distance is reversed.
 """
 
 from __future__ import annotations

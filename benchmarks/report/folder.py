@@ -1,7 +1,7 @@
 """A report's folder: made whole, and replaced only where this command made it.
 
-The marker `report.json` lists every file with its digest. What it does not list is somebody else's: it stays
-where it is, and a listed file that has been changed since stops the command.
+The marker `report.json` lists every file with its digest. Files that it does not list belong to somebody else and
+are kept; a listed file that was changed since stops the command.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _own_files(folder: Path) -> set[str]:
-    """Relative paths of the report's files that are there; none in an empty folder.
+    """Relative paths of the report's files that exist; empty for an empty folder.
 
     Raises:
-        FileExistsError: there are files and no marker of ours, or a listed file is not what was written.
+        FileExistsError: the folder holds files without the marker of a report, or a listed file was changed.
     """
     with os.scandir(folder) as entries:
         if next(entries, None) is None:
@@ -117,7 +117,7 @@ def _own_files(folder: Path) -> set[str]:
             raise FileExistsError(f"{folder / MARKER} lists {name!r}, which is no file of a report")
         path = folder / name
         if any((folder / parent).is_symlink() for parent in [*PurePosixPath(name).parents][:-1]):
-            continue  # a link to a folder is somebody's own
+            continue  # the report never makes a link to a folder
         if not os.path.lexists(path):
             continue
         if path.is_symlink() or not path.is_file() or _digest(path) != digest:
@@ -133,7 +133,7 @@ def _digest(path: Path) -> str:
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Relative paths of everything below that is not a folder, links as they are; none where there is none."""
+    """Relative paths of all files and links below a folder; empty if it does not exist."""
     found = []
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]

@@ -99,7 +99,7 @@ def marks(
 ) -> dict[tuple[str, str], str]:
     """(row, column key) -> BEST, or TIED for what does not differ from the best by the paired interval.
 
-    Only rows in `competing` take part: controls that hand back their input would always win, and a row measured on
+    Only rows in `competing` take part: controls that return their input would always win, and a row measured on
     fewer clips than others had the easier ones. A column with fewer than two finite values has no best.
     """
     names, partial = set(competing), table.partial()

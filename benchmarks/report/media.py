@@ -56,8 +56,8 @@ def render(unit: Unit, store: Store) -> Result:
 
     Returns:
         Arrays `audio` (an encoded file) and `picture` (a PNG) as bytes; meta `sample_rate`, `seconds`,
-        `rms_db`, `gain_db` (what the audio was turned down by so as not to clip), `si_sdr`. A system that
-        hands back its input bit for bit has `same` and no arrays; a clip that failed has its `reason`.
+        `rms_db`, `gain_db` (what the audio was turned down by so as not to clip), `si_sdr`. A system whose
+        output equals its input bit for bit has `same` and no arrays; a clip that failed has its `reason`.
     """
     job: RenderJob = unit.payload
     clip_id, format = job.clip_id, job.format

@@ -193,7 +193,7 @@ def _cost(
     own: int,
     bounds: tuple[float, float, float, float],
 ) -> float:
-    """Area of overlap with what is there, plus what sticks out of the plot."""
+    """Area of overlap with earlier labels and points, plus a penalty for leaving the plot."""
     left, top, right, bottom = _box(option, width)
     cost = 0.0
     for index, (a, b, c, d) in enumerate(taken):

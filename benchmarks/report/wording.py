@@ -21,7 +21,7 @@ def show(value: float, digits: int) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:
-    """ "[low, high]", or nothing where there is no finite interval."""
+    """ "[low, high]"; empty unless both ends are finite."""
     if low is None or high is None or math.isinf(low) or math.isinf(high):
         return ""
     return f"[{show(low, digits)}, {show(high, digits)}]"

@@ -40,10 +40,10 @@ def draws_json(draws: Draws) -> str:
 
 
 def read_draws(folder: str | Path, table: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """What `draws_json` wrote; empty when there is no file.
+    """The draws that `draws_json` wrote; empty without a file.
 
     Raises:
-        ValueError: the file is not one of ours.
+        ValueError: the file holds something else.
     """
     path = draws_path(folder, table)
     try:

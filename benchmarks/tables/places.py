@@ -1,8 +1,8 @@
 """Where a suite's results lie.
 
-In a checkout of this project the committed `results/<suite>/` is the reference: a run writes beside it, into
-`results/local/<suite>/`, which git ignores, and says how much of the reference it reproduces. Anywhere else,
-and wherever `--results` is given, there is one folder, for both.
+In a checkout of this project the committed `results/<suite>/` is the reference. A run writes to
+`results/local/<suite>/`, which git ignores, and reports how much of the reference it reproduces. Anywhere else,
+and with `--results`, one folder serves as both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.suite import tomllib
 
-#: Where results are unless `--results` says otherwise.
+#: The default of `--results`.
 ROOT = "results"
 LOCAL = "local"
 #: Between name and suffix of what a failed run writes beside a file that it does not replace.
@@ -57,7 +57,7 @@ def place_of(results: str | Path | None, suite: str) -> Place:
 
 
 def stem_for(folder: Path, name: str, *, failed: bool) -> str:
-    """The name to write under: a run that failed does not replace what an earlier one wrote, and says so."""
+    """The stem of the files to write; a failed run keeps the files of an earlier one, and prints that it does."""
     if failed and (folder / f"{name}.json").is_file():
         print(
             f"{folder / name}.json is kept: this run failed; what it has is written beside it",

@@ -1,7 +1,7 @@
 """Scores of single clips: the file `scores.csv` beside a suite's tables, and its reader.
 
 The file is a pure function of the table files in its folder, so it always fits them. Every clip that a system
-was given has a row: with its score, or with the reason why it has none. Distances between corpora (FAD, KAD)
+was given has a row with its score, or with the reason why it has none. Distances between corpora (FAD, KAD)
 have no scores of clips.
 """
 
@@ -32,7 +32,7 @@ def write_scores(folder: str | Path) -> Path | None:
         Its path; None if the folder has no Table 2 or 3.
 
     Raises:
-        ValueError: a table in the folder is not one of ours.
+        ValueError: a table in the folder is damaged, or another program wrote it.
     """
     import pandas
 
@@ -80,7 +80,7 @@ def load_scores(suite: str, results: str | Path | None = None) -> pandas.DataFra
 
     Returns:
         One row per table, clip, system and metric, sorted by them: `value` is a float (NaN where there is
-        none), `reason` says why there is none (else empty), the other columns are text.
+        none), `reason` is the reason for that (else empty), the other columns are text.
 
     Raises:
         FileNotFoundError: the suite has not been measured; the message names the command that does it.
