@@ -22,7 +22,7 @@ from benchmarks.report.media import FORMATS, encode, rms_db
 from benchmarks.report.pictures import BANDS, WIDTH, indexed_png, mel_spectrogram_db, palette, picture
 from benchmarks.report.selection import choose, hardest_first, rankdata
 from benchmarks.report.tables import UNKNOWN, competing, slug, table_view
-from benchmarks.report.wording import clock, count, interval, ordinal, show, size
+from benchmarks.report.wording import clock, count, interval, ordinal, show
 from benchmarks.tables.table import TableResult
 
 SI_SDR = Column("si_sdr", "SI-SDR", True, 2, note="in dB")
@@ -168,7 +168,6 @@ def test_numbers_in_words() -> None:
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th",
     ]  # fmt: skip
-    assert (size(812_000), size(23_400_000)) == ("812 kB", "23.4 MB")
     assert (clock(7.9), clock(205)) == ("0:07", "3:25")
     assert slug("music2latent:../x y@2") == "music2latent-..-x-y-2"
 

@@ -104,11 +104,12 @@ def report(
 
 
 def _say(first: Path, n_bytes: int, n_pages: int, listening: Listening, seconds: float) -> None:
-    from benchmarks.report.wording import count, size
+    from benchmarks.fetch.transfer import human
+    from benchmarks.report.wording import count
 
     heard = f"{count(len(listening.clips), 'clip')} to listen to" if listening.clips else "no audio"
     print(f"report: {first}")
-    print(f"  {count(n_pages, 'page')}, {heard}, {size(n_bytes)}, made in {seconds:.1f} s")
+    print(f"  {count(n_pages, 'page')}, {heard}, {human(n_bytes)}, made in {seconds:.1f} s")
     if listening.reason:
         print(f"  {listening.reason}")
     if listening.unequal:
@@ -119,7 +120,7 @@ def _say(first: Path, n_bytes: int, n_pages: int, listening: Listening, seconds:
         )
     if n_bytes > LARGE:
         print(
-            f"  above {size(LARGE)}: fewer clips (--clips N) or --audio mp3-small make it smaller",
+            f"  above {human(LARGE)}: fewer clips (--clips N) or --audio mp3-small make it smaller",
             file=sys.stderr,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import m2l
+from benchmarks.fetch.transfer import human
 from benchmarks.report.aggregates import TABLE_NAMES, AggregateError, Aggregates
 from benchmarks.report.charts import Chart, compression_charts, figure2_charts, speed_charts
 from benchmarks.report.folder import MARKER, marker_of
@@ -16,7 +17,7 @@ from benchmarks.report.listening import Listening, systems_heard
 from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
 from benchmarks.report.systems import SystemPage, page_addresses, pages_for_table1, system_pages
 from benchmarks.report.tables import PublishedView, TableView, published_view, slug, table_view
-from benchmarks.report.wording import clock, count, size
+from benchmarks.report.wording import clock, count
 from benchmarks.tables.columns import PUBLISHED_COLUMNS
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
@@ -161,7 +162,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"clock": clock, "size": size, "count": count, "slug": slug}
+    environment.filters |= {"clock": clock, "size": human, "count": count, "slug": slug}
     # In a script element "</" would end it; the rest of JSON is safe there.
     environment.filters["script_json"] = lambda value: _markup(
         json.dumps(value, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c")

@@ -38,11 +38,6 @@ def ordinal(n: int) -> str:
     return f"{n}{suffix}"
 
 
-def size(n_bytes: int) -> str:
-    """ "812 kB", "23.4 MB" (powers of ten)."""
-    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
-
-
 def clock(seconds: float) -> str:
     """ "0:07", "3:25"."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
