@@ -36,7 +36,6 @@ from m2l.cli.jobs import (
     Record,
     Source,
     as_file,
-    content_digest,
     is_pipe,
     job_key,
     plan_jobs,
@@ -44,6 +43,7 @@ from m2l.cli.jobs import (
 )
 from m2l.cli.options import Conversion, Decode, Encode, FromAudio, Reconstruct, ToAudio
 from m2l.io.atomic import InUseError, exclusive, remove_leftovers
+from m2l.io.digest import file_sha256
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader
 from m2l.io.sound import audio_info, output_format
 
@@ -232,7 +232,7 @@ class Batch:
         """
         model, digest, checkpoint = self._model_for(job, file)
         piped = file != job.source
-        content = cache(partial(content_digest, file))
+        content = cache(partial(file_sha256, file))
         source = Source(os.path.abspath(job.source), "" if piped else os.path.realpath(job.source), content)
         key = job_key(job.source, self._settings(digest), content() if piped else None)
         record, name = self.record, job.relative

@@ -368,15 +368,6 @@ def record_above(target: Path) -> tuple[Record | None, str]:
     return None, ""
 
 
-def content_digest(path: str | os.PathLike[str]) -> str:
-    """Digest of a file's bytes. Raises `OSError` if it cannot be read."""
-    state = hashlib.blake2b(digest_size=20)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            state.update(block)
-    return state.hexdigest()
-
-
 def job_key(source: Path, settings: dict[str, Any], content: str | None = None) -> str:
     """Digest of what an output depends on: the source (name, size, time of change), weights and settings.
 

@@ -71,8 +71,8 @@ def _option(setting: dataclasses.Field[Any], kind: Any) -> tuple[str, Any, Any]:
     return setting.name, Annotated[kind | None, parameter], None
 
 
-#: The settings that a command line gives; the preset's recipe and the defaults fill in the others.
 _KINDS = get_type_hints(TrainingSettings)
+#: The settings that a command line gives; the preset's recipe and the defaults fill in the others.
 Given: Any = dataclasses.make_dataclass(
     "Given", [_option(one, _KINDS[one.name]) for one in dataclasses.fields(TrainingSettings)], frozen=True
 )
