@@ -27,13 +27,10 @@ from benchmarks.fetch.download import FetchError
 #: Header blocks (long names, PAX records) are read in one piece; no legitimate archive has a larger one.
 LARGEST_READ = 4 << 20
 
-TAR_ERRORS: tuple[type[Exception], ...] = (
-    tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error, ValueError,
-    OverflowError, RecursionError, OSError,
-)  # fmt: skip
-ZIP_ERRORS: tuple[type[Exception], ...] = (
-    zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError,
-    NotImplementedError, RuntimeError, OSError,
+#: What reading a damaged archive raises.
+ERRORS: tuple[type[Exception], ...] = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError,
+    OverflowError, RuntimeError, OSError,
 )  # fmt: skip
 
 
@@ -58,7 +55,6 @@ class Entry:
         kind: "file", "folder", or a description of anything else.
         size: In bytes, according to its header.
         open: Opens its content.
-        errors: What reading a damaged one raises.
         parts: The files of the archive that contain it.
     """
 
@@ -66,7 +62,6 @@ class Entry:
     kind: str
     size: int
     open: Callable[[], IO[bytes]]
-    errors: tuple[type[Exception], ...]
     parts: tuple[Path, ...]
 
 
@@ -187,7 +182,6 @@ def _tar_entries(stream: IO[bytes], name: str, parts: tuple[Path, ...]) -> Itera
                     _tar_kind(member),
                     member.size,
                     lambda member=member: _content(tar, member),  # type: ignore[misc]
-                    TAR_ERRORS,
                     parts,
                 )
             if not bounded.at_marker:  # `tarfile` takes a damaged header for the end
@@ -196,7 +190,7 @@ def _tar_entries(stream: IO[bytes], name: str, parts: tuple[Path, ...]) -> Itera
             pass
     except ArchiveError:
         raise
-    except TAR_ERRORS as error:
+    except ERRORS as error:
         raise ArchiveError(f"{name}: cannot be read ({error})", damaged=parts) from error
 
 
@@ -223,7 +217,7 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
     try:
         archive = zipfile.ZipFile(stream)
         members = archive.infolist()
-    except ZIP_ERRORS as error:
+    except ERRORS as error:
         raise ArchiveError(f"{name}: cannot be read ({error})", damaged=joined.paths) from error
     with archive:
         _refuse_overlaps(members, name)
@@ -234,7 +228,6 @@ def _zip_entries(stream: IO[bytes], joined: Joined, name: str) -> Iterator[Entry
                 _zip_kind(info),
                 info.file_size,
                 lambda info=info: archive.open(info),  # type: ignore[misc]
-                ZIP_ERRORS,
                 joined.holding(first, first + info.compress_size + 30),
             )
 

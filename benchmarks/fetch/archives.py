@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from benchmarks.datasets.records import Member
-from benchmarks.fetch.archive_readers import ArchiveError, Entry, entries_of
+from benchmarks.fetch.archive_readers import ERRORS, ArchiveError, Entry, entries_of
 
 _BLOCK = 1 << 20
 _LONGEST_NAME, _LONGEST_PATH = 255, 1024  # bytes; what common file systems take
@@ -195,7 +195,7 @@ def _blocks(entry: Entry, archive: str) -> Iterator[bytes]:
         with entry.open() as source:
             while block := source.read(_BLOCK):
                 yield block
-    except entry.errors as error:
+    except ERRORS as error:
         message = f"{archive}: member {entry.name!r} is damaged ({error})"
         raise ArchiveError(message, damaged=entry.parts) from error
 

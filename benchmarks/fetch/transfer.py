@@ -160,7 +160,7 @@ def in_parallel(
     stop, interrupted, lock = threading.Event(), threading.Event(), threading.Lock()
     scale = unit == "B"
     with tqdm(total=size, unit=unit, unit_scale=scale, desc=name, file=sys.stderr, disable=not tasks) as bar:
-
+        # One task, which adds its bytes to the bar and stops the others where they would fail alike.
         def one(task: Task) -> None:
             seen = 0
 
@@ -182,6 +182,7 @@ def in_parallel(
                     interrupted.set()
                 raise
 
+        # Collect what became of them; an unexpected error breaks all others off.
         with ThreadPoolExecutor(max_workers=jobs) as pool:
             futures = {pool.submit(one, task): label for label, task in tasks.items()}
             try:

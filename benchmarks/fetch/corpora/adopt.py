@@ -95,8 +95,10 @@ def adopt(
         raise ValueError(f"no such folder: {source}")
     if not wanted:
         return {}
+    # Archives as published.
     offered = _offered(wanted, source) if source is not None else {}
     rest = [a for a in wanted if not fresh and not all(part.path in offered for part in a.parts)]
+    # Unpacked files: as they are if no list of them is published, else each archive's files, verified.
     if not published:
         if source is not None:
             _adopt_groups(rest, source, folder)

@@ -168,6 +168,7 @@ def get_clip(
         BusyError: The site asks to wait.
         ToolError: The tools do not work.
     """
+    # Run yt-dlp in a folder of its own.
     work = folder / HIDDEN
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="clip-") as temporary:
@@ -176,6 +177,7 @@ def get_clip(
             done = runner(command_for(program, segment, Path(temporary), extra), timeout)
         except OSError as error:
             raise ToolError(f"{program[0]}: {error.strerror}") from error
+        # Tell errors of the tools from those of the video.
         if "no space left on device" in done.errors.lower():
             raise ToolError(f"no space left in {folder}")
         if _MISSING_TOOL.search(done.errors):
@@ -187,6 +189,7 @@ def get_clip(
             if done.code == 0:  # the clip starts after the end of its video
                 status, detail = "wrong length", "nothing is left at this position of the video"
             return ClipStatus(segment.ytid, status, detail=detail)
+        # Give the clip its name, if it is a good one.
         relative = f"{AUDIO}/{segment.ytid}.wav"
         found = inspect(made, segment.ytid, relative)
         if found.status == "ok":

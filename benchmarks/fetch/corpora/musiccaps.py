@@ -234,6 +234,7 @@ def _get_all(
     busy = 0
     last: deque[ClipStatus] = deque(maxlen=_WINDOW)
 
+    # A clip is tried again after errors that may pass; a site that keeps refusing ends the fetch.
     def attempts(segment: Segment, progress: Progress) -> ClipStatus:
         nonlocal busy
         for attempt in range(_ATTEMPTS):
@@ -253,6 +254,7 @@ def _get_all(
                 tools.pause(wait) if tools.pause else sleep(wait, lambda: progress(0, None))
         return found
 
+    # Its status goes into the manifest; so many losses in a row that the tool must be broken end the fetch.
     def task(segment: Segment) -> Task:
         def run(progress: Progress) -> None:
             try:
