@@ -30,7 +30,7 @@ from http_helpers import serving
 
 from benchmarks.fetch.corpora import catalog
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
-from benchmarks.fetch.download import Expected
+from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.transfer import Item
 from probes.tasks import magnatagatune
 

@@ -26,7 +26,8 @@ from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.datasets.open_notes import NoteRow
 from benchmarks.fetch import sources as fetch_sources
 from benchmarks.fetch import transfer
-from benchmarks.fetch.download import ChecksumError, Expected, FetchError, download
+from benchmarks.fetch.download import ChecksumError, FetchError, download
+from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
 from benchmarks.fetch.sources import Source, github_urls, manifest_items
 from benchmarks.fetch.transfer import Item

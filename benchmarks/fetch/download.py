@@ -31,7 +31,7 @@ from typing import IO, Any
 
 import pooch
 
-from m2l.io.digest import file_digest
+from benchmarks.fetch.expected import Expected, mismatch
 
 _BLOCK = 1 << 18
 AGENT = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
@@ -61,21 +61,6 @@ class ChecksumError(FetchError):
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What is known of a file beforehand.
-
-    Attributes:
-        size: In bytes.
-        digest: "sha256:HEX", "md5:HEX" or "sha1:HEX".
-        check: Called with the complete file before it is renamed; raises ValueError to refuse it.
-    """
-
-    size: int | None = None
-    digest: str | None = None
-    check: Callable[[Path], None] | None = None
-
-
-@dataclass(frozen=True)
 class Patience:
     """When a connection that does send something counts as too slow.
 
@@ -93,24 +78,6 @@ def offline() -> str | None:
     on = ("1", "true", "yes", "on")
     names = ("M2L_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in names if os.environ.get(name, "").lower() in on), None)
-
-
-def mismatch(path: Path, expected: Expected) -> str | None:
-    """Why a file is not the expected one, or None if it is."""
-    size = path.stat().st_size
-    if expected.size is not None and size != expected.size:
-        return f"{size} bytes, expected {expected.size}"
-    if expected.digest:
-        algorithm, _, wanted = expected.digest.partition(":")
-        actual = file_digest(path, algorithm)
-        if actual != wanted.lower():
-            return f"{algorithm} is {actual}, expected {wanted.lower()}"
-    try:
-        if expected.check:
-            expected.check(path)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def download(

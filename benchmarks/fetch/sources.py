@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from benchmarks.datasets.audio_files import audio_info
 from benchmarks.datasets.locations import data_roots, fetched_root, manifest
-from benchmarks.fetch.download import Expected
+from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import Item, human, missing_items, outcome, say, transfer
 

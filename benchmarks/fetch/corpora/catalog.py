@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
-from benchmarks.fetch.download import Expected
+from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.sources import github_urls
 from benchmarks.fetch.transfer import Item
 

@@ -44,7 +44,8 @@ from benchmarks.fetch.corpora.clips import (
     run,
     yt_dlp,
 )
-from benchmarks.fetch.download import Expected, Progress, offline, sleep
+from benchmarks.fetch.download import Progress, offline, sleep
+from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import (
     NOT_STARTED,

@@ -13,7 +13,7 @@ from benchmarks.datasets.base import ClipError
 from benchmarks.datasets.records import Member, read_record, read_records, records_digest
 from benchmarks.fetch.corpora.adopt import differs
 from benchmarks.fetch.corpora.corpus import Corpus
-from benchmarks.fetch.download import mismatch
+from benchmarks.fetch.expected import mismatch
 from benchmarks.fetch.transfer import outcome
 
 
