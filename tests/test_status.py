@@ -19,7 +19,7 @@ from benchmarks.harness.units import Done, Unit
 from benchmarks.status import shards as status
 from benchmarks.status.dry_run import dry_run, measured_rates, plan_suite, planned_keys
 from benchmarks.status.shards import examine, state_of
-from benchmarks.store.store import Store
+from benchmarks.store.store import Result, Store
 from benchmarks.suite import Suite, load_suite, parse_suite
 from probes.tasks.beatport import Beatport
 from probes.tasks.magnatagatune import MagnaTagATune
@@ -110,12 +110,43 @@ def test_a_plan_of_what_is_here_has_the_keys_of_a_run(tmp_path: Path) -> None:
     after = dry_run(suite, DRY, suite.tables, store, None)
     assert all(cost.to_run == 0 and cost.stored == cost.units for cost in after.stages.values())
     assert {s: c.units for s, c in after.stages.items()} == {s: c.units for s, c in before.stages.items()}
-    assert set(store.keys()) == planned_keys(suite, DRY, store)
+    assert set(store.keys()) == planned_keys(plan_suite(suite, DRY, suite.tables, store))
     # What it cost stands beside the results, and estimates a run with another store.
     elsewhere = dry_run(suite, DRY, suite.tables, Store(tmp_path / "other"), tmp_path / "results")
     rate = store.rates()["score", "si_sdr"]
     assert elsewhere.stages["score"].cpu_hours == pytest.approx(rate * 48 / 3600, rel=0.01)
     assert not elsewhere.stages["score"].without_cpu_rate
+
+
+def test_prune_keeps_what_a_suite_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results of another suite and of an earlier version go; nothing that stays is computed again."""
+    toml, place = simulated(tmp_path), tmp_path / "store"
+    run = ["run", "--suite", str(toml), "--quiet", "--executor", "serial", "--store", str(place)]
+    assert main(run) == 0
+    store = Store(place)
+    named = set(store.keys())
+    for key in ("0" * 64, "f" * 64):
+        store.put(key, Result({"of": "an earlier version"}))
+    capsys.readouterr()
+    prune = ["store", "prune", "--suite", str(toml), "--store", str(place)]
+    assert main([*prune, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kept"], found["removed"]) == (len(named), 2)
+    assert len(set(store.keys())) == len(named) + 2
+    assert main(prune) == 0
+    assert f"2 results (0.0 MB) removed, {len(named)} kept in {place}" in capsys.readouterr().out
+    assert set(store.keys()) == named
+    assert main(run) == 0
+    assert "0 units computed" in capsys.readouterr().out
+
+
+def test_prune_names_what_it_cannot_recognize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store(tmp_path / "store").put("0" * 64, Result())
+    assert main(["store", "prune", "--suite", "paper", "--store", str(tmp_path / "store"), "--dry-run"]) == 0
+    shown = capsys.readouterr()
+    assert "its results are not recognized: data musiccaps" in shown.err
+    assert "1 results" in shown.out
+    assert main(["store", "prune", "--suite", "papre", "--store", str(tmp_path / "store")]) == 2
 
 
 @pytest.mark.usefixtures("no_rates_ship")

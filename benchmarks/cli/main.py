@@ -46,6 +46,7 @@ COMMANDS = {
     "gate": ("benchmarks.cli.gate:gate", "compare results with the pinned baseline, or pin them"),
     "history": ("benchmarks.cli.gate:history", "show and draw how results changed from commit to commit"),
     "status": ("benchmarks.cli.status:status", "show the progress of all jobs that share a store"),
+    "store": ("benchmarks.cli.store:app", "remove stored results that no suite names"),
     "doctor": ("benchmarks.cli.status:doctor", "check packages, weights, data sets and the cells of a suite"),
     "fetch": ("benchmarks.cli.fetch:fetch", "download weights and data sets, verified by checksum"),
     "speed": ("benchmarks.cli.speed:app", "race an implementation against its rival"),

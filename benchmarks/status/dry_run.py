@@ -147,18 +147,14 @@ def plan_suite(suite: Suite, options: RunOptions, wanted: Sequence[str], store: 
     return report
 
 
-def planned_keys(suite: Suite, options: RunOptions, store: Store) -> set[str]:
-    """Keys of all units that a suite's tables rest on, whether they are in the store or not.
+def planned_keys(plan: RunReport) -> set[str]:
+    """Keys of all units that the tables of a plan (`plan_suite`) rest on, whether they are in the store or not.
 
     A suite names one set of keys per `options.device` and `options.limit`. What is not available here (data, weights)
     has no known key. Neither have entries that no table reads: players of a report, drawings of a figure, checks of
     axes. They are cheap and are made again when they are needed.
-
-    Raises:
-        SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
     """
-    planned = plan_suite(suite, options, suite.tables, store).planned
-    return {unit.key for layer in waves_of(planned) for unit in layer if not unit.stands_in}
+    return {unit.key for layer in waves_of(plan.planned) for unit in layer if not unit.stands_in}
 
 
 def sorted_needs(needs: Iterable[Need]) -> list[Need]:
