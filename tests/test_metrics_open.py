@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,3 +274,26 @@ def test_an_entry_point_adds_a_metric(place: Path, monkeypatch: pytest.MonkeyPat
     preds = np.ones((1, 4), dtype=np.float32)
     assert isinstance(metric, PairMetric)
     assert metric.function(preds, 0 * preds, 8000) == 1.0
+
+
+def test_the_template_of_a_metric_passes_its_test_and_is_a_column(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"open_{abs(hash(str(place))) % 10**8}"
+    assert main(["new-metric", name]) == 0
+    captured = capsys.readouterr()
+    code, test = (Path(line) for line in captured.out.split())
+    assert f"m2l-bench compare music2latent-mini --metrics {code}:{name}" in captured.err
+    assert "my_metric" not in code.read_text() + test.read_text()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "4 passed" in done.stdout, done.stdout
+    cells = {row["name"]: row["cells"] for row in tables(place, [f"{name}.py:{name}"])["rows"]}
+    assert cells["identity"][f"{name}:{name}"]["value"] == 0.0
+    assert cells["noise-20db"][f"{name}:{name}"]["value"] > 1.0
+    assert main(["new-metric", name]) == 2
+    assert "already exists (--overwrite replaces it)" in capsys.readouterr().err

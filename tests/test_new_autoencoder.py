@@ -13,8 +13,8 @@ import pytest
 from harness_helpers import tiny_toml, write_clips
 
 from benchmarks.autoencoders import create_autoencoder
-from benchmarks.autoencoders.own.template import class_name, write_template
 from benchmarks.cli.main import main
+from benchmarks.templates.write import class_name, write_template
 
 
 def test_its_own_test_passes_as_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +35,7 @@ def test_its_own_test_passes_as_written(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_its_row_stands_beside_the_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _ = write_template("row_codec", tmp_path)
+    code, _ = write_template("autoencoder", "row_codec", tmp_path)
     write_clips(tmp_path / "clips", 4)
     toml = tiny_toml(tmp_path, tmp_path / "clips")
     command = ["compare", f"mine={code}:RowCodec", "--suite", str(toml), "--executor", "serial", "--quiet"]
@@ -53,7 +53,7 @@ def test_its_row_stands_beside_the_baselines(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_it_is_a_row_of_table_1_too(tmp_path: Path) -> None:
-    code, _ = write_template("feature_codec", tmp_path)
+    code, _ = write_template("autoencoder", "feature_codec", tmp_path)
     system = create_autoencoder(f"{code}:FeatureCodec")
     audio = np.random.default_rng(0).standard_normal((1, 44_100)).astype(np.float32)
     features = system.features(audio, 44_100)  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def test_it_is_a_row_of_table_1_too(tmp_path: Path) -> None:
 
 
 def test_no_name_of_the_template_is_left(tmp_path: Path) -> None:
-    for path in write_template("a2_b", tmp_path):
+    for path in write_template("autoencoder", "a2_b", tmp_path):
         text = path.read_text()
         assert "my_codec" not in text
         assert "MyCodec" not in text

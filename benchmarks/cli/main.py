@@ -52,6 +52,7 @@ COMMANDS = {
     "speed": ("benchmarks.cli.speed:app", "race an implementation against its rival"),
     "export-clips": ("benchmarks.cli.own:export_clips", "write a suite's clips as WAV files"),
     "new-autoencoder": ("benchmarks.cli.own:new_autoencoder", "write a template of an autoencoder and its test"),
+    "new-metric": ("benchmarks.cli.own:new_metric", "write a template of a metric and its test"),
     "list": ("benchmarks.cli.main:list_names", "list the names that suites and options accept"),
     "completion": ("benchmarks.cli.main:completion", "print a shell completion script"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`m2l-bench export-clips` and `new-autoencoder`: for systems of your own."""
+"""`m2l-bench export-clips`, `new-autoencoder` and `new-metric`: for systems and metrics of your own."""
 
 from __future__ import annotations
 
@@ -61,16 +61,33 @@ def new_autoencoder(name: str, /, *, output: Folder = Path(), overwrite: Replace
         name: name of the module, for example my_codec
         output: folder to write the two files to
     """
-    from benchmarks.autoencoders.own.template import class_name, write_template
+    return _write("autoencoder", name, output, overwrite)
+
+
+def new_metric(name: str, /, *, output: Folder = Path(), overwrite: Replace = False) -> int:
+    """Write a commented template of a metric, with a test that passes as written.
+
+    Args:
+        name: name of the module and of its function, for example my_metric
+        output: folder to write the two files to
+    """
+    return _write("metric", name, output, overwrite)
+
+
+def _write(kind: str, name: str, output: Path, overwrite: bool) -> int:
+    """Write a template, and print the paths and the commands that use it."""
+    from benchmarks.templates.write import class_name, write_template
 
     check_folder("-o", output)
     try:
-        code, test = write_template(name, output, replace=overwrite)
+        code, test = write_template(kind, name, output, replace=overwrite)
     except (ValueError, FileExistsError) as error:
         raise UsageError(str(error)) from None
     print(code, test, sep="\n")
-    print(
-        f"test it: pytest {test}\nmeasure it: m2l-bench compare {code}:{class_name(name)}",
-        file=sys.stderr,
+    use = (
+        f"{code}:{class_name(name)}"
+        if kind == "autoencoder"
+        else f"music2latent-mini --metrics {code}:{name}"
     )
+    print(f"test it: pytest {test}\nmeasure it: m2l-bench compare {use}", file=sys.stderr)
     return OK

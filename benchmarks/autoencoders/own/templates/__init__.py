@@ -1,1 +1,0 @@
-"""Files that `m2l-bench new-autoencoder` copies: real code, tested as it is, with names to replace."""
