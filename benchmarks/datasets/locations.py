@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from benchmarks.datasets.base import DataNotFoundError
 from m2l.io.cache import cache_dir
-from m2l.io.digest import file_sha256
+from m2l.io.digest import known_sha256
 
 
 def fetched_root() -> Path:
@@ -76,15 +75,9 @@ def manifest(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-@lru_cache(maxsize=8192)
-def _sha256(path: str, size: int, modified: int) -> str:
-    return file_sha256(Path(path))
-
-
 def content_digest(path: Path) -> str | None:
     """sha256 of a file, or None if it does not exist; cached while its size and time stay the same."""
     try:
-        stat = path.stat()
-        return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+        return known_sha256(path)
     except OSError:
         return None

@@ -36,26 +36,10 @@ _NOT_FILES = ("/proc/", "/sys/", "/dev/", "/etc/")
 _LIBRARY_CACHES = (".pyc", ".nbi", ".nbc")
 _SECRETS = frozenset({"token", "stored_tokens", ".netrc"})
 #: Programs that libraries start to look around, and compilers, whose input is code.
-_HARMLESS = frozenset(
-    [
-        "ldconfig",
-        "gcc",
-        "g++",
-        "cc",
-        "c++",
-        "clang",
-        "nvcc",
-        "ptxas",
-        "ld",
-        "objdump",
-        "uname",
-        "lscpu",
-        "nvidia-smi",
-        "git",
-        "file",
-        "lsb_release",
-    ]
-)
+_HARMLESS = frozenset({
+    "ldconfig", "gcc", "g++", "cc", "c++", "clang", "nvcc", "ptxas", "ld",
+    "objdump", "uname", "lscpu", "nvidia-smi", "git", "file", "lsb_release",
+})  # fmt: skip
 _FOLDERS = frozenset({"os.listdir", "os.scandir"})
 _PROGRAMS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork"})
 _EVENTS = frozenset({"open", "ctypes.dlopen", "sqlite3.connect", *_FOLDERS, *_PROGRAMS})

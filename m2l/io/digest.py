@@ -41,6 +41,6 @@ def known_sha256(path: str | os.PathLike[str]) -> str:
     return _remembered(real, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8192)
 def _remembered(path: Path, size: int, mtime_ns: int) -> str:
     return file_sha256(path)
