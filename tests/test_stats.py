@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from benchmarks.metrics.frechet import frechet_distance
 from benchmarks.statistics.bootstrap import (
     count_draws,
-    frechet_draws,
     paired_difference,
     resample_blocks,
     summarize,
 )
+from benchmarks.statistics.corpus import frechet_draws
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 

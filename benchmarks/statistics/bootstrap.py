@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, paired differences between systems, and the same for corpus distances.
+"""Bootstrap draws, means with intervals, and paired differences between systems.
 
 Every draw comes from a generator seeded by (seed, number of clips), so two systems scored on the same
 clips are resampled alike, whatever the order of evaluation.
@@ -7,15 +7,13 @@ clips are resampled alike, whatever the order of evaluation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.metrics.moments import Moments
 from benchmarks.statistics.intervals import percentile_interval
 
 Values = npt.NDArray[np.float64]
@@ -148,54 +146,6 @@ def paired_difference(
         return Difference(0, math.nan, math.nan, math.nan, confidence)
     low, high = _mean_interval(differences, n_resamples, confidence, seed)
     return Difference(len(differences), float(np.mean(differences)), low, high, confidence)
-
-
-def frechet_draws(
-    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: Iterable[np.ndarray]
-) -> tuple[float, list[float]]:
-    """Fréchet distance of two paired sets of clips, and of each resample of the clips.
-
-    Both sets are resampled with the same clips: a system's output belongs to its reference. A resample
-    repeats clips and so has a larger small-sample bias than the sets themselves; the basic interval
-    (2 d - quantiles of the draws) takes that shift off again.
-
-    Args:
-        reference: per clip, embeddings (windows, dim).
-        system: the same clips in the same order.
-        indices: blocks (rows, n_clips) from `resample_blocks`.
-
-    Returns:
-        The distance, and one distance per row of the blocks.
-
-    Raises:
-        ValueError: different numbers of clips, or a set with fewer than 2 embeddings.
-    """
-    if len(reference) != len(system):
-        raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
-    sets = []
-    for clips in (reference, system):
-        parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
-        sets.append((np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])))
-
-    def distance(counts: npt.NDArray[np.int64]) -> float:
-        a, b = (_repeated(rows, counts[clip]) for rows, clip in sets)
-        return frechet_distance(a, b)
-
-    whole = distance(np.ones(len(reference), dtype=np.int64))
-    draws = [distance(counts) for block in indices for counts in count_draws(block, len(reference))]
-    return whole, draws
-
-
-def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
-    """Moments of `rows` with row i taken counts[i] times; large sets by one weighted product, no copies."""
-    used = counts > 0
-    rows, counts = rows[used], counts[used]
-    n = int(counts.sum())
-    if n <= 2 * rows.shape[1]:
-        return Moments.from_embeddings(np.repeat(rows, counts, axis=0))
-    mean = counts @ rows / n
-    weighted = (rows - mean) * np.sqrt(counts)[:, None]
-    return Moments(n, mean, weighted.T @ weighted)
 
 
 def _mean_interval(data: Values, n_resamples: int, confidence: float, seed: int) -> tuple[float, float]:

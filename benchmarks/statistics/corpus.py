@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks.metrics.frechet import frechet_infinity
+from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
+from benchmarks.metrics.moments import Moments
 from benchmarks.registry import did_you_mean, load_target
-from benchmarks.statistics.bootstrap import count_draws, frechet_draws, resample_blocks
+from benchmarks.statistics.bootstrap import Values, count_draws, resample_blocks
 from benchmarks.statistics.intervals import basic_interval, percentile_interval
 
 Clips = Sequence[np.ndarray]
@@ -108,6 +110,54 @@ def _frechet(reference: Clips, outputs: Clips, resamples: int, seed: int) -> tup
     if all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
         return 0.0, [0.0] * resamples
     return frechet_draws(reference, outputs, resample_blocks(len(reference), resamples, seed))
+
+
+def frechet_draws(
+    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: Iterable[np.ndarray]
+) -> tuple[float, list[float]]:
+    """Fréchet distance of two paired sets of clips, and of each resample of the clips.
+
+    Both sets are resampled with the same clips: a system's output belongs to its reference. A resample
+    repeats clips and so has a larger small-sample bias than the sets themselves; the basic interval
+    (2 d - quantiles of the draws) takes that shift off again.
+
+    Args:
+        reference: per clip, embeddings (windows, dim).
+        system: the same clips in the same order.
+        indices: blocks (rows, n_clips) from `resample_blocks`.
+
+    Returns:
+        The distance, and one distance per row of the blocks.
+
+    Raises:
+        ValueError: different numbers of clips, or a set with fewer than 2 embeddings.
+    """
+    if len(reference) != len(system):
+        raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
+    sets = []
+    for clips in (reference, system):
+        parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
+        sets.append((np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])))
+
+    def distance(counts: npt.NDArray[np.int64]) -> float:
+        a, b = (_repeated(rows, counts[clip]) for rows, clip in sets)
+        return frechet_distance(a, b)
+
+    whole = distance(np.ones(len(reference), dtype=np.int64))
+    draws = [distance(counts) for block in indices for counts in count_draws(block, len(reference))]
+    return whole, draws
+
+
+def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
+    """Moments of `rows` with row i taken counts[i] times; large sets by one weighted product, no copies."""
+    used = counts > 0
+    rows, counts = rows[used], counts[used]
+    n = int(counts.sum())
+    if n <= 2 * rows.shape[1]:
+        return Moments.from_embeddings(np.repeat(rows, counts, axis=0))
+    mean = counts @ rows / n
+    weighted = (rows - mean) * np.sqrt(counts)[:, None]
+    return Moments(n, mean, weighted.T @ weighted)
 
 
 def _are_paired(reference: Clips, outputs: Clips) -> bool:
