@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -221,10 +222,11 @@ def test_without_a_home_one_line_names_the_variable(
     for name in ("M2L_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
-    def homeless(*_: object) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def homeless(*_: object) -> object:
+        raise KeyError("no such user")
 
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", homeless)
     monkeypatch.chdir(place)
     assert main(["tables", "--suite", "tiny.toml", "--executor", "serial"]) == 3
     (line,) = capsys.readouterr().err.strip().splitlines()
