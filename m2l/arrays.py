@@ -1,4 +1,4 @@
-"""Arrays of any kind in, the same kind out; and a word where a gradient ends."""
+"""Arrays of any kind in, the same kind out; names of dtypes and devices; a warning where a gradient ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def float_tensor(array: Any, name: str) -> Tensor:
@@ -72,3 +74,37 @@ def without_gradients(method: Method) -> Method:
             return method(*args, **kwargs)
 
     return cast("Method", call)
+
+
+def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """The torch dtype of a name such as "bfloat16"; float32 for None.
+
+    Raises:
+        ValueError: unless it is float32, bfloat16 or float16.
+    """
+    if dtype is None:
+        return torch.float32
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype in DTYPES.values():
+        return dtype  # type: ignore[return-value]
+    raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+
+
+def default_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; CUDA if None and there is one, else the CPU.
+
+    Raises:
+        ValueError: if it does not exist here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise RuntimeError("it computes nothing")
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}; cpu always can") from error
+    return chosen

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from m2l import consistency
-from m2l.arrays import float_tensor, like, without_gradients
+from m2l.arrays import default_device, float_tensor, like, torch_dtype, without_gradients
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
 from m2l.decoder import Decoder
@@ -28,8 +28,6 @@ from m2l.streaming.noise import NoiseSource, noise_source, seeded_noise
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Music2Latent(nn.Module):
@@ -376,37 +374,3 @@ class Music2Latent(nn.Module):
 def _channels_last(model: Music2Latent) -> Music2Latent:
     # Convolutions are up to twice as fast on images whose channels lie together, on CPU and GPU alike.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """The torch dtype of a name such as "bfloat16"; float32 for None.
-
-    Raises:
-        ValueError: unless it is float32, bfloat16 or float16.
-    """
-    if dtype is None:
-        return torch.float32
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return DTYPES[dtype]
-    if dtype in DTYPES.values():
-        return dtype  # type: ignore[return-value]
-    raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-
-
-def default_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; CUDA if None and there is one, else the CPU.
-
-    Raises:
-        ValueError: if it does not exist here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        if chosen.type == "meta":
-            raise RuntimeError("it computes nothing")
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise ValueError(f"device {str(device)!r} cannot be used: {reason}; cpu always can") from error
-    return chosen

@@ -33,9 +33,8 @@ from m2l.representation import waveform_to_representation
 from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopped, loop
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import StepOrder
-from m2l.training.ema import Ema
 from m2l.training.initialize import latent_path
-from m2l.training.schedule import ema_decay, learning_rate
+from m2l.training.optimizer import Ema, ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
 pytest_plugins = ["training_fixtures"]

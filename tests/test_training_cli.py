@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -318,9 +320,13 @@ def test_the_log_forgets_what_comes_again_and_its_clock_goes_on(
 
 
 def test_validation_writes_audio_and_the_benchmarks_si_sdr(
-    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(validation, "METRICS", ("test_training_cli:clips_and_rate", "no_such_module:f"))
+    points = [
+        EntryPoint("clips", "test_training_cli:clips_and_rate", validation.GROUP),
+        EntryPoint("gone", "no_such_module:f", validation.GROUP),
+    ]
+    monkeypatch.setattr(validation, "entry_points", lambda group: points if group == validation.GROUP else [])
     held_out = tmp_path / "held"
     noise_file(held_out / "long.wav", seconds=11.0, channels=2, rate=48_000, seed=9)
     noise_file(held_out / "short.wav", seconds=0.5, rate=48_000, seed=8)
@@ -348,15 +354,28 @@ def test_validation_writes_audio_and_the_benchmarks_si_sdr(
     assert entry["step"] == 2
     assert entry["validation_si_sdr"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert (entry["validation_clips"], entry["validation_rate"]) == (2, 48_000)
+    assert "gone (no_such_module:f) is left out: No module named 'no_such_module'" in capsys.readouterr().err
+    points.clear()
+    validation.Validation(str(held_out), folder)
+    assert (
+        "SI-SDR alone, since no installed package has entry points in 'm2l.validation'"
+        in capsys.readouterr().err
+    )
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no usable audio"):
         validation.Validation(str(tmp_path / "empty"), folder)
 
 
 def clips_and_rate(originals: list[np.ndarray], results: list[np.ndarray], rate: int) -> dict[str, float]:
-    """What the hook of `validation.METRICS` is given."""
+    """What an entry point of `validation.GROUP` is given."""
     assert all(a.shape == b.shape for a, b in zip(originals, results, strict=True))
     return {"clips": len(originals), "rate": rate}
+
+
+def test_the_project_declares_its_frechet_distances() -> None:
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    for name, target in project["entry-points"][validation.GROUP].items():
+        assert EntryPoint(name, target, validation.GROUP).load().__name__ == name
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3])

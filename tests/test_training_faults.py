@@ -335,7 +335,7 @@ def test_bad_audio_is_drawn_again_counted_and_stays_bit_for_bit(
 def test_too_much_bad_audio_stops_the_run_with_a_checkpoint_and_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("m2l.training.unreadable.JUDGED_FROM", 12)
+    monkeypatch.setattr("m2l.training.stops.JUDGED_FROM", 12)
     folder = partly_bad(tmp_path / "d", monkeypatch, good=1)
     arguments = ["train", *SMALL, "--data", folder, "--run", tmp_path / "run", "--steps", 60]
     assert m2l(*arguments) == 3
@@ -353,7 +353,7 @@ def test_too_much_bad_audio_stops_the_run_with_a_checkpoint_and_names_it(
 def test_a_bad_validation_file_is_left_out_and_counted(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(validation, "METRICS", ())
+    monkeypatch.setattr(validation, "entry_points", lambda group: [])
     long = f"b{'ä' * 120}.flac"
     for name in ("a.flac", long):
         noise_file(tmp_path / "held" / name, seconds=0.5)

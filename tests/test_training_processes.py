@@ -62,7 +62,7 @@ def test_a_killed_reader_is_started_again_and_nothing_changes(
     train(tiny(data), tmp_path, workers=2)
     assert_same_run(tmp_path, straight)
     words = capfd.readouterr().err
-    assert words.count("a process that reads audio died (signal 9); another one goes on") in (1, 2)
+    assert words.count("a process that reads audio died (signal 9); another one takes over") in (1, 2)
     assert "Traceback" not in words
     assert not children()
 
@@ -94,7 +94,7 @@ def test_a_reader_that_always_dies_ends_the_run_with_a_checkpoint(
     monkeypatch.setattr("m2l.training.data.read_audio", die_in_a_reader)
     with pytest.raises(RuntimeError, match=f"step 1: a process that reads audio died {MAX_DEATHS} times"):
         train(tiny(data), tmp_path, workers=1)
-    assert capfd.readouterr().err.count("another one goes on") == MAX_DEATHS - 1
+    assert capfd.readouterr().err.count("another one takes over") == MAX_DEATHS - 1
     assert not children()
 
 
@@ -104,6 +104,7 @@ def test_a_run_that_waits_for_audio_can_be_stopped(
     from m2l.training import data as module
 
     monkeypatch.setattr(readers, "PATIENCE", 0.1)
+    monkeypatch.setattr(readers, "PATIENCES", 1000)
     trainer = Trainer(tiny(data), tmp_path, device="cpu", workers=1)
     read, calls = module.read_audio, []
 
@@ -120,6 +121,50 @@ def test_a_run_that_waits_for_audio_can_be_stopped(
     assert trainer.train(quiet=True) in (1, 2)
     assert time.monotonic() - began < 10
     assert list_checkpoints(tmp_path)[-1].name == f"step-{trainer.state.step:08d}"
+    assert not children()
+
+
+def test_a_reader_that_gives_no_sign_is_replaced(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """As after a fork in which another thread held a lock: it lives, and never answers."""
+    crops, order = crops_of(data, tmp_path)
+    with reading(crops, order, 0, lambda: False) as batches:
+        expected = next(batches)
+    monkeypatch.setattr(readers, "PATIENCE", 0.2)
+    own, silent, read = os.getpid(), tmp_path / "silent", readers._read
+
+    def deadlock(*arguments: Any) -> Any:
+        assert os.getpid() != own
+        if not silent.exists():
+            silent.touch()
+            threading.Lock().acquire()
+            time.sleep(1000)
+        return read(*arguments)
+
+    monkeypatch.setattr(readers, "_read", deadlock)
+    with reading(crops, order, 1, lambda: False) as batches:
+        found = next(batches)
+    assert torch.equal(found["waveform"], expected["waveform"])
+    words = capfd.readouterr().err
+    assert words.count("m2l: no audio for 0 s") == 1
+    assert words.count("a process that reads audio died (no answer for 1 s); another one takes over") == 1
+    assert not children()
+
+
+def test_a_reader_that_never_gives_a_sign_ends_the_run(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops, order = crops_of(data, tmp_path)
+    monkeypatch.setattr(readers, "PATIENCE", 0.05)
+    monkeypatch.setattr(readers, "_read", lambda *_: time.sleep(1000))
+    with (
+        reading(crops, order, 1, lambda: False) as batches,
+        pytest.raises(
+            readers.ReaderError, match=rf"died {MAX_DEATHS} times over one batch \(no answer for 0 s"
+        ),
+    ):
+        next(batches)
     assert not children()
 
 

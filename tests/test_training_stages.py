@@ -14,7 +14,7 @@ from m2l.representation import waveform_to_representation
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import Crops
 from m2l.training.losses import pseudo_huber, spectrum_loss
-from m2l.training.schedule import learning_rate
+from m2l.training.optimizer import learning_rate
 
 pytest_plugins = ["training_fixtures"]
 

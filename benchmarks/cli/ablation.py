@@ -187,7 +187,7 @@ def _state(costs: list[Cost], ablation: Ablation) -> None:
 def _train(ablation: Ablation, quiet: bool) -> bool:
     """Train and export every row; False when it was interrupted."""
     from benchmarks.compare.ablation import title_of
-    from m2l.training.interrupt import stopping
+    from m2l.training.stops import stopping
 
     for preset in ablation.rows:
         if not quiet:

@@ -35,8 +35,7 @@ from m2l.training import Trainer, TrainingSettings
 from m2l.training.data import crop_samples, times_of
 from m2l.training.initialize import freeze_unused
 from m2l.training.losses import band_distance, direction_distance, output_weight, pseudo_huber, spectrum_loss
-from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, make_optimizer
-from m2l.training.schedule import ema_decay, learning_rate
+from m2l.training.optimizer import COEFFICIENTS, ITERATIONS, Muon, ema_decay, learning_rate, make_optimizer
 from m2l.training.settings import RECIPES
 
 Batch = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Fréchet distances for the log of a training run, called by name from `m2l.training.validation`."""
+"""Fréchet distances for the log of a training run: an entry point of group `m2l.validation`."""
 
 from __future__ import annotations
 

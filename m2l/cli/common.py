@@ -156,7 +156,7 @@ def check_device(device: str | None) -> torch.device:
     Raises:
         UsageError: if it does not exist on this machine.
     """
-    from m2l.model import default_device
+    from m2l.arrays import default_device
 
     try:
         return default_device(device)
@@ -176,10 +176,11 @@ def load_model(
         UsageError: for an unknown preset, seed or device.
         MissingError: for weights that do not exist, are damaged, or unsafe.
     """
+    from m2l.arrays import torch_dtype
     from m2l.config import ConfigError
     from m2l.io.checkpoints import WeightsNotFoundError
     from m2l.io.published import CheckpointError
-    from m2l.model import Music2Latent, torch_dtype
+    from m2l.model import Music2Latent
 
     target = check_device(device)
     try:

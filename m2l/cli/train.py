@@ -204,7 +204,7 @@ def run_training(settings: TrainingSettings, run: str, options: Options) -> int:
 
 
 def _train(settings: TrainingSettings, run: str, options: Options, here: World) -> int:
-    from m2l.training.interrupt import stopping
+    from m2l.training.stops import stopping
 
     with here.together():
         trainer, validation = _open(settings, run, options, here)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from m2l.io.containers import Layout, Part, Source, after_id3, before_tags, joined
+from m2l.io.layout import Layout, Part, Source, after_id3, before_tags, joined
 
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _BITRATES = {

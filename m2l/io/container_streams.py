@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from m2l.io.containers import Layout, Part, Source, before_tags, joined
+from m2l.io.layout import Layout, Part, Source, before_tags, joined
 
 # --- Ogg ------------------------------------------------------------------------------------------------------------
 

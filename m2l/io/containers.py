@@ -18,12 +18,13 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import BinaryIO
 
-# What is read at a time. Tags, pages and most frames are smaller.
-_BLOCK = 2**16
+from m2l.io.container_mpeg import mpeg
+from m2l.io.container_streams import flac, ogg
+from m2l.io.layout import BLOCK, Layout, Part, Source, after_id3
+
 # Sizes from here up are what programs write to a pipe, where they cannot know it.
 _STREAMED_RIFF = 2**31 - 2**16
 _STREAMED_AIFF = 0x7F000000
@@ -33,74 +34,6 @@ _ODD_BYTES = 256
 _JUST_NOW = 2_000_000_000  # nanoseconds
 _FILE_MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff", b"fLaC", b"OggS")
 _TAG_MAGICS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One stream of a file: `prefix`, then bytes `start` to `stop`.
-
-    `patches` replace some of them: (position in the file, bytes).
-    """
-
-    start: int
-    stop: int
-    patches: tuple[tuple[int, bytes], ...] = ()
-    prefix: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The parts of a file.
-
-    Attributes:
-        parts: in order; at least one.
-        fault: what is missing, as the rest of a sentence; None where nothing is, or it cannot be told.
-        note: what else is odd and does not keep anyone from reading the parts, as the rest of a sentence.
-        exact: whether the length that the decoder tells must come out to the sample.
-    """
-
-    parts: tuple[Part, ...]
-    fault: str | None = None
-    note: str | None = None
-    exact: bool = True
-
-
-class Source:
-    """Random access to the bytes of an open file, a block held at a time.
-
-    Args:
-        file: open for reading.
-        size: its size in bytes.
-    """
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self.size = size
-        self._block = b""
-        self._base = 0
-
-    def at(self, position: int, count: int) -> bytes:
-        """`count` bytes from `position`; fewer at the end of the file."""
-        if not 0 <= position < self.size:
-            return b""
-        offset = position - self._base
-        if offset < 0 or offset + count > len(self._block):
-            self._file.seek(position)
-            self._block, self._base, offset = self._file.read(max(count, _BLOCK)), position, 0
-        return self._block[offset : offset + count]
-
-    def find(self, pattern: bytes, start: int, stop: int | None = None) -> int:
-        """Position of the first `pattern` that lies within start … stop, or -1."""
-        stop = self.size if stop is None else stop
-        while start < stop:
-            block = self.at(start, min(16 * _BLOCK, stop - start))
-            found = block.find(pattern)
-            if found >= 0:
-                return start + found
-            if len(block) < len(pattern) or start + len(block) >= stop:
-                return -1
-            start += len(block) - len(pattern) + 1
-        return -1
 
 
 def examine(path: str | os.PathLike[str]) -> Layout:
@@ -123,9 +56,6 @@ def _remembered(path: str, size: int, _: tuple[int, ...]) -> Layout:
 
 
 def _examine(path: str, size: int) -> Layout:
-    from m2l.io.container_mpeg import mpeg
-    from m2l.io.container_streams import flac, ogg
-
     with open(path, "rb") as file:
         source = Source(file, size)
         begin = after_id3(source, 0)
@@ -141,36 +71,6 @@ def _examine(path: str, size: int) -> Layout:
         if parse is None and (begin or magic[:1] == b"\xff"):
             parse = mpeg
         return Layout((Part(0, size),)) if parse is None else parse(source, begin)
-
-
-def after_id3(source: Source, position: int) -> int:
-    """Where the ID3v2 tags that begin at `position` end; `position` itself if there is none."""
-    while True:
-        tag = source.at(position, 10)
-        if tag[:3] != b"ID3" or len(tag) < 10 or max(tag[6:]) > 127:
-            return position
-        length = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
-        position += 10 + length + (10 if tag[5] & 0x10 else 0)
-
-
-def before_tags(source: Source) -> int:
-    """Where the ID3v1, Lyrics3 and APE tags at the end of the file begin."""
-    end = source.size
-    if source.at(end - 128, 3) == b"TAG":
-        end -= 128
-    foot = source.at(end - 15, 15)
-    if foot[6:] == b"LYRICS200" and foot[:6].isdigit():
-        end = max(0, end - 15 - int(foot[:6]))
-    foot = source.at(end - 32, 32)
-    if foot[:8] == b"APETAGEX":
-        size, _, flags = struct.unpack("<III", foot[12:24])
-        end = max(0, end - size - (32 if flags >> 31 else 0))
-    return end
-
-
-def joined(cuts: list[str]) -> str | None:
-    """The fault of a file whose streams have these."""
-    return "is cut short: " + "; ".join(cuts) if cuts else None
 
 
 # --- formats of chunks ----------------------------------------------------------------------------------------------
@@ -203,7 +103,7 @@ def _behind(source: Source, position: int, next_chunk: Callable[[int], int | Non
         return replace(
             layout, fault=f"has a second file joined to it at byte {position}, which would not be read"
         )
-    if left > _ODD_BYTES and not head.startswith(_TAG_MAGICS) and any(source.at(position, _BLOCK)):
+    if left > _ODD_BYTES and not head.startswith(_TAG_MAGICS) and any(source.at(position, BLOCK)):
         return replace(layout, note=f"ends in {left} bytes that are no part of its audio, and are not read")
     return layout
 

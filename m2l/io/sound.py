@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 
 from m2l.audio import AudioError, check_sample_rate
-from m2l.io.containers import Layout, Part, examine
+from m2l.io.containers import examine
+from m2l.io.layout import Layout, Part
 
 #: Largest number of frames handed to libsndfile at once: one call for 60 s of stereo Vorbis crashes it.
 BLOCK_FRAMES = 65_536

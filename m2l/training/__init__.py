@@ -1,4 +1,4 @@
-"""Training of `Music2Latent`: `settings` -> `data` -> `loop`, with `ema`, `checkpoint`, `schedule`, `distributed`.
+"""Training of `Music2Latent`: `settings` -> `data` -> `loop`, with `losses`, `optimizer`, `checkpoint`, `distributed`.
 
     from m2l.training import Trainer, TrainingSettings
     Trainer(TrainingSettings(preset="mini", data=("music/", "speech/=1"), steps=10_000), run="runs/mini").train()
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from m2l.training.loop import Trainer as Trainer
-    from m2l.training.loop import TrainingStopped as TrainingStopped
     from m2l.training.settings import SettingsError as SettingsError
     from m2l.training.settings import TrainingSettings as TrainingSettings
+    from m2l.training.stops import TrainingStopped as TrainingStopped
 
 _HOMES = {
     "Trainer": "loop",
-    "TrainingStopped": "loop",
+    "TrainingStopped": "stops",
     "SettingsError": "settings",
     "TrainingSettings": "settings",
 }

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from m2l.audio import AudioError
 from m2l.config import Music2LatentConfig
+from m2l.consistency import sample_t
 from m2l.io.blocks import read_audio
 from m2l.io.folders import OTHER_AUDIO, find_files
 from m2l.io.sound import FORMATS, audio_info
@@ -342,8 +343,6 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def times_of(step: int, settings: TrainingSettings, config: Music2LatentConfig) -> Tensor:
     """The whole batch's times t_{i+1} of a step, (batch_size,), drawn from (seed, step)."""
-    from m2l.consistency import sample_t
-
     generator = torch.Generator().manual_seed(int(_random(settings.seed, step, 0).integers(2**63)))
     density: Any = settings.density
     times = sample_t(settings.batch_size, config, density=density, generator=generator)

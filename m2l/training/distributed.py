@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,3 +131,13 @@ def _here() -> World:
         said = ", ".join(f"{name}={value}" for name, value in text.items())
         raise SettingsError(f"{said} in the environment describe no process of a run; use torchrun") from None
     return here
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak bytes: of the GPU's allocator, or resident in this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource  # not on every system
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

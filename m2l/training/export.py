@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from m2l.arrays import torch_dtype
 from m2l.io.atomic import write_atomic
 from m2l.io.checkpoints import CheckpointError, write_checkpoint
-from m2l.model import Music2Latent, torch_dtype
+from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
 from m2l.training.data import Crops, crop_samples, open_corpus

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import sys
 import time
 from collections import deque
@@ -29,32 +28,25 @@ from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
 from m2l.training.data import Crops, DataError, StepOrder, collate, crop_samples, open_corpus, times_of
-from m2l.training.distributed import World
-from m2l.training.ema import Ema
+from m2l.training.distributed import World, peak_memory
 from m2l.training.initialize import check_fits, freeze_unused, initial_model, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.losses import StartLoss, StepLoss
-from m2l.training.optimizer import make_optimizer
+from m2l.training.optimizer import Ema, ema_decay, learning_rate, make_optimizer
 from m2l.training.readers import Batch, reading, take
-from m2l.training.schedule import ema_decay, learning_rate
 from m2l.training.settings import SettingsError, TrainingSettings
-from m2l.training.unreadable import Unreadable
+from m2l.training.stops import (
+    TrainingStopped,
+    Unreadable,
+    UnreadableDataError,
+    complaint_about,
+    report_failure,
+)
 
 #: Losses that the loss-spike test needs before it judges, and looks back on.
 MEMORY = 100
 #: Crops the data-dependent initialization looks at.
 LSUV_CROPS = 8
-
-
-class TrainingStopped(RuntimeError):
-    """Training that must not go on: a loss that is not finite or explodes, audio that cannot be read.
-
-    Names step, loss and batch.
-    """
-
-
-class UnreadableDataError(TrainingStopped):
-    """Training that stopped because too much of its audio could not be read; the state is in a checkpoint."""
 
 
 class Trainer:
@@ -69,7 +61,7 @@ class Trainer:
 
     Raises:
         SettingsError: for settings that make no sense, unusable data, or a run started with other settings.
-        CheckpointError, WeightsNotFoundError: for weights to start from that are damaged or not there.
+        CheckpointError, WeightsNotFoundError: for initial weights that are damaged or do not exist.
     """
 
     def __init__(
@@ -93,6 +85,7 @@ class Trainer:
             )
         checkpoints.check_same_run(self.run, settings)
 
+        # Model and data, whose fit is checked before anything is computed.
         model = initial_model(settings)
         check_fits(settings, model.config)
         self.corpora = [
@@ -104,13 +97,14 @@ class Trainer:
             crops = Crops(self.corpora, settings, model.config)
             batch = collate([crops[index] for index in range(LSUV_CROPS)])
             scale_latent_path(model, waveform_to_representation(batch["waveform"], model.config))
-        # Kernels for half precision want channels last; a CPU's float32 ones run faster on planes.
+        # Memory layout. Kernels for half precision want channels last; a CPU's float32 ones run faster on planes.
         plain = settings.precision == "float32" and self.device.type == "cpu"
         self._layout = torch.contiguous_format if plain else torch.channels_last
         if plain:  # convolutions take the layout of their weights
             for parameter in model.parameters():
                 parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         model.to(self.device).train()
+        # The state, from the last whole checkpoint if the run has one.
         optimizer = make_optimizer(self._groups(model), settings)
         scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.ema = Ema(model)
@@ -161,7 +155,7 @@ class Trainer:
         validate: Callable[[Music2Latent, int], dict[str, float]] | None = None,
         quiet: bool = False,
     ) -> int:
-        """Go on to the last step, or to `until`; returns the step reached.
+        """Continue to the last step, or to `until`; returns the step reached.
 
         Args:
             until: a step to stop at before the last, with the schedule of the whole run.
@@ -298,12 +292,14 @@ class Trainer:
         if state.step and state.step == settings.autoencoder_steps:
             self._loss = self._wrapped(starting=False)
             state.recent.clear()  # of losses that the next ones do not compare with
+        # Rates and step size of this step.
         rate = learning_rate(state.step, settings)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * (1.0 if self._starting else group["factor"])
         # The first stage has no use for a step size: the second begins with it.
         index, steps = (0, 1) if self._starting else settings.stage(state.step)
         delta_t = step_size(index, steps, settings.initial_delta_t, settings.final_exponent)
+        # This process's share of the batch, forward and backward, part by part.
         share, part = settings.shares(self.world.size)
         times = times_of(state.step, settings, state.model.config)[self.world.rank * share :][:share]
         state.optimizer.zero_grad(set_to_none=True)
@@ -316,13 +312,16 @@ class Trainer:
                 loss = self.loss(batch, t, delta_t) / settings.gradient_accumulation
                 state.scaler.scale(loss).backward()
             total += float(loss.detach())
+        # Nothing is learned from a loss or gradient that is not to be trusted.
         mean = self.world.mean(total)
-        self._check(mean, origins)
+        if complaint := complaint_about(mean, state.recent, settings.loss_spike):
+            self._fail(complaint, origins, mean)
         state.scaler.unscale_(state.optimizer)
         norm = self._gradient_norm()
         # A float16 run skips the step and lowers its scale; in the other precisions nothing may overflow.
         if not state.scaler.is_enabled() and not math.isfinite(norm):
             self._fail("the gradient is not finite", origins, mean)
+        # Learn, and let the average follow.
         state.scaler.step(state.optimizer)
         state.scaler.update()
         self.ema.update(state.model, ema_decay(state.step, settings))
@@ -357,20 +356,6 @@ class Trainer:
         gradients = [p.grad for p in checkpoints.trained_parameters(self.state.model) if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
-    def _check(self, loss: float, origins: list[str]) -> None:
-        recent = self.state.recent
-        if not math.isfinite(loss):
-            self._fail("the loss is not finite", origins, loss)
-        if len(recent) == recent.maxlen:
-            median = statistics.median(recent)
-            if loss > self.settings.loss_spike * median:
-                self._fail(
-                    f"the loss is over {self.settings.loss_spike:g} x the last median {median:.4g}",
-                    origins,
-                    loss,
-                )
-        recent.append(loss)
-
     def _fail(
         self,
         what: str,
@@ -378,17 +363,7 @@ class Trainer:
         loss: float | None = None,
         kind: type[TrainingStopped] = TrainingStopped,
     ) -> NoReturn:
-        kept = checkpoints.list_checkpoints(self.run)
-        report = {"step": self.state.step, "what": what, "loss": None if loss is None else str(loss), "batch": origins,
-                  "rank": self.world.rank, "checkpoint": kept[-1].name if kept else None}  # fmt: skip
-        if self.run.is_dir():
-            name = "failure.json" if self.world.is_main else f"failure-{self.world.rank}.json"
-            write_atomic(self.run / name, (json.dumps(report, indent=2) + "\n").encode())
-        batch = f"; batch: {'; '.join(origins)}" if origins else ""
-        raise kind(
-            f"step {self.state.step}: {what}{'' if loss is None else f' ({loss:g})'}; the last checkpoint is "
-            f"{kept[-1] if kept else 'none'}{batch}"
-        )
+        raise kind(report_failure(self.run, self.world.rank, self.state.step, what, origins, loss))
 
     def rehearse(self, steps: int = 2) -> dict[str, float]:
         """Loss and gradient of a few real batches, no weight changed: seconds per step, and peak memory in bytes.
@@ -421,13 +396,3 @@ class Trainer:
             "processes": self.world.size,
             "corpora": [corpus.describe() for corpus in self.corpora],
         }
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak bytes: of the GPU's allocator, or resident in this process."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,4 +1,6 @@
-"""Optimizers of a run: RAdam as in the paper, or Muon, from which a short run learns more per step.
+"""Optimizers of a run, its learning rate, and the average of its weights.
+
+RAdam is the paper's optimizer; a short run learns more per step from Muon.
 
 Muon [Jordan et al. 2024, https://kellerjordan.github.io/posts/muon] takes the momentum of a weight matrix to the
 nearest semi-orthogonal matrix before it is applied: all directions that a layer could learn in are taken at one rate,
@@ -7,13 +9,14 @@ where other steps are dominated by the few that carry most of the gradient.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from m2l.training.settings import TrainingSettings
 
@@ -154,3 +157,44 @@ class Muon(torch.optim.Optimizer):
 def is_matrix(parameter: Tensor) -> bool:
     """Whether Muon takes the parameter: at least two axes, and both sides of the flattened matrix long enough."""
     return parameter.dim() >= 2 and min(len(parameter), parameter[0].numel()) >= SMALLEST_SIDE
+
+
+# --- schedules (Sec. 5.1 and the reference code's warm-up) ---------------------------------------------------
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Rate of the step with this index: linear warm-up from 0, then a cosine to `final_learning_rate`.
+
+    The last step of the run, or of its first stage, comes within one step of the final rate.
+    """
+    peak, final, warmup = settings.learning_rate, settings.final_learning_rate, settings.warmup_steps
+    step, steps = settings.stage(step)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(steps - warmup, 1)
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def ema_decay(step: int, settings: TrainingSettings) -> float:
+    """Decay after the step with this index: min(ema_decay, (1 + n) / (10 + n)), so early weights fade fast."""
+    return min(settings.ema_decay, (1 + step) / (10 + step))
+
+
+# --- average ------------------------------------------------------------------------------------------------
+
+
+class Ema:
+    """Exponential moving average of a model's parameters, in float32: what is evaluated and shipped.
+
+    Args:
+        model: whose parameters are followed. It has no buffers to average.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, decay: float) -> None:
+        """average <- decay average + (1 - decay) parameters."""
+        averages: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averages, [p.detach() for p in model.parameters()], 1 - decay)

@@ -2,7 +2,8 @@
 
 Torch's loader hands crops over in `/dev/shm`, of which a container may have little, and a killed process of it raises
 in the middle of an optimizer step. Here crops lie in memory that is shared with their reader alone; a reader that dies
-is started again and asked for the same crops; and whoever waits for crops still hears that the run is to stop.
+is started again and asked for the same crops; and whoever waits for crops still hears that the run is to stop. A reader
+that gives no sign for long is treated as dead: it may have been forked while another thread held a lock that it needs.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ Batch = dict[str, Any]
 AHEAD = 2
 #: Deaths of a reader over the same crops before the run is given up.
 MAX_DEATHS = 3
-#: Seconds after which waiting for a batch is mentioned.
+#: Seconds after which waiting for a batch is mentioned, and how many times as long until its reader is killed.
 PATIENCE = 60.0
+PATIENCES = 5
 _POLL = 0.2
 
 
@@ -128,7 +130,7 @@ class _Readers(Iterator[Batch]):
         return {"waveform": waveform, "noise": noise, "origin": origins, "unreadable": unreadable}
 
     def _answer(self, reader: _Reader) -> Any:
-        since = time.monotonic()
+        since, mentioned = time.monotonic(), False
         while True:
             try:
                 ready = connection.wait([reader.connection, reader.process.sentinel], _POLL)
@@ -137,14 +139,19 @@ class _Readers(Iterator[Batch]):
                 dead = bool(ready)
             except (EOFError, OSError):  # it died while it answered
                 dead = True
-            if dead:
-                reader.restart()
-                continue
-            if self._stopped():
+            if self._stopped() and not dead:
                 raise StopRequestedError
-            if time.monotonic() - since > PATIENCE:
-                print(f"m2l: no audio since {PATIENCE:.0f} s; is the disk there?", file=sys.stderr)
-                since = float("inf")
+            waited = time.monotonic() - since
+            if dead or waited > PATIENCES * PATIENCE:
+                reader.restart("" if dead else f"no answer for {waited:.0f} s")
+                since, mentioned = time.monotonic(), False
+            elif waited > PATIENCE and not mentioned:
+                print(
+                    f"m2l: no audio for {PATIENCE:.0f} s (is the disk available?); the process that reads it is "
+                    f"replaced after {PATIENCES * PATIENCE:.0f} s",
+                    file=sys.stderr,
+                )
+                mentioned = True
 
     def close(self) -> None:
         """End all readers."""
@@ -206,22 +213,22 @@ class _Reader:
         )
         return waveform, noise.view(n_items, *self._noise_shape)
 
-    def restart(self) -> None:
-        """Start another process in the place of one that died, and ask it for the same."""
-        self.end()
+    def restart(self, silence: str = "") -> None:
+        """Replace a process that died, or is killed for its `silence`, and ask the new one for the same crops."""
+        self.end(wait=0 if silence else 1)
         self.deaths += 1
-        how = f"exit code {self.process.exitcode}"
-        if (self.process.exitcode or 0) < 0:
+        how = silence or f"exit code {self.process.exitcode}"
+        if not silence and (self.process.exitcode or 0) < 0:
             how = f"signal {-self.process.exitcode}"  # type: ignore[operator]
         if self.deaths >= MAX_DEATHS:
             raise ReaderError(f"a process that reads audio died {self.deaths} times over one batch ({how})")
-        print(f"m2l: a process that reads audio died ({how}); another one goes on", file=sys.stderr)
+        print(f"m2l: a process that reads audio died ({how}); another one takes over", file=sys.stderr)
         self._start()
 
-    def end(self) -> None:
-        """End the process if it is still there."""
+    def end(self, wait: float = 1) -> None:
+        """End the process, by force after `wait` seconds."""
         self.connection.close()
-        self.process.join(1)
+        self.process.join(wait)
         if self.process.is_alive():
             self.process.kill()
             self.process.join(5)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +18,8 @@ from m2l.model import Music2Latent
 from m2l.training.data import Stretch, open_corpus
 
 SECONDS = 10.0
-#: "module:function" of (originals, reconstructions, sample_rate) -> {name: value}; left out where not installed.
-#: The benchmark builds on this package, so it is named here and not imported.
-METRICS = ("benchmarks.statistics.validation:frechet_distances",)
+#: Entry points of this group are functions of (originals, reconstructions, sample_rate) -> {name: value}.
+GROUP = "m2l.validation"
 
 
 class Validation:
@@ -45,16 +46,32 @@ class Validation:
         chosen = np.unique(np.linspace(0, len(corpus.stretches) - 1, clips).round().astype(int))
         self.stretches: list[Stretch] = [corpus.stretches[index] for index in chosen]
         self.folder = folder
+        self._metrics = self._installed_metrics()
 
     def _say(self, text: str) -> None:
         if not self._quiet:
             print(f"m2l: {text}", file=sys.stderr)
 
-    def __call__(self, model: Music2Latent, step: int) -> dict[str, float]:
-        """Mean SI-SDR in dB over the clips, and what `METRICS` can say, under `validation_…` names.
+    def _installed_metrics(self) -> list[Callable[..., dict[str, Any]]]:
+        """The functions of `GROUP`; without any, or without what one of them imports, a line says so."""
+        points = list(entry_points(group=GROUP))
+        if not points:
+            self._say(
+                f"validation: SI-SDR alone, since no installed package has entry points in {GROUP!r} "
+                "(pip install -e . declares those of this one)"
+            )
+        found = []
+        for point in points:
+            try:
+                found.append(point.load())
+            except (ImportError, AttributeError) as error:
+                self._say(f"validation: {point.name} ({point.value}) is left out: {error}")
+        return found
 
-        `validation_unreadable` counts clips that could not be read, where there are any; nothing else comes without
-        a single one that could.
+    def __call__(self, model: Music2Latent, step: int) -> dict[str, float]:
+        """Mean SI-SDR in dB over the clips, and what the entry points of `GROUP` add, under `validation_…` names.
+
+        `validation_unreadable` counts clips that could not be read, if any; if none could, it is the only number.
         """
         (self.folder / "original").mkdir(parents=True, exist_ok=True)
         (self.folder / f"step-{step:08d}").mkdir(exist_ok=True)
@@ -82,8 +99,10 @@ class Validation:
         if scores:
             facts["validation_si_sdr"] = float(np.mean(scores))
         if len(rates) == 1:
-            for name, value in _more(originals, results, rates.pop()).items():
-                facts[f"validation_{name}"] = value
+            rate = rates.pop()
+            for metric in self._metrics:
+                for name, value in metric(originals, results, rate).items():
+                    facts[f"validation_{name}"] = value
         return facts
 
 
@@ -100,15 +119,3 @@ def si_sdr(preds: np.ndarray, target: np.ndarray) -> float:
     error = preds - projection
     ratio = 10 * np.log10((projection @ projection + tiny) / (error @ error + tiny))
     return float(np.clip(ratio, -100.0, 100.0))
-
-
-def _more(originals: list[np.ndarray], results: list[np.ndarray], sample_rate: int) -> dict[str, float]:
-    facts: dict[str, float] = {}
-    for target in METRICS:
-        module, _, name = target.partition(":")
-        try:
-            function = getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError:
-            continue
-        facts.update(function(originals, results, sample_rate))
-    return facts
