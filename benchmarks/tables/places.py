@@ -26,7 +26,7 @@ class Place:
 
     Attributes:
         measured: what a run writes.
-        reference: what it is held against: the pinned baseline, and in the checkout the committed tables.
+        reference: what it is compared with: the pinned baseline and, in the checkout, the committed tables.
     """
 
     measured: Path
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def newest(self) -> Path:
-        """What was just measured, where anything was; else the reference."""
+        """The folder of the last measurement; the reference if nothing has been measured beside it."""
         return self.measured if any(self.measured.glob("*.json")) else self.reference
 
 
@@ -47,7 +47,7 @@ def place_of(results: str | Path | None, suite: str) -> Place:
     """The folders of a suite.
 
     Args:
-        results: `--results`; None where it was not given.
+        results: `--results`; None if the option was not given.
         suite: the suite's name.
     """
     reference = Path(ROOT if results is None else results) / suite
