@@ -30,25 +30,20 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from benchmarks.gate.evidence import Evidence, evidence_of
 from benchmarks.gate.policy import ALPHA, family_of, metric_of, spread_tolerance
 from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record
 from benchmarks.metrics.base import Metric
 from benchmarks.statistics.bootstrap import N_RESAMPLES
-from benchmarks.statistics.intervals import basic_interval, percentile_interval, t_p_value
+from benchmarks.statistics.intervals import t_p_value
 from benchmarks.statistics.significance import (
-    bootstrap_error,
-    bootstrap_means,
     holm,
     minimum_detectable,
-    pull_on,
 )
 from benchmarks.store.processor import describe, same_processor
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
 VERDICTS = (WORSE, MISSING, BETTER, SAME)
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -129,35 +124,6 @@ class GateReport:
         return {name: len(self.of(name)) for name in VERDICTS}
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """The change of a cell (`current - baseline`) with its 95 % interval, and the clips behind it.
-
-    `effect` and `error` are the change and its standard error on the scale of the test: the metric's own, or,
-    with an `offset`, log(value + offset), where `start` is the baseline's value.
-    """
-
-    n: int
-    change: float
-    effect: float
-    error: float
-    low: float = math.nan
-    high: float = math.nan
-    clips: tuple[tuple[str, float], ...] = ()
-    start: float = 0.0
-    offset: float | None = None
-
-    def on_scale(self, change: float) -> float:
-        """A change of the metric as an effect on the scale of the test."""
-        if self.offset is None:
-            return change
-        return math.log((self.start + change + self.offset) / (self.start + self.offset))
-
-    def from_scale(self, effect: float) -> float:
-        """The inverse of `on_scale`."""
-        return effect if self.offset is None else (self.start + self.offset) * math.expm1(effect)
-
-
 def compare(
     baseline: Record,
     current: Record,
@@ -191,7 +157,7 @@ def compare(
         raise ValueError(f"the baseline is of suite {baseline.suite!r}, the results of {current.suite!r}")
     limits = {**baseline.tolerances, **(tolerances or {})}
     drafts: list[Verdict] = []
-    found: list[_Evidence | None] = []
+    found: list[Evidence | None] = []
     unpinned: list[tuple[str, str]] = []
     notes: list[str] = []
     measured = current.tables
@@ -222,7 +188,7 @@ def _draft(
     limits: Mapping[str, float],
     resamples: int,
     known: Mapping[str, Metric] | None,
-) -> tuple[Verdict, _Evidence | None]:
+) -> tuple[Verdict, Evidence | None]:
     """A cell before it is judged beside the others, and what its clips or seeds say."""
     policy = metric_of(metric, limits, known, measured=metric in current.metrics)
     elsewhere = not same_processor(baseline.about.get("processor"), current.about.get("processor"))
@@ -236,7 +202,7 @@ def _draft(
         tolerance = spread_tolerance(pinned.seeds, pinned.n, others)
     evidence = None
     if cell is not None:
-        evidence, gap = _evidence(pinned, cell, policy, tolerance, (baseline, current), resamples)
+        evidence, gap = evidence_of(pinned, cell, policy, tolerance, (baseline, current), resamples)
         problem = gap or problem
     metadata = baseline.metrics[metric]
     draft = Verdict(
@@ -273,86 +239,7 @@ def _find(baseline: Record, current: Record, metric: str, system: str) -> tuple[
     return cell, ""
 
 
-def _evidence(
-    pinned: CellRecord,
-    cell: CellRecord,
-    policy: Metric,
-    tolerance: float,
-    records: tuple[Record, Record],
-    resamples: int,
-) -> tuple[_Evidence | None, str]:
-    """What the clips say, and why that is not the whole pinned set."""
-    if pinned.draws and not cell.draws:
-        return None, "no bootstrap draws: the table's .draws.json is missing or belongs to another run"
-    gone = [clip for clip in pinned.clip_ids if clip not in set(cell.clip_ids)]
-    gap = ""
-    if gone:
-        why = next((cell.failures[clip] for clip in gone if clip in cell.failures), "")
-        shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
-        gap = f"{len(gone)} of {len(pinned.clip_ids)} clips are missing: {shown}{f' ({why})' if why else ''}"
-    if pinned.scores:
-        common = [clip for clip in pinned.scores if clip in cell.scores]
-        return (_pair_evidence(pinned, cell, common, policy, resamples) if common else None), gap
-    assert pinned.value is not None
-    assert cell.value is not None
-    if not pinned.draws:  # a distance without an interval, a point, a probe: judged by its tolerance alone
-        change = policy.clamp(cell.value) - policy.clamp(pinned.value)
-        return _Evidence(pinned.n or len(pinned.clips), change, change, math.nan), gap
-    before, now = records
-    if cell.clips != pinned.clips:
-        return None, gap or f"measured on {len(cell.clips)} clips, {len(pinned.clips)} are pinned"
-    if (before.seed, len(pinned.draws)) != (now.seed, len(cell.draws)):
-        return None, (
-            f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
-            f"seed {before.seed}"
-        )
-    return _corpus_evidence(pinned, cell, tolerance, now.seed), gap
-
-
-def _pair_evidence(
-    pinned: CellRecord, cell: CellRecord, common: Sequence[str], policy: Metric, resamples: int
-) -> _Evidence:
-    """Mean difference over the common clips, on the clamped scale."""
-    pair = (np.array([scores[clip] for clip in common]) for scores in (pinned.scores, cell.scores))
-    before, now = (np.clip(values, *policy.gate_limits) for values in pair)
-    shifts = now - before
-    order = np.argsort(shifts if policy.higher_is_better else -shifts, kind="stable")
-    clips = tuple((common[i], float(shifts[i])) for i in order)
-    n, change = len(shifts), float(shifts.mean())
-    if n < 2:
-        return _Evidence(n, change, change, math.nan, clips=clips)
-    means = bootstrap_means(shifts, resamples)
-    low, high = percentile_interval(means, _LEVEL)
-    return _Evidence(n, change, change, bootstrap_error(means, n), low, high, clips)
-
-
-def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> _Evidence:
-    """Change of a distance, draw by draw, with each clip's pull on it."""
-    assert pinned.value is not None
-    assert cell.value is not None
-    n = len(pinned.clips)
-    # Unbiased distances (KAD) may be slightly negative, which means 0.
-    values = ((pinned.value, *pinned.draws), (cell.value, *cell.draws))
-    before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
-    effects = np.log(now + offset) - np.log(before + offset)
-    effect, shifts = float(effects[0]), effects[1:]
-    pull = pull_on(shifts, n, seed)
-    clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
-    found = _Evidence(
-        n,
-        cell.value - pinned.value,
-        effect,
-        bootstrap_error(shifts, n),
-        clips=clips,
-        start=float(before[0]),
-        offset=offset,
-    )
-    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
-    low, high = basic_interval(effect, shifts, _LEVEL)
-    return replace(found, low=found.from_scale(low), high=found.from_scale(high))
-
-
-def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Metric) -> Verdict:
+def _with_evidence(draft: Verdict, evidence: Evidence, policy: Metric) -> Verdict:
     sign = -1.0 if policy.higher_is_better else 1.0
     collapsed: tuple[str, ...] = ()
     if policy.collapse is not None:
@@ -369,7 +256,7 @@ def _with_evidence(draft: Verdict, evidence: _Evidence, policy: Metric) -> Verdi
 
 
 def _judge(
-    drafts: Sequence[Verdict], evidence: Sequence[_Evidence | None], alpha: float, strict: bool
+    drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha: float, strict: bool
 ) -> list[Verdict]:
     """Holm's correction over all cells that could be compared, then a verdict for each."""
     tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
@@ -393,7 +280,7 @@ def _judge(
     return verdicts
 
 
-def _adjusted(found: Sequence[tuple[float, _Evidence]]) -> list[float]:
+def _adjusted(found: Sequence[tuple[float, Evidence]]) -> list[float]:
     """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
     values = [t_p_value(harm, item.error, item.n) for harm, item in found]
     inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
