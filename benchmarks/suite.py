@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.errors import UsageError
 from benchmarks.metrics.base import Metric
 from benchmarks.metrics.registry import parse_metric
 from benchmarks.registry import UnknownNameError, did_you_mean
@@ -23,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent / "suites"
 T = TypeVar("T")
 
 
-class SuiteError(ValueError):
+class SuiteError(UsageError):
     """An invalid suite file; the message names the file and the key."""
 
 

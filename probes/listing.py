@@ -8,7 +8,7 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
 
     Args:
         kind: "tasks", "representations" or "protocols".
-        check: also say whether the data or weights are on this machine (reads them).
+        check: also say whether the data or weights are available on this machine (reads them).
     """
     if kind == "protocols":
         # their settings are documented in probes.protocol; importing it would import torch
@@ -33,7 +33,7 @@ def _task_remark(name: str) -> str:
 
     try:
         task = create_task(name)
-        return f"there: {len(task.load().clips)} clips"
+        return f"available: {len(task.load().clips)} clips"
     except (OSError, ValueError) as error:
         return f"missing: {error}"
 
@@ -43,6 +43,6 @@ def _representation_remark(name: str) -> str:
 
     try:
         create_representation(split_name(name)[0])
-        return "there"
+        return "available"
     except (OSError, ImportError, ValueError) as error:
         return f"missing: {error}"

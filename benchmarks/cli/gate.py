@@ -53,7 +53,7 @@ class GateOptions:
     Attributes:
         baseline: pinned scores, or another results folder that has them
         only: judge only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
-        tolerance: change of the mean that is let through; kept in the baseline with --update; may be repeated
+        tolerance: largest change of the mean that passes; kept in the baseline with --update; may be repeated
         alpha: bound on the chance of any false "worse"
         strict: count every change beyond its tolerance, whatever chance says: for systems that give the same
             bits on every run
@@ -181,7 +181,7 @@ def _written(status: int, path: str, text: str) -> int:
 
 
 def _shown(status: int, text: str) -> int:
-    """Print a verdict; a reader that is gone does not change it."""
+    """Print a verdict; a closed pipe does not change it."""
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:

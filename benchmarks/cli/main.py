@@ -141,8 +141,6 @@ def _run(arguments: list[str]) -> int:
 
 def _guard(call: Callable[[], int]) -> int:
     """Run a command; errors a user can act on become one line and an exit code, others stay tracebacks."""
-    from benchmarks.suite import SuiteError
-
     try:
         with interrupt_on_sigterm():
             status = int(call())
@@ -154,7 +152,7 @@ def _guard(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         discard_output()
         return OK
-    except (UnknownNameError, SuiteError, UsageError) as error:
+    except (UnknownNameError, UsageError) as error:
         return _complain(error, USAGE)
     except ModuleNotFoundError as error:
         return _complain(_missing_module(error), MISSING)

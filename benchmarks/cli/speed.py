@@ -19,7 +19,7 @@ app = new_app(
     "Each contest prints median times, their ratio, and the error of one result against the other.",
 )
 
-Clock = Annotated[Literal["wall", "cpu"], Parameter(help="clock that is read")]
+Clock = Annotated[Literal["wall", "cpu"], Parameter(help="clock to time with")]
 Repeats = Annotated[Whole, Parameter(help="timed turns of each side")]
 Several = Parameter(consume_multiple=True, metavar="N")
 

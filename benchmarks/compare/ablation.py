@@ -87,9 +87,9 @@ def render_training_clips(
     """Write synthetic training clips as FLAC files, disjoint from every test clip; existing files are kept.
 
     Args:
-        n_clips: how many.
+        n_clips: number of clips.
         seconds: length of each.
-        folder: where; default in the cache, under a name that says what is in it.
+        folder: folder of the files; by default in the cache, under a name that says what is in it.
         quiet: no progress on stderr.
 
     Returns:
