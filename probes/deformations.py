@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.autoencoders.codecs import LibsndfileCodec
 from m2l.audio import fit_length
 
 
@@ -76,8 +77,6 @@ def _gain(audio: np.ndarray, sample_rate: int, gain_db: float, seed: int) -> np.
 
 
 def _mp3(audio: np.ndarray, sample_rate: int, kbps: float, seed: int) -> np.ndarray:
-    from benchmarks.autoencoders.codecs import LibsndfileCodec
-
     return LibsndfileCodec("mp3", round(kbps * 1000)).reconstruct(audio, sample_rate)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from probes.representations import ALIASES, create_representation, list_representations, split_name
+from probes.tasks import create_task, list_tasks
+
 
 def listing(kind: str, check: bool = False) -> dict[str, str]:
     """Name -> remark of all tasks, representations or protocols.
@@ -17,10 +20,7 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
             "strict-1": "standardized, folds, disjoint groups, linear and kNN probes",
         }
     if kind == "tasks":
-        from probes.tasks import list_tasks
-
         return {name: _task_remark(name) if check else "" for name in list_tasks()}
-    from probes.representations import ALIASES, list_representations
 
     return {
         name: _representation_remark(name) if check else ALIASES.get(name, "")
@@ -29,8 +29,6 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
 
 
 def _task_remark(name: str) -> str:
-    from probes.tasks import create_task
-
     try:
         task = create_task(name)
         return f"available: {len(task.load().clips)} clips"
@@ -39,8 +37,6 @@ def _task_remark(name: str) -> str:
 
 
 def _representation_remark(name: str) -> str:
-    from probes.representations import create_representation, split_name
-
     try:
         create_representation(split_name(name)[0])
         return "available"

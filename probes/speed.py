@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.errors import UsageError
 from benchmarks.speed.timing import CLOCKS, Contest, Timing
+from probes.mlp import training
 
 N_SEEDS = 5
 HIDDEN = (256, 128)
@@ -115,8 +116,6 @@ def fit_ours(
     features: np.ndarray, targets: np.ndarray, train: np.ndarray, epochs: int, batch: int, precision: str
 ) -> list[Any]:
     """Five seeds in one pass."""
-    from probes.mlp import training
-
     config = training.ProbeConfig(
         hidden_units=HIDDEN,
         batch_size=batch,

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.autoencoders import own_target as own_autoencoder
 from benchmarks.autoencoders.own.adapted import controlled
 from benchmarks.errors import UsageError
+from benchmarks.evaluation.plan import accepts_device as system_accepts_device
 from benchmarks.registry import Registry, load_target
 from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
@@ -98,8 +99,6 @@ def accepts_device(name: str) -> bool:
     name, _ = split_name(name)
     head, colon, argument = name.partition(":")
     if colon and head == "autoencoder":
-        from benchmarks.evaluation.plan import accepts_device as system_accepts_device
-
         return system_accepts_device(argument)
     factory = REPRESENTATIONS.load(name) if not colon else load_target(_PREFIXES.get(head, name))
     try:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.store.fingerprint import digest
+from m2l import Music2Latent
 from m2l.audio import to_mono
+from m2l.io.checkpoints import find_checkpoint, read_card
 from m2l.io.digest import file_sha256
 from probes.representations.base import FEATURES, RepresentationSpec
 
@@ -80,8 +82,6 @@ def checkpoint(
         WeightsNotFoundError: it is not on this machine; says how to get it.
         FileNotFoundError: a folder without weights.
     """
-    from m2l.io.checkpoints import find_checkpoint
-
     found = Path(find_checkpoint(path))
     files = sorted(found.iterdir()) if found.is_dir() else [found, found.with_name("config.json")]
     wanted = [f for f in files if f.is_file() and (f.suffix in _WEIGHTS or f.name == "config.json")]
@@ -90,8 +90,6 @@ def checkpoint(
     weights = digest({file.name: file_sha256(file) for file in wanted})
 
     def load() -> Music2Latent:
-        from m2l import Music2Latent
-
         return Music2Latent.from_pretrained(path, device=device)
 
     return Music2LatentRepresentation(
@@ -113,8 +111,6 @@ def mini(device: str = "cpu") -> Music2LatentRepresentation:
 
 def _card_data(name: str) -> tuple[str, ...]:
     """`training_datasets` of a shipped checkpoint's model card, if it says so."""
-    from m2l.io.checkpoints import find_checkpoint, read_card
-
     data = read_card(find_checkpoint(name)).get("training_datasets")
     return tuple(map(str, data)) if isinstance(data, list) else ()
 
@@ -123,8 +119,6 @@ def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Mus
     """The architecture with random weights: the floor that says what training adds."""
 
     def load() -> Music2Latent:
-        from m2l import Music2Latent
-
         return Music2Latent.from_config(config, seed=seed).to(device)
 
     spec = _spec("music2latent-random", f"random:{config}:{seed}", (), config=config, seed=seed)

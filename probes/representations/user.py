@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoencoders import create_autoencoder
 from benchmarks.datasets.base import Clip
 from benchmarks.datasets.clip_files import nfc, without_suffix
 from benchmarks.errors import UsageError
@@ -235,8 +236,6 @@ class AutoencoderFeatures:
     transposed = True
 
     def __init__(self, name: str, **options: Any) -> None:
-        from benchmarks.autoencoders import create_autoencoder
-
         self.system: Any = create_autoencoder(name, **options)
         if not callable(getattr(self.system, "features", None)):
             raise NoFeaturesError(f"autoencoder {name!r} has no method 'features'")
