@@ -92,10 +92,10 @@ def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 
 
 def default_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; CUDA if None and there is one, else the CPU.
+    """The requested device; for None, CUDA if available, else the CPU.
 
     Raises:
-        ValueError: if it does not exist here.
+        ValueError: if it is not available.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

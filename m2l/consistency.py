@@ -1,7 +1,7 @@
 """The consistency model around the raw network: noise levels, preconditioning, sampling.
 
-Equation numbers are the paper's. Where paper and published code differ, the code is followed, because its
-weights and figures are the ones to compare with:
+Equation numbers are the paper's. Where paper and published code differ, we follow the code, because its
+weights and figures are what we compare with:
 
 * Eq. 14 is misprinted: it has sigma^rho inside and ^rho outside. The mapping of EDM [28] that it cites, and
   the code, raise sigma to 1/rho inside (`sigma_from_t`).
@@ -73,7 +73,7 @@ def sample_t(
         jitter = torch.rand(n, generator=generator, dtype=torch.float64)
         return ((index + jitter) / (_TIME_GRID - 1)).clamp(max=1.0).float()
     if density == "lognormal":
-        # The 0.8 % beyond either end are drawn in to it.
+        # The 0.8 % beyond either end are clamped to it.
         sigma = (
             config.p_mean + config.p_std * torch.randn(n, generator=generator, dtype=torch.float64)
         ).exp()

@@ -1,7 +1,7 @@
 """Decoder: latents -> feature maps, one per UNet level.
 
-It makes no audio. Its only purpose is that the consistency model finds the latents' information at every one
-of its resolutions (Sec. 4.2).
+It makes no audio. Its only purpose is to give the consistency model the latents' information at each of its
+resolutions (Sec. 4.2).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from m2l.layers import ResBlock, Upsample
 
 
 class DecoderLevel(nn.Module):
-    """Residual blocks at one resolution; `up` leads on to the next finer level (none after the finest)."""
+    """Residual blocks at one resolution; `up` leads to the next finer level (none after the finest)."""
 
     def __init__(self, config: Music2LatentConfig, level: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from m2l.layers import Downsample, FrequencyGain, ResBlock, group_norm
 
 
 class EncoderLevel(nn.Module):
-    """Residual blocks at one resolution, then the way down to the next (none after the last)."""
+    """Residual blocks at one resolution, then the downsampling to the next (none after the last)."""
 
     def __init__(self, config: Music2LatentConfig, level: int) -> None:
         super().__init__()
@@ -69,6 +69,6 @@ class Encoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x))).tanh()
 
     def forward(self, representation: Tensor, extract_features: bool = False) -> Tensor:
-        """`latents` of `features`, or the features themselves if `extract_features` says so."""
+        """`latents` of `features`, or the features themselves if `extract_features` is set."""
         features = self.features(representation)
         return features if extract_features else self.latents(features)

@@ -43,8 +43,8 @@ class EncoderDecoder:
     Args:
         load_path_inference: checkpoint to load (anything `Music2Latent.from_pretrained` takes); the published
             weights, if they are on this machine, when None.
-        device: "cuda", "cpu", …; CUDA if there is one when None.
-        dtype: of the network, see `Music2Latent.from_pretrained`.
+        device: "cuda", "cpu", …; CUDA if available when None.
+        dtype: precision of the network, see `Music2Latent.from_pretrained`.
     """
 
     def __init__(

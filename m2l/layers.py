@@ -82,10 +82,10 @@ class FrequencyGain(nn.Module):
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V; in a CPU's autocast in float32.
+    """softmax(Q K^T / sqrt(d)) V, computed in float32 under a CPU's autocast.
 
-    There the gradient of torch's bfloat16 kernel takes ten times as long as that in float32: a quarter of a small
-    model's training step.
+    There the gradient of torch's bfloat16 kernel takes ten times as long as in float32: a quarter of a small model's
+    training step.
     """
     if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):

@@ -70,7 +70,7 @@ class Music2Latent(nn.Module):
 
         Args:
             config: a config or a preset's name.
-            seed: of the initialization.
+            seed: seed of the initialization.
         """
         if isinstance(config, str):
             config = create_config(config)
@@ -91,9 +91,9 @@ class Music2Latent(nn.Module):
         Args:
             name_or_path: a shipped checkpoint's name, a folder with `model.safetensors` and `config.json`, a
                 safetensors file, a `.pt` file in the published format, or `SonyCSLParis/music2latent`.
-            revision: of the hub repository, if it is a hub name.
-            device: where to put the model; CUDA if there is one, else the CPU.
-            dtype: of the network: "float32" (default), "bfloat16" or "float16". The STFT and the consistency
+            revision: revision of the hub repository, for a hub name.
+            device: where to put the model; CUDA if available, else the CPU.
+            dtype: precision of the network: "float32" (default), "bfloat16" or "float16". The STFT and the consistency
                 preconditioning stay in float32.
 
         Raises:
@@ -180,7 +180,7 @@ class Music2Latent(nn.Module):
             latents: (B, 64, L) in (-1, 1), not divided by `latent_scale`; or representations like `x`, to be encoded.
             x: (B, 2, n_bins, 8 L) noisy representations.
             sigma: their noise level, one number or (B,); sigma_max if None.
-            pyramid_latents: `decoder(latents)`, if it is at hand.
+            pyramid_latents: `decoder(latents)`, if it is already computed.
 
         Returns:
             (B, 2, n_bins, 8 L) float32.
@@ -312,17 +312,20 @@ class Music2Latent(nn.Module):
         seed: int = 0,
         generator: torch.Generator | None = None,
         noise: Tensor | np.ndarray | None = None,
+        shared_noise: bool = False,
     ) -> Array:
         """Latents -> audio.
 
         Args:
             latents: (…, 64, L) as `encode` returns them.
             length: samples to return at `sample_rate`; if None, all that the latents cover.
-            sample_rate: of the result; the model's own if None.
+            sample_rate: rate of the result; the model's own if None.
             n_steps: denoising steps; one is the paper's choice.
-            seed: of the noise, which depends on (seed, item, position) alone. Same seed, same audio.
-            generator: gives the seed instead: one whole number is drawn from it, for all items, steps and any length.
+            seed: seed of the noise, which depends on (seed, item, position) alone. Same seed, same audio.
+            generator: source of the seed instead: one whole number is drawn from it for all items, steps and lengths.
             noise: unit-variance start noise (items, 2, n_bins, 8 L) instead; later steps use the seed or generator.
+            shared_noise: draw one noise for all channels of a clip, so that equal channels stay equal (dual mono
+                stays mono); each channel has its own otherwise.
 
         Returns:
             (…, length) float32 in [-1, 1].
@@ -346,7 +349,8 @@ class Music2Latent(nn.Module):
             raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(start.shape)}")
 
         # To audio, in windows if it is long, without the encoder's padding in front.
-        source = noise_source(config, seed=seed, generator=generator, start=start)
+        channels = tensor.shape[-3] if shared_noise and tensor.dim() > 2 else 1
+        source = noise_source(config, seed=seed, generator=generator, start=start, channels=channels)
         pieces = self.decode_blocks(
             lambda first, last: items[..., first:last], items.shape[-1], n_steps=n_steps, noise=source
         )

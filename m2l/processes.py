@@ -1,8 +1,8 @@
 """Processes that end with the ones that started them: SIGTERM as Ctrl-C, workers without a parent, programs of others.
 
-A run can be stopped by Ctrl-C, by a scheduler's SIGTERM or by SIGKILL. The first two are one thing here
-(`interrupt_on_sigterm`). The last gives nobody a chance to clean up, so a worker looks whether its parent still
-exists (`end_with_parent`), and programs and temporary folders are named to a small process that outlives ours
+A run can be stopped by Ctrl-C, by a scheduler's SIGTERM or by SIGKILL. The first two are handled alike
+(`interrupt_on_sigterm`). The last leaves no chance to clean up, so a worker checks whether its parent still
+exists (`end_with_parent`), and programs and temporary folders are reported to a small process that outlives ours
 by a moment (`Guard`).
 """
 
@@ -23,6 +23,8 @@ from typing import IO, Any
 
 #: Seconds between two looks at the parent.
 _INTERVAL = 0.5
+#: Seconds that the guard may take to start.
+_START_SECONDS = 30
 
 #: What the guard runs: a line names a process group or a folder, or says that it is gone. At the end of the input,
 #: which is the end of its owner, everything that is left is ended and removed. It leaves its owner's family first: who
@@ -110,7 +112,7 @@ class Guard:
     def _tell(self, kind: str, value: int | str, here: bool) -> None:
         line = json.dumps([kind, value, here]).encode() + b"\n"
         # Without a guard there is one safety less, and no error.
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError, subprocess.TimeoutExpired):
             if self._pipe is None or self._owner != os.getpid():
                 self._start()
             assert self._pipe is not None
@@ -122,8 +124,19 @@ class Guard:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0, start_new_session=True
         )
-        process.wait()  # for the fork
+        try:
+            process.wait(_START_SECONDS)  # for the fork
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert process.stdin is not None
+        # A guard that somebody stopped must not stop us when its pipe is full.
+        os.set_blocking(process.stdin.fileno(), False)
         self._pipe, self._owner = process.stdin, os.getpid()
+
+    def reset_after_fork(self) -> None:
+        """In a forked process: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def group(self, leader: int) -> Iterator[None]:
@@ -147,3 +160,5 @@ class Guard:
 
 #: The one of this process.
 GUARD = Guard()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=GUARD.reset_after_fork)

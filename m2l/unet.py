@@ -34,7 +34,7 @@ class CrossBlock(nn.Module):
 
 
 class UNetLevel(nn.Module):
-    """Both branches of the UNet at one resolution, with the ways to and from the next coarser one."""
+    """Both branches of the UNet at one resolution, with the resampling to and from the next coarser one."""
 
     def __init__(self, config: Music2LatentConfig, level: int) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from m2l import (  # noqa: E402
 from m2l.audio import resampled_length  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
 from m2l.io.blocks import read_audio, write_audio  # noqa: E402
-from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
+from m2l.io.latents import LatentsError, LatentsReader, is_latents  # noqa: E402
 from m2l.io.sound import audio_info  # noqa: E402
 
 TINY = ["--checkpoint", "random:tiny"]
@@ -407,3 +407,10 @@ def test_a_latents_file_cannot_make_decode_use_memory_it_does_not_hold(tmp_path,
     code, _ = run(capsys, "decode", tmp_path / "z.safetensors", "-o", tmp_path / "a.wav")
     assert code == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_pipe_is_no_latents_file_and_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert not is_latents(tmp_path / "pipe.safetensors")
+    with pytest.raises(LatentsError, match="not a regular file"):
+        LatentsReader(tmp_path / "pipe.safetensors")

@@ -120,6 +120,19 @@ def test_a_generator_gives_one_seed_for_all_steps(model: Music2Latent) -> None:
     assert not np.array_equal(found, model.decode(latents, generator=generator, n_steps=2))
 
 
+def test_shared_noise_keeps_dual_mono_mono(model: Music2Latent) -> None:
+    latents = np.repeat(long_latents(3).reshape(1, 1, 64, -1), 2, axis=1)  # (clips, channels, 64, L)
+    clips = np.concatenate([latents, 0.5 * latents])
+    apart = model.decode(clips, n_steps=2, seed=4)
+    assert not np.array_equal(apart[:, 0], apart[:, 1])
+    shared = model.decode(clips, n_steps=2, seed=4, shared_noise=True)
+    assert np.array_equal(shared[:, 0], shared[:, 1])
+    assert not np.array_equal(shared[0], shared[1])
+    assert np.array_equal(shared[0, 0], apart[0, 0])  # the noise of the first channel
+    alone = model.decode(clips[0, 0], n_steps=2, seed=4, shared_noise=True)
+    assert np.array_equal(alone, apart[0, 0])
+
+
 # --- precision and arrays ------------------------------------------------------------------------------------
 
 

@@ -127,7 +127,7 @@ class AudioReader(_Blocks):
         path: anything libsndfile reads.
         sample_rate: rate of the blocks in Hz; the file's own if None.
         start: first frame, at the file's own rate.
-        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
+        incomplete: read what exists of a file that is cut short, with a warning, instead of refusing it.
 
     Attributes:
         fault: what is missing of a file read with `incomplete`; None where nothing is known to be.
@@ -240,7 +240,7 @@ def read_audio(
         path: anything libsndfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF, …).
         start: first frame, in the file's own rate.
         frames: how many; -1 for all that follow. Fewer come back where the file ends earlier.
-        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
+        incomplete: read what exists of a file that is cut short, with a warning, instead of refusing it.
 
     Returns:
         float32 (channels, samples) and the file's sample rate.

@@ -42,7 +42,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
 class WeightsNotFoundError(FileNotFoundError):
-    """Weights that are not on this machine; the message holds the command that gets them."""
+    """Weights that are not on this machine; the message names the command that fetches them."""
 
 
 def list_checkpoints() -> list[str]:
@@ -58,7 +58,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
     which are the places that `m2l-bench` looks in, too.
 
     Raises:
-        WeightsNotFoundError: if it is nowhere; the message says what to run.
+        WeightsNotFoundError: if it is not found; the message says what to run.
     """
     name = os.fspath(name_or_path)
     path = os.path.expanduser(name)

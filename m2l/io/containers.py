@@ -1,9 +1,9 @@
-"""Where the audio of a file lies: its joined parts, what its container claims, and whether all of that is there.
+"""Where the audio of a file lies: its joined parts, what its container claims, and whether it is complete.
 
-libsndfile reads the first of several joined streams, and what is left of a file that was cut, without a word.
+libsndfile reads the first of several joined streams, and what is left of a file that was cut, silently.
 `examine` reads headers only, in blocks of bounded size, and no more of a file than it needs.
 
-What can be told of a cut:
+How a cut is recognized:
 - WAV, RF64, W64, AIFF, AU, CAF: the audio chunk claims more bytes than the file has. Sizes that programs write to
   a pipe (0, 2^31 - 64 KiB and more) claim nothing, so that a cut of such a file cannot be told.
 - FLAC: the last frame ends before the header's total. Where the header does not tell, only a frame that is itself

@@ -1,6 +1,6 @@
 """The audio files below a folder, and what was left out: one way to list a folder for every command and data set.
 
-Links to folders are followed. A name with the suffix of audio that is not in the list is never dropped without a word:
+Links to folders are followed. A name with the suffix of audio that is not in the list is never dropped silently:
 it is counted under a reason, and so are pipes, devices, broken links, and folders that link back to one they lie in.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,8 @@ def read_latents(path: str | os.PathLike[str]) -> tuple[np.ndarray, LatentsInfo]
 def is_latents(path: str | os.PathLike[str]) -> bool:
     """Whether the file is safetensors with our format mark (it may still be damaged)."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
         with safe_open(os.fspath(path), framework="numpy") as file:
             return (file.metadata() or {}).get("format") == FORMAT
     except (SafetensorError, OSError, ValueError):
@@ -129,6 +132,10 @@ class LatentsReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._name = os.fspath(path)
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(
+            path
+        ):  # opening a pipe may wait for ever
+            raise LatentsError(f"{self._name} is not a regular file (a pipe or device)")
         with open(path, "rb"):  # the operating system's own error, where it has one
             pass
         try:

@@ -69,7 +69,7 @@ def audio_info(path: str | os.PathLike[str], *, incomplete: bool = False) -> Aud
 
     Args:
         path: anything libsndfile reads.
-        incomplete: describe what is there of a file that is cut short instead of refusing it.
+        incomplete: describe what exists of a file that is cut short instead of refusing it.
 
     Raises:
         OSError: if it does not exist, is a folder, or cannot be opened.
@@ -105,7 +105,7 @@ class SoundFile:
 
     Args:
         path: anything libsndfile reads.
-        incomplete: read what is there of a file that is cut short, with a warning, instead of refusing it.
+        incomplete: read what exists of a file that is cut short, with a warning, instead of refusing it.
 
     Attributes:
         info: what its headers say; `frames` is the sum over joined streams.

@@ -1,4 +1,4 @@
-"""Convolutions of 2-D maps that compute what torch's do, and cost a CPU less where small models spend their time."""
+"""Convolutions of 2-D maps that equal torch's and cost a CPU less where small models spend their time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEW_CHANNELS = 8
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, whose gradient between maps of few channels is half as dear on a CPU.
+    """`torch.nn.Conv2d`, whose gradient between maps of few channels costs half as much on a CPU.
 
     For convolutions without groups, dilation or another padding than zeros.
     """
@@ -38,10 +38,10 @@ class Conv2d(nn.Conv2d):
 
 
 class _FewChannels(torch.autograd.Function):
-    """A convolution that is differentiated pixel by pixel (channels last), for all that its maps are planes.
+    """A convolution whose gradient is computed channels last, although its maps are planes.
 
-    What comes in and goes out stays in planes: normalization is slow on few channels that lie last, and so is the
-    forward convolution once the maps have been turned over for it.
+    Input and output stay in planes: with few channels last, normalization is slow, and so is the forward convolution
+    including the conversion.
     """
 
     @staticmethod

@@ -41,14 +41,16 @@ def noise_source(
     seed: int = 0,
     generator: torch.Generator | None = None,
     start: Tensor | None = None,
+    channels: int = 1,
 ) -> NoiseSource:
     """The noise of a decode.
 
     Args:
         config: gives bins and frames per latent.
-        seed: of the noise.
+        seed: seed of the noise.
         generator: one whole number is drawn from it, and is the seed instead.
         start: (items, 2, n_bins, frames), the noise of step 0 instead; later steps come from the seed.
+        channels: so many neighboring items share what is drawn from the seed; 1 gives each its own.
     """
     if generator is not None:
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
@@ -56,7 +58,7 @@ def noise_source(
 
     def noise(item: int, first_latent: int, n_latents: int, step: int) -> Tensor:
         if start is None or step:
-            return drawn(item, first_latent, n_latents, step)
+            return drawn(item // channels, first_latent, n_latents, step)
         frames = config.time_downsampling
         return start[item : item + 1, ..., first_latent * frames : (first_latent + n_latents) * frames]
 

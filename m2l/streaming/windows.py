@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Latents that two windows cross-fade over (0.74 s), and that each sees beyond the fade (1.1 s).
+#: Latents that two windows cross-fade over (0.74 s), and that each has beyond the fade (1.1 s).
 RAMP_LATENTS = 8
 CONTEXT_LATENTS = 12
 OVERLAP_LATENTS = RAMP_LATENTS + 2 * CONTEXT_LATENTS
@@ -19,7 +19,7 @@ OVERLAP_LATENTS = RAMP_LATENTS + 2 * CONTEXT_LATENTS
 
 @dataclass(frozen=True)
 class Window:
-    """Latents [start, stop), and where to fade in from the window before and out into the next."""
+    """Latents [start, stop), and where to fade in from the previous window and out into the next."""
 
     start: int
     stop: int

@@ -5,7 +5,7 @@ The reference draws each crop from a corpus chosen with equal probability, at th
 other augmentation. All of an item's randomness comes from (seed, step, item): workers, restarts and the number of
 processes change nothing. A place that cannot be read is drawn again, too, and counted.
 
-Nothing is left out of a corpus without a word: `Corpus.left_out` says what and why.
+Nothing is left out of a corpus silently: `Corpus.left_out` says what and why.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def open_corpus(spec: str, crop_samples: int, split: str = "train", own: Path | 
         own: the run's folder; audio that a validation wrote there is no training data.
 
     Raises:
-        DataError: for a path that is not there, a weight that is no positive number, or nothing usable in it; the
+        DataError: for a path that does not exist, a weight that is not a positive number, or no usable audio; the
             message counts what was left out and why.
     """
     path, weight = _path_and_weight(spec)

@@ -38,7 +38,7 @@ class World:
         """The process's device: its own GPU if there are any and none other is wanted.
 
         Raises:
-            SettingsError: for a device that is not there.
+            SettingsError: for a device that is not available.
         """
         if wanted is not None:
             try:

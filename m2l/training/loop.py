@@ -216,7 +216,7 @@ class Trainer:
         return state.step
 
     def _prepare(self) -> None:
-        """Bring the folder into order, as its only writer."""
+        """Clean up the folder, as its only writer."""
         newest = checkpoints.newest_step(self.run, [path for path, _ in self._damaged])
         if newest > self.state.step:
             raise InUseError(f"{self.run} was trained on by another process meanwhile; start again")
@@ -232,7 +232,7 @@ class Trainer:
         write_atomic(self.run / checkpoints.SETTINGS_FILE, content.encode())
 
     def complain(self) -> None:
-        """Say what was left out of the corpora, and why."""
+        """Report what was left out of the corpora, and why."""
         for corpus in self.corpora:
             if corpus.complaint:
                 self._say(corpus.complaint)

@@ -100,7 +100,7 @@ def consistency_outputs(
     student = denoise(model.unet, noisy(sigma_next), sigma_next, maps, config)
     with torch.no_grad():
         teacher = noisy(sigma)
-        # At sigma_min f is the identity (Eq. 2), whatever the network says: it is not asked.
+        # At sigma_min f is the identity (Eq. 2) whatever the network says, so it is not computed there.
         asked = (sigma > config.sigma_min).nonzero().flatten()
         if torch.compiler.is_compiling() or len(asked) == len(sigma):  # a graph has one shape
             teacher = denoise(model.unet, teacher, sigma, maps, config)
@@ -171,9 +171,9 @@ class StartLoss(nn.Module):
 def spectrum_loss(finest: Tensor, representation: Tensor) -> Tensor:
     """How far the decoder's finest map is from the spectrum: its first channel from |x|, the next two from x itself.
 
-    Phases are noise to a network that has just been born, and so is the loss of Eq. 11 to its latents: a short run
+    Phases are noise to an untrained network, and so is the loss of Eq. 11 to its latents: a short run
     is over before they carry anything. Magnitudes are not, and an encoder and decoder that have learned to draw them
-    hand the UNet a map it has a use for from its first step on.
+    hand the UNet a useful map from its first step on.
 
     Of the phases 64 numbers hold only the lowest bins'. A distance would not find even these: its first advice is to
     draw nothing, and where nothing is drawn there is nothing to correct. So it is the cosine between the drawn and

@@ -165,7 +165,7 @@ def is_matrix(parameter: Tensor) -> bool:
 def learning_rate(step: int, settings: TrainingSettings) -> float:
     """Rate of the step with this index: linear warm-up from 0, then a cosine to `final_learning_rate`.
 
-    The last step of the run, or of its first stage, comes within one step of the final rate.
+    The last step of the run, or of its first stage, is within one step of the final rate.
     """
     peak, final, warmup = settings.learning_rate, settings.final_learning_rate, settings.warmup_steps
     step, steps = settings.stage(step)

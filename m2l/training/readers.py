@@ -56,14 +56,14 @@ def reading(
         crops: what an item is.
         order: the items of each batch.
         workers: processes.
-        stopped: whether whoever waits for a batch is to give up.
+        stopped: whether waiting for a batch should be given up.
         pin: put batches into pinned memory.
 
     Raises:
         SettingsError: the system cannot fork.
         DataError: on a batch that cannot be read.
-        ReaderError: on a batch over which its reader keeps dying.
-        StopRequestedError: on a batch that is not there yet, if `stopped()`.
+        ReaderError: on a batch over which its reader dies again and again.
+        StopRequestedError: on a batch that is not read yet, if `stopped()`.
     """
     if not workers:
         yield (collate([crops[item] for item in items]) for items in order)
@@ -76,7 +76,7 @@ def reading(
 
 
 def take(batches: Iterator[Batch], parts: int) -> tuple[list[Batch], DataError | ReaderError | None]:
-    """The next so many batches, or those before one that cannot be had and the reason; fewer if the run is to stop."""
+    """The next batches, or those before one that is not available and the reason; fewer if the run is to stop."""
     taken: list[Batch] = []
     try:
         for _ in range(parts):
@@ -196,7 +196,7 @@ class _Reader:
             self._send(request)
 
     def _send(self, request: tuple[int, list[int]]) -> None:
-        with suppress(OSError):  # it is dead, and asked again when that is found out
+        with suppress(OSError):  # it is dead, and its replacement is asked again
             self.connection.send(request)
 
     def ask(self, slot: int, items: list[int]) -> None:
@@ -235,7 +235,7 @@ class _Reader:
 
 
 def _serve(requests: Any, lifeline: tuple[int, int], crops: Crops, slots: list[np.ndarray]) -> None:
-    """What a reader does: answer requests until its parent is gone."""
+    """Answer requests until the parent is gone: the body of a reader process."""
     os.close(lifeline[1])
     threading.Thread(target=_end_with, args=(lifeline[0],), daemon=True).start()
     torch.set_num_threads(1)  # more would take the trainer's
@@ -249,7 +249,7 @@ def _serve(requests: Any, lifeline: tuple[int, int], crops: Crops, slots: list[n
 def _read(
     crops: Crops, items: list[int], slot: np.ndarray
 ) -> tuple[list[str], list[tuple[str, str]], str | None]:
-    """Put crops into a slot; returns their origins, what was unreadable on the way, and what made it fail."""
+    """Put crops into a slot; returns their origins, what was unreadable meanwhile, and what made it fail."""
     try:
         batch = collate([crops[item] for item in items])
         rows = torch.from_numpy(slot[: len(items)])

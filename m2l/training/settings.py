@@ -103,7 +103,7 @@ class TrainingSettings:
         "distribution of noise levels: the published code's grid, or lognormal",
         choices=("grid", "lognormal"),
     )
-    #: `m2l.consistency.output_weight`.
+    #: `m2l.training.losses.output_weight`.
     weighting: str = _setting(
         "gap",
         "loss weight of noise levels: Eq. 12 (gap), or errors of the raw network's output (output)",
