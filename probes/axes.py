@@ -1,7 +1,7 @@
 """Whether a representation returns (n_frames, dim): told from one clip at two lengths, before a run.
 
-With the axes the other way round, averaging over time averages over features. Where all clips have one length, nothing
-else shows it but scores at the level of chance.
+With swapped axes, the mean over time is a mean over features. If all clips have the same length, nothing else shows it
+but scores at the level of chance.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TRIED = 3
 def axis_problem(
     representation: Any, identity: Mapping[str, Any], clips: Sequence[Clip], store: Store, *, ask: bool = True
 ) -> str | None:
-    """What is wrong with the shape of a representation's output; None if nothing is, or nothing can be told.
+    """What is wrong with the shape of a representation's output; None if nothing is, or if it cannot be determined.
 
     Args:
         representation: has `extract`.
-        identity: what decides its vectors; the answer is kept under it.
+        identity: what determines its vectors; the answer is stored under it.
         clips: of the task.
         store: where answers are kept.
         ask: whether to compute an answer that the store lacks.

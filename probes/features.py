@@ -12,9 +12,10 @@ from benchmarks.autoencoders import AUTOENCODERS
 from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
 from benchmarks.errors import UsageError
+from benchmarks.evaluation.jobs import Limits, LoadJob
 from benchmarks.evaluation.own_plan import trial_clips
 from benchmarks.evaluation.plan import seconds_of
-from benchmarks.evaluation.stages import Limits, LoadJob, reason_of
+from benchmarks.evaluation.stages import reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
 from benchmarks.harness.units import STAND_IN, Unit, fetch, resident
 from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
@@ -54,17 +55,17 @@ class FeaturePlan:
         name: representation, without output.
         options: passed to its factory.
         device: where neural networks run.
-        clips: a representation of the user's own is tried on the first ones.
-        store: where earlier runs wrote down what such a representation reads.
+        clips: a user's representation is tried on the first ones.
+        store: where earlier runs recorded what such a representation reads.
 
     Attributes:
-        error: what a representation of the user's own raised on every clip that was tried.
+        error: what a user's representation raised on every clip that was tried.
         remark: a line for stderr.
 
     Raises:
         UnknownNameError: no such representation.
         WeightsNotFoundError: its weights are missing; says how to get them.
-        UserCodeError: a representation of the user's own cannot be constructed.
+        UserCodeError: a user's representation cannot be constructed.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ def stand_in_units(name: str, data: str, clips: Sequence[Clip]) -> tuple[Unit, .
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a representation is of this project, whose axes our own tests hold."""
+    """Whether a representation belongs to this project, whose tests check its axes."""
 
     head, colon, argument = split_name(name)[0].partition(":")
     if colon and head == "autoencoder":

@@ -1,4 +1,4 @@
-"""What `m2l-bench probe list` shows; names only unless asked to check, so that nothing heavy is imported."""
+"""What `m2l-bench probe list` shows; names only unless it is asked to check, so that no model is imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
         }
     if kind == "tasks":
         return {name: _task_remark(name) if check else "" for name in list_tasks()}
-
     return {
         name: _representation_remark(name) if check else ALIASES.get(name, "")
         for name in list_representations()

@@ -7,6 +7,7 @@ is an integer weight for each, and sorting once per prediction makes a thousand 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -15,34 +16,19 @@ PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"
 KEYS = tuple(sorted(f"{tonic} {mode}" for tonic in PITCH_CLASSES for mode in ("major", "minor")))
 
 
-def key_weight(reference: str, estimate: str) -> float:
-    """MIREX score of one key estimate: 1, 0.5, 0.3, 0.2 or 0.
+@cache
+def key_weight_table(labels: tuple[str, ...] = KEYS) -> np.ndarray:
+    """(n, n) MIREX scores of key estimates: row is the reference, column the estimate, both in the order of `labels`.
 
-    Same key 1; a fifth above the reference in the same mode 0.5; relative major or minor 0.3; parallel 0.2.
-    A fifth *below* scores nothing, as in `mir_eval.key.weighted_score` (MIREX 2005's rule).
+    The same key scores 1; a fifth above the reference in the same mode 0.5; relative major or minor 0.3; parallel 0.2;
+    anything else nothing, a fifth *below* included (MIREX 2005's rule).
 
     Raises:
-        ValueError: a key that is not "<tonic> major" or "<tonic> minor" with a sharp or natural tonic.
+        ValueError: a label that is no key; it is named.
     """
-    (tonic, mode), (guess, guess_mode) = _parse_key(reference), _parse_key(estimate)
-    if mode == guess_mode:
-        return {0: 1.0, 7: 0.5}.get((guess - tonic) % 12, 0.0)
-    if guess == tonic:
-        return 0.2
-    relative = 9 if mode == "major" else 3
-    return 0.3 if (guess - tonic) % 12 == relative else 0.0
+    from mir_eval.key import weighted_score
 
-
-def _parse_key(key: str) -> tuple[int, str]:
-    tonic, _, mode = key.partition(" ")
-    if tonic not in PITCH_CLASSES or mode not in ("major", "minor"):
-        raise ValueError(f"{key!r} is no key; expected e.g. 'C# minor'")
-    return PITCH_CLASSES.index(tonic), mode
-
-
-def key_weight_table(labels: Sequence[str] = KEYS) -> np.ndarray:
-    """(n, n) scores: row is the reference, column the estimate, both in the order of `labels`."""
-    return np.array([[key_weight(reference, estimate) for estimate in labels] for reference in labels])
+    return np.array([[weighted_score(reference, estimate) for estimate in labels] for reference in labels])
 
 
 def accuracy(target: np.ndarray, guess: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -77,7 +63,7 @@ def key_scores(
         mir_ref calls accuracy and what Table 1 shows. `accuracy_micro`, `accuracy_macro`: the plain ones.
     """
     target, guess = np.asarray(target), np.asarray(guess)
-    scores = key_weight_table(labels)[target, guess]
+    scores = key_weight_table(tuple(labels))[target, guess]
     hits = (target == guess).astype(float)
     return {
         "weighted_micro": float(np.average(scores, weights=weights)),

@@ -1,7 +1,7 @@
 """mir_ref's experiment files (YAML) in and out.
 
-Names differ, and so do some meanings; whatever cannot be carried over is an error or a warning, never
-skipped in silence.
+Names differ, and so do some meanings; whatever cannot be carried over is an error or a warning and never
+skipped silently.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NUMBERS = {
 
 
 class MirRefError(UsageError):
-    """An experiment file that cannot be read, or asks for what there is not here."""
+    """An experiment file that cannot be read, or asks for something that does not exist here."""
 
 
 @dataclass(frozen=True)

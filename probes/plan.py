@@ -30,7 +30,7 @@ class Planner:
         request: what to evaluate.
         tasks: the tasks whose data is available, by name.
         options: device and overwrite mode.
-        store: where earlier runs wrote down what a user's representation reads.
+        store: where earlier runs recorded what a user's representation reads.
     """
 
     def __init__(

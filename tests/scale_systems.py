@@ -88,3 +88,9 @@ def where(unit: Unit, store: Store) -> Result:
     import ray
 
     return Result({"gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"]})
+
+
+def slow(unit: Unit, store: Store) -> Result:
+    """A stage that takes a while."""
+    time.sleep(0.3)
+    return Result({})

@@ -253,7 +253,8 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As mono the clip would be silence on both sides, at no distance from anything."""
-    from benchmarks.evaluation.stages import EmbedJob, embed
+    from benchmarks.evaluation.jobs import EmbedJob
+    from benchmarks.evaluation.stages import embed
     from benchmarks.harness.units import Unit
     from benchmarks.store.store import Result
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.harness import clusters
-from benchmarks.harness.clusters import DaskExecutor, environment, execute_alike
+from benchmarks.harness.clusters import DaskExecutor, environment, execute_alike, sources_digest
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.units import Done, Unit
 from benchmarks.store.store import Store
@@ -142,9 +142,8 @@ class _Ending:
     def add(self, future: _Future) -> None:
         self.futures.append(future)
 
-    def __iter__(self) -> Iterator[_Future]:
-        while self.futures:
-            yield self.futures.pop(0)
+    def next_batch(self, block: bool = True) -> list[_Future]:
+        return [self.futures.pop(0)] if self.futures else []
 
 
 @pytest.mark.parametrize("threads", [1, 20])
@@ -203,3 +202,30 @@ def test_ray_gives_gpus_to_units_that_need_them(tmp_path: Path, monkeypatch: pyt
             assert len(store.get(unit.key).meta["gpus"]) == (0 if unit.device == "cpu" else 1)
     finally:
         ray.shutdown()
+
+
+def test_a_root_without_sources_is_an_error(tmp_path: Path) -> None:
+    """With such a root the code of all workers would look the same, whatever they have."""
+    with pytest.raises(RuntimeError, match="no source file"):
+        sources_digest(tmp_path)
+    (tmp_path / "m2l").mkdir()
+    (tmp_path / "m2l" / "a.py").write_text("x = 1\n")
+    first = sources_digest(tmp_path)
+    (tmp_path / "m2l" / "a.py").write_text("x = 2\n")
+    assert sources_digest(tmp_path) != first
+
+
+def test_a_cluster_that_lost_its_workers_is_not_waited_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_NO_WORKER", 1.0)
+    running = cluster({"processor": {}})
+    work = units(4, target="scale_systems:slow")
+    with make_executor("dask", address=running.scheduler_address) as executor:
+        ending = executor.run(work, str(tmp_path))
+        ended = [next(ending)]
+        for worker in running.workers.values():
+            running.sync(worker.close)
+        ended += ending
+    assert {done.key for done in ended} == {unit.key for unit in work}
+    assert any("no worker" in (done.error or "") for done in ended)

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.evaluation.stages import Limits, unusable
+from benchmarks.evaluation.jobs import Limits
+from benchmarks.evaluation.stages import unusable
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.si_sdr import SI_SDR

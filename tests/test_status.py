@@ -17,6 +17,7 @@ from benchmarks.harness.progress import RENEW, Beat
 from benchmarks.harness.run import RunOptions, run_units, waves_of
 from benchmarks.harness.units import Done, Unit
 from benchmarks.status import shards as status
+from benchmarks.status.doctor import missing_cells
 from benchmarks.status.dry_run import dry_run, measured_rates, plan_suite, planned_keys
 from benchmarks.status.shards import examine, state_of
 from benchmarks.store.store import Result, Store
@@ -329,3 +330,54 @@ def test_the_slurm_example_calls_the_command_line(tmp_path: Path, array: bool) -
         assert words[words.index("--shard") + 1] == "3/64"
     assert words[words.index("--workers") + 1] == "4"
     assert words[words.index("--store") + 1] == "s3://bucket/store"
+
+
+def test_a_missing_representation_is_counted_on_the_tasks_that_are_available(tmp_path: Path) -> None:
+    """Its stand-ins are no work that would run here, and their keys are not a suite's."""
+    suite = parse_suite(
+        {
+            "name": "probing",
+            "data": {"dataset": "synthetic"},
+            "table1": {
+                "tasks": ["synthetic-keys", "beatport"],
+                "representations": ["mfcc", "mert-v1-95m", "latmusic", "chance"],
+            },
+        }
+    )
+    store = Store(tmp_path)
+    plan = plan_suite(suite, DRY, ["table1"], store)
+    units = [unit for layer in waves_of(plan.planned) for unit in layer]
+    beatport = -(-Beatport.published.clips // 24)
+    per_name = {
+        name: sum(unit.stage == "features" and unit.name == name for unit in units)
+        for name in ("handcrafted", "mert-v1-95m", "latmusic")
+    }
+    own = per_name["handcrafted"] - beatport
+    assert own > 0
+    assert per_name == {"handcrafted": own + beatport, "mert-v1-95m": own + beatport, "latmusic": 0}
+    # two tasks for each row, but for the one that nobody can run
+    assert sum(unit.stage == "probe" for unit in units) == 2 * 3
+    assert {name for (kind, name), need in plan.needs.items() if not need.present} == {
+        "beatport",
+        "mert-v1-95m",
+        "latmusic",
+    }
+    keys = planned_keys(suite, DRY, store)
+    assert keys == {unit.key for unit in units if not unit.stands_in}
+    assert not {unit.key for unit in plan.pending} - keys
+    assert sum(unit.stage == "features" for unit in plan.pending) == own
+
+
+def test_doctor_names_what_each_missing_cell_lacks(tmp_path: Path) -> None:
+    """A cell that merely has not been computed is not missing."""
+    path = tmp_path / "s.toml"
+    path.write_text(
+        '[data]\ndataset = "synthetic"\noptions = { size = 2, seconds = 2.0 }\n'
+        '[table2]\nsystems = ["identity", "music2latent"]\nmetrics = ["si_sdr", "fad:vggish"]\n'
+        '[table1]\ntasks = ["beatport"]\nrepresentations = ["mfcc"]\n'
+    )
+    cells = {cell: reason for reason, found in missing_cells(str(path)).items() for cell in found}
+    assert "fetch music2latent" in cells.pop("table2: music2latent x si_sdr")
+    assert "fetch music2latent" in cells.pop("table2: music2latent x fad:vggish")
+    assert "fetch vggish" in cells.pop("table2: identity x fad:vggish")
+    assert {cell.partition("/")[0] for cell in cells} == {"table1: mfcc x beatport"}

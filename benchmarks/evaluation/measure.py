@@ -11,8 +11,9 @@ from benchmarks.datasets import DataNotFoundError
 from benchmarks.evaluation.cells import NOT_COMPUTED, Cell, tidy
 from benchmarks.evaluation.left_out import lost
 from benchmarks.evaluation.own_plan import runs_user_code
-from benchmarks.evaluation.plan import PlannedCell, Planner, SystemRow, seconds_of
+from benchmarks.evaluation.plan import PlannedCell, Planner, seconds_of
 from benchmarks.evaluation.stages import count_reasons
+from benchmarks.evaluation.systems import SystemRow
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit
@@ -54,12 +55,12 @@ def measure(
 
     Args:
         planner: clips and keys.
-        store, executor: where results are, and who computes missing ones.
+        store, executor: where results are kept, and what computes missing ones.
         wanted: systems with their numbers of denoising steps (None: the system's default).
         metrics: columns.
         system_options: options of systems by name.
         compare: also compare every two rows on the same clips.
-        needed: systems without which there is nothing to do.
+        needed: systems without which the run is pointless.
 
     Raises:
         UserCodeError: a user's class cannot be constructed, or (`refuse_broken`) fails on every clip tried.
@@ -232,7 +233,7 @@ def to_cell(result: Result) -> Cell:
     meta = result.meta
     failed = {clip: tidy(why) for clip, why in sorted(meta.get("failures", {}).items())}
     failures = count_reasons(failed)
-    # Only what there is to say: a cell from which nothing is missing has the details it always had.
+    # Only entries with content: a complete cell has none of these details.
     details: dict[str, Any] = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
     given = meta.get("n", 0) + len(failed.keys() - meta.get("unusable", {}).keys())
     if given != meta.get("n", 0):

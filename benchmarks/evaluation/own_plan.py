@@ -1,4 +1,4 @@
-"""What trying means for each kind of a user's code: systems and programs, embedders (representations: `probes`)."""
+"""How each kind of a user's code is tried: systems and programs, embedders (representations: `probes`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from benchmarks.autoencoders.notes import notes
 from benchmarks.datasets import Clip
 from benchmarks.embedders import create_embedder, embedder_label, embedder_spec
 from benchmarks.embedders.base import own_target as own_embedder
-from benchmarks.evaluation.stages import Limits, reconstruct_one, unusable
+from benchmarks.evaluation.jobs import Limits
+from benchmarks.evaluation.stages import reconstruct_one, unusable
 from benchmarks.evaluation.trial import CLIPS, SECONDS, Trial, TrialClip, try_user_code
 from benchmarks.metrics.base import CorpusMetric, PairMetric
 from benchmarks.metrics.clip_score import clip_score
@@ -111,7 +112,7 @@ def code_of_distance(metric: CorpusMetric) -> str:
 
 
 def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> Trial | None:
-    """Try an embedder from elsewhere, whose trial's `spec` is what identifies it; None for one of this project."""
+    """Try an embedder from elsewhere; its trial's `spec` identifies it. None for one of this project."""
     target = own_embedder(name)
     if target is None:
         return None

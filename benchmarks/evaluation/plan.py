@@ -1,23 +1,30 @@
-"""Turns a suite's rows and columns into units: which clips, which systems, which metrics, under which keys."""
+"""Turns a suite's rows and columns into units: clips, systems and metrics under their content keys."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, own_target
-from benchmarks.autoencoders.base import AutoencoderSpec
+from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.latmusic import PublishedOnlyError
-from benchmarks.autoencoders.names import KINDS, label_of
-from benchmarks.autoencoders.own.external import External
+from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip, Dataset, PublishedSize, create_dataset, published_size
-from benchmarks.embedders import embedder_label, embedder_spec
+from benchmarks.embedders import embedder_label
+from benchmarks.evaluation.jobs import (
+    AggregateJob,
+    CompareJob,
+    EmbedJob,
+    Limits,
+    LoadJob,
+    ReconstructJob,
+    Resampling,
+)
+from benchmarks.evaluation.keys import embedder_identity, metric_weights, stage_spec
 from benchmarks.evaluation.own_plan import (
     code_of_distance,
     code_of_system,
@@ -27,56 +34,20 @@ from benchmarks.evaluation.own_plan import (
     try_metric,
     try_system,
 )
-from benchmarks.evaluation.stages import (
-    AggregateJob,
-    CompareJob,
-    EmbedJob,
-    Limits,
-    LoadJob,
-    ReadFilesJob,
-    ReconstructJob,
-    Resampling,
-)
+from benchmarks.evaluation.systems import SystemRow, accepts_device, with_files
 from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
-from benchmarks.registry import UnknownNameError, load_target
-from benchmarks.store.fingerprint import code_digest, digest, library_versions, module_digest
-from benchmarks.store.own_code import import_own, split_label
+from benchmarks.registry import UnknownNameError
+from benchmarks.store.fingerprint import code_digest, digest
+from benchmarks.store.own_code import split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.user_code import ClashError, UserCodeError, user_error
-from benchmarks.weights.find import WeightsCorruptError, weight_digest
-from m2l.io.digest import known_sha256
-
-#: Versions of the stages, raised by hand when what one writes changes without its code showing it.
-STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
+from benchmarks.weights.find import WeightsCorruptError
 
 _UNKNOWN_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class SystemRow:
-    """A system at a number of denoising steps, with the units that run it; or why it cannot run.
-
-    In a dry run a system that is not available has units all the same: they stand in for its own.
-    """
-
-    name: str
-    spec: AutoencoderSpec | None
-    reason: str | None = None
-    n_steps: int | None = None
-    units: tuple[Unit, ...] = ()
-    error: UserCodeError | None = None
-    remark: str | None = None
-
-    @property
-    def label(self) -> str:
-        """Label (or name) with the number of steps, where that is not the system's default."""
-        default = self.spec.n_steps if self.spec else None
-        label = label_of(self.name)
-        return label if self.n_steps in (None, default) else f"{label}@{self.n_steps}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +127,7 @@ class Planner:
 
     @property
     def coverage(self) -> str | None:
-        """How much of its data set there is, where that is not all: clips not to be had, files left out."""
+        """How much of its data set is available, where that is not all: clips that were removed, files left out."""
         if self.stand_in is not None:
             return None
         say = getattr(self._dataset, "coverage", None)
@@ -164,7 +135,7 @@ class Planner:
 
     @cached_property
     def all_clip_ids(self) -> tuple[str, ...]:
-        """Ids of all clips of the data set, of every split where it can say: whose file one is depends on them."""
+        """Ids of all clips of the data set, of every split if it can list them; files are matched with all of them."""
         found = [clip.id for clip in self.all_clips]
         if self.suite.data.split and self.stand_in is None:
             # a data set may not know the word, or not have all of its data
@@ -194,7 +165,7 @@ class Planner:
         units = []
         for start in range(0, len(self.clips), data.unit_clips):
             clips = self.clips[start : start + data.unit_clips]
-            spec = _spec("load") | {
+            spec = stage_spec("load") | {
                 "clips": [[clip.id, clip.digest] for clip in clips],
                 "limits": asdict(limits),
             }
@@ -215,7 +186,7 @@ class Planner:
         return tuple(units)
 
     def system(self, name: str, n_steps: int | None = None, **system_options: Any) -> SystemRow:
-        """The row of a system; missing weights or packages become its reason. A user's class is tried first.
+        """The row of a system, or why it is not available. A user's class is tried first.
 
         Raises:
             UnknownNameError: no such system.
@@ -223,6 +194,7 @@ class Planner:
             SuiteError: a wrong option, or a class that is no autoencoder.
         """
         tried = None
+        # Make it: a user's class is tried on clips, the others only say what they are.
         try:
             if constructed(lambda: accepts_device(name)):
                 system_options.setdefault("device", self.options.device)
@@ -255,6 +227,7 @@ class Planner:
             raise SuiteError(f"options of system {name!r}: {error}") from error
         except ValueError as error:
             raise SuiteError(f"system {label_of(name)!r}: {error}") from error
+        # Identity: everything but the audio that decides its output.
         steps = None if spec.n_steps is None else (n_steps or spec.n_steps)
         row = SystemRow(name, spec, n_steps=steps)
         identity = {
@@ -271,13 +244,14 @@ class Planner:
             "seed": self.suite.seed,
             "device": system_options.get("device", "cpu"),
         }
+        # Units: one per group of clips; those of an external system read its files.
         payload = ReconstructJob(name, system_options, steps, self.suite.seed)
         units = tuple(
             Unit(
                 "reconstruct",
                 row.label,
                 "benchmarks.evaluation.stages:reconstruct",
-                _spec("reconstruct") | identity,
+                stage_spec("reconstruct") | identity,
                 inputs=(load,),
                 payload=payload,
                 amount=load.amount,
@@ -338,7 +312,7 @@ class Planner:
             "aggregate",
             "metadata",
             "benchmarks.evaluation.stages:aggregate_metadata",
-            _spec("aggregate"),
+            stage_spec("aggregate"),
             row.units,
             amount=self.seconds,
         )
@@ -346,7 +320,7 @@ class Planner:
     def pair_comparison(self, metric: PairMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
         """Pairwise comparisons of one column's cells, by the scores of clips."""
         statistics = self.suite.statistics
-        spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
+        spec = stage_spec("aggregate") | {"rows": list(labels), "level": statistics.level}
         spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
         payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
         target = "benchmarks.evaluation.stages:compare_score_units"
@@ -356,7 +330,7 @@ class Planner:
     def corpus_comparison(self, metric: CorpusMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
         """Pairwise comparisons of one column's cells, by their bootstrap draws."""
         statistics = self.suite.statistics
-        spec = _spec("aggregate") | {"rows": list(labels), "level": statistics.level}
+        spec = stage_spec("aggregate") | {"rows": list(labels), "level": statistics.level}
         payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
         target = "benchmarks.evaluation.stages:compare_corpus_units"
         name = f"compare {metric.name}"
@@ -365,7 +339,7 @@ class Planner:
     def pair_cell(self, row: SystemRow, metric: PairMetric) -> Unit:
         """The cell of a metric of pairs: one unit of scores per group of clips, and their mean."""
         tried = self._try_metric(metric)
-        spec = _spec("score") | {"metric": metric.name, "declared": metric.spec}
+        spec = stage_spec("score") | {"metric": metric.name, "declared": metric.spec}
         if tried is not None:
             spec |= {"own": tried.spec, "read": tried.identity}
         else:
@@ -389,7 +363,7 @@ class Planner:
             "aggregate",
             metric.name,
             "benchmarks.evaluation.stages:aggregate_pairs",
-            _spec("aggregate") | self._statistics_spec(statistics.resamples),
+            stage_spec("aggregate") | self._statistics_spec(statistics.resamples),
             scores,
             AggregateJob(self._resampling(statistics.resamples), self.clip_ids),
             amount=self.seconds,
@@ -417,7 +391,7 @@ class Planner:
             self._embed(metric.embedder, (load, unit))
             for load, unit in zip(self.load_units, row.units, strict=True)
         )
-        spec = _spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
+        spec = stage_spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
         return Unit(
             "aggregate",
             metric.name,
@@ -440,7 +414,7 @@ class Planner:
             "embed",
             embedder_label(embedder),
             "benchmarks.evaluation.stages:embed",
-            _spec("embed") | {"embedder": identity, "device": self.options.device},
+            stage_spec("embed") | {"embedder": identity, "device": self.options.device},
             inputs=inputs,
             payload=EmbedJob(embedder, {"device": self.options.device}),
             amount=inputs[0].amount,
@@ -465,76 +439,6 @@ def seconds_of(clips: Iterable[Clip]) -> float:
     return sum(clip.seconds or _UNKNOWN_SECONDS for clip in clips)
 
 
-def _spec(stage: str) -> dict[str, Any]:
-    """What every unit of a stage depends on: the stage's version and code, and the numerical libraries."""
-    shared = ("m2l.audio", "benchmarks.statistics.bootstrap") if stage == "aggregate" else ("m2l.audio",)
-    return {
-        "version": STAGE_VERSIONS[stage],
-        "code": [module_digest("benchmarks.evaluation.stages"), code_digest(*shared)],
-        "libraries": library_versions(),
-    }
-
-
 def _expand(value: Any) -> Any:
     """Environment variables in strings: a suite can say `$M2L_DATA/musiccaps`."""
     return os.path.expandvars(value) if isinstance(value, str) else value
-
-
-def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> SystemRow:
-    """The row with units that read files, and whose keys change when the files of their clips do.
-
-    Args:
-        row: of the external system.
-        system: the folder.
-        clip_ids: all clips of the data set, those that are not measured too.
-    """
-    found = system.matches(clip_ids)
-    units = []
-    for unit in row.units:
-        clips = [clip.id for clip in unit.inputs[0].payload.clips]
-        files = {
-            clip_id: (found.files[clip_id], known_sha256(system.path_of(found.files[clip_id])))
-            for clip_id in clips
-            if clip_id in found.files
-        }
-        refused = {clip_id: found.refused[clip_id] for clip_id in clips if clip_id not in files}
-        digests = {clip_id: [digest] for clip_id, (_, digest) in files.items()}
-        units.append(
-            replace(
-                unit,
-                target="benchmarks.evaluation.stages:read_files",
-                spec=unit.spec | {"files": digests | refused},
-                payload=ReadFilesJob(
-                    str(system.path.resolve()), system.tolerance, system.resample, files, refused
-                ),
-            )
-        )
-    return replace(row, units=tuple(units))
-
-
-def accepts_device(name: str) -> bool:
-    """Whether a system can be told where to run."""
-    _, target = split_label(name)
-    kind, colon, _ = target.partition(":")
-    if colon and kind in KINDS:
-        factory = load_target(KINDS[kind][0])
-    else:
-        own = own_target(name)
-        factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
-    return "device" in inspect.signature(factory).parameters
-
-
-def metric_weights(metric: PairMetric) -> str | None:
-    """Digest of the weights a metric needs; None for one that needs none.
-
-    Raises:
-        WeightsNotFoundError: they are not there.
-    """
-    return weight_digest(metric.weights) if metric.weights else None
-
-
-@cache
-def embedder_identity(name: str) -> dict[str, Any]:
-    """What decides an embedder's numbers, its code included."""
-    spec = embedder_spec(name)
-    return spec | {"code": code_digest(spec["target"].partition(":")[0])}

@@ -1,8 +1,8 @@
 """What units do, one function per stage: `load -> reconstruct -> score | embed -> aggregate`.
 
-They run in worker processes. A clip that cannot be processed is recorded with its reason and never stops
-the others. Audio is stored as float32 samples, not as FLAC: integer formats clip systems that overshoot
-and put a floor of quantization noise under those that are exact.
+They run in worker processes. A clip that cannot be processed is recorded with its reason; the others continue. Audio is
+stored as float32 samples, not as FLAC: integer formats clip systems that overshoot and put a floor of quantization
+noise under those that are exact.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.own.external import External
-from benchmarks.datasets import Clip
 from benchmarks.embedders import create_embedder, embedder_label
+from benchmarks.evaluation.jobs import (
+    AggregateJob,
+    CompareJob,
+    EmbedJob,
+    Limits,
+    LoadJob,
+    ReadFilesJob,
+    ReconstructJob,
+    Resampling,
+)
 from benchmarks.evaluation.trial import constructed, watching
 from benchmarks.harness.units import Unit, fetch, resident
 from benchmarks.metrics.base import PairMetric
@@ -28,95 +36,9 @@ from benchmarks.statistics.bootstrap import paired_difference, summarize
 from benchmarks.statistics.corpus import compare_draws, corpus_distance
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.store.store import Result, Store
-from benchmarks.suite import Data
 from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
 from m2l.audio import cancels, resample, to_mono
 from m2l.io.digest import known_sha256
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Which clips are measured: `channels` ("mono" or "native"), and the least length, rate and level."""
-
-    channels: str
-    min_seconds: float
-    min_sample_rate: int
-    silence_rms: float
-
-    @classmethod
-    def of(cls, data: Data) -> Limits:
-        """The limits that a suite's [data] sets."""
-        return cls(data.channels, data.min_seconds, data.min_sample_rate, data.silence_rms)
-
-
-@dataclass(frozen=True)
-class LoadJob:
-    """Payload of `load`."""
-
-    clips: tuple[Clip, ...]
-    limits: Limits
-
-
-@dataclass(frozen=True)
-class ReconstructJob:
-    """Payload of `reconstruct`: a system, its options and denoising steps; noise is seeded by (seed, clip id)."""
-
-    name: str
-    options: Mapping[str, Any]
-    n_steps: int | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class ReadFilesJob:
-    """Payload of `read_files`: the folder of an external system, and what its clips' files are.
-
-    Attributes:
-        folder: of the files.
-        tolerance, resample: as `External` takes them.
-        files: clip id -> (file, its sha256).
-        refused: clip id -> why it has no file.
-    """
-
-    folder: str
-    tolerance: float
-    resample: bool
-    files: Mapping[str, tuple[str, str]]
-    refused: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class EmbedJob:
-    """Payload of `embed`: an embedder and its options."""
-
-    name: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made: seed and number of bootstrap resamples, and coverage."""
-
-    seed: int
-    resamples: int
-    level: float
-
-
-@dataclass(frozen=True)
-class AggregateJob:
-    """Payload of `aggregate_pairs` and `aggregate_corpus`: the order of the clips, and a corpus metric's distance."""
-
-    resampling: Resampling
-    clip_ids: tuple[str, ...]
-    distance: str = ""
-
-
-@dataclass(frozen=True)
-class CompareJob:
-    """Payload of `compare_score_units` and `compare_corpus_units`: the rows of the inputs."""
-
-    rows: tuple[str, ...]
-    resampling: Resampling
 
 
 def load(unit: Unit, store: Store) -> Result:
@@ -195,7 +117,7 @@ def reconstruct(unit: Unit, store: Store) -> Result:
 
 
 def reason_of(error: BaseException, unit: Unit, clip_id: str) -> str:
-    """Why a clip is left out, in the words of its error; for an error by a user's mistake also where it is.
+    """Why a clip is left out: the error's message, and for a mistake in a user's code also the line.
 
     Raises:
         UserCodeError: in a user's code the machine failed (memory, disk): that is no result to keep.
@@ -417,7 +339,7 @@ def aggregate_metadata(unit: Unit, store: Store) -> Result:
 
 
 def _meta(unit: Unit, store: Store) -> dict[str, Any]:
-    """A unit's meta without its audio; computed when it is not there."""
+    """A unit's meta without its audio; computed if the store lacks it."""
     try:
         return store.meta(unit.key)
     except KeyError:

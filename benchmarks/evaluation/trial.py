@@ -1,7 +1,7 @@
 """A user's class, tried before anything is measured: does it work on one clip, and what does it read?
 
 Its content key holds what was read while it was imported, constructed and used once, and the parameters it then has.
-What units of a run read beyond that is written down in the store (`Watch`), and belongs to the key of the next run.
+What units of a run read beyond that is recorded in the store (`Watch`) and is part of the next run's keys.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from benchmarks.user_code import (
     user_error,
 )
 
-#: Clips that are tried: a class that refuses the first (too short, too quiet) may well take the next.
+#: Clips that are tried: a class that refuses the first (too short, too quiet) may accept the next.
 CLIPS = 3
-#: How many more are tried where it refused these by a `raise ValueError` of its own: it may be choosy, not broken.
+#: How many more are tried if it refused these by a `raise ValueError` of its own: it may be selective, not broken.
 FURTHER_CLIPS = 24
 #: Seconds of a clip that are tried first; if they are refused, the whole clip is tried.
 SECONDS = 3.0
@@ -46,7 +46,7 @@ TrialClip = tuple[str, np.ndarray, int]
 
 @dataclass(frozen=True)
 class Trial:
-    """What trying a user's class told.
+    """What a trial of a user's class found.
 
     Attributes:
         spec: its spec.
@@ -189,10 +189,10 @@ def _noted(folder: str, store: Store | None) -> list[str]:
 
 @contextlib.contextmanager
 def watching(unit: Unit, store: Store) -> Iterator[None]:
-    """Hold a unit of a user's code to what was read when it was planned.
+    """Check that a unit of a user's code reads the same files as when it was planned.
 
     Raises:
-        RuntimeError: a file changed since: the results would get another's key.
+        RuntimeError: a file has changed since; the results would be stored under a wrong key.
     """
     watch = unit.watch
     if watch is None:
@@ -212,7 +212,7 @@ def watching(unit: Unit, store: Store) -> Iterator[None]:
 def state_digest(made: Any, *, arrays: bool) -> str:
     """Digest of the numbers an object holds: parameters of its networks and (`arrays`) all arrays within reach.
 
-    It tells weights apart that were read in a way nobody can see.
+    It distinguishes weights that were read in a way that cannot be observed.
     """
     sha = hashlib.sha256()
     seen: set[int] = set()

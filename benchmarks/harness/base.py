@@ -9,7 +9,7 @@ from benchmarks.harness.units import Done, Unit
 
 
 class Executor(Protocol):
-    """Runs units against the store at `root`. A context manager: workers are kept until it is left."""
+    """Runs units against the store at `root`. A context manager: workers are kept until it exits."""
 
     name: str
 
@@ -23,7 +23,7 @@ class Executor(Protocol):
 
 
 class BaseExecutor:
-    """Entering starts nothing: workers start with the first units."""
+    """Workers start with the first units, not on entering."""
 
     def __enter__(self) -> Any:
         return self
@@ -32,4 +32,4 @@ class BaseExecutor:
         self.close()
 
     def close(self) -> None:
-        """Let workers go."""
+        """Release the workers."""

@@ -1,9 +1,9 @@
 """Units on dask and ray clusters: bounded queues, CPU and GPU stages on matching workers.
 
 A unit whose network runs on a GPU goes to a worker that offers one (dask: `--resources GPU=1`; ray counts
-them itself), the others to CPUs. A worker of a running cluster that has other code or other numerical
-libraries than the run was planned with answers with an error and computes nothing: what it computed would
-lie in the store under a key that promises something else.
+them itself), the others to CPUs. A worker of a running cluster whose code or numerical libraries
+differ from those that the run was planned with returns an error and computes nothing: its result would be
+stored under a key that promises something else.
 """
 
 from __future__ import annotations
@@ -23,27 +23,41 @@ from benchmarks.harness.base import BaseExecutor
 from benchmarks.harness.units import Done, Unit, execute
 from benchmarks.store.fingerprint import library_versions
 
-#: Units handed over per CPU of the cluster: enough to keep it busy, few enough to keep memory flat.
+#: Units submitted per CPU of the cluster: enough to keep it busy, few enough to keep memory flat.
 _AHEAD = 4
 _LEAST_WINDOW = 32
-#: Seconds between looks at how large the cluster is.
+#: Seconds between checks of the cluster's size.
 _RESIZE = 10.0
-#: Seconds to wait for the first worker of a running cluster.
-_FIRST_WORKER = 600.0
-#: A unit is given up after this many of its workers were lost or raised.
+#: Seconds to wait for a worker of a running cluster: for the first one, and again when all are gone.
+_NO_WORKER = 600.0
+#: Seconds between checks for units that have ended.
+_POLL = 0.05
+#: A unit fails after this many of its workers were lost.
 _RETRIES = 3
 
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, str]:
     """What a worker must share with the run: versions of the numerical libraries, and this project's code."""
-    root = Path(__file__).resolve().parents[2]
+    return {**library_versions(), "code": sources_digest(Path(__file__).resolve().parents[2])}
+
+
+def sources_digest(root: Path) -> str:
+    """Digest of this project's sources below `root`.
+
+    Raises:
+        RuntimeError: there are none: with a wrong root the code of all workers would look the same.
+    """
+    paths = [
+        path for package in ("m2l", "benchmarks", "probes") for path in sorted((root / package).rglob("*.py"))
+    ]
+    if not paths:
+        raise RuntimeError(f"no source file of m2l below {root}: workers cannot be compared with this run")
     sha = hashlib.sha256()
-    for package in ("m2l", "benchmarks", "probes"):
-        for path in sorted((root / package).rglob("*.py")):
-            sha.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            sha.update(path.read_bytes())
-    return {**library_versions(), "code": sha.hexdigest()[:16]}
+    for path in paths:
+        sha.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:16]
 
 
 def execute_alike(unit: Unit, root: str, expected: Mapping[str, str] | None) -> Done:
@@ -97,13 +111,13 @@ class DaskExecutor(BaseExecutor):
         if not self._client.nthreads():
             print(f"waiting for a worker at {self.address}", file=sys.stderr)
             try:
-                self._client.wait_for_workers(1, timeout=_FIRST_WORKER)
+                self._client.wait_for_workers(1, timeout=_NO_WORKER)
             except TimeoutError:
-                raise ConnectionError(f"no worker came to {self.address!r} in {_FIRST_WORKER:g} s") from None
+                raise ConnectionError(f"no worker joined {self.address!r} within {_NO_WORKER:g} s") from None
         return self._client
 
     def _look(self, client: Any) -> None:
-        """See how many units to hand over, and what the workers offer; clusters grow and shrink."""
+        """Update the number of units to submit and the resources that workers offer; clusters grow and shrink."""
         if time.monotonic() - self._looked < _RESIZE:
             return
         self._looked = time.monotonic()
@@ -138,9 +152,18 @@ class DaskExecutor(BaseExecutor):
                 yield _without_gpu(unit, "dask worker ADDRESS --nthreads 1 --resources GPU=1")
         futures = {self._submit(client, unit, root, expected): unit for unit in islice(waiting, self._window)}
         ending = as_completed(list(futures))
-        for future in ending:
-            yield _outcome(futures.pop(future), future.result)
-            future.release()
+        alone = _Alone()
+        while futures:
+            ended = ending.next_batch(block=False)
+            if not ended:
+                time.sleep(_POLL)
+                if alone.too_long(lambda: not client.nthreads()):
+                    yield from (_without_worker(unit) for unit in (*futures.values(), *waiting))
+                    return
+                continue
+            for future in ended:
+                yield _outcome(futures.pop(future), future.result)
+                future.release()
             self._look(client)
             for unit in islice(waiting, max(0, self._window - len(futures))):
                 added = self._submit(client, unit, root, expected)
@@ -155,7 +178,7 @@ class DaskExecutor(BaseExecutor):
 
 
 def _scheduler_workers(client: Any) -> dict[str, Any]:
-    """What the scheduler knows of all its workers (newer versions of dask show the first five)."""
+    """What the scheduler knows about all its workers (newer versions of dask show only the first five)."""
     try:
         info = client.scheduler_info(n_workers=-1)
     except TypeError:
@@ -206,6 +229,7 @@ class RayExecutor(BaseExecutor):
             if lost and unit.device != "cpu":
                 yield _without_gpu(unit, "ray start --address=ADDRESS --num-gpus=1")
         pending: dict[Any, Unit] = {}
+        alone = _Alone()
         window, looked = _LEAST_WINDOW, -1e9
         while True:
             if time.monotonic() - looked > _RESIZE:
@@ -217,7 +241,10 @@ class RayExecutor(BaseExecutor):
                 pending[place.remote(unit, root, expected)] = unit
             if not pending:
                 return
-            ready, _ = ray.wait(list(pending), num_returns=1)
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=_RESIZE)
+            if not ready and alone.too_long(lambda: not ray.cluster_resources().get("CPU")):
+                yield from (_without_worker(unit) for unit in (*pending.values(), *waiting))
+                return
             for reference in ready:
                 yield _outcome(pending.pop(reference), partial(ray.get, reference))
 
@@ -229,6 +256,27 @@ class RayExecutor(BaseExecutor):
             self._started = False
 
 
+class _Alone:
+    """Tells when a cluster has had no worker for `_NO_WORKER` seconds; it is asked every `_RESIZE` seconds at most."""
+
+    def __init__(self) -> None:
+        self.asked = self.last = time.monotonic()
+
+    def too_long(self, empty: Callable[[], bool]) -> bool:
+        """Whether it is time to give up; `empty` says whether the cluster has no worker now."""
+        now = time.monotonic()
+        if now - self.asked >= min(_RESIZE, _NO_WORKER):
+            self.asked = now
+            if not empty():
+                self.last = now
+        return now - self.last >= _NO_WORKER and self.asked == now
+
+
+def _without_worker(unit: Unit) -> Done:
+    error = f"the cluster has had no worker for {_NO_WORKER:g} s"
+    return Done(unit.key, unit.stage, unit.name, unit.amount, error=error)
+
+
 def _without_gpu(unit: Unit, command: str) -> Done:
     error = (
         f"no worker of the cluster offers a GPU, asked for by device {unit.device!r}; start one: {command}"
@@ -237,7 +285,7 @@ def _without_gpu(unit: Unit, command: str) -> Done:
 
 
 def _outcome(unit: Unit, result: Callable[[], Done]) -> Done:
-    """What a cluster answers for a unit; a lost worker or scheduler becomes a failed unit."""
+    """The cluster's answer for a unit; when a worker or the scheduler is lost, the unit has failed."""
     try:
         return result()
     except (Exception, asyncio.CancelledError) as error:

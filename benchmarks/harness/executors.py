@@ -1,6 +1,6 @@
 """Fan-out of work units: in this process, on local processes, or on a dask or ray cluster.
 
-We write no scheduler: each executor hands units to a known one and yields how they ended, in any order.
+Each executor hands units to a well-known scheduler and yields how they ended, in any order.
 A worker needs this package and the store (a folder it sees under the same path, or a URL), nothing else.
 """
 
@@ -83,7 +83,7 @@ class LokyExecutor(BaseExecutor):
         from joblib.externals.loky import get_reusable_executor
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        # Units are pickled as workers come free: a queue of all of them would grow with the suite.
+        # Units are pickled as workers become free; a queue of all of them would grow with the suite.
         pool = Parallel(
             n_jobs=workers,
             backend="loky",
@@ -92,7 +92,7 @@ class LokyExecutor(BaseExecutor):
             pre_dispatch="4*n_jobs",
         )
         ended: set[str] = set()
-        # joblib renews workers that grew (a model was loaded) and warns each time; that is no news here.
+        # joblib replaces workers that grew (a model was loaded) and warns each time, which is expected here.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         try:
             parent = os.getpid()
@@ -100,13 +100,13 @@ class LokyExecutor(BaseExecutor):
                 ended.add(done.key)
                 yield done
         except TerminatedWorkerError as error:
-            # A worker was killed (out of memory, by hand): what it left undone is reported, not lost.
+            # A worker was killed (out of memory, by hand): report the units that did not finish.
             for unit in units:
                 if unit.key not in ended:
                     message = f"worker process died ({str(error).splitlines()[0][:200]})"
                     yield Done(unit.key, unit.stage, unit.name, unit.amount, error=message)
         except (KeyboardInterrupt, GeneratorExit):
-            # Workers would finish what they have first, which can take minutes.
+            # Workers would otherwise finish their current units, which can take minutes.
             get_reusable_executor().shutdown(wait=False, kill_workers=True)
             raise
 

@@ -19,19 +19,19 @@ _ERRORS = 5
 
 
 class Monitor(Protocol):
-    """Is told how a run goes, so that others can see it (`m2l-bench status`)."""
+    """Follows a run, so that others can see it (`m2l-bench status`)."""
 
     def begin(self, units: Sequence[Unit]) -> None:
-        """These units will run now, in some order."""
+        """These units are about to run, in some order."""
         ...
 
     def step(self, done: Done) -> None:
-        """One of them ended, or cannot run because one before it failed."""
+        """One of them ended, or cannot run because an input failed."""
         ...
 
 
 class Estimate:
-    """Seconds of CPU a list of units will take, from rates measured before in this store."""
+    """CPU seconds that units will take, from the rates that this store has recorded."""
 
     def __init__(self, store: Store) -> None:
         self.rates = store.rates()
@@ -47,13 +47,13 @@ class Estimate:
         return None if rate is None else rate * unit.amount
 
     def total(self, units: Iterable[Unit]) -> tuple[float, int]:
-        """Seconds for all that can be estimated, and the number of units that cannot."""
+        """Seconds of all units that can be estimated, and the number of the others."""
         known = [self.seconds(unit) for unit in units]
         return sum(s for s in known if s is not None), sum(s is None for s in known)
 
 
 class Progress:
-    """One line on stderr: how many units are done, what was last, and about how long is left."""
+    """One line on stderr: how many units are done, which was the last, and about how long the rest takes."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Progress:
         if self.count == self.total:
             return f"  done in {duration(now - self.start)}"
         if done < 0.05 * self.all:
-            # Too early for the clock: workers are still starting. Rates of earlier runs may know.
+            # Too early for the clock: workers are still starting. Rates of earlier runs may tell.
             return f"  about {duration(self.left / self.workers)} left" if self.known else ""
         # Weights are CPU seconds where rates are known, else equal shares; the clock scales both.
         return f"  about {duration((now - self.start) * self.left / done)} left"
@@ -133,13 +133,13 @@ def duration(seconds: float) -> str:
 class Beat:
     """A job's record, renewed as its units end; a `Monitor` and a context manager.
 
-    A store that cannot be written for a moment must not end a run: the record is then simply older.
+    A store that cannot be written for a moment does not end a run: the record is merely older then.
 
     Args:
         store: where the job's results go.
         suite: its suite.
         shard: (index, count); (0, 1) for a run of everything.
-        about: what else is worth knowing (executor, device).
+        about: further entries of the record (executor, device).
         clock: seconds since the epoch.
     """
 

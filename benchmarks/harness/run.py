@@ -1,4 +1,4 @@
-"""From a suite to finished units: what has to run, in what order, and how long it takes."""
+"""From units to results in the store: what has to run, in which order, and what came of it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ OVERWRITE = ("missing", "always", "never", "cache-only")
 
 @dataclass
 class RunOptions:
-    """How a run treats what is there.
+    """What a run computes and how.
 
     Attributes:
         overwrite: "missing" computes what the store lacks; "always" computes everything again; "never"
             computes what is missing but refuses to change a result file; "cache-only" computes nothing.
-        limit: at most this many clips (0: as the suite says).
-        shard: (index, count): do only this share of the units, and write no tables.
-        dry_run: compute nothing, count what would run.
-        device: device for neural systems; results of devices differ in the last bits, so it is in the key.
-        quiet: no progress on stderr.
-        monitor: is told how the run goes.
-        refuse_broken: stop before anything is measured when a user's class fails on every clip that is tried.
+        limit: largest number of items (0: as the suite says).
+        shard: (index, count): compute only this share of the units, and write no tables.
+        dry_run: compute nothing; report what would run.
+        device: device of neural networks. Results of devices differ in the last bits, so it is part of the key.
+        quiet: print no progress to stderr.
+        monitor: is told how the run proceeds.
+        refuse_broken: stop before anything is measured when a user's class fails on every item that is tried.
         trials: users' systems that this run has tried, by name and options.
-        said: what was said once, and units of users' code that this run has brought up to date.
+        said: warnings that have been printed, and units of users' code that this run has brought up to date.
     """
 
     overwrite: str = "missing"
@@ -79,8 +79,8 @@ class RunReport:
         planned: a dry run's targets, with stand-ins for what is not available.
         needs: what a dry run found to be needed, by kind and name.
         blocked: (row, column) -> why the cell has no value, unless it merely has not been computed yet.
-        lost: row -> reason -> clips that the row was given and has no value for.
-        unusable: reason -> clips that no row was given.
+        lost: row -> reason -> number of items that the row was given and has no value for.
+        unusable: reason -> number of items that no row was given.
     """
 
     computed: int = 0
@@ -94,7 +94,7 @@ class RunReport:
     unusable: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: RunReport) -> None:
-        """Take another report's counts in."""
+        """Add another report to this one."""
         self.computed += other.computed
         self.cached += other.cached
         self.failed |= other.failed
@@ -113,7 +113,7 @@ class RunReport:
         self.needs[kind, name] = Need(kind, name, reason is None, text if reason is None else reason)
 
     def note_lost(self, row: str, reasons: Mapping[str, int]) -> None:
-        """Clips that a row lost in one of its cells; the same clips are lost in every other one."""
+        """Record the items that a row lost in one of its cells; its other cells lost the same ones."""
         for why, count in reasons.items():
             known = self.lost.setdefault(row, {})
             known[why] = max(count, known.get(why, 0))
@@ -144,9 +144,8 @@ def waves_of(units: Iterable[Unit]) -> list[list[Unit]]:
 def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: RunOptions) -> RunReport:
     """Bring `units` into the store, with whatever inputs they need.
 
-    A unit whose result is there is not touched, and then its inputs are not needed either: audio may be
-    removed from a store that has the scores. A failed unit takes those that need it with it; the others
-    go on.
+    A unit whose result exists is skipped, and then its inputs are not needed either: audio may be removed from a
+    store that has the scores. When a unit fails, the units that need it fail with it; the others continue.
     """
     layers = waves_of(units)
     if options.overwrite in ("missing", "never") and not options.dry_run:
@@ -199,8 +198,8 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
 
 
 def drop_outdated(layers: Sequence[Sequence[Unit]], store: Store, options: RunOptions) -> None:
-    """Take out of the store what a run does again: units of a user's code in which clips failed, or whose results may
-    not serve another run, and all that rests on them. They go first, so that a killed run leaves no mixture.
+    """Remove from the store what a run repeats: units of a user's code in which items failed or whose results must not
+    be reused, and all that depends on them. They are removed first, so that a killed run leaves no mixture.
     """
     outdated: set[str] = set()
     for layer in layers:
@@ -219,7 +218,7 @@ def drop_outdated(layers: Sequence[Sequence[Unit]], store: Store, options: RunOp
 def missing_units(
     layers: Sequence[Sequence[Unit]], targets: set[str], store: Store, overwrite: str
 ) -> list[list[Unit]]:
-    """The units that have to run: those asked for that are missing, and what they need that is missing."""
+    """The units that have to run: missing targets, and missing units that they need."""
     if overwrite == "always":
         return [list(layer) for layer in layers]
     needed = set(targets)

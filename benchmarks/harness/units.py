@@ -1,4 +1,4 @@
-"""Work units: idempotent, keyed by content, run anywhere.
+"""Work units: idempotent, keyed by content, runnable anywhere.
 
 A unit is one stage of work on up to a few dozen clips. Its key is a hash over everything that can change
 its result; its result lies in the store under that key. A unit runs in any process that can import this
@@ -36,13 +36,13 @@ STAND_IN = "stand-in"
 
 @dataclass(frozen=True)
 class Watch:
-    """What a unit that runs a user's code is held to (see `benchmarks.evaluation.trial`).
+    """What the result of a unit that runs a user's code depends on (see `benchmarks.evaluation.trial`).
 
     Attributes:
-        folder: of the store's records of what units read beyond `files`.
-        files: path -> digest of all that was read when the code was tried.
-        opaque: programs that it starts, whose own reading cannot be seen.
-        keep: whether the result may serve a later run.
+        folder: where the store records which files units read beyond `files`.
+        files: path -> digest of every file that was read when the code was tried.
+        opaque: programs that the code starts; what they read is unknown.
+        keep: whether a later run may reuse the result.
     """
 
     folder: str
@@ -80,17 +80,17 @@ class Unit:
 
     @property
     def device(self) -> str:
-        """Where its network runs ("cpu", "cuda", "cuda:1"); "cpu" for a unit without one."""
+        """Device of its network ("cpu", "cuda", "cuda:1"); "cpu" for a unit without one."""
         return str(self.spec.get("device") or "cpu")
 
     @cached_property
     def stands_in(self) -> bool:
-        """Whether it only counts what is not available here: a dry run plans it, and nothing can run it."""
+        """Whether it stands for work that cannot run here: a dry run plans it to count it."""
         return STAND_IN in self.spec or any(unit.stands_in for unit in self.inputs)
 
     @cached_property
     def own(self) -> bool:
-        """Whether a user's code has part in its result."""
+        """Whether a user's code contributes to its result."""
         return self.watch is not None or any(unit.own for unit in self.inputs)
 
     @cached_property
@@ -133,7 +133,7 @@ class Done:
 
 
 def fetch(unit: Unit, store: Store) -> Result:
-    """The unit's result, from the store when it is there and sound, else computed (inputs first)."""
+    """The unit's result: read from the store if it exists and is intact, else computed (inputs first)."""
     try:
         return store.get(unit.key)
     except (KeyError, CorruptEntryError):
@@ -141,7 +141,7 @@ def fetch(unit: Unit, store: Store) -> Result:
 
 
 def compute(unit: Unit, store: Store) -> Result:
-    """Run the unit and publish its result; what rests on a provisional one is provisional too."""
+    """Run the unit and store its result; a result that depends on a provisional one is provisional too."""
     result = load_target(unit.target)(unit, store)
     if not isinstance(result, Result):
         raise TypeError(f"{unit.target} returned {type(result).__name__}, expected a Result")
@@ -152,7 +152,7 @@ def compute(unit: Unit, store: Store) -> Result:
 
 
 def is_provisional(unit: Unit, store: Store) -> bool:
-    """Whether the unit's stored result rests on clips in which a user's code failed: the next run tries again."""
+    """Whether a user's code failed on some item of the unit's stored result, so that the next run tries again."""
     try:
         return unit.own and bool(store.meta(unit.key).get("again"))
     except KeyError:
@@ -160,7 +160,7 @@ def is_provisional(unit: Unit, store: Store) -> bool:
 
 
 def execute(unit: Unit, root: str) -> Done:
-    """Run one unit for an executor; an exception becomes part of the answer, never of the executor.
+    """Run one unit for an executor; an exception is returned in the answer instead of being raised.
 
     Only ``KeyboardInterrupt`` and ``SystemExit`` pass through.
     """
@@ -188,7 +188,7 @@ def execute(unit: Unit, root: str) -> Done:
 def pinned_threads() -> Iterator[None]:
     """One thread for BLAS, OpenMP and torch: sums are then taken in one order in every process.
 
-    Libraries that are first imported inside read the environment; those already there are told.
+    Libraries that are imported inside read the environment; those already imported are set directly.
     """
     from threadpoolctl import threadpool_limits
 

@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.autoencoders.names import label_of
 from benchmarks.datasets import Clip, DataNotFoundError
 from benchmarks.evaluation.cells import Column, tidy
-from benchmarks.evaluation.plan import Planner, SystemRow
+from benchmarks.evaluation.plan import Planner
+from benchmarks.evaluation.systems import SystemRow
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, run_units
 from benchmarks.harness.units import Unit

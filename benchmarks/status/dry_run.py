@@ -1,8 +1,8 @@
 """What a run of a suite needs, has, and would cost: `m2l-bench tables --suite S --dry-run`.
 
-Hours come from measured rates only: those this store has recorded, those of `results/*/cost.json`, and those that ship
-(`rates.json`: another machine's, so an order of magnitude). What was never measured is named, not guessed; a few
-clips measure it.
+Hours come from measured rates only: those that this store has recorded, those of `results/*/cost.json`, and the
+shipped ones (`rates.json`, from another machine, so an order of magnitude). What has not been measured is named,
+not guessed; a run on a few clips measures it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.suite import Suite
 from benchmarks.tables.build import build_part
 from benchmarks.tables.text import markdown_table
 
-#: Stages whose work a GPU takes over; the others compute on CPUs whatever the device.
+#: Stages that use a GPU; the others run on CPUs whatever the device.
 GPU_STAGES = ("reconstruct", "embed", "features")
 
 #: Rates of the `paper` suite, measured with random weights where there are no others.
@@ -77,7 +77,7 @@ class StageCost:
     Attributes:
         units, stored, to_run: numbers of units; `to_run` leaves out what only intermediate results need.
         audio_seconds: of the units that would run.
-        cpu_hours, gpu_hours: of those whose rate is known.
+        cpu_hours, gpu_hours: of the units whose rate is known.
         without_cpu_rate, without_gpu_rate: names that have none -> seconds of audio.
     """
 
@@ -93,7 +93,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The answer of a dry run."""
+    """What a dry run found."""
 
     suite: str
     title: str
@@ -158,7 +158,7 @@ def planned_keys(plan: RunReport) -> set[str]:
 
 
 def sorted_needs(needs: Iterable[Need]) -> list[Need]:
-    """By kind as a run meets them, missing ones last in each."""
+    """In the order of a run, missing ones last within each kind."""
     order = ("data", "system", "metric", "representation", "table")
     return sorted(needs, key=lambda need: (order.index(need.kind), not need.present))
 
@@ -201,7 +201,7 @@ def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
 
 
 def describe(found: DryRun, workers: int = 1, given: str = "") -> str:
-    """The answer for people; `given` are the options that name suite and store, as they were typed."""
+    """The findings for people; `given` are the options that name suite and store, as they were typed."""
     given = given or f"--suite {found.suite}"
     total, left = (sum(getattr(c, f) for c in found.stages.values()) for f in ("units", "to_run"))
     stored = sum(cost.stored for cost in found.stages.values())

@@ -1,8 +1,8 @@
-"""How far a suite is, over all jobs that share a store.
+"""Progress of a suite over all jobs that share a store.
 
 Every run leaves a small record beside the results (`runs/<suite>/<i>-of-<n>.json` in the store) and renews
-it while it works; what is finished is counted in the store itself, so that a job that died, or one that
-never started, is seen as well.
+it while it works. Finished units are counted in the store itself, so that jobs that died or never started
+are seen as well.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from benchmarks.store.store import Store
 from benchmarks.suite import load_suite
 from benchmarks.tables.text import markdown_table
 
-#: A running job that gave no sign for so long is called silent. A unit can take minutes, and only its end
-#: is a sign.
+#: A running job is called silent after this many seconds without an update. A unit can take minutes, and only its end
+#: updates the record.
 SILENT = 900.0
 
 

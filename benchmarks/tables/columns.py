@@ -9,7 +9,7 @@ from typing import Any
 import m2l
 from benchmarks.evaluation.cells import Cell, Column, tidy
 from benchmarks.evaluation.measure import Measured
-from benchmarks.evaluation.plan import SystemRow
+from benchmarks.evaluation.systems import SystemRow
 from benchmarks.metrics.base import Metric
 from benchmarks.store.fingerprint import library_versions
 from benchmarks.store.processor import processor

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.autoencoders import own_target as own_autoencoder
 from benchmarks.autoencoders.own.adapted import controlled
 from benchmarks.errors import UsageError
-from benchmarks.evaluation.plan import accepts_device as system_accepts_device
+from benchmarks.evaluation.systems import accepts_device as system_accepts_device
 from benchmarks.registry import Registry, load_target
 from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party

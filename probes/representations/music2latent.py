@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+import m2l
 from benchmarks.store.fingerprint import digest
-from m2l import Music2Latent
 from m2l.audio import to_mono
 from m2l.io.checkpoints import find_checkpoint, read_card
 from m2l.io.digest import file_sha256
 from probes.representations.base import FEATURES, RepresentationSpec
-
-if TYPE_CHECKING:
-    from m2l import Music2Latent
 
 SOURCE = "m2l"
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -44,7 +41,7 @@ class Music2LatentRepresentation:
         return self._spec
 
     @cached_property
-    def model(self) -> Music2Latent:
+    def model(self) -> m2l.Music2Latent:
         """The model, loaded at first use."""
         return self._load()
 
@@ -76,7 +73,7 @@ def _spec(name: str, weights: str, training: tuple[str, ...], **options: Any) ->
 def checkpoint(
     path: str, name: str | None = None, training: tuple[str, ...] = (), device: str = "cpu", license: str = ""
 ) -> Music2LatentRepresentation:
-    """A trained checkpoint, by path or by a name that `Music2Latent.from_pretrained` knows.
+    """A trained checkpoint, by path or by a name that `m2l.Music2Latent.from_pretrained` knows.
 
     Raises:
         WeightsNotFoundError: it is not on this machine; says how to get it.
@@ -89,8 +86,8 @@ def checkpoint(
         raise FileNotFoundError(f"{found} holds no checkpoint ({' or '.join(sorted(_WEIGHTS))})")
     weights = digest({file.name: file_sha256(file) for file in wanted})
 
-    def load() -> Music2Latent:
-        return Music2Latent.from_pretrained(path, device=device)
+    def load() -> m2l.Music2Latent:
+        return m2l.Music2Latent.from_pretrained(path, device=device)
 
     return Music2LatentRepresentation(
         _spec(name or f"music2latent:{path}", weights, training, license=license), load
@@ -118,8 +115,8 @@ def _card_data(name: str) -> tuple[str, ...]:
 def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Music2LatentRepresentation:
     """The architecture with random weights: the floor that says what training adds."""
 
-    def load() -> Music2Latent:
-        return Music2Latent.from_config(config, seed=seed).to(device)
+    def load() -> m2l.Music2Latent:
+        return m2l.Music2Latent.from_config(config, seed=seed).to(device)
 
     spec = _spec("music2latent-random", f"random:{config}:{seed}", (), config=config, seed=seed)
     return Music2LatentRepresentation(spec, load)
