@@ -12,9 +12,9 @@ from benchmarks.autoencoders import AUTOENCODERS
 from benchmarks.autoencoders.names import label_of, system_code
 from benchmarks.datasets import Clip
 from benchmarks.errors import UsageError
+from benchmarks.evaluation.clips import seconds_of
 from benchmarks.evaluation.jobs import Limits, LoadJob
 from benchmarks.evaluation.own_plan import trial_clips
-from benchmarks.evaluation.plan import seconds_of
 from benchmarks.evaluation.stages import reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
 from benchmarks.harness.units import STAND_IN, Unit, fetch, resident

@@ -362,7 +362,7 @@ def test_a_missing_representation_is_counted_on_the_tasks_that_are_available(tmp
         "mert-v1-95m",
         "latmusic",
     }
-    keys = planned_keys(suite, DRY, store)
+    keys = planned_keys(plan)
     assert keys == {unit.key for unit in units if not unit.stands_in}
     assert not {unit.key for unit in plan.pending} - keys
     assert sum(unit.stage == "features" for unit in plan.pending) == own

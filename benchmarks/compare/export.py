@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.autoencoders.own.external import wav_bytes
 from benchmarks.datasets.clip_files import export_stems
+from benchmarks.evaluation.left_out import count_reasons
 from benchmarks.evaluation.plan import Planner
-from benchmarks.evaluation.stages import count_reasons
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, run_units
 from benchmarks.store.store import CorruptEntryError, Store

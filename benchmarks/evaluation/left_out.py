@@ -5,7 +5,9 @@ A row that fails on the hard clips has the better mean, so such a row is neither
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
@@ -16,6 +18,15 @@ from benchmarks.harness.run import RunReport
 _REASONS = 8
 #: Beginning of the note of a clip whose output equals the original; see `benchmarks.metrics.clip_score`.
 EXACT = "exact"
+
+
+# What a file that cannot be read says of itself in brackets differs from file to file.
+_UNREADABLE_DETAIL = re.compile(r"^(unreadable: .*) \(.*\)$")
+
+
+def count_reasons(failures: Mapping[str, str]) -> dict[str, int]:
+    """Reason -> number of clips, sorted by reason."""
+    return dict(sorted(Counter(_UNREADABLE_DETAIL.sub(r"\1", why) for why in failures.values()).items()))
 
 
 def lost(cell: Cell) -> dict[str, int]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from benchmarks.datasets import DataNotFoundError
 from benchmarks.evaluation.cells import NOT_COMPUTED, Cell, tidy
-from benchmarks.evaluation.left_out import lost
+from benchmarks.evaluation.clips import seconds_of
+from benchmarks.evaluation.left_out import count_reasons, lost
 from benchmarks.evaluation.own_plan import runs_user_code
-from benchmarks.evaluation.plan import PlannedCell, Planner, seconds_of
-from benchmarks.evaluation.stages import count_reasons
+from benchmarks.evaluation.plan import PlannedCell, Planner
 from benchmarks.evaluation.systems import SystemRow
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units

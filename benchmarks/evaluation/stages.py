@@ -8,8 +8,6 @@ noise under those that are exact.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -385,15 +383,6 @@ def compare_corpus_units(unit: Unit, store: Store) -> Result:
     job: CompareJob = unit.payload
     cells = {row: fetch(item, store).meta for row, item in zip(job.rows, unit.inputs, strict=True)}
     return Result({"comparisons": compare_draws(cells, level=job.resampling.level)})
-
-
-# What a file that cannot be read says of itself in brackets differs from file to file.
-_UNREADABLE_DETAIL = re.compile(r"^(unreadable: .*) \(.*\)$")
-
-
-def count_reasons(failures: Mapping[str, str]) -> dict[str, int]:
-    """Reason -> number of clips, sorted by reason."""
-    return dict(sorted(Counter(_UNREADABLE_DETAIL.sub(r"\1", why) for why in failures.values()).items()))
 
 
 def _without_clip(message: str, clip: Any) -> str:
