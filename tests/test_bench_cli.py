@@ -219,6 +219,16 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "new-autoencoder" in capsys.readouterr().out
 
 
+def test_the_console_script_runs_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from m2l.cli.bench import main as script
+
+    monkeypatch.setattr("sys.argv", ["m2l-bench", "list", "suites"])
+    assert script() == 0
+    assert "synthetic" in capsys.readouterr().out.split()
+
+
 def test_doctor_says_what_each_missing_cell_needs(
     toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
