@@ -163,13 +163,7 @@ class Suite:
         return copy.deepcopy(record)
 
 
-_SECTIONS = {
-    "data": Data,
-    "table2": Table2,
-    "table3": Table3,
-    "figure2": Figure2,
-    "statistics": Statistics,
-}
+_SECTIONS = {"data": Data, "table2": Table2, "table3": Table3, "figure2": Figure2, "statistics": Statistics}
 
 
 def list_suites() -> list[str]:

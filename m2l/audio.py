@@ -73,8 +73,7 @@ def as_channels_first(audio: Any, name: str = "audio") -> np.ndarray:
     array = _as_numpy(audio, name)
     if array.ndim not in (1, 2, 3):
         raise AudioError(
-            f"{name} has shape {array.shape}; expected (samples,), (channels, samples) or "
-            "(batch, channels, samples)"
+            f"{name} has shape {array.shape}; expected (samples,), (channels, samples) or (batch, channels, samples)"
         )
     if array.size == 0:
         raise AudioError(f"{name} is empty: shape {array.shape}")
@@ -148,9 +147,7 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int, *, exact: bool = Tr
     samples = audio.shape[-1]
     rows = audio.reshape(-1, samples)
     # One row at a time: soxr takes interleaved frames, and its channel count is limited.
-    made = np.stack(
-        [soxr.resample(np.ascontiguousarray(row), rate_in, rate_out, quality="HQ") for row in rows]
-    )
+    made = np.stack([soxr.resample(np.ascontiguousarray(row), rate_in, rate_out, quality="HQ") for row in rows])
     if exact:
         made = np.ascontiguousarray(fit_length(made, resampled_length(samples, rate_in, rate_out)))
     return made.reshape(*audio.shape[:-1], made.shape[-1])

@@ -151,11 +151,7 @@ def reconstruct_file(
 
 
 def _encode(
-    model: Music2Latent,
-    source: str | os.PathLike[str],
-    window: int | None,
-    incomplete: bool,
-    progress: Progress | None,
+    model: Music2Latent, source: str | os.PathLike[str], window: int | None, incomplete: bool, progress: Progress | None
 ) -> tuple[np.ndarray, AudioReader]:
     with AudioReader(source, model.config.sample_rate, incomplete=incomplete) as reader:
         pieces = [piece.numpy() for piece in model.encode_blocks(reader, window=window, progress=progress)]

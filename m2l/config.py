@@ -80,9 +80,7 @@ class Music2LatentConfig:
                     f"{field} has {len(getattr(self, field))} entries but channel_mults names {levels} levels"
                 )
         if len(self.downsampling) != levels - 1:
-            raise ConfigError(
-                f"downsampling has {len(self.downsampling)} entries; {levels} levels need {levels - 1}"
-            )
+            raise ConfigError(f"downsampling has {len(self.downsampling)} entries; {levels} levels need {levels - 1}")
         if sum(self.unet_blocks) + sum(self.autoencoder_blocks) > _MAX_BLOCKS:
             raise ConfigError(f"unet_blocks and autoencoder_blocks name more than {_MAX_BLOCKS} blocks")
         if max(self.channels) > _MAX_CHANNELS:
@@ -99,9 +97,7 @@ class Music2LatentConfig:
             raise ConfigError(f"{self.n_bins} frequency bins do not divide by {self.frequency_downsampling}")
         for channels, attends in zip(self.channels, self.attention, strict=True):
             if attends and channels % self.attention_heads:
-                raise ConfigError(
-                    f"{channels} channels do not divide into {self.attention_heads} attention heads"
-                )
+                raise ConfigError(f"{channels} channels do not divide into {self.attention_heads} attention heads")
         for value in (self.frequency_scaling, *self.attention):
             if not isinstance(value, bool):
                 raise ConfigError(f"frequency_scaling and attention are true or false, not {_short(value)}")
@@ -317,10 +313,7 @@ _PRESETS: dict[str, Music2LatentConfig] = {
     "small": _PAPER.replace(name="small", base_channels=32, **_SMALL),
     "mini": _MINI,
     "table3-mini-base": _TABLE3_MINI.replace(
-        name="table3-mini-base",
-        channel_mults=(1, 4, 8, 12, 17),
-        attention=(False,) * 5,
-        frequency_scaling=False,
+        name="table3-mini-base", channel_mults=(1, 4, 8, 12, 17), attention=(False,) * 5, frequency_scaling=False
     ),
     "table3-mini-attention": _TABLE3_MINI.replace(name="table3-mini-attention", frequency_scaling=False),
     "table3-mini-scaling": _TABLE3_MINI,

@@ -74,9 +74,7 @@ def sample_t(
         return ((index + jitter) / (_TIME_GRID - 1)).clamp(max=1.0).float()
     if density == "lognormal":
         # The 0.8 % beyond either end are clamped to it.
-        sigma = (
-            config.p_mean + config.p_std * torch.randn(n, generator=generator, dtype=torch.float64)
-        ).exp()
+        sigma = (config.p_mean + config.p_std * torch.randn(n, generator=generator, dtype=torch.float64)).exp()
         sigma = sigma.clamp(config.sigma_min, config.sigma_max)
         return t_from_sigma(sigma, config).clamp(0.0, 1.0).float()
     raise ValueError(f"unknown density {density!r}: 'grid' or 'lognormal'")
@@ -98,9 +96,7 @@ def preconditioning(sigma: Tensor, config: Music2LatentConfig) -> tuple[Tensor, 
     return c_skip, c_out, c_in
 
 
-def denoise(
-    unet: UNet, noisy: Tensor, sigma: Tensor, maps: list[Tensor], config: Music2LatentConfig
-) -> Tensor:
+def denoise(unet: UNet, noisy: Tensor, sigma: Tensor, maps: list[Tensor], config: Music2LatentConfig) -> Tensor:
     """f_theta (Eq. 10): the clean representation that `noisy` = x + sigma * noise is taken to come from.
 
     Args:

@@ -22,14 +22,9 @@ class DecoderLevel(nn.Module):
         channels = config.channels[level]
         heads = config.attention_heads if config.attention[level] else 0
         self.blocks = nn.ModuleList(
-            ResBlock(channels, channels, attention_heads=heads)
-            for _ in range(config.autoencoder_blocks[level])
+            ResBlock(channels, channels, attention_heads=heads) for _ in range(config.autoencoder_blocks[level])
         )
-        self.up = (
-            Upsample(channels, config.channels[level - 1], config.downsampling[level - 1])
-            if level > 0
-            else None
-        )
+        self.up = Upsample(channels, config.channels[level - 1], config.downsampling[level - 1]) if level > 0 else None
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -48,8 +43,7 @@ class Decoder(nn.Module):
         # The published blocks own a noise projection that its decoder never feeds: 526,336 weights without
         # effect, kept so that the parameter count and the checkpoint agree.
         self.bottleneck = nn.ModuleList(
-            ResBlock(width, width, dims=1, cond_channels=config.cond_channels)
-            for _ in range(config.bottleneck_blocks)
+            ResBlock(width, width, dims=1, cond_channels=config.cond_channels) for _ in range(config.bottleneck_blocks)
         )
         self.from_bottleneck = nn.Conv1d(width, config.feature_dim, 1)
         self.levels = nn.ModuleList(DecoderLevel(config, level) for level in range(len(config.channels)))

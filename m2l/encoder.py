@@ -48,9 +48,7 @@ class Encoder(nn.Module):
         self.norm_features = group_norm(config.channels[-1])
         width = config.bottleneck_channels
         self.to_bottleneck = nn.Conv1d(config.feature_dim, width, 1)
-        self.bottleneck = nn.ModuleList(
-            ResBlock(width, width, dims=1) for _ in range(config.bottleneck_blocks)
-        )
+        self.bottleneck = nn.ModuleList(ResBlock(width, width, dims=1) for _ in range(config.bottleneck_blocks))
         self.norm_out = group_norm(width)
         self.conv_out = nn.Conv1d(width, config.latent_dim, 1)
 

@@ -157,11 +157,7 @@ class EncoderDecoder:
             begin = None if starts is None else starts[batch]
             parts.append(
                 self.decode_batch(
-                    pieces[batch],
-                    batch.stop - first,
-                    n_steps=denoising_steps,
-                    start=begin,
-                    generator=generator,
+                    pieces[batch], batch.stop - first, n_steps=denoising_steps, start=begin, generator=generator
                 )
             )
         representation = _join(torch.cat(parts), channels)[..., : ratio * length]
@@ -195,15 +191,11 @@ class EncoderDecoder:
         return made.cpu()
 
     def _waveform(self, path_or_audio: Any) -> Tensor:
-        audio = (
-            read_audio(path_or_audio)[0] if isinstance(path_or_audio, (str, os.PathLike)) else path_or_audio
-        )
+        audio = read_audio(path_or_audio)[0] if isinstance(path_or_audio, (str, os.PathLike)) else path_or_audio
         try:
             waveform = float_tensor(audio, "audio")
         except ValueError as error:
-            raise AudioError(
-                f"{error}; expected a float waveform (samples,) or (channels, samples)"
-            ) from None
+            raise AudioError(f"{error}; expected a float waveform (samples,) or (channels, samples)") from None
         if waveform.dim() == 1:
             waveform = waveform[None]
         if waveform.dim() != 2:

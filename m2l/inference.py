@@ -57,17 +57,12 @@ def decode_latent_inference(
     device: str | torch.device | None = None,
 ) -> Tensor:
     """`EncoderDecoder.decode` of `trainer.gen`, which is put on `device` first and stays where it is if None."""
-    return _codec(trainer, device).decode(
-        latent, diffusion_steps, max_waveform_length_decode, max_batch_size_decode
-    )
+    return _codec(trainer, device).decode(latent, diffusion_steps, max_waveform_length_decode, max_batch_size_decode)
 
 
 @without_gradients
 def decode_to_representation(
-    model: Music2Latent,
-    latents: Tensor,
-    diffusion_steps: int = 1,
-    device: str | torch.device | None = None,
+    model: Music2Latent, latents: Tensor, diffusion_steps: int = 1, device: str | torch.device | None = None
 ) -> Tensor:
     """Latents as the network has them, in (-1, 1), to (B, 2, n_bins, 8 L) on the CPU; noise as `EncoderDecoder`'s."""
     codec = EncoderDecoder.around(model.to(device or model.device).eval())

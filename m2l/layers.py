@@ -168,15 +168,11 @@ class ResBlock(nn.Module):
 class Downsample(nn.Module):
     """Strided convolution: 5x1 kernel for frequency only (factor 4), 3x3 for both axes (factor 2)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, factor: tuple[int, int], *, normalize: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, factor: tuple[int, int], *, normalize: bool) -> None:
         super().__init__()
         self.norm = group_norm(in_channels) if normalize else nn.Identity()
         kernel = resampling_kernel(factor)
-        self.conv = Conv2d(
-            in_channels, out_channels, kernel, stride=factor, padding=(kernel[0] // 2, kernel[1] // 2)
-        )
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride=factor, padding=(kernel[0] // 2, kernel[1] // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         return normalized_convolutions(x, NormConv(self.norm, self.conv, activate=False))

@@ -147,9 +147,7 @@ class Music2Latent(nn.Module):
             return self.encoder(representation.to(self.device, self.dtype)).float() / self.config.latent_scale
 
     @without_gradients
-    def decode_representation(
-        self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None
-    ) -> Tensor:
+    def decode_representation(self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None) -> Tensor:
         """Latents and unit noise -> representation, by `consistency.sample`.
 
         Args:
@@ -337,9 +335,7 @@ class Music2Latent(nn.Module):
         config = self.config
         tensor = float_tensor(latents, "latents")
         if tensor.dim() < 2 or tensor.shape[-2] != config.latent_dim or 0 in tensor.shape:
-            raise ValueError(
-                f"latents must be (…, {config.latent_dim}, L) with L > 0, not {tuple(tensor.shape)}"
-            )
+            raise ValueError(f"latents must be (…, {config.latent_dim}, L) with L > 0, not {tuple(tensor.shape)}")
         if length is not None and length < 1:
             raise ValueError(f"length must be at least 1 sample, not {length}")
         items = tensor.reshape(-1, *tensor.shape[-2:])
@@ -366,9 +362,7 @@ class Music2Latent(nn.Module):
         return like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
 
     @without_gradients
-    def reconstruct(
-        self, audio: Array, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0
-    ) -> Array:
+    def reconstruct(self, audio: Array, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0) -> Array:
         """`decode(encode(audio))` at the input's rate, kind and shape: exactly as many samples come back."""
         samples = as_channels_first(audio).shape[-1]
         latents = self.encode(audio, sample_rate)

@@ -56,9 +56,7 @@ def waveform_to_representation(waveform: Tensor, config: Music2LatentConfig) -> 
         ValueError: if the waveform is shorter than one window.
     """
     if waveform.shape[-1] < config.n_fft:
-        raise ValueError(
-            f"waveform of {waveform.shape[-1]} samples is shorter than one window ({config.n_fft})"
-        )
+        raise ValueError(f"waveform of {waveform.shape[-1]} samples is shorter than one window ({config.n_fft})")
     waveform = waveform.float()
     frames = waveform.unfold(-1, config.n_fft, config.hop_length) * _window(config.n_fft, waveform.device)
     spectrum = torch.fft.rfft(frames)[..., : config.n_bins].transpose(-1, -2)

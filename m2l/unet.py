@@ -65,12 +65,8 @@ class UNet(nn.Module):
         self.embed = NoiseEmbedding(config.cond_channels)
         self.embed_hidden = nn.Linear(config.cond_channels, config.cond_channels)
         self.embed_out = nn.Linear(config.cond_channels, config.cond_channels)
-        self.scale_in = (
-            FrequencyScaling(config.cond_channels, config.n_bins) if config.frequency_scaling else None
-        )
-        self.scale_out = (
-            FrequencyScaling(config.cond_channels, config.n_bins) if config.frequency_scaling else None
-        )
+        self.scale_in = FrequencyScaling(config.cond_channels, config.n_bins) if config.frequency_scaling else None
+        self.scale_out = FrequencyScaling(config.cond_channels, config.n_bins) if config.frequency_scaling else None
         self.conv_in = Conv2d(2, channels, 3, padding=1)
         self.levels = nn.ModuleList(UNetLevel(config, level) for level in range(len(config.channels)))
         self.cross_out = nn.Conv2d(channels, channels, 1)

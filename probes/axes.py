@@ -63,9 +63,7 @@ def _compare(representation: Any, audio: np.ndarray, rate: int) -> str | None:
         shapes = [shape[::-1] if flipped else shape for shape in (first[output], second[output])]
         call, order = ("features", "(dim, frames)") if flipped else ("extract", "(n_frames, dim)")
         name = "the output" if output == "features" else f"output {output!r}"
-        text = (
-            f"{name} has shape {shapes[0]} for {seconds[0]:g} s of audio and {shapes[1]} for {seconds[1]:g} s"
-        )
+        text = f"{name} has shape {shapes[0]} for {seconds[0]:g} s of audio and {shapes[1]} for {seconds[1]:g} s"
         advice = ", so transpose it" if first[output][0] == second[output][0] > 1 else ""
         return f"{text}: its dimension follows the length; {call} must return {order}{advice}"
     return None

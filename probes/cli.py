@@ -87,9 +87,7 @@ FITS = Fits()
 
 
 @app.command
-def run(
-    *, what: What, fits: Fits = FITS, work: Work = WORK, output: Output = None, json: Json = False
-) -> int:
+def run(*, what: What, fits: Fits = FITS, work: Work = WORK, output: Output = None, json: Json = False) -> int:
     """Evaluate representations on tasks.
 
     Args:
@@ -112,11 +110,7 @@ def table(*, what: What, fits: Fits = FITS, work: Work = WORK, format: Format = 
 
 @app.command(name="list")
 def list_names(
-    kind: Literal["tasks", "representations", "protocols"] | None = None,
-    /,
-    *,
-    check: bool = False,
-    json: Json = False,
+    kind: Literal["tasks", "representations", "protocols"] | None = None, /, *, check: bool = False, json: Json = False
 ) -> int:
     """List tasks, representations and protocols.
 

@@ -76,9 +76,7 @@ def evaluate(
             raise ValueError(f"unknown probe {probe!r}; known: mlp, linear, knn")
         groups: dict[tuple[int, tuple[int, ...]], list[Problem]] = {}
         for problem in problems:
-            hidden = (
-                () if probe == "linear" else protocol.hidden_units(features.shape[1], len(problem.labels))
-            )
+            hidden = () if probe == "linear" else protocol.hidden_units(features.shape[1], len(problem.labels))
             groups.setdefault((problem.batch_size, hidden), []).append(problem)
         for (size, hidden), group in sorted(groups.items()):
             config = dataclasses.replace(
@@ -114,10 +112,7 @@ def _test(
         predictions = np.stack(
             [
                 np.concatenate(
-                    [
-                        predict(features[test])
-                        for predict, (_, _, test) in zip(seed, problem.splits, strict=True)
-                    ]
+                    [predict(features[test]) for predict, (_, _, test) in zip(seed, problem.splits, strict=True)]
                 )
                 for seed in models.predict
             ]
@@ -180,9 +175,7 @@ def _mlp_models(
 
 def _never_improved(probes: Sequence[TrainedProbe]) -> bool:
     """Whether all probes are those of their first epoch; one that is perfect from there on has learned all the same."""
-    return all(
-        probe.best_epoch == 0 and len(probe.history) > 1 and _kept_score(probe) < 1.0 for probe in probes
-    )
+    return all(probe.best_epoch == 0 and len(probe.history) > 1 and _kept_score(probe) < 1.0 for probe in probes)
 
 
 def _finite_loss(probe: TrainedProbe) -> bool:
@@ -206,9 +199,7 @@ def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _
         candidates = {k: _neighbors(features[train], problem, train, k) for k in protocol.neighbors}
         main = METRICS[problem.kind][0]
         values = {
-            k: Scorer(problem, problem.targets[validation], vote(features[validation]))(
-                np.ones(len(validation))
-            )[main]
+            k: Scorer(problem, problem.targets[validation], vote(features[validation]))(np.ones(len(validation)))[main]
             for k, vote in candidates.items()
         }
         best = max(values, key=values.__getitem__)
@@ -299,9 +290,7 @@ def probe(unit: Unit, store: Store) -> Result:
     return Result(meta, arrays)
 
 
-def _record(
-    meta: dict[str, Any], arrays: dict[str, np.ndarray], key: str, evaluation: Evaluation | str
-) -> None:
+def _record(meta: dict[str, Any], arrays: dict[str, np.ndarray], key: str, evaluation: Evaluation | str) -> None:
     if isinstance(evaluation, str):
         meta["evaluations"][key] = {"reason": evaluation}
         return

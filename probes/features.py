@@ -23,13 +23,7 @@ from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Result, Store
 from probes.axes import axis_problem
 from probes.deformations import Deformation, parse_deformation
-from probes.representations import (
-    REPRESENTATIONS,
-    accepts_device,
-    create_representation,
-    own_target,
-    split_name,
-)
+from probes.representations import REPRESENTATIONS, accepts_device, create_representation, own_target, split_name
 
 #: Raised when what the stage writes changes without its code showing it.
 VERSION = 1
@@ -321,9 +315,7 @@ def time_mean(frames: np.ndarray) -> np.ndarray:
     return mean.astype(np.float32)
 
 
-def gather(
-    units: Sequence[Unit], store: Store, output: str | None
-) -> tuple[np.ndarray, list[str], dict[str, str]]:
+def gather(units: Sequence[Unit], store: Store, output: str | None) -> tuple[np.ndarray, list[str], dict[str, str]]:
     """The feature matrix of several units.
 
     Args:

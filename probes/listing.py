@@ -21,10 +21,7 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
         }
     if kind == "tasks":
         return {name: _task_remark(name) if check else "" for name in list_tasks()}
-    return {
-        name: _representation_remark(name) if check else ALIASES.get(name, "")
-        for name in list_representations()
-    }
+    return {name: _representation_remark(name) if check else ALIASES.get(name, "") for name in list_representations()}
 
 
 def _task_remark(name: str) -> str:

@@ -46,10 +46,7 @@ def mean_per_class(target: np.ndarray, scores: np.ndarray, weights: np.ndarray |
 
 
 def key_scores(
-    target: np.ndarray,
-    guess: np.ndarray,
-    labels: Sequence[str] = KEYS,
-    weights: np.ndarray | None = None,
+    target: np.ndarray, guess: np.ndarray, labels: Sequence[str] = KEYS, weights: np.ndarray | None = None
 ) -> dict[str, float]:
     """The four readings of "key accuracy", none of which may stand for another.
 
@@ -152,9 +149,7 @@ class Ranking:
         return area, np.where(n_true > 0, average_precision, np.nan)
 
 
-def tagging_scores(
-    target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float]:
+def tagging_scores(target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
     """Macro ROC-AUC and average precision over tags.
 
     Raises:

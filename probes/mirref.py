@@ -25,11 +25,7 @@ TASKS = {
     ("tinysol", "instrument_classification"): "tinysol-instrument",
     ("tinysol", "instrument_recognition"): "tinysol-instrument",
 }
-FEATURES = {
-    "msd-musicnn": "musicnn-msd",
-    "vggish-audioset": "vggish",
-    "clmr-v2": "clmr",
-}
+FEATURES = {"msd-musicnn": "musicnn-msd", "vggish-audioset": "vggish", "clmr-v2": "clmr"}
 MERT_NAME = re.compile(r"mert-v1-95m((?:-\d+)+)$")
 #: audiomentations' class -> (kind here, names of the parameter over its versions).
 DEFORMATIONS = {
@@ -122,9 +118,7 @@ def _list(value: Any, what: str, where: str) -> list[Any]:
     return value
 
 
-def requests_of(
-    experiments: Sequence[Mapping[str, Any]], n_seeds: int = 5, resamples: int = 1000
-) -> list[Imported]:
+def requests_of(experiments: Sequence[Mapping[str, Any]], n_seeds: int = 5, resamples: int = 1000) -> list[Imported]:
     """One request per experiment, data set and probe.
 
     Raises:
@@ -193,13 +187,9 @@ def _deformations(
     scenarios = dataset.get("deformations")
     if experiment.get("deformations"):
         if scenarios:
-            raise MirRefError(
-                f"{where}: deformations of the experiment and of the data set; keep one of them"
-            )
+            raise MirRefError(f"{where}: deformations of the experiment and of the data set; keep one of them")
         scenarios = experiment["deformations"]
-        warnings.append(
-            "deformations of the experiment are taken for all of its data sets; mir_ref ignores them"
-        )
+        warnings.append("deformations of the experiment are taken for all of its data sets; mir_ref ignores them")
     return tuple(_scenario(scenario, where) for scenario in _list(scenarios or [], "deformations", where))
 
 
@@ -281,9 +271,7 @@ def _scenario(scenario: Any, where: str) -> str:
         values = step.get("params") or {}
         known = {f"{end}_{name}" for name in names for end in ("min", "max")}
         if not isinstance(values, dict) or set(values) - known - {"p"}:
-            raise MirRefError(
-                f"{where}: {step['type']} with {values!r}; known: {', '.join(sorted(known))}, p"
-            )
+            raise MirRefError(f"{where}: {step['type']} with {values!r}; known: {', '.join(sorted(known))}, p")
         ends = [value for key, value in values.items() if key in known]
         fixed = bool(ends) and all(type(end) in (int, float) and end == ends[0] for end in ends)
         if not fixed or values.get("p", 1) != 1:
@@ -376,7 +364,5 @@ def _audiomentations(text: str) -> list[dict[str, Any]]:
     steps = []
     for kind, amount in parse_deformation(text).steps:
         name, parameter = back[kind]
-        steps.append(
-            {"type": name, "params": {f"min_{parameter}": amount, f"max_{parameter}": amount, "p": 1}}
-        )
+        steps.append({"type": name, "params": {f"min_{parameter}": amount, f"max_{parameter}": amount, "p": 1}})
     return steps

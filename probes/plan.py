@@ -33,9 +33,7 @@ class Planner:
         store: where earlier runs recorded what a user's representation reads.
     """
 
-    def __init__(
-        self, request: Request, tasks: Mapping[str, TaskData], options: RunOptions, store: Store
-    ) -> None:
+    def __init__(self, request: Request, tasks: Mapping[str, TaskData], options: RunOptions, store: Store) -> None:
         self.request, self.tasks, self.options, self.store = request, tasks, options, store
         # What is only planned must not run anybody's code on a clip.
         self.ask = options.overwrite != "cache-only" and not options.dry_run
@@ -62,9 +60,7 @@ class Planner:
                 self.plans[name] = str(error)
                 if isinstance(error, PublishedOnlyError):
                     self.published_only.add(name)
-                if self.options.refuse_broken and (
-                    own_target(name) is not None or isinstance(error, ClashError)
-                ):
+                if self.options.refuse_broken and (own_target(name) is not None or isinstance(error, ClashError)):
                     raise user_error(error) from error
                 return self.plans[name]
             if plan.error is not None and self.options.refuse_broken:
@@ -121,9 +117,7 @@ class Planner:
             "libraries": library_versions(),
         }
         protocol = request.protocol
-        problems = tuple(
-            problem_of(self.tasks[name], protocol.scheme, name, protocol.batch_size) for name in group
-        )
+        problems = tuple(problem_of(self.tasks[name], protocol.scheme, name, protocol.batch_size) for name in group)
         job = EvaluateJob(
             problems,
             protocol,
@@ -155,9 +149,7 @@ class Planner:
         found = [plan[representation, task] for task in self.tasks]
         return next((reason for reason in found if isinstance(reason, str)), None)
 
-    def stand_ins(
-        self, plan: Mapping[tuple[str, str], Unit | str], sizes: Mapping[str, PublishedSize]
-    ) -> list[Unit]:
+    def stand_ins(self, plan: Mapping[tuple[str, str], Unit | str], sizes: Mapping[str, PublishedSize]) -> list[Unit]:
         """Units that count, in a dry run, what is not available: data of a known size, weights, packages.
 
         Args:

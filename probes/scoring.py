@@ -68,18 +68,13 @@ class Evaluation:
     details: dict[str, Any]
 
 
-def problem_of(
-    data: TaskData, scheme: str, name: str | None = None, batch_size: int | None = None
-) -> Problem:
+def problem_of(data: TaskData, scheme: str, name: str | None = None, batch_size: int | None = None) -> Problem:
     """A task's targets and splits as arrays; rows number its clips. `name` is what results go by."""
     splits = tuple(
-        (data.rows(split.train), data.rows(split.validation), data.rows(split.test))
-        for split in data.splits(scheme)
+        (data.rows(split.train), data.rows(split.validation), data.rows(split.test)) for split in data.splits(scheme)
     )
     info = data.info
-    return Problem(
-        name or info.name, info.kind, info.labels, data.targets, splits, batch_size or info.batch_size
-    )
+    return Problem(name or info.name, info.kind, info.labels, data.targets, splits, batch_size or info.batch_size)
 
 
 def chance(problem: Problem, resamples: int = 1000) -> Evaluation:
@@ -101,11 +96,7 @@ def chance(problem: Problem, resamples: int = 1000) -> Evaluation:
 
 
 def score(
-    problem: Problem,
-    predictions: np.ndarray,
-    resamples: int,
-    details: dict[str, Any],
-    drop_last: int = 0,
+    problem: Problem, predictions: np.ndarray, resamples: int, details: dict[str, Any], drop_last: int = 0
 ) -> Evaluation:
     """Metrics of predictions per seed, and of bootstrap resamples of the test items.
 
@@ -122,9 +113,7 @@ def score(
     starts = np.cumsum([0, *sizes])
     kept = [size // drop_last * drop_last if drop_last else size for size in sizes]
     if min(kept) == 0:
-        raise ValueError(
-            f"task {problem.name!r}: a test part of {min(sizes)} items has no full batch of {drop_last}"
-        )
+        raise ValueError(f"task {problem.name!r}: a test part of {min(sizes)} items has no full batch of {drop_last}")
     folds = [slice(start, start + size) for start, size in zip(starts, kept, strict=False)]
     targets = problem.targets[problem.test_rows]
     scorers = [[Scorer(problem, targets[fold], seed[fold]) for fold in folds] for seed in predictions]

@@ -26,9 +26,7 @@ HIDDEN = (256, 128)
 N_HELD_OUT = 500
 
 
-def run(
-    *, items: int, dim: int, epochs: int, batch_sizes: Sequence[int], repeats: int, clock: str
-) -> Contest:
+def run(*, items: int, dim: int, epochs: int, batch_sizes: Sequence[int], repeats: int, clock: str) -> Contest:
     """The contest.
 
     Args:
@@ -117,21 +115,14 @@ def fit_ours(
 ) -> list[Any]:
     """Five seeds in one pass."""
     config = training.ProbeConfig(
-        hidden_units=HIDDEN,
-        batch_size=batch,
-        max_epochs=epochs,
-        patience=epochs,
-        select_on="last",
-        precision=precision,
+        hidden_units=HIDDEN, batch_size=batch, max_epochs=epochs, patience=epochs, select_on="last", precision=precision
     )
     nothing = np.arange(0)
     jobs = [training.ProbeJob(targets, targets.shape[1], train, nothing, seed) for seed in range(N_SEEDS)]
     return list(training.train_probes(features, jobs, config))
 
 
-def fit_sklearn(
-    features: np.ndarray, targets: np.ndarray, train: np.ndarray, epochs: int, batch: int
-) -> list[Any]:
+def fit_sklearn(features: np.ndarray, targets: np.ndarray, train: np.ndarray, epochs: int, batch: int) -> list[Any]:
     """Five fits, one after the other."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -140,9 +131,7 @@ def fit_sklearn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for seed in range(N_SEEDS):
-            model = MLPClassifier(
-                HIDDEN, batch_size=batch, max_iter=epochs, n_iter_no_change=epochs, random_state=seed
-            )
+            model = MLPClassifier(HIDDEN, batch_size=batch, max_iter=epochs, n_iter_no_change=epochs, random_state=seed)
             models.append(model.fit(features[: len(train)], targets[: len(train)]))
     return models
 

@@ -112,9 +112,7 @@ def request_from(section: Mapping[str, Any], seed: int = 0) -> Request:
     )
 
 
-def build(
-    suite: Suite, store: Store, executor: Executor, options: RunOptions
-) -> tuple[TableResult, RunReport]:
+def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -> tuple[TableResult, RunReport]:
     """Measure what is missing and return Table 1.
 
     Raises:

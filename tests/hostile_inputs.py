@@ -145,13 +145,7 @@ def _patched(offset: int, replacement: bytes) -> Callable[[Path], None]:
 
 def _cut(share: float, kind: str = "WAV") -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        subtype = {
-            "WAV": "PCM_16",
-            "FLAC": "PCM_16",
-            "OGG": "VORBIS",
-            "MP3": "MPEG_LAYER_III",
-            "AIFF": "PCM_16",
-        }[kind]
+        subtype = {"WAV": "PCM_16", "FLAC": "PCM_16", "OGG": "VORBIS", "MP3": "MPEG_LAYER_III", "AIFF": "PCM_16"}[kind]
         content = _wav(path, sound(2, 30_000), subtype=subtype, format=kind)
         path.write_bytes(content[: int(len(content) * share)])
 
@@ -255,9 +249,7 @@ _GOOD = {
 }
 
 
-def latents_file(
-    shape: tuple[int, ...] = (1, 64, 3), dtype: str = "f4", fill: float = 0.1, **changes: Any
-) -> bytes:
+def latents_file(shape: tuple[int, ...] = (1, 64, 3), dtype: str = "f4", fill: float = 0.1, **changes: Any) -> bytes:
     """Bytes of a latents file; `changes` replace metadata, None removes a field."""
     metadata = {key: value for key, value in {**_GOOD, **changes}.items() if value is not None}
     return save({"latents": np.full(shape, fill, dtype)}, metadata)

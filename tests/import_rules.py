@@ -59,9 +59,7 @@ LAZY_EXCEPTIONS = {
 ABOVE_PROBES = ("benchmarks.cli", "benchmarks.tables", "pyproject")
 _TARGET = re.compile(r"(?:m2l|benchmarks|probes)(?:\.\w+)*:[A-Za-z_][\w.]*")
 #: Groups of entry points have names of the form of a module's.
-_GROUPS = re.compile(
-    r"m2l\.(?:autoencoders|embedders|datasets|metrics|tables|tasks|representations|validation)"
-)
+_GROUPS = re.compile(r"m2l\.(?:autoencoders|embedders|datasets|metrics|tables|tasks|representations|validation)")
 
 
 @dataclass(frozen=True)
@@ -235,12 +233,7 @@ def lazy_imports(tree: Tree) -> list[str]:
     found = set()
     for one in tree.imports:
         parts = one.importer.split(".")
-        if (
-            one.lazily
-            and "cli" not in parts
-            and parts[-1] != "registry"
-            and one.importer not in LAZY_EXCEPTIONS
-        ):
+        if one.lazily and "cli" not in parts and parts[-1] != "registry" and one.importer not in LAZY_EXCEPTIONS:
             found.add(f"lazy {one.importer} -> {one.imported}")
     return sorted(found)
 

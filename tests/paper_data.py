@@ -126,9 +126,7 @@ def _miniature(corpus: Corpus, bodies: dict[str, bytes], files: dict[str, bytes]
         return [replace(a, parts=tuple(map(place, a.parts))) for a in corpus.archives(folder)]
 
     items = tuple(place(item) for item in corpus.items)
-    mini = replace(
-        corpus, items=items, archives=listed, count=count, transfer_bytes=None, unpacked_bytes=None
-    )
+    mini = replace(corpus, items=items, archives=listed, count=count, transfer_bytes=None, unpacked_bytes=None)
     plain = set(served)
     lists = {item.path.rpartition("/")[2]: item.path for item in items}
     with _written({path: bodies[name] for name, path in lists.items()}) as folder:

@@ -42,9 +42,7 @@ class LinearCodec:
     def __init__(self) -> None:
         path = weights_path()
         self.basis = np.load(path)
-        self.spec = AutoencoderSpec(
-            name="linear", sample_rate=RATE, channels="mono", weights_digest=file_sha256(path)
-        )
+        self.spec = AutoencoderSpec(name="linear", sample_rate=RATE, channels="mono", weights_digest=file_sha256(path))
 
     def encode(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         audio = resample(check_audio(audio, sample_rate), sample_rate, RATE, exact=False)

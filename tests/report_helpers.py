@@ -33,16 +33,7 @@ def measured_suite(folder: Path, *, seconds: float = 1.2, count: int = 6) -> Pat
     suite = tiny_toml(folder, clips)
     with cache_at(folder / "cache"):
         status = main(
-            [
-                "tables",
-                "--suite",
-                str(suite),
-                "--results",
-                str(folder / "results"),
-                "--executor",
-                "serial",
-                "--quiet",
-            ]
+            ["tables", "--suite", str(suite), "--results", str(folder / "results"), "--executor", "serial", "--quiet"]
         )
     assert status == 0
     return suite

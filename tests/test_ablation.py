@@ -12,14 +12,7 @@ import soundfile
 
 from benchmarks.cli.main import main as bench
 from benchmarks.compare import ablation
-from benchmarks.compare.ablation import (
-    Ablation,
-    render_training_clips,
-    row_settings,
-    runs_folder,
-    title_of,
-    with_rows,
-)
+from benchmarks.compare.ablation import Ablation, render_training_clips, row_settings, runs_folder, title_of, with_rows
 from benchmarks.compare.curve import RunError, points_of
 from benchmarks.datasets import create_dataset
 from benchmarks.errors import MISSING, OK, USAGE
@@ -84,20 +77,14 @@ def test_full_rows_are_the_papers_recipe() -> None:
     rows = row_settings(ablation.FULL, ["x"], {}, cuda=True)
     for settings in rows.values():
         assert (settings.steps, settings.batch_size, settings.precision) == (200_000, 16, "float16")
-    assert row_settings(ablation.FULL, ["x"], {})["table3-base"].precision == "bfloat16", (
-        "no float16 on a CPU"
-    )
+    assert row_settings(ablation.FULL, ["x"], {})["table3-base"].precision == "bfloat16", "no float16 on a CPU"
     with pytest.raises(SettingsError, match="like with like"):
         row_settings(["table3-base", "table3-mini-base"], ["x"], {})
 
 
 def test_other_settings_are_other_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
-    folders = {
-        runs_folder(row_settings(ablation.MINI, [data], {"steps": steps}))
-        for data in "ab"
-        for steps in (5, 6)
-    }
+    folders = {runs_folder(row_settings(ablation.MINI, [data], {"steps": steps})) for data in "ab" for steps in (5, 6)}
     assert len(folders) == 4
     one_row = row_settings(ablation.MINI[:1], ["a"], {"steps": 5})
     assert runs_folder(one_row) in folders, "a row trained on its own is the row of the whole ablation"
@@ -166,25 +153,12 @@ def test_a_stopped_row_goes_on_and_is_exported_once(clips: Path) -> None:
 def test_a_row_that_another_process_trains_is_refused_and_so_is_a_damaged_curve(
     clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "m2l.training.Trainer.rehearse", lambda *_: {"seconds_per_step": 1.0, "peak_bytes": 1e9}
-    )
+    monkeypatch.setattr("m2l.training.Trainer.rehearse", lambda *_: {"seconds_per_step": 1.0, "peak_bytes": 1e9})
     (clips / "song.m4a").write_text("x")
     run = clips.parent / "runs" / "runs" / "tiny"
     run.mkdir(parents=True)
     settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
-    command = [
-        "ablation",
-        "--data",
-        str(clips),
-        "--steps",
-        "4",
-        "--presets",
-        "tiny",
-        "--device",
-        "cpu",
-        "--quiet",
-    ]
+    command = ["ablation", "--data", str(clips), "--steps", "4", "--presets", "tiny", "--device", "cpu", "--quiet"]
     with exclusive(run):
         assert bench([*command, *settings, "--runs", str(clips.parent / "runs")]) == USAGE
     words = capsys.readouterr().err
@@ -233,16 +207,7 @@ def test_command_from_nothing_to_the_table(
     suite.write_text(SUITE)
     settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
     command = ["ablation", "--suite", str(suite), "--data", str(clips), "--steps", "4", *settings]
-    command += [
-        "--presets",
-        "tiny",
-        "--runs",
-        str(tmp_path / "runs"),
-        "--executor",
-        "serial",
-        "--device",
-        "cpu",
-    ]
+    command += ["--presets", "tiny", "--runs", str(tmp_path / "runs"), "--executor", "serial", "--device", "cpu"]
     assert bench([*command, "--dry-run", "--json"]) == OK
     (cost,) = json.loads(capsys.readouterr().out)
     assert cost["steps_left"] == 4

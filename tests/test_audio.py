@@ -81,13 +81,7 @@ def test_int16_agrees_with_what_a_file_of_the_same_samples_reads_as(tmp_path) ->
 def test_torch_tensors_of_any_float_kind_are_taken() -> None:
     torch = pytest.importorskip("torch")
     values = torch.linspace(-1, 1, 9)
-    for tensor in (
-        values,
-        values.double(),
-        values.bfloat16(),
-        values.half(),
-        values.clone().requires_grad_(),
-    ):
+    for tensor in (values, values.double(), values.bfloat16(), values.half(), values.clone().requires_grad_()):
         out = as_channels_first(tensor)
         assert out.dtype == np.float32
         assert np.allclose(out[0], values.numpy(), atol=0.01)
@@ -97,10 +91,7 @@ def test_torch_tensors_of_any_float_kind_are_taken() -> None:
 def test_channels_last_is_refused_with_the_remedy() -> None:
     with pytest.raises(AudioError, match=r"\(44100, 2\).*transpose"):
         as_channels_first(np.zeros((44_100, 2), np.float32))
-    assert as_channels_first(np.zeros((32, 8), np.float32)).shape == (
-        32,
-        8,
-    )  # 32 channels of 8 samples may be
+    assert as_channels_first(np.zeros((32, 8), np.float32)).shape == (32, 8)  # 32 channels of 8 samples may be
 
 
 def test_the_first_bad_sample_is_named() -> None:
@@ -132,9 +123,7 @@ def test_resampled_length_is_what_it_says_and_goes_back(samples: int, rate: int,
     assert abs(out.shape[1] - samples * other / rate) <= max(0.5, 1 - samples * other / rate)
 
 
-@pytest.mark.parametrize(
-    ("rate", "other"), [(8000, 44_100), (48_000, 44_100), (44_100, 22_050), (192_000, 44_100)]
-)
+@pytest.mark.parametrize(("rate", "other"), [(8000, 44_100), (48_000, 44_100), (44_100, 22_050), (192_000, 44_100)])
 def test_resampling_keeps_a_tone(rate: int, other: int) -> None:
     out, expected = resample(sine(440, rate, 0.5), rate, other), sine(440, other, 0.5)
     middle = slice(other // 10, -other // 10)

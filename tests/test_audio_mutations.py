@@ -37,9 +37,7 @@ def mutate(content: bytes, rng: random.Random) -> tuple[bytes, str]:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     elif how == "header":
         for _ in range(rng.choice([1, 2, 8])):
-            data[rng.randrange(min(_HEAD, len(data)))] = rng.choice(
-                [0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)]
-            )
+            data[rng.randrange(min(_HEAD, len(data)))] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
     elif how == "remove":
         del data[at : at + rng.choice([1, 4, 100, 5_000])]
     elif how == "insert":
@@ -78,9 +76,7 @@ def run(kind: str, folder: Path, count: int) -> list[str]:
         else:
             whole = wholes[which]
             if how in ("cut", "joined") and audio.shape[1] < whole.shape[1]:
-                complaints.append(
-                    f"{number} {how}: {audio.shape[1]} samples of {whole.shape[1]} without a word"
-                )
+                complaints.append(f"{number} {how}: {audio.shape[1]} samples of {whole.shape[1]} without a word")
             elif how == "cut" and not np.array_equal(audio, whole):
                 complaints.append(f"{number} {how}: other samples")
             if told is not None and abs(told - audio.shape[1]) > _BLOCK:

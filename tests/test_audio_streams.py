@@ -101,9 +101,7 @@ def test_joined_streams_are_read_to_their_end(tmp_path, kind: str, seconds: tupl
     for start in (0, alone[0].shape[1] - 100, alone[0].shape[1], whole.shape[1] - 5_000):
         assert read_audio(path, start, 4_000)[0].shape == (1, 4_000)
         if kind != "mp3":  # where decoding begins changes the first samples of an MP3's excerpt
-            np.testing.assert_allclose(
-                read_audio(path, start, 4_000)[0], whole[:, start : start + 4_000], atol=1e-3
-            )
+            np.testing.assert_allclose(read_audio(path, start, 4_000)[0], whole[:, start : start + 4_000], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -120,17 +118,11 @@ def test_a_large_flac_is_known_to_be_one_stream_or_several(tmp_path, monkeypatch
     sizes = []
     at = containers.Source.at
     monkeypatch.setattr(
-        containers.Source,
-        "at",
-        lambda self, position, count: sizes.append(count) or at(self, position, count),
+        containers.Source, "at", lambda self, position, count: sizes.append(count) or at(self, position, count)
     )
     assert len(containers.examine(put(tmp_path, "one.flac", content)).parts) == 1
     assert max(sizes) < 2**18
-    for joined in (
-        2 * content,
-        content + made("flac", 0.2, channels=2),
-        made("flac", 0.2, channels=2) + content,
-    ):
+    for joined in (2 * content, content + made("flac", 0.2, channels=2), made("flac", 0.2, channels=2) + content):
         assert len(containers.examine(put(tmp_path, "two.flac", joined)).parts) == 2
 
 
@@ -140,9 +132,7 @@ def test_joined_streams_of_different_kinds_are_refused(tmp_path, kind: str, othe
     path = put(tmp_path, f"a.{kind}", made(kind, 0.5) + made(kind, 0.5, **other))
     if (kind, other) == ("opus", {"rate": 24_000}):  # always decoded at 48 kHz
         pytest.skip("the decoder makes them one kind")
-    with pytest.raises(
-        AudioError, match=r"a\.\w+ joins streams of different kinds: .*Hz with . channels and"
-    ):
+    with pytest.raises(AudioError, match=r"a\.\w+ joins streams of different kinds: .*Hz with . channels and"):
         read_audio(path)
 
 
@@ -154,11 +144,7 @@ def test_a_file_joined_to_one_that_cannot_continue_is_not_left_unread(tmp_path, 
 
 def test_mp3_streams_with_tags_between_them_and_without_counts(tmp_path) -> None:
     first, second = made("mp3", 1.0), made("mp3", 0.6, 1)
-    for joined in (
-        first + ID3V1 + ID3V2 + second,
-        ID3V2 + first + second + ID3V1,
-        first + bytes(2_000) + second,
-    ):
+    for joined in (first + ID3V1 + ID3V2 + second, ID3V2 + first + second + ID3V1, first + bytes(2_000) + second):
         assert read(tmp_path, "a.mp3", joined).shape[1] == round(1.6 * RATE)
     # What frames hold beyond the sound is only known where they are counted: two frames a stream, at most.
     for joined in (
@@ -265,9 +251,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(tmp_path, kind: str, count: int
 def test_what_is_there_of_a_cut_file_is_read_when_asked_for(tmp_path, kind: str, caplog) -> None:
     content = made(kind, 3.0)
     path = put(tmp_path, f"a.{kind}", content[: int(0.7 * len(content))])
-    with pytest.raises(
-        AudioError, match=r"a\.\w+ is cut short: (of \d+ (bytes|samples).*, \d+ are there|it ends)"
-    ):
+    with pytest.raises(AudioError, match=r"a\.\w+ is cut short: (of \d+ (bytes|samples).*, \d+ are there|it ends)"):
         read_audio(path)
     with caplog.at_level(logging.WARNING, "m2l"):
         audio, _ = read_audio(path, incomplete=True)
@@ -354,15 +338,7 @@ def test_the_command_line_refuses_what_is_cut_and_reads_it_when_asked_for(tmp_pa
     (tmp_path / "in").mkdir()
     put(tmp_path / "in", "whole.flac", made("flac", 0.5) + made("flac", 0.5, 1))
     put(tmp_path / "in", "cut.wav", made("wav")[:-40_000])
-    run = [
-        "encode",
-        str(tmp_path / "in"),
-        "--checkpoint",
-        "random:tiny",
-        "--json",
-        "-o",
-        str(tmp_path / "out"),
-    ]
+    run = ["encode", str(tmp_path / "in"), "--checkpoint", "random:tiny", "--json", "-o", str(tmp_path / "out")]
     assert main(run) == 1
     files = {Path(one["input"]).name: one for one in json.loads(capsys.readouterr().out)["files"]}
     assert files["whole.flac"]["audio_seconds"] == 1.0

@@ -46,9 +46,7 @@ def test_all_names_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", LIGHT)
-@pytest.mark.parametrize(
-    ("channels", "rate", "seconds"), [(1, 44100, 1.5), (2, 48000, 1.25), (1, 22050, 1.0)]
-)
+@pytest.mark.parametrize(("channels", "rate", "seconds"), [(1, 44100, 1.5), (2, 48000, 1.25), (1, 22050, 1.0)])
 def test_shape_and_rate_come_back(name: str, channels: int, rate: int, seconds: float) -> None:
     system = create_autoencoder(name)
     assert isinstance(system, Autoencoder)
@@ -91,9 +89,7 @@ def test_codecs_spend_about_their_rate(name: str, channels: int, nominal: float,
 
 
 def test_vorbis_quality_is_searched_for_the_rate() -> None:
-    noisy = music(2, 5.0, 44100) + 0.05 * np.random.default_rng(0).standard_normal((2, 5 * 44100)).astype(
-        "f4"
-    )
+    noisy = music(2, 5.0, 44100) + 0.05 * np.random.default_rng(0).standard_normal((2, 5 * 44100)).astype("f4")
     for bitrate in (128000, 160000, 192000):
         encoded = LibsndfileCodec("vorbis", bitrate).encode(noisy, 44100)
         assert encoded.bitrate == pytest.approx(bitrate, rel=0.06)
@@ -221,9 +217,7 @@ def test_a_checkpoint_of_your_own(tmp_path: Path) -> None:
     expected = sum(parameter.numel() for parameter in model.parameters())
     assert system.spec.n_parameters == expected  # from the header, nothing loaded
     audio = music(1, 1.0, 44100)
-    np.testing.assert_array_equal(
-        system.reconstruct(audio, 44100, seed=4), model.reconstruct(audio, 44100, seed=4)
-    )
+    np.testing.assert_array_equal(system.reconstruct(audio, 44100, seed=4), model.reconstruct(audio, 44100, seed=4))
     before = system.spec.weights_digest
     Music2Latent.from_config("tiny", seed=6).save_pretrained(tmp_path / "mine")
     assert create_autoencoder(f"music2latent:{tmp_path / 'mine'}").spec.weights_digest != before

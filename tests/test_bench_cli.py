@@ -52,16 +52,11 @@ def test_tables_go_to_stdout_progress_to_stderr_files_to_results(
     assert out.startswith((tmp_path / "tiny" / "table2.md").read_text())
     # Times stand beside the tables, never in them: a table's bytes do not depend on how fast it was made.
     assert "real_time" not in (tmp_path / "tiny" / "table2.json").read_text()
-    assert (
-        json.loads((tmp_path / "tiny" / "cost.json").read_text())["systems"]["opus-16k"]["real_time_factor"]
-        > 0
-    )
+    assert json.loads((tmp_path / "tiny" / "cost.json").read_text())["systems"]["opus-16k"]["real_time_factor"] > 0
 
 
 @pytest.mark.parametrize("format", ["md", "csv", "json", "latex"])
-def test_formats(
-    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
-) -> None:
+def test_formats(toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
     assert tables(toml, store, tmp_path, "--format", format, "--quiet") == 0
     out = capsys.readouterr().out
     if format == "json":
@@ -110,9 +105,7 @@ def test_strict_turns_failed_clips_into_exit_code_1(tmp_path: Path) -> None:
     assert tables(toml, tmp_path / "store", tmp_path / "results", "--quiet", "--strict") == 1
 
 
-def test_missing_data_is_exit_code_3_and_keeps_old_results(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_data_is_exit_code_3_and_keeps_old_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = tiny_toml(tmp_path, tmp_path / "nowhere")
     old = tmp_path / "results" / "tiny" / "table2.json"
     old.parent.mkdir(parents=True)
@@ -149,11 +142,7 @@ def test_wrong_usage_is_exit_code_2_in_one_line(
 
 
 def test_a_missing_table_builder_is_one_line_and_the_rest_goes_on(
-    toml: Path,
-    store: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from benchmarks.tables.build import TABLES
 
@@ -173,10 +162,7 @@ def test_figure_2_is_drawn_and_only_selects(
     figure = "[figure2]\nsystems = ['noise-20db', 'music2latent']\nmetrics = ['si_sdr']\nsteps = [1, 2]\n"
     mine.write_text(toml.read_text() + figure)
     assert tables(mine, store, tmp_path / "a", "--quiet", "--only", "figure2") == 0
-    assert sorted(path.name for path in (tmp_path / "a" / "tiny").iterdir()) == [
-        "figure2.json",
-        "figure2.svg",
-    ]
+    assert sorted(path.name for path in (tmp_path / "a" / "tiny").iterdir()) == ["figure2.json", "figure2.svg"]
     record = json.loads((tmp_path / "a" / "tiny" / "figure2.json").read_text())
     points = record["curves"]["noise-20db"]["si_sdr"]
     assert [point["n_steps"] for point in points] == [1, 2]
@@ -219,9 +205,7 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "new-autoencoder" in capsys.readouterr().out
 
 
-def test_the_console_script_runs_commands(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_console_script_runs_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from m2l.cli.bench import main as script
 
     monkeypatch.setattr("sys.argv", ["m2l-bench", "list", "suites"])
@@ -272,9 +256,7 @@ def test_commands_that_are_printed_work_as_they_are(
 def test_commands_of_the_readme_parse() -> None:
     """Every command line of the README that has no placeholder in place of a value is one that `m2l-bench` accepts."""
     text = (Path(__file__).resolve().parent.parent / "README.md").read_text().replace("\\\n", " ")
-    lines = [
-        line for line in re.findall(r"^ {4}(?:M2L_\w+=\S+ )*m2l-bench (.*)$", text, re.M) if "…" not in line
-    ]
+    lines = [line for line in re.findall(r"^ {4}(?:M2L_\w+=\S+ )*m2l-bench (.*)$", text, re.M) if "…" not in line]
     lines += [line for line in re.findall(r"`(?:M2L_\w+=\S+ )*m2l-bench ([^`\n]*)`", text) if "…" not in line]
     parsed = 0
     for line in lines:

@@ -126,11 +126,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in variants.items():
         (folder / f"{name}.toml").write_text(text)
     (folder / "utf16.toml").write_bytes(suite.encode("utf-16"))
-    for name, text in {
-        "damaged": '{"name": ',
-        "foreign": '["somebody", "else"]',
-        "old": '{"format": 0}',
-    }.items():
+    for name, text in {"damaged": '{"name": ', "foreign": '["somebody", "else"]', "old": '{"format": 0}'}.items():
         (folder / name).mkdir()
         for file in ("table2.json", "baseline.json"):
             (folder / name / file).write_text(text)
@@ -149,11 +145,7 @@ def said(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("command", "words"), MISTAKES, ids=[command for command, _ in MISTAKES])
 def test_a_mistake_is_a_line_and_2_or_3(
-    place: Path,
-    command: str,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    place: Path, command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("M2L_CACHE", str(place / "cache"))
@@ -173,13 +165,7 @@ def shell(command: str, folder: Path, **environment: str) -> subprocess.Complete
     text = command.replace("m2l-bench", f'"{sys.executable}" -m benchmarks')
     values = {**os.environ, "PYTHONPATH": str(ROOT), "M2L_CACHE": str(folder / "cache"), **environment}
     return subprocess.run(
-        ["bash", "-c", text],
-        cwd=folder,
-        env=values,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+        ["bash", "-c", text], cwd=folder, env=values, capture_output=True, text=True, errors="replace", check=False
     )
 
 
@@ -239,17 +225,11 @@ def test_a_suite_with_a_byte_order_mark_is_read(place: Path, tmp_path: Path, mar
     assert load_suite(tmp_path / "bom.toml").name == "tiny"
 
 
-def test_the_gate_writes_junit_whatever_is_wrong(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gate_writes_junit_whatever_is_wrong(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xml.etree import ElementTree
 
     monkeypatch.chdir(place)
-    mistakes = [
-        "--suite broken.toml",
-        "--baseline damaged/baseline.json --results golden",
-        "--suite tiny.toml",
-    ]
+    mistakes = ["--suite broken.toml", "--baseline damaged/baseline.json --results golden", "--suite tiny.toml"]
     for number, options in enumerate(mistakes):
         path = tmp_path / f"{number}.xml"
         assert main(["gate", *shlex.split(options), "--junit", str(path)]) in (2, 3)

@@ -30,9 +30,7 @@ RATE = 22_050
 def tone(path: Path, seconds: float = 0.3, channels: int = 2, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     time_axis = np.arange(round(seconds * rate)) / rate
-    write_audio(
-        path, np.tile(0.3 * np.sin(2 * np.pi * 440 * time_axis), (channels, 1)).astype(np.float32), rate
-    )
+    write_audio(path, np.tile(0.3 * np.sin(2 * np.pi * 440 * time_axis), (channels, 1)).astype(np.float32), rate)
     return path
 
 
@@ -122,9 +120,7 @@ def test_decode_with_other_weights_is_refused_unless_forced(tmp_path, capsys) ->
 
 def test_subtype_and_format(tmp_path) -> None:
     tone(tmp_path / "in.wav")
-    assert (
-        run("reconstruct", tmp_path / "in.wav", "-o", tmp_path / "a.wav", "--subtype", "PCM_16", *TINY) == 0
-    )
+    assert run("reconstruct", tmp_path / "in.wav", "-o", tmp_path / "a.wav", "--subtype", "PCM_16", *TINY) == 0
     assert audio_info(tmp_path / "a.wav").subtype == "PCM_16"
     assert run("reconstruct", tmp_path / "in.wav", "-o", tmp_path / "out/", "--format", "flac", *TINY) == 0
     assert audio_info(tmp_path / "out" / "in.flac").format == "FLAC"
@@ -191,9 +187,7 @@ def test_one_bad_file_does_not_stop_the_others(music, tmp_path, capsys) -> None:
     assert "Traceback" not in captured.err
 
 
-def test_interrupting_keeps_what_is_done_and_leaves_nothing_half_done(
-    music, tmp_path, capsys, monkeypatch
-) -> None:
+def test_interrupting_keeps_what_is_done_and_leaves_nothing_half_done(music, tmp_path, capsys, monkeypatch) -> None:
     out = tmp_path / "out"
     calls = []
     real = audio_files.reconstruct_file
@@ -326,12 +320,7 @@ def test_info_tells_checkpoints_latents_and_audio_apart(tmp_path, capsys) -> Non
     model = Music2Latent.from_config("tiny")
     model.save_pretrained(tmp_path / "model")
     capsys.readouterr()
-    targets = [
-        tmp_path / "model",
-        tmp_path / "model" / "model.safetensors",
-        tmp_path / "z.safetensors",
-        source,
-    ]
+    targets = [tmp_path / "model", tmp_path / "model" / "model.safetensors", tmp_path / "z.safetensors", source]
     assert run("info", *targets, "--json") == 0
     folder, file, latents, audio = outcome(capsys)
     assert folder["kind"] == file["kind"] == "checkpoint"

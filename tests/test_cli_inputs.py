@@ -31,9 +31,7 @@ RATE = 22_050
 
 def tone(path: Path, samples: int = 4_000, pitch: float = 440.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(
-        path, 0.3 * np.sin(2 * np.pi * pitch / RATE * np.arange(samples, dtype=np.float32))[None], RATE
-    )
+    write_audio(path, 0.3 * np.sin(2 * np.pi * pitch / RATE * np.arange(samples, dtype=np.float32))[None], RATE)
     return path
 
 
@@ -107,9 +105,7 @@ def test_the_same_name_from_another_folder_is_refused(tmp_path, capsys) -> None:
     for _ in range(2):  # and it stays so
         code, said, errors = encode(capsys, tmp_path / "B", "-o", out)
         assert code == 1
-        assert {Path(one["output"]).name: one["status"] for one in said["files"]}[
-            "01.safetensors"
-        ] == "failed"
+        assert {Path(one["output"]).name: one["status"] for one in said["files"]}["01.safetensors"] == "failed"
         assert str(tmp_path / "A" / "01.wav") in errors
         assert "--overwrite" in errors
         assert (out / "01.safetensors").read_bytes() == before
@@ -164,10 +160,7 @@ def test_a_link_that_now_leads_to_another_folder_is_another_source(tmp_path, cap
 
 def test_decoded_files_are_kept_too(tmp_path, capsys) -> None:
     for folder, samples in (("A", 4_000), ("B", 5_000)):
-        assert (
-            encode(capsys, tone(tmp_path / folder / "01.wav", samples), "-o", tmp_path / f"z{folder}/")[0]
-            == 0
-        )
+        assert encode(capsys, tone(tmp_path / folder / "01.wav", samples), "-o", tmp_path / f"z{folder}/")[0] == 0
     assert main(["decode", str(tmp_path / "zA"), "-o", str(tmp_path / "out")]) == 0
     assert main(["decode", str(tmp_path / "zB"), "-o", str(tmp_path / "out")]) == 1
     assert "zA" in capsys.readouterr().err
@@ -300,9 +293,7 @@ def test_a_pipe_without_a_writer_is_not_waited_for_for_ever(tmp_path, capsys, mo
 
 @pytest.mark.parametrize("command", ["encode", "decode", "reconstruct", "info"])
 @pytest.mark.parametrize("kind", ["device", "socket"])
-def test_devices_and_sockets_are_refused_at_once(
-    tmp_path, capsys, monkeypatch, command: str, kind: str
-) -> None:
+def test_devices_and_sockets_are_refused_at_once(tmp_path, capsys, monkeypatch, command: str, kind: str) -> None:
     monkeypatch.chdir(tmp_path)
     place = "/dev/zero"
     if kind == "socket":

@@ -145,17 +145,13 @@ def test_a_mistake_is_told_in_a_line(
 
 @NO_CUDA
 @pytest.mark.parametrize("command", ["encode", "reconstruct", "decode", "train"])
-def test_a_device_that_is_not_there_is_told_once(
-    command: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_device_that_is_not_there_is_told_once(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     for name in "abc":
         write_audio(f"in/{name}.wav", np.zeros((1, 3_000), np.float32), RATE)
     assert main(["encode", "in", "-o", "z", *TINY, "--quiet"]) == 0
     capsys.readouterr()
-    words = {"train": ["--data", "in", "--run", "r"], "decode": ["z", "-o", "out"]}.get(
-        command, ["in", "-o", "out"]
-    )
+    words = {"train": ["--data", "in", "--run", "r"], "decode": ["z", "-o", "out"]}.get(command, ["in", "-o", "out"])
     assert main([command, *words, "--device", "cuda"]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
@@ -181,9 +177,7 @@ def test_a_tilde_that_the_shell_left_alone(place: Path) -> None:
     assert (place / "~out" / "~odd.safetensors").exists()
 
 
-def test_users_without_a_home(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_users_without_a_home(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers often run as a number that no user has."""
 
     def unknown(*_: object) -> None:
@@ -229,9 +223,7 @@ def test_a_full_disk_behind_stdout(place: Path, unbuffered: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-def test_a_full_disk_behind_stderr_does_not_end_the_work(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_behind_stderr_does_not_end_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stderr", full)
         assert main(["encode", "a.wav", "-o", "out", *TINY]) == 0
@@ -252,9 +244,7 @@ def test_closed_streams(place: Path) -> None:
     command = f"{sys.executable} -m m2l info nowhere.wav"
     done = subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (3, b"")  # what is for stderr does not go to stdout
-    done = subprocess.run(
-        f"{command.replace('nowhere', 'a')} >&-", shell=True, capture_output=True, check=False
-    )
+    done = subprocess.run(f"{command.replace('nowhere', 'a')} >&-", shell=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -277,9 +267,7 @@ def test_names_that_a_terminal_cannot_show(place: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("words", "code"), [("decode x -o y", 3), ("encode '' -o y", 2)])
 def test_exit_codes_of_python_dash_m(place: Path, module: str, words: str, code: int) -> None:
     """A module that runs as __main__ is loaded a second time by those that import it."""
-    done = subprocess.run(
-        f"{sys.executable} -m {module} {words}", shell=True, capture_output=True, check=False
-    )
+    done = subprocess.run(f"{sys.executable} -m {module} {words}", shell=True, capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith(b"m2l: ")
     assert done.stderr.count(b"\n") == 1

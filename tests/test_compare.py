@@ -87,9 +87,7 @@ def test_more_baselines_widen_the_intervals_but_less_than_bonferroni_when_they_a
     level=st.sampled_from([0.8, 0.9, 0.95]),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_interval_and_the_p_value_say_the_same(
-    shift: float, seed: int, n: int, k: int, level: float
-) -> None:
+def test_the_interval_and_the_p_value_say_the_same(shift: float, seed: int, n: int, k: int, level: float) -> None:
     rng = np.random.default_rng(seed)
     own = scores(rng.normal(shift, 1, n))
     others = {f"b{i}": scores(rng.normal(0, 1 + i, n)) for i in range(k)}
@@ -282,12 +280,7 @@ def test_a_class_beside_the_baselines(place: Path, capsys: pytest.CaptureFixture
     assert run(f"mine={place.name}:Quiet", "-o", "out") == 0
     printed = capsys.readouterr().out
     assert printed.rstrip() == Path("out/compare.md").read_text().rstrip()
-    for line in (
-        "| **mine**",
-        "### mine minus each baseline",
-        "| opus-16k   | ▲ +",
-        "### Best of each column",
-    ):
+    for line in ("| **mine**", "### mine minus each baseline", "| opus-16k   | ▲ +", "### Best of each column"):
         assert line in printed, line
     assert {path.name for path in Path("out").iterdir()} == {"compare.md", "compare.csv", "compare.json"}
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
@@ -309,9 +302,7 @@ def test_only_what_is_missing_is_measured(place: Path) -> None:
     name = f"mine={place.name}:Quiet"
     assert computed(name, baselines=["opus-16k"]) == 3 + 3 + 2  # units of two clips, mean, metadata
     assert computed(name, "mp3-64k", baselines=["opus-16k"]) == 0
-    assert (
-        computed(name, system_options={"mine": {"bits": 4}}, baselines=["opus-16k"]) == 0
-    )  # not in the spec
+    assert computed(name, system_options={"mine": {"bits": 4}}, baselines=["opus-16k"]) == 0  # not in the spec
 
 
 def test_several_routes_at_once_and_stray_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

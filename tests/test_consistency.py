@@ -34,9 +34,7 @@ def test_t_from_sigma_inverts(sigma: float) -> None:
     assert float(C.sigma_from_t(t, CONFIG)) == pytest.approx(sigma, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0, 0.1), (0.25, 0.0316), (0.5, 0.01), (0.75, 0.00316), (1, 0.001)]
-)
+@pytest.mark.parametrize(("share", "expected"), [(0, 0.1), (0.25, 0.0316), (0.5, 0.01), (0.75, 0.00316), (1, 0.001)])
 def test_step_size_schedule(share: float, expected: float) -> None:
     assert C.step_size(round(share * 800_000), 800_000) == pytest.approx(expected, rel=2e-3)
 
@@ -111,8 +109,7 @@ def test_the_teacher_at_sigma_min_is_its_input(delta_t: float) -> None:
     sigmas = [C.sigma_from_t(level, model.config) for level in (t, (t - delta_t).clamp(min=0))]
     pyramid = model.decoder(model.encoder(clean))
     student, teacher = (
-        C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, pyramid, model.config)
-        for s in sigmas
+        C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, pyramid, model.config) for s in sigmas
     )
     expected = L.pseudo_huber(student, teacher.detach()) / (sigmas[0] - sigmas[1])
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)

@@ -48,10 +48,7 @@ def test_identical_corpora_are_at_exactly_zero() -> None:
 def test_worse_outputs_are_farther_by_the_paired_interval(distance: str) -> None:
     reference = corpus()
     cells = {
-        name: {
-            **corpus_distance(distance, reference, corpus(shift=shift), **OPTIONS),
-            "clips": list(range(12)),
-        }
+        name: {**corpus_distance(distance, reference, corpus(shift=shift), **OPTIONS), "clips": list(range(12))}
         for name, shift in [("near", 0.3), ("far", 1.0), ("far again", 1.0)]
     }
     records = {(r["a"], r["b"]): r for r in compare_draws(cells, level=0.95)}
@@ -65,10 +62,7 @@ def test_worse_outputs_are_farther_by_the_paired_interval(distance: str) -> None
 def test_systems_on_different_clips_are_not_compared() -> None:
     reference = corpus()
     full = {**corpus_distance("fad", reference, corpus(shift=1.0), **OPTIONS), "clips": list(range(12))}
-    part = {
-        **corpus_distance("fad", reference[1:], corpus(shift=1.0)[1:], **OPTIONS),
-        "clips": list(range(1, 12)),
-    }
+    part = {**corpus_distance("fad", reference[1:], corpus(shift=1.0)[1:], **OPTIONS), "clips": list(range(1, 12))}
     (record,) = compare_draws({"a": full, "b": part}, level=0.95)
     assert record["reason"] == "measured on different clips"
     assert "significant" not in record

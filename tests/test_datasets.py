@@ -13,14 +13,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.datasets import (
-    Clip,
-    ClipError,
-    DataNotFoundError,
-    create_dataset,
-    dataset_digest,
-    list_datasets,
-)
+from benchmarks.datasets import Clip, ClipError, DataNotFoundError, create_dataset, dataset_digest, list_datasets
 from benchmarks.datasets.audio_files import FileLoader, read_excerpt
 from benchmarks.datasets.base import check_audio, digest_of
 from benchmarks.registry import UnknownNameError
@@ -70,9 +63,7 @@ def test_a_folder_lists_every_audio_file_whatever_its_state(folder: Path) -> Non
         ("train/a b.wav", (1, 4410), 22050),
     ],
 )
-def test_readable_files_are_returned_as_they_are(
-    folder: Path, id: str, shape: tuple[int, int], rate: int
-) -> None:
+def test_readable_files_are_returned_as_they_are(folder: Path, id: str, shape: tuple[int, int], rate: int) -> None:
     clip = next(c for c in create_dataset("folder", path=folder).clips() if c.id == id)
     audio, sample_rate = clip.load()
     assert (audio.shape, sample_rate, audio.dtype) == (shape, rate, np.float32)
@@ -160,9 +151,7 @@ def test_a_file_with_another_digest_is_refused(tmp_path: Path) -> None:
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_checked_audio_is_finite_float32_or_an_error(
-    channels: int, samples: int, bad: float | None, seed: int
-) -> None:
+def test_checked_audio_is_finite_float32_or_an_error(channels: int, samples: int, bad: float | None, seed: int) -> None:
     audio = np.random.default_rng(seed).uniform(-1, 1, (samples, channels)).T
     if bad is not None and audio.size:
         audio[seed % channels, seed % samples] = bad

@@ -129,9 +129,7 @@ def test_corpora_train_by_the_manifest_that_the_fetch_wrote(
         open_corpus(str(folder / "training.csv"), crop_samples=2000)
 
 
-def test_only_complete_archives_are_listed(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_complete_archives_are_listed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mini = fetched("dns4", server, tmp_path, monkeypatch)
     archive = next(a for a in mini.corpus.archives(tmp_path / "dns4") if "VocalSet" in a.name)
     record_path(tmp_path / "dns4", archive.name).unlink()

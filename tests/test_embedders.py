@@ -165,10 +165,7 @@ def test_vggish_loads_with_and_without_the_pca_entries(tmp_path: Path, pca: bool
     [
         ({"audio_branch__norm__weight": None}, "missing 1: audio_branch.norm.weight"),
         ({"audio_branch__norm__wait": torch.ones(3)}, "unknown 1: audio_branch.norm.wait"),
-        (
-            {"audio_projection__2__bias": torch.ones(3)},
-            r"audio_projection.2.bias is \(3,\), published \(512,\)",
-        ),
+        ({"audio_projection__2__bias": torch.ones(3)}, r"audio_projection.2.bias is \(3,\), published \(512,\)"),
         (
             {"audio_branch__layers__0__blocks__0__attn__relative_position_index": torch.zeros(64, 64)},
             "relative positions are numbered differently",
@@ -368,10 +365,7 @@ def test_a_back_end_that_is_installed_but_broken_is_unavailable_with_its_error(
 def test_a_back_end_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EmbedderEntry("t", 1, 1, "vggish", "w", "h", "p", packages=("no_such_backend",), install="pip it")
     monkeypatch.setitem(embedder_base._entries, "vggish", entry)
-    assert embedder_status("vggish") == (
-        False,
-        "package 'no_such_backend' is not installed. To get it: pip it",
-    )
+    assert embedder_status("vggish") == (False, "package 'no_such_backend' is not installed. To get it: pip it")
 
 
 def test_parity_with_laion_clap() -> None:

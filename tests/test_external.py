@@ -37,13 +37,7 @@ def run(suite: Suite, store: Path, name: str, **options: Any) -> Measured:
     planner = Planner(suite, RunOptions(quiet=True))
     given_options = {name: options} if options else None
     return measure(
-        planner,
-        Store(store),
-        SerialExecutor(),
-        [(name, None)],
-        parse_columns(["si_sdr"]),
-        given_options,
-        compare=False,
+        planner, Store(store), SerialExecutor(), [(name, None)], parse_columns(["si_sdr"]), given_options, compare=False
     )
 
 
@@ -54,9 +48,7 @@ def reasons(measured: Measured) -> dict[str, int]:
 # -- folders
 
 
-def test_exported_clips_come_back_bit_for_bit(
-    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_exported_clips_come_back_bit_for_bit(suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = tiny_toml(tmp_path, tmp_path / "clips")
     sf.write(tmp_path / "clips" / "silent.wav", np.zeros(RATE * 2), RATE)
     command = ["export-clips", "--suite", str(toml), "-o", str(tmp_path / "out"), "--executor", "serial"]

@@ -158,9 +158,7 @@ def test_a_server_without_ranges_is_read_from_the_start(server: Server, tmp_path
 def test_a_part_without_etag_or_digest_is_not_trusted(server: Server, tmp_path: Path) -> None:
     server.files["/a.bin"], server.etags = BODY, False
     (tmp_path / "a.bin.part").write_bytes(b"something else")
-    (tmp_path / "a.bin.part.json").write_text(
-        json.dumps({"url": f"{server.url}/a.bin", "digest": None, "etag": None})
-    )
+    (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": f"{server.url}/a.bin", "digest": None, "etag": None}))
     download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert server.requests[0][1] is None
@@ -183,9 +181,7 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) 
         (Expected(5), "700001 bytes, expected 5"),
     ],
 )
-def test_a_wrong_file_is_refused_and_deleted(
-    server: Server, tmp_path: Path, expected: Expected, message: str
-) -> None:
+def test_a_wrong_file_is_refused_and_deleted(server: Server, tmp_path: Path, expected: Expected, message: str) -> None:
     server.files["/a.bin"] = BODY
     with pytest.raises(ChecksumError, match=message):
         download(f"{server.url}/a.bin", tmp_path / "a.bin", expected)
@@ -286,9 +282,7 @@ def test_the_manifests_hold_music_to_its_digest_and_speech_to_its_sound() -> Non
     assert all(item.expected.size and len(str(item.expected.digest)) == 71 for item in music)
     speech = manifest_items("open_speech.csv")
     assert len(speech) == 181
-    assert all(
-        item.path.endswith(".flac") and item.expected.check and not item.expected.digest for item in speech
-    )
+    assert all(item.path.endswith(".flac") and item.expected.check and not item.expected.digest for item in speech)
     assert len({item.urls[0] for item in music + speech}) == 71 + 181
 
 
@@ -385,11 +379,7 @@ def test_the_command_goes_on_after_a_failure_and_says_so(
 
 
 def test_files_below_m2l_data_count_as_there(
-    server: Server,
-    small: Source,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: Server, small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fetch", "small", "--data", str(tmp_path / "local")]) == 0
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "local"))
@@ -404,9 +394,7 @@ def test_interrupting_the_command_breaks_off_running_downloads(
 ) -> None:
     real, started = transfer.download, threading.Event()
 
-    def slow(
-        url: str, dest: Path, *rest: object, progress: Callable[[int, int | None], None], **more: object
-    ) -> Path:
+    def slow(url: str, dest: Path, *rest: object, progress: Callable[[int, int | None], None], **more: object) -> Path:
         if url.endswith("0.bin"):
             started.wait(5)
             raise KeyboardInterrupt
@@ -433,11 +421,7 @@ def test_without_a_network_the_first_failure_is_enough(
 
 
 def test_dry_run_and_offline_transfer_nothing(
-    server: Server,
-    small: Source,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: Server, small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fetch", "small", "--dry-run"]) == 0
     assert "would fetch 3 files" in capsys.readouterr().out
@@ -452,9 +436,7 @@ def test_the_listing_names_every_license(capsys: pytest.CaptureFixture[str]) -> 
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"open", "open-speech", "open-notes", "tinysol", "vggish"} <= set(rows)
     assert all(row["license"] for row in rows.values())
-    assert rows["open"]["bytes"] == sum(
-        int(item.expected.size or 0) for item in manifest_items("open_music.csv")
-    )
+    assert rows["open"]["bytes"] == sum(int(item.expected.size or 0) for item in manifest_items("open_music.csv"))
 
 
 def test_unknown_names_are_usage_errors_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -501,12 +483,7 @@ def test_notes_are_rendered_in_slots_and_cut_where_they_fade(fake_synth: Path, t
     spectrum = np.abs(np.fft.rfft(audio[:SAMPLE_RATE]))
     assert np.argmax(spectrum) == 220
     arguments = (fake_synth / "arguments").read_text().split("\n")
-    assert [arguments[arguments.index(flag) + 1] for flag in ("-R", "-C", "-r", "-g")] == [
-        "0",
-        "0",
-        "44100",
-        str(GAIN),
-    ]
+    assert [arguments[arguments.index(flag) + 1] for flag in ("-R", "-C", "-r", "-g")] == ["0", "0", "44100", str(GAIN)]
     assert (fake_synth / "midi").read_bytes() == midi_file(40, [(57, 35), (58, 75), (59, 120)])
     done, _ = render_notes(tmp_path, rows=rows)  # only the silent one is tried again
     assert done == 1

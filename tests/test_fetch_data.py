@@ -107,9 +107,7 @@ def is_complete(mini: Mini, root: Path) -> None:
     assert set(read_records(folder)) == set(mini.files) - {item.path for item in mini.corpus.items}
     assert not list((folder / HIDDEN).rglob("*.part"))
     assert {path.name for path in (folder / HIDDEN).iterdir()} == {"records"}
-    assert all(
-        stat.S_IMODE(path.stat().st_mode) & 0o7111 == 0 for path in folder.rglob("*") if path.is_file()
-    )
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o7111 == 0 for path in folder.rglob("*") if path.is_file())
 
 
 # ---- what should happen ------------------------------------------------------------------------------
@@ -162,9 +160,7 @@ def test_verify_accepts_what_was_fetched_and_names_every_wrong_file(
     assert any("sha256 is" in problem or "bytes, recorded" in problem for problem in problems)
 
 
-def test_verify_says_what_was_never_fetched(
-    each: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_says_what_was_never_fetched(each: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mini = each
     assert main(["fetch", "verify", mini.corpus.name, "--data", str(tmp_path)]) == 3
     err = capsys.readouterr().err
@@ -308,9 +304,7 @@ def test_a_server_that_trickles_is_dropped_and_asked_for_the_rest(
     mini: Mini, server: Server, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient = Patience(seconds=0.3, bytes_per_second=500)  # the server sends 50 a second
-    monkeypatch.setattr(
-        transfer, "download", functools.partial(download, pause=waits.append, patience=impatient)
-    )
+    monkeypatch.setattr(transfer, "download", functools.partial(download, pause=waits.append, patience=impatient))
     server.trickles = 1
     assert get(mini, tmp_path, "--jobs", "1") == 0
     is_complete(mini, tmp_path)
@@ -372,9 +366,7 @@ def test_a_kill_between_unpacking_and_record_is_made_good(
 # ---- existing copies, parts --------------------------------------------------------------------------
 
 
-def test_archives_of_an_existing_copy_are_used_where_they_are(
-    each: Mini, server: Server, tmp_path: Path
-) -> None:
+def test_archives_of_an_existing_copy_are_used_where_they_are(each: Mini, server: Server, tmp_path: Path) -> None:
     mini = each
     copy = tmp_path / "copy" / "downloads"
     copy.mkdir(parents=True)
@@ -437,9 +429,7 @@ def test_data_put_in_place_by_hand_is_recognized(each: Mini, server: Server, tmp
     assert server.requests == []
 
 
-def test_a_part_of_the_archives_can_be_chosen(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_of_the_archives_can_be_chosen(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mini = served("dns4", server, monkeypatch)
     assert get_all(mini, tmp_path, "--only", "VocalSet") == 0
     assert set(data_of(tmp_path / "dns4")) == {"clean_fullband/VocalSet_48kHz_mono/female1/f1_scales.wav"}
@@ -465,13 +455,9 @@ def test_the_publishers_own_commands_are_shown_and_nothing_large_is_requested(
     for options in (["--dry-run"], []):
         assert get(by_hand, tmp_path, *options) == (0 if options else 3)
         err = capsys.readouterr().err
-        assert (
-            "mtg-jamendo-dataset/scripts/download/download.py" in err or "download-dns-challenge-4.sh" in err
-        )
+        assert "mtg-jamendo-dataset/scripts/download/download.py" in err or "download-dns-challenge-4.sh" in err
         assert f"m2l-bench fetch {name} --from {name}-download --data {tmp_path}" in err
-    assert {path.rpartition("/")[2] for _, path, _ in server.requests} == {
-        item.path for item in by_hand.corpus.items
-    }
+    assert {path.rpartition("/")[2] for _, path, _ in server.requests} == {item.path for item in by_hand.corpus.items}
     assert read_records(tmp_path / by_hand.corpus.folder) == {}
 
 

@@ -23,14 +23,7 @@ from paper_data import sha256
 
 from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
-from benchmarks.datasets.musiccaps import (
-    LIST,
-    MANIFEST,
-    MusicCaps,
-    manifest_digest,
-    read_list,
-    read_manifest,
-)
+from benchmarks.datasets.musiccaps import LIST, MANIFEST, MusicCaps, manifest_digest, read_list, read_manifest
 from benchmarks.fetch.corpora import clips, musiccaps
 from benchmarks.fetch.corpora.clips import Finished, command_for, run, status_of_error
 from benchmarks.fetch.corpora.musiccaps import Tools, fetch_musiccaps, verify_musiccaps
@@ -177,9 +170,7 @@ def quick(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
     original = box.get
 
     def get(how: Tools | None = None, **options: object) -> dict[str, object]:
-        return original(
-            how or Tools(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options
-        )
+        return original(how or Tools(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options)
 
     box.get = get  # type: ignore[method-assign]
     return box
@@ -193,11 +184,7 @@ def test_clips_are_cut_to_the_sample_and_every_loss_has_its_reason(box: Box) -> 
     statuses = read_manifest(box.folder)
     assert {ytid for ytid, s in statuses.items() if s.status == "ok"} == OK
     assert {ytid: s.status for ytid, s in statuses.items() if s.status != "ok"} == EXPECTED
-    for ytid, start, rate in (
-        ("-0Gj8-vB1q4", 30, 48000),
-        ("0fqtA_ZBn_8", 30, 44100),
-        ("_ACyiKGpD8Y", 0, 48000),
-    ):
+    for ytid, start, rate in (("-0Gj8-vB1q4", 30, 48000), ("0fqtA_ZBn_8", 30, 44100), ("_ACyiKGpD8Y", 0, 48000)):
         audio, found = soundfile.read(box.folder / "audio" / f"{ytid}.wav")
         assert (found, audio.shape) == (rate, (10 * rate,))
         assert audio[0] * 1000 == pytest.approx(start, abs=0.05)
@@ -208,9 +195,7 @@ def test_clips_are_cut_to_the_sample_and_every_loss_has_its_reason(box: Box) -> 
     assert sorted(p.stem for p in (box.folder / "audio").iterdir()) == sorted(OK)
     assert not list((box.folder / ".m2l").iterdir())
     assert result["statuses"] == {"ok": 4, **Counter(EXPECTED.values())}
-    assert str(result["summary"]).startswith(
-        "4 of 11 clips (2 gone, 1 private, 1 blocked, 1 age-restricted, "
-    )
+    assert str(result["summary"]).startswith("4 of 11 clips (2 gone, 1 private, 1 blocked, 1 age-restricted, ")
     assert result["digest"] == manifest_digest(statuses)
     asked = len(box.asked())
     assert asked == len(VIDEOS) + 1  # the flaky one twice
@@ -225,16 +210,7 @@ def test_the_command_finds_yt_dlp_on_the_path_and_passes_options_on(
     monkeypatch.setenv("PATH", f"{box.program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(musiccaps, "read_list", lambda path, complete=True: read_list(path, complete=False))
     code = main(
-        [
-            "fetch",
-            "musiccaps",
-            "--data",
-            str(box.root),
-            "--jobs",
-            "2",
-            "--only=-0Gj8",
-            "--yt-dlp=--cookies jar.txt",
-        ]
+        ["fetch", "musiccaps", "--data", str(box.root), "--jobs", "2", "--only=-0Gj8", "--yt-dlp=--cookies jar.txt"]
     )
     assert code == 0
     out, err = capsys.readouterr()
@@ -414,8 +390,7 @@ def test_a_command_that_hangs_is_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["{id}.wav", "[{id}]-[30-40].wav", "{id}_30.flac", "{id}_30000_40000.wav", "Y{id}.wav", "sub/{id}.ogg"],
+    "name", ["{id}.wav", "[{id}]-[30-40].wav", "{id}_30.flac", "{id}_30000_40000.wav", "Y{id}.wav", "sub/{id}.ogg"]
 )
 def test_an_existing_copy_is_adopted_under_its_own_names(quick: Box, tmp_path: Path, name: str) -> None:
     for ytid in ("-0Gj8-vB1q4", "AbCdEfGhIjK"):
@@ -556,20 +531,7 @@ def tracks(tmp_path: Path) -> Iterator[str]:
     for name, rate, codec in (("a.webm", 48000, "libopus"), ("b.m4a", 44100, "aac")):
         source = f"sine=frequency=440:duration=30:sample_rate={rate}"
         subprocess.run(
-            [
-                "ffmpeg",
-                "-loglevel",
-                "error",
-                "-f",
-                "lavfi",
-                "-i",
-                source,
-                "-ac",
-                "2",
-                "-c:a",
-                codec,
-                folder / name,
-            ],
+            ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, "-ac", "2", "-c:a", codec, folder / name],
             check=True,
             timeout=120,
         )

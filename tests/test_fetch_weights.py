@@ -95,9 +95,7 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
 
-def add(
-    monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile, license: str = "MIT"
-) -> None:
+def add(monkeypatch: pytest.MonkeyPatch, name: str, origin: str, *files: WeightFile, license: str = "MIT") -> None:
     monkeypatch.setitem(WEIGHTS, name, WeightSource(name, origin, files, license, "tests"))
 
 
@@ -228,12 +226,7 @@ def hub(server: Server, home: Path, **variables: str) -> tuple[dict, str]:
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
     environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
     done = subprocess.run(
-        [sys.executable, "-c", HUB],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
+        [sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -272,9 +265,7 @@ def test_a_hub_that_does_not_answer_is_one_line(server: Server, tmp_path: Path) 
 # -- never implicitly
 
 
-def test_nothing_is_downloaded_unless_fetch_is_called(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nothing_is_downloaded_unless_fetch_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every registered system is constructed where nothing is installed or cached: no connection is tried."""
 
     def refuse(self: socket.socket, address: object) -> None:

@@ -104,8 +104,6 @@ def test_data_sets_read_what_the_command_line_and_training_read(tmp_path) -> Non
     path.write_bytes(made("opus") + made("opus", 0.5, 1))
     whole, rate = read_audio(path)
     assert np.array_equal(read_excerpt(path)[0], whole)
-    assert np.array_equal(
-        read_excerpt(path, 0.9, 0.3)[0], read_audio(path, round(0.9 * rate), round(0.3 * rate))[0]
-    )
+    assert np.array_equal(read_excerpt(path, 0.9, 0.3)[0], read_audio(path, round(0.9 * rate), round(0.3 * rate))[0])
     assert audio_info(path) == (rate, 1, 1.5)
     assert open_corpus(str(path), 1_000).seconds == 1.5

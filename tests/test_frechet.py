@@ -23,9 +23,7 @@ def related(dim: int, condition: float, shift: float, seed: int = 0) -> tuple[Mo
     """N(0, S) and N(m, T S T): T is the optimal map between them, so d² = tr((1-T) S (1-T)) + |m|²."""
     rng = np.random.default_rng(seed)
     root = rotation(dim, seed) * np.sqrt(np.geomspace(1, 1 / condition, dim))
-    change = (rotation(dim, seed + 1) * np.expm1(shift * rng.standard_normal(dim))) @ rotation(
-        dim, seed + 1
-    ).T
+    change = (rotation(dim, seed + 1) * np.expm1(shift * rng.standard_normal(dim))) @ rotation(dim, seed + 1).T
     moved, step = root + change @ root, shift * rng.standard_normal(dim) / dim
     a = Moments.from_statistics(np.zeros(dim), root @ root.T, 5000)
     b = Moments.from_statistics(step, moved @ moved.T, 5000)
@@ -55,9 +53,7 @@ def by_mpmath(x: np.ndarray, y: np.ndarray) -> float:
         sets = []
         for rows in (x, y):
             exact = mpmath.matrix(rows.tolist())
-            mean = [
-                mpmath.fsum(exact[i, j] for i in range(exact.rows)) / exact.rows for j in range(exact.cols)
-            ]
+            mean = [mpmath.fsum(exact[i, j] for i in range(exact.rows)) / exact.rows for j in range(exact.cols)]
             for i in range(exact.rows):
                 for j in range(exact.cols):
                     exact[i, j] -= mean[j]
@@ -282,14 +278,7 @@ def test_fad_infinity_of_identical_paired_sets_is_exactly_0(n: int, dim: int) ->
 def test_fad_infinity_draws_clips_and_names_what_cannot_be_paired() -> None:
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal((1 + i % 3, 4)) for i in range(10)]
-    assert [n for n, _ in frechet_infinity(clips, [1.1 * clip for clip in clips]).points] == [
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-    ]
+    assert [n for n, _ in frechet_infinity(clips, [1.1 * clip for clip in clips]).points] == [5, 6, 7, 8, 9, 10]
     with pytest.raises(ValueError, match=r"9 and 10 clips.*paired=False"):
         frechet_infinity(clips[:9], clips)
     with pytest.raises(ValueError, match="no clips to pair"):

@@ -71,9 +71,7 @@ def test_the_message_says_when_clips_lie_below_what_can_be_told_apart() -> None:
 
 def test_lower_is_better_turns_the_direction() -> None:
     reference = [RNG(i).standard_normal((6, 4)) for i in range(16)]
-    near = corpus(
-        reference, [x + 0.2 * RNG(50 + i).standard_normal(x.shape) for i, x in enumerate(reference)]
-    )
+    near = corpus(reference, [x + 0.2 * RNG(50 + i).standard_normal(x.shape) for i, x in enumerate(reference)])
     far = corpus(reference, [x + 1.0 + RNG(90 + i).standard_normal(x.shape) for i, x in enumerate(reference)])
     close, off = record({"fad:vggish": {"codec": near}}), record({"fad:vggish": {"codec": far}})
     assert verdict_of(close, off) == "worse"
@@ -104,11 +102,7 @@ def test_strict_counts_what_chance_could_explain_but_not_what_the_tolerance_cove
     lost, gained, little = (np.zeros(8) for _ in range(3))
     lost[2], gained[2], little[2] = -2.0, 2.0, -0.6
     before = si_sdr_record(BASE[:8])
-    for shifts, plain, strict in (
-        (lost, "same", "worse"),
-        (gained, "same", "better"),
-        (little, "same", "same"),
-    ):
+    for shifts, plain, strict in ((lost, "same", "worse"), (gained, "same", "better"), (little, "same", "same")):
         now = si_sdr_record(BASE[:8] + shifts)
         assert verdict_of(before, now) == plain
         assert verdict_of(before, now, strict=True) == strict
@@ -146,9 +140,7 @@ def without(cell: CellRecord, count: int) -> CellRecord:
     return CellRecord(float(np.mean(list(kept.values()))), scores=kept, failures=gone)
 
 
-FULL = record(
-    {"si_sdr": {"codec": pairs(BASE), "other": pairs(BASE + 1)}, "visqol": {"codec": pairs(BASE / 9 + 3)}}
-)
+FULL = record({"si_sdr": {"codec": pairs(BASE), "other": pairs(BASE + 1)}, "visqol": {"codec": pairs(BASE / 9 + 3)}})
 
 
 @pytest.mark.parametrize(
@@ -157,16 +149,12 @@ FULL = record(
         (replace(FULL, metrics={"visqol": FULL.metrics["visqol"]}), "no such metric", 2),
         (replace(FULL, systems={"codec": {}}), "no such system", 1),
         (
-            replace(
-                FULL, cells={**FULL.cells, "visqol": {"codec": CellRecord(None, reason="weights not found")}}
-            ),
+            replace(FULL, cells={**FULL.cells, "visqol": {"codec": CellRecord(None, reason="weights not found")}}),
             "not measured: weights not found",
             1,
         ),
         (
-            replace(
-                FULL, cells={**FULL.cells, "visqol": {"codec": without(FULL.cells["visqol"]["codec"], 2)}}
-            ),
+            replace(FULL, cells={**FULL.cells, "visqol": {"codec": without(FULL.cells["visqol"]["codec"], 2)}}),
             r"2 of 48 clips are missing: clip00, clip01 (shorter than 1 s)",
             1,
         ),
@@ -303,10 +291,7 @@ def test_another_suites_baseline_is_refused() -> None:
 
 
 def test_junit_counts_failures_and_errors() -> None:
-    now = replace(
-        FULL,
-        cells={"si_sdr": {"codec": pairs(BASE - 2), "other": pairs(BASE + 1)}, "visqol": {}},
-    )
+    now = replace(FULL, cells={"si_sdr": {"codec": pairs(BASE - 2), "other": pairs(BASE + 1)}, "visqol": {}})
     report = compare(FULL, now)
     root = ElementTree.fromstring(to_junit(report).split("\n", 1)[1])
     suite = root.find("testsuite")

@@ -92,9 +92,7 @@ def measured_results(folder: Path, change: float) -> None:
 def test_scripts_parse_and_take_no_text_from_expressions(path: Path) -> None:
     for step in steps_of(path):
         if "run" in step:
-            done = subprocess.run(
-                ["bash", "-n"], input=step["run"], text=True, capture_output=True, check=False
-            )
+            done = subprocess.run(["bash", "-n"], input=step["run"], text=True, capture_output=True, check=False)
             assert done.returncode == 0, done.stderr
             assert "${{" not in step["run"]  # a branch's name must not become code
 
@@ -150,9 +148,7 @@ def action(runner: dict[str, str], repository: Path, inputs: dict[str, str]) -> 
         status = done.returncode
         if step["name"] != "verdict":
             assert status == 0, done.stderr  # no step before the verdict ends the job
-    (comment,) = [
-        line for line in Path(runner["LOG"]).read_text().splitlines() if "issues/5/comments -F" in line
-    ]
+    (comment,) = [line for line in Path(runner["LOG"]).read_text().splitlines() if "issues/5/comments -F" in line]
     return {"exit": status, "comment": comment, **outputs["gate"]}
 
 
@@ -187,12 +183,7 @@ def repository(pinned: Path, tmp_path: Path) -> Path:
     [
         (CODEC.replace("NOISE", "0.01"), 0, "green", None),
         (CODEC.replace("NOISE", "0.1"), 1, "**worse** my_codec:Codec: SI-SDR changed by -", "failure"),
-        (
-            CODEC.replace("return audio", "return audio[missing]"),
-            3,
-            "**missing** my_codec:Codec: SI-SDR",
-            "error",
-        ),
+        (CODEC.replace("return audio", "return audio[missing]"), 3, "**missing** my_codec:Codec: SI-SDR", "error"),
         (CODEC + ")", None, "**missing** identity: SI-SDR", "error"),  # not even Python
     ],
     ids=["equal", "worse", "crashing", "no Python"],
@@ -222,9 +213,7 @@ def test_measuring_that_failed_is_not_excused_as_missing_data(runner: dict[str, 
 
 
 @pytest.mark.parametrize(("fail", "expected"), [("true", 3), ("false", 0)])
-def test_missing_fails_the_job_unless_told_otherwise(
-    runner: dict[str, str], fail: str, expected: int
-) -> None:
+def test_missing_fails_the_job_unless_told_otherwise(runner: dict[str, str], fail: str, expected: int) -> None:
     environment = {**runner, "STATUS": "3", "MEASURE_STATUS": "0", "FAIL_ON_MISSING": fail}
     assert bash(script(ACTION, "verdict"), environment).returncode == expected
 
@@ -248,9 +237,7 @@ def test_one_comment_is_kept_up_to_date(runner: dict[str, str], tmp_path: Path, 
     done = bash(script(ACTION, "comment"), {**runner, "SUITE": "synthetic", "PULL": "5", "GH_TOKEN": "x"})
     assert done.returncode == 0, done.stderr
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    expected = (
-        "-X PATCH repos/someone/codec/issues/comments/17" if known else "-X POST repos/someone/codec/issues/5"
-    )
+    expected = "-X PATCH repos/someone/codec/issues/comments/17" if known else "-X POST repos/someone/codec/issues/5"
     assert expected in last
     body = (tmp_path / "m2l-gate-comment.md").read_text()
     assert body == "<!-- m2l-gate synthetic -->\n### Gate\n"
@@ -320,10 +307,7 @@ fi
 
 @pytest.mark.parametrize(
     ("change", "status", "said"),
-    [
-        (0.0, 0, "=== fine: lint test tables gate"),
-        (-0.4, 1, "gate: worse: opus-16k: SI-SDR changed by -0.400"),
-    ],
+    [(0.0, 0, "=== fine: lint test tables gate"), (-0.4, 1, "gate: worse: opus-16k: SI-SDR changed by -0.400")],
 )
 def test_ci_run_judges_what_was_measured_by_the_committed_baseline(
     runner: dict[str, str], tmp_path: Path, change: float, status: int, said: str
@@ -353,8 +337,6 @@ def test_ci_run_judges_what_was_measured_by_the_committed_baseline(
 
 
 def test_ci_run_refuses_unknown_steps() -> None:
-    done = subprocess.run(
-        [str(ROOT / ".ci" / "run"), "nonsense"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(ROOT / ".ci" / "run"), "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no step 'nonsense'" in done.stderr

@@ -75,9 +75,7 @@ class Project:
 def perturb_basis(project: Project) -> None:
     path = project.folder / "weights.npy"
     basis = np.load(path)
-    np.save(
-        path, basis + np.float32(0.03) * np.random.default_rng(0).standard_normal(basis.shape, np.float32)
-    )
+    np.save(path, basis + np.float32(0.03) * np.random.default_rng(0).standard_normal(basis.shape, np.float32))
 
 
 def perturb_checkpoint(project: Project) -> None:
@@ -136,12 +134,7 @@ CASES: dict[str, tuple[Callable[[Project], None], str, str, list[str]]] = {
 if SHIPPED.is_file():
     CASES["checkpoint perturbed"] = (perturb_checkpoint, "music2latent-mini", "FAD_musicnn", ["--strict"])
 
-TOUCHED = (
-    "weights.npy",
-    "benchmarks/autoencoders/codecs.py",
-    "m2l/audio.py",
-    "m2l/checkpoints/mini/model.safetensors",
-)
+TOUCHED = ("weights.npy", "benchmarks/autoencoders/codecs.py", "m2l/audio.py", "m2l/checkpoints/mini/model.safetensors")
 
 
 @pytest.mark.slow

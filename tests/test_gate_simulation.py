@@ -28,9 +28,7 @@ NOISE: dict[str, Noise] = {
 }
 
 
-def suite_run(
-    rng: np.random.Generator, truth: np.ndarray, noise: Noise, drop: np.ndarray | float = 0.0
-) -> Record:
+def suite_run(rng: np.random.Generator, truth: np.ndarray, noise: Noise, drop: np.ndarray | float = 0.0) -> Record:
     """Scores of eight systems on two metrics; `drop` hits the first system's SI-SDR."""
     n = truth.shape[1]
     si_sdr = {f"system{i}": pairs(clips + noise(rng, n)) for i, clips in enumerate(truth)}
@@ -85,11 +83,7 @@ def test_the_stated_minimum_is_what_is_caught() -> None:
 
 
 def embeddings(
-    rng: np.random.Generator,
-    reference: list[np.ndarray],
-    noise: float,
-    shift: float = 0.0,
-    share: float = 1.0,
+    rng: np.random.Generator, reference: list[np.ndarray], noise: float, shift: float = 0.0, share: float = 1.0
 ) -> CellRecord:
     """A system that adds noise to embeddings; the regression shifts those of a share of the clips."""
     outputs = [x + noise * rng.standard_normal(x.shape) for x in reference]

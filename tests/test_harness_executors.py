@@ -67,9 +67,7 @@ def test_three_shards_merged_give_the_bytes_of_one_run(
         counts.append(int(capsys.readouterr().out.split()[0]))
         if store.exists():
             shutil.copytree(store, merged, dirs_exist_ok=True)
-    assert (
-        sum(counts) == 21
-    )  # loads, reconstructions, scores: each exactly once; aggregates come with the tables
+    assert sum(counts) == 21  # loads, reconstructions, scores: each exactly once; aggregates come with the tables
     assert tables(toml, tmp_path, "--executor", "serial", store=merged) == expected
 
 
@@ -82,9 +80,7 @@ def test_shards_of_one_store_in_any_order(toml: Path, tmp_path: Path, expected: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dask", "ray"])
-def test_clusters_give_the_bytes_of_serial(
-    toml: Path, tmp_path: Path, expected: dict[str, bytes], name: str
-) -> None:
+def test_clusters_give_the_bytes_of_serial(toml: Path, tmp_path: Path, expected: dict[str, bytes], name: str) -> None:
     pytest.importorskip({"dask": "distributed", "ray": "ray"}[name])
     assert tables(toml, tmp_path, "--executor", name, "--workers", "2") == expected
 
@@ -117,9 +113,7 @@ def _killed_runs(toml: Path, folder: Path, kills: int, executor: str, longest: f
     return interrupted
 
 
-def test_killed_and_resumed_gives_the_same_bytes(
-    toml: Path, tmp_path: Path, expected: dict[str, bytes]
-) -> None:
+def test_killed_and_resumed_gives_the_same_bytes(toml: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
     assert _killed_runs(toml, tmp_path, 3, "serial", 1.5) > 0
     assert tables(toml, tmp_path, "--executor", "serial") == expected
 
@@ -158,9 +152,7 @@ def test_an_interrupt_keeps_what_is_done(
 
 
 def test_a_dead_worker_is_a_failed_unit_not_a_crash(tmp_path: Path) -> None:
-    units = [
-        Unit("x", str(index), "benchmarks.harness.units:no_such_function", {"i": index}) for index in range(3)
-    ]
+    units = [Unit("x", str(index), "benchmarks.harness.units:no_such_function", {"i": index}) for index in range(3)]
     with make_executor("loky", workers=2) as executor:
         report = run_units(units, Store(tmp_path), executor, RunOptions(quiet=True))
         assert len(report.failed) == 3
@@ -168,9 +160,7 @@ def test_a_dead_worker_is_a_failed_unit_not_a_crash(tmp_path: Path) -> None:
         report = run_units(killer, Store(tmp_path), executor, RunOptions(quiet=True))
     assert len(report.failed) == 2
     # A worker that aborts is seen as dead; what was still queued with it is reported, too.
-    assert any(
-        "died" in (done.error or "") or "abort" in (done.error or "") for done in report.failed.values()
-    )
+    assert any("died" in (done.error or "") or "abort" in (done.error or "") for done in report.failed.values())
 
 
 def test_threads_are_pinned_inside_units_and_restored_after() -> None:

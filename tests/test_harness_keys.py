@@ -15,9 +15,7 @@ from benchmarks.store import fingerprint
 from benchmarks.store.fingerprint import canonical_json, code_digest, derive_seed, digest
 
 
-@given(
-    st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=6)
-)
+@given(st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=6))
 def test_order_of_keys_does_not_matter(record: dict) -> None:
     assert digest(record) == digest(dict(reversed(record.items())))
 
@@ -122,13 +120,7 @@ def test_the_model_is_behind_the_key_of_its_adapter() -> None:
             continue
         seen.add(name)
         queue += fingerprint._parse(name, path)[1]
-    assert {
-        "m2l.model",
-        "m2l.unet",
-        "m2l.representation",
-        "m2l.consistency",
-        "benchmarks.autoencoders.base",
-    } <= seen
+    assert {"m2l.model", "m2l.unet", "m2l.representation", "m2l.consistency", "benchmarks.autoencoders.base"} <= seen
 
 
 @given(st.text(min_size=1), st.integers(1, 9))

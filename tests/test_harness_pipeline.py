@@ -16,13 +16,7 @@ from benchmarks.embedders import EmbedderStatus
 from benchmarks.harness import units
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.progress import Progress, duration
-from benchmarks.harness.run import (
-    RunOptions,
-    RunReport,
-    describe_pending,
-    run_units,
-    waves_of,
-)
+from benchmarks.harness.run import RunOptions, RunReport, describe_pending, run_units, waves_of
 from benchmarks.harness.units import Done, Unit
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
@@ -46,9 +40,7 @@ def build(suite: Suite, store: Store, **options: object) -> tuple[TableResult, R
 def test_second_run_computes_nothing_and_gives_the_same_bytes(clips: Path, tmp_path: Path) -> None:
     suite, store = tiny_suite(clips), Store(tmp_path)
     first, report = build(suite, store)
-    assert (
-        report.computed == 3 + 3 * 3 + 3 * 3 + 3 + 3 + 1
-    )  # load, reconstruct, score, cells, metadata, compare
+    assert report.computed == 3 + 3 * 3 + 3 * 3 + 3 + 3 + 1  # load, reconstruct, score, cells, metadata, compare
     assert not report.failed
     second, again = build(suite, store)
     assert again.computed == 0
@@ -225,14 +217,10 @@ def test_a_crash_fails_its_units_and_what_needs_them_and_is_tried_again(
     assert not report.failed
 
 
-def test_missing_weights_are_the_reason_of_a_row(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_weights_are_the_reason_of_a_row(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    suite = tiny_suite(
-        clips, table2={"systems": ["identity", "music2latent"], "metrics": ["si_sdr", "fad:vggish"]}
-    )
+    suite = tiny_suite(clips, table2={"systems": ["identity", "music2latent"], "metrics": ["si_sdr", "fad:vggish"]})
     table, report = build(suite, Store(tmp_path / "store"))
     assert not report.failed
     assert "m2l-bench fetch music2latent" in (table.rows[1].cells["si_sdr"].reason or "")
@@ -261,9 +249,7 @@ def test_corpus_distances_rank_and_lose_only_the_clip_an_embedder_refuses(
 ) -> None:
     monkeypatch.setattr("benchmarks.evaluation.stages.create_embedder", lambda name, **_: _Loudness())
     monkeypatch.setattr("benchmarks.metrics.base.embedder_status", lambda name: EmbedderStatus(True, ""))
-    monkeypatch.setattr(
-        "benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"}
-    )
+    monkeypatch.setattr("benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"})
     monkeypatch.setattr(units, "_resident", (None, None))
     folder = tmp_path / "clips"
     write_clips(folder, count=5)

@@ -25,9 +25,7 @@ KEY = "ab" + "0" * 62
 
 ARRAYS = st.dictionaries(
     st.text(max_size=12),
-    hnp.arrays(
-        st.sampled_from(["f4", "f8", "i2", "i8", "u1"]), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)
-    ),
+    hnp.arrays(st.sampled_from(["f4", "f8", "i2", "i8", "u1"]), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)),
     max_size=4,
 )
 JSON = st.recursive(

@@ -86,9 +86,7 @@ def change(place: Path, value: float) -> None:
     path.write_text(json.dumps(table))
 
 
-def test_each_commit_that_changed_the_results_is_an_entry(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_commit_that_changed_the_results_is_an_entry(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = repository / "results" / "synthetic"
     (first,) = read_history(folder, folder, 60)
     change(repository, 3.0)
@@ -107,9 +105,7 @@ def test_each_commit_that_changed_the_results_is_an_entry(
     assert (folder / "history.svg").is_file()
 
 
-def test_what_was_measured_since_comes_last_with_a_mark(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_measured_since_comes_last_with_a_mark(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository, 4.0)
     assert history(repository) == 0
     assert "not committed" in capsys.readouterr().out
@@ -142,9 +138,7 @@ def test_a_damaged_table_is_skipped_in_the_past_and_an_error_now(
     assert "2 commits" in capsys.readouterr().out
 
 
-def test_without_git_or_results_the_command_says_so(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_git_or_results_the_command_says_so(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert history(repository, "--last", "0") == 2
     assert history(repository, "--system", "dac") == 2
     assert "no system 'dac' in the history" in capsys.readouterr().err

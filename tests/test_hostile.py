@@ -16,12 +16,7 @@ torch = pytest.importorskip("torch")
 
 from hostile_inputs import ARRAYS, FILES, LATENTS, RATE, RATES, checkpoints, latents_file, sound  # noqa: E402
 
-from m2l import (  # noqa: E402
-    CheckpointError,
-    Music2Latent,
-    WeightsNotFoundError,
-    audio_files,
-)
+from m2l import CheckpointError, Music2Latent, WeightsNotFoundError, audio_files  # noqa: E402
 from m2l.audio import resampled_length  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
 from m2l.io.blocks import read_audio, write_audio  # noqa: E402
@@ -249,9 +244,7 @@ def test_checkpoints(bad_checkpoints, capsys, tmp_path, name: str) -> None:
         Music2Latent.from_pretrained(path)
     assert_clear(caught.value)
     write_audio(tmp_path / "a.wav", sound(), RATE)
-    code, said = run(
-        capsys, "encode", tmp_path / "a.wav", "-o", tmp_path / "z.safetensors", "--checkpoint", path
-    )
+    code, said = run(capsys, "encode", tmp_path / "a.wav", "-o", tmp_path / "z.safetensors", "--checkpoint", path)
     assert code == 3
     assert str(path) in said
     assert sorted(os.listdir(tmp_path)) == ["a.wav"]
@@ -369,13 +362,7 @@ def test_targets_that_cannot_be(tmp_path, capsys, target: str) -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "rate", "channels"),
-    [
-        (".mp3", 96_000, 2),
-        (".mp3", 44_100, 3),
-        (".opus", 44_100, 2),
-        (".flac", 44_100, 9),
-        (".flac", 1_000_000, 1),
-    ],
+    [(".mp3", 96_000, 2), (".mp3", 44_100, 3), (".opus", 44_100, 2), (".flac", 44_100, 9), (".flac", 1_000_000, 1)],
 )
 def test_formats_say_what_they_cannot_hold(tmp_path, suffix: str, rate: int, channels: int) -> None:
     with pytest.raises(ValueError, match=rf"{channels} channels at {rate} Hz"):

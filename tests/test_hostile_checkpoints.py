@@ -84,9 +84,7 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
         elif kind == 5:
             del made[place:]
         else:
-            digits = [
-                i for i in range(max(0, place - 200), min(len(made), place + 200)) if chr(made[i]).isdigit()
-            ]
+            digits = [i for i in range(max(0, place - 200), min(len(made), place + 200)) if chr(made[i]).isdigit()]
             if digits:
                 digit = chance.choice(digits)
                 made[digit : digit + 1] = chance.choice([b"99999999", b"0", b"-1", b"1e9", b"9" * 400])
@@ -100,9 +98,7 @@ def with_other_pickle(archive: bytes, change: Callable[[bytes], bytes]) -> bytes
     with zipfile.ZipFile(made, "w") as target:
         for entry in source.infolist():
             content = source.read(entry)
-            target.writestr(
-                entry.filename, change(content) if entry.filename.endswith("data.pkl") else content
-            )
+            target.writestr(entry.filename, change(content) if entry.filename.endswith("data.pkl") else content)
     return made.getvalue()
 
 
@@ -149,9 +145,7 @@ KINDS = ["model.safetensors", "config.json", "values in config.json", "published
          "card.json", "latents.safetensors"]  # fmt: skip
 
 
-def campaign(
-    kind: str, number: int, folder: Path, good: dict[str, bytes], model: Music2Latent
-) -> Counter[str]:
+def campaign(kind: str, number: int, folder: Path, good: dict[str, bytes], model: Music2Latent) -> Counter[str]:
     """Read `number` damaged files; returns how often each thing became of them."""
     load(kind, good[kind.rpartition(" ")[2]], folder, good, model)
     before, became = memory(), Counter[str]()
@@ -179,9 +173,7 @@ def test_a_few_of_each_kind(kind: str, tmp_path: Path, good: dict[str, bytes], m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_of_each_kind(
-    kind: str, tmp_path: Path, good: dict[str, bytes], model: Music2Latent
-) -> None:
+def test_a_thousand_of_each_kind(kind: str, tmp_path: Path, good: dict[str, bytes], model: Music2Latent) -> None:
     became = campaign(kind, 1000, tmp_path, good, model)
     assert became["refused"] >= 500, became
 
@@ -190,12 +182,7 @@ def test_a_thousand_of_each_kind(
 def test_a_thousand_on_the_command_line(
     tmp_path: Path, good: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind in (
-        "model.safetensors",
-        "values in config.json",
-        "pickle in published.pt",
-        "latents.safetensors",
-    ):
+    for kind in ("model.safetensors", "values in config.json", "pickle in published.pt", "latents.safetensors"):
         for index in range(250):
             folder, name = tmp_path / f"{index % 10}", kind.rpartition(" ")[2]
             folder.mkdir(exist_ok=True)

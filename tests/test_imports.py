@@ -87,9 +87,7 @@ PLANTED = {
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     for package in PACKAGES:
-        shutil.copytree(
-            ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.safetensors", "*.pyc")
-        )
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.safetensors", "*.pyc"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
@@ -148,3 +146,20 @@ def test_help_of_every_command_is_light_and_names_no_module() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"\b(?:benchmarks|probes|m2l)\.\w+|_parser|argv", done.stdout) == []
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """Every file and folder of its tree and of its sentences."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:m2l|benchmarks|probes)/[\w/.]+)`", page))
+    folders: list[str] = []
+    for line in page.split("```")[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        words = re.split(r" {2,}", line.strip())[0].split()
+        named |= {"".join(folders[:depth]) + word for word in words if "<" not in word}
+        folders[depth:] = [words[-1]] if words and words[-1].endswith("/") else []
+    assert len(named) > 60
+    assert [name for name in sorted(named) if not (ROOT / name.replace("test_*.py", "")).exists()] == []
+    places = {f"{package}/{path.name}" for package in ("m2l", "benchmarks", "probes")
+              for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}  # fmt: skip
+    assert [place for place in sorted(places) if f"{place}/" not in named] == []

@@ -70,8 +70,7 @@ def test_paired_sets_leave_out_their_own_pairs() -> None:
 def test_unbiased_for_equal_laws() -> None:
     rng = np.random.default_rng(0)
     values = [
-        kernel_distance(rng.standard_normal((30, 4)), rng.standard_normal((30, 4)), bandwidth=2.5)
-        for _ in range(400)
+        kernel_distance(rng.standard_normal((30, 4)), rng.standard_normal((30, 4)), bandwidth=2.5) for _ in range(400)
     ]
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 4 * error
@@ -95,9 +94,7 @@ def test_wrong_input_is_named(x: np.ndarray, y: np.ndarray, options: dict, messa
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory"
-)
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory")
 def test_20000_by_20000_in_under_a_gigabyte() -> None:
     # Not ru_maxrss: that of a child begins at its parent's size, and that of all children is the largest one's.
     code = (

@@ -130,17 +130,7 @@ def test_train(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "data/noise.wav", 0.1 * noise, 44_100)
 
     def command(folder: Path) -> list[str]:
-        options = [
-            "--preset",
-            "tiny",
-            "--precision",
-            "float32",
-            "--batch-size",
-            "2",
-            "--steps",
-            "60",
-            "--quiet",
-        ]
+        options = ["--preset", "tiny", "--precision", "float32", "--batch-size", "2", "--steps", "60", "--quiet"]
         options += ["--checkpoint-every", "3", "--workers", "1", "--threads", "1"]
         places = ["--data", str(tmp_path / "data"), "--run", str(folder)]
         return [sys.executable, "-m", "m2l.cli", "train", *options, *places]
@@ -161,14 +151,7 @@ def test_train(tmp_path: Path) -> None:
 def test_report(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips", count=4)
     toml = tiny_toml(tmp_path, tmp_path / "clips")
-    common = [
-        "--suite",
-        str(toml),
-        "--store",
-        str(tmp_path / "store"),
-        "--results",
-        str(tmp_path / "results"),
-    ]
+    common = ["--suite", str(toml), "--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
     _run([sys.executable, "-m", "benchmarks.cli", "tables", *common, "--quiet", "--executor", "serial"])
 
     def command(folder: Path) -> list[str]:

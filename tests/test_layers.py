@@ -48,12 +48,7 @@ def test_upsample_is_repetition_and_a_convolution(
     batch=st.integers(1, 3),
 )
 def test_convolution_of_few_channels_is_torchs(
-    channels: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    bias: bool,
-    of_input: bool,
-    batch: int,
+    channels: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], bias: bool, of_input: bool, batch: int
 ) -> None:
     """Values to the bit; gradients of kernel, bias and input; and planes come back, whatever was made of them."""
     torch.manual_seed(0)

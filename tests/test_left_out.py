@@ -54,9 +54,7 @@ class Mute(Picky):
 
 
 def hardness(folder: Path) -> list[float]:
-    return sorted(
-        float(np.abs(np.diff(sf.read(path, dtype="float32")[0])).max()) for path in folder.glob("*.wav")
-    )
+    return sorted(float(np.abs(np.diff(sf.read(path, dtype="float32")[0])).max()) for path in folder.glob("*.wav"))
 
 
 @pytest.fixture
@@ -77,9 +75,7 @@ def run(command: str, *arguments: str) -> int:
     return main([command, *arguments, "--suite", "tiny.toml", "--executor", "serial", "--quiet"])
 
 
-def test_compare_never_calls_a_part_of_the_clips_the_best(
-    place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_never_calls_a_part_of_the_clips_the_best(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     new = [f"picky={place}.py:Picky", f"mute={place}.py:Mute", "--against", "opus-16k,mp3-64k"]
     assert run("compare", *new, "-o", "out") == 3
     out, err = capsys.readouterr()
@@ -114,10 +110,7 @@ def test_compare_never_calls_a_part_of_the_clips_the_best(
     # As a baseline it is no measure of others either.
     assert run("compare", "mp3-64k", "--against", f"picky={place}.py:Picky,opus-16k", "--json") == 3
     found = json.loads(capsys.readouterr().out)
-    assert {r["b"]: r["verdict"] for r in found["comparisons"]} == {
-        "picky": "not compared",
-        "opus-16k": "better",
-    }
+    assert {r["b"]: r["verdict"] for r in found["comparisons"]} == {"picky": "not compared", "opus-16k": "better"}
 
 
 def test_alone_it_still_says_what_it_lacks(place: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,9 +143,7 @@ def test_tables_are_written_and_the_exit_code_is_3(place: str, capsys: pytest.Ca
     assert "left out of picky" in capsys.readouterr().err
 
 
-def test_a_run_from_which_nothing_is_missing_says_nothing(
-    place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_from_which_nothing_is_missing_says_nothing(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("clips/silent.wav").unlink()
     assert run("compare", "mp3-64k", "--against", "opus-16k") == 0
     out, err = capsys.readouterr()
@@ -173,25 +164,13 @@ def test_the_report_marks_only_rows_on_all_clips() -> None:
         Row("like", {"si_sdr": cell(9.9, 20), "compression_ratio": Cell(value=2.0, n=1)}),
         Row(
             "part",
-            {
-                "si_sdr": cell(30.0, 8, given=20, lost={"ValueError": 12}),
-                "compression_ratio": Cell(value=3.0, n=1),
-            },
+            {"si_sdr": cell(30.0, 8, given=20, lost={"ValueError": 12}), "compression_ratio": Cell(value=3.0, n=1)},
         ),
         Row("none", {"si_sdr": Cell(reason="no weights"), "compression_ratio": Cell(reason="-")}),
     ]
     pairs = [("full", "like", False), ("full", "part", True), ("like", "part", True)]
     compared = [
-        {
-            "metric": "si_sdr",
-            "a": a,
-            "b": b,
-            "n": 8,
-            "difference": -1.0,
-            "low": -2.0,
-            "high": 0.5,
-            "significant": s,
-        }
+        {"metric": "si_sdr", "a": a, "b": b, "n": 8, "difference": -1.0, "low": -2.0, "high": 0.5, "significant": s}
         for a, b, s in pairs
     ]
     table = TableResult("table2", "T", "s", [SI_SDR, COST], rows, comparisons=compared)
@@ -228,10 +207,7 @@ def test_figures_count_what_they_leave_out(place: str, tmp_path: Path) -> None:
 
     figure = {"systems": [f"{place}.py:Picky"], "steps": [1], "metrics": ["si_sdr"]}
     found, report = build_figure(
-        tiny_suite(tmp_path / "clips", figure2=figure),
-        Store(tmp_path / "s"),
-        SerialExecutor(),
-        RunOptions(quiet=True),
+        tiny_suite(tmp_path / "clips", figure2=figure), Store(tmp_path / "s"), SerialExecutor(), RunOptions(quiet=True)
     )
     assert report.lost == {f"{place}:Picky": {"too | hard": 10}}
     assert "(n = 2)" in found.to_markdown()
@@ -281,12 +257,7 @@ def test_embeddings_of_channels_that_cancel_are_of_the_channels(
     for inputs, level in ((units[:1], 0.5), (units, 0.25)):
         found = embed(
             Unit(
-                "embed",
-                "level",
-                "x:y",
-                {"n": len(inputs)},
-                inputs=tuple(inputs),
-                payload=EmbedJob(f"level{level}", {}),
+                "embed", "level", "x:y", {"n": len(inputs)}, inputs=tuple(inputs), payload=EmbedJob(f"level{level}", {})
             ),
             store,
         )
@@ -305,9 +276,7 @@ def test_a_metric_without_a_value_is_nobodys_loss(tmp_path: Path, monkeypatch: p
             raise ValueError("no value for this output")
         return clip_si_sdr(preds, target, rate)
 
-    starts = [
-        float(sf.read(path, dtype="float32")[0][0]) for path in sorted((tmp_path / "clips").glob("*.wav"))
-    ]
+    starts = [float(sf.read(path, dtype="float32")[0][0]) for path in sorted((tmp_path / "clips").glob("*.wav"))]
     first, second = starts[0], starts[1]
     monkeypatch.setattr(si_sdr, "SI_SDR", replace(si_sdr.SI_SDR, function=moody))
     table, report = build_table2(
@@ -322,11 +291,7 @@ def test_csv_of_a_table_counts_too(place: str, tmp_path: Path) -> None:
     suite = tiny_suite(tmp_path / "clips", table2={"systems": ["identity", f"{place}.py:Picky"]})
     planner = Planner(suite, RunOptions(quiet=True))
     measured = measure(
-        planner,
-        Store(tmp_path / "s"),
-        SerialExecutor(),
-        [(f"{place}.py:Picky", None)],
-        parse_columns(["si_sdr"]),
+        planner, Store(tmp_path / "s"), SerialExecutor(), [(f"{place}.py:Picky", None)], parse_columns(["si_sdr"])
     )
     row = Row("mine", {"si_sdr": next(iter(measured.cells.values()))})
     (line,) = csv.DictReader(io.StringIO(TableResult("t", "T", "s", [SI_SDR], [row]).to_csv()))

@@ -80,9 +80,7 @@ def tables(place: Path, metrics: list[str], *more: str) -> dict:
     return found
 
 
-def test_a_function_of_ten_lines_is_a_column_of_a_comparison(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_function_of_ten_lines_is_a_column_of_a_comparison(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = module(place, PLAIN)
     suite_file(place, ["si_sdr"])
     command = ["compare", "opus-16k", "--suite", "mine.toml", "--metrics", f"si_sdr,{name}.py:distance"]
@@ -98,9 +96,7 @@ def test_a_function_of_ten_lines_is_a_column_of_a_comparison(
 
 
 @pytest.mark.parametrize("executor", ["serial", "loky"])
-def test_it_works_in_a_suite_and_is_kept(
-    place: Path, executor: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_works_in_a_suite_and_is_kept(place: Path, executor: str, capsys: pytest.CaptureFixture[str]) -> None:
     name = module(place, PLAIN)
     suite_file(place, [f"{name}.py:distance", f"peak={name}.py:distance"])
     command = ["tables", "--suite", "mine.toml", "--results", "out", "--executor", executor]
@@ -188,9 +184,7 @@ def test_an_error_in_it_names_file_line_and_clip(place: Path, capsys: pytest.Cap
     assert "returned str 'loud', expected a number" in capsys.readouterr().err
 
 
-def test_an_embedder_class_gives_distances_of_corpora(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_embedder_class_gives_distances_of_corpora(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = module(place, EMBEDDER)
     before = tables(place, ["si_sdr"])
     record = tables(place, ["si_sdr", f"fad:{name}.py:Loudness", f"kad:{name}.py:Loudness"])

@@ -109,9 +109,7 @@ def test_inferred_layers_are_those_of_mir_ref() -> None:
     second = replace(first, name="q", targets=first.targets % 2, labels=("a", "b"))
     protocol = get_protocol("mir_ref-1").replace(inferred=("infer",), max_epochs=2)
     found = evaluate(x, [first, second], protocol, (0,), resamples=0)
-    assert all(not isinstance(found[name]["mlp"], str) for name in "pq"), (
-        "tasks of different sizes in one pass"
-    )
+    assert all(not isinstance(found[name]["mlp"], str) for name in "pq"), "tasks of different sizes in one pass"
     with pytest.raises(ValueError, match="all 'infer'"):
         Protocol("p", "mir_ref", protocol.config, inferred=("infer", "64"))
 
@@ -162,11 +160,7 @@ def test_deformations_of_an_experiment_are_those_of_its_data_sets() -> None:
         ("features", [3], "unknown feature 3"),
         ("probes", {"type": "classifier"}, "probes must be a list"),
         ("datasets.0.deformations", [{"type": "Gain"}], "a scenario of deformations must be a list"),
-        (
-            "datasets.0.deformations",
-            [[{"type": "Gain", "params": {"min_gain_in_db": "x"}}]],
-            "one fixed value",
-        ),
+        ("datasets.0.deformations", [[{"type": "Gain", "params": {"min_gain_in_db": "x"}}]], "one fixed value"),
         ("datasets.0.deformations", [[{"type": "Gain", "params": {"gain": 3}}]], "known: max_gain_db"),
         ("datasets.0.deformations", [[{"type": "PitchShift", "params": {"min_semitones": 99}}]], "pitch:99"),
     ],
@@ -203,20 +197,8 @@ def test_several_experiments_have_a_folder_each_and_one_json(
     }
     path = tmp_path / "two.yml"
     path.write_text(yaml.safe_dump({"experiments": [record]}))
-    how = [
-        "--executor",
-        "serial",
-        "--store",
-        str(tmp_path / "s"),
-        "--seeds",
-        "1",
-        "--resamples",
-        "10",
-        "--quiet",
-    ]
-    assert (
-        main(["probe", "import-mir-ref", str(path), "--json", "--output", str(tmp_path / "out"), *how]) == 0
-    )
+    how = ["--executor", "serial", "--store", str(tmp_path / "s"), "--seeds", "1", "--resamples", "10", "--quiet"]
+    assert main(["probe", "import-mir-ref", str(path), "--json", "--output", str(tmp_path / "out"), *how]) == 0
     records = json.loads(capsys.readouterr().out)
     assert len({item["protocol"]["name"] for item in records}) == len(records) == 2
     assert len(list((tmp_path / "out").rglob("*.json"))) == 2
@@ -242,20 +224,14 @@ class Notes:
 
     def load(self) -> TaskData:
         clips = [
-            replace(
-                clip,
-                source=Path(path).name,
-                loader=File(path, HZ[clip.labels["pitch"]]),
-            )
+            replace(clip, source=Path(path).name, loader=File(path, HZ[clip.labels["pitch"]]))
             for i, clip in enumerate(tone_clips(30))
             for path in [f"/data/tinysol/audio/{'AB'[i % 2]}/x/note-{i // 2}{'-damaged' * (i == 4)}.wav"]
         ]
         return labeled_task(self.info, clips, lambda clip: clip.labels["pitch"])
 
 
-def test_exported_features_lie_where_mir_ref_reads_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exported_features_lie_where_mir_ref_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`DATA/DATASET/embeddings/FEATURE/` and the path of the track below what all tracks share."""
     monkeypatch.setattr("probes.mirref.FEATURES", {"msd-musicnn": "edge_module:Right"})
     monkeypatch.setitem(sys.modules["edge_module"].__dict__, "Notes", Notes)
@@ -297,9 +273,7 @@ def test_tracks_that_differ_in_the_suffix_do_not_share_features() -> None:
 
 
 def test_the_exported_file_names_the_folder_of_features() -> None:
-    request = Request(
-        ("tinysol-pitch", "beatport"), ("musicnn-msd", "mert-v1-95m"), get_protocol("mir_ref-1")
-    )
+    request = Request(("tinysol-pitch", "beatport"), ("musicnn-msd", "mert-v1-95m"), get_protocol("mir_ref-1"))
     text = export_experiments(request, "/my/data/")
     record = yaml.safe_load(text)["experiments"]
     assert [item["datasets"][0]["dir"] for item in record] == ["/my/data/tinysol/", "/my/data/beatport_key/"]

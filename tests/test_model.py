@@ -59,9 +59,7 @@ def test_config_round_trip_overlay_and_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown preset 'papr'; did you mean 'paper'"):
         create_config("papr")
     with pytest.raises(ConfigError, match="downsampling has 4 entries; 3 levels need 2"):
-        config.replace(
-            channel_mults=[1, 2, 4], unet_blocks=[1] * 3, autoencoder_blocks=[1] * 3, attention=[0] * 3
-        )
+        config.replace(channel_mults=[1, 2, 4], unet_blocks=[1] * 3, autoencoder_blocks=[1] * 3, attention=[0] * 3)
 
 
 # --- representation and noise --------------------------------------------------------------------------------
@@ -198,9 +196,7 @@ def test_save_and_load(model: Music2Latent, tmp_path: Path) -> None:
     assert half.reconstruct(np.zeros(5000, np.float32)).dtype == np.float32
 
 
-def test_published_format_is_strict(
-    model: Music2Latent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_format_is_strict(model: Music2Latent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The published format carries no config; let it stand for the tiny one.
     monkeypatch.setattr(m2l.io.checkpoints, "create_config", lambda name: TINY)
     good = published_file(tmp_path / "good.pt", model)
@@ -209,10 +205,7 @@ def test_published_format_is_strict(
     cases = {
         "missing 'conv_inp.weight'": {key: value for key, value in state.items() if key != "conv_inp.weight"},
         "unexpected 'conv_inp.wait'": {**state, "conv_inp.wait": torch.zeros(1)},
-        r"'conv_out.bias' has shape \(3,\), the config needs \(2,\)": {
-            **state,
-            "conv_out.bias": torch.zeros(3),
-        },
+        r"'conv_out.bias' has shape \(3,\), the config needs \(2,\)": {**state, "conv_out.bias": torch.zeros(3)},
         "'conv_out.bias' holds NaN": {**state, "conv_out.bias": torch.full((2,), float("nan"))},
         "'conv_out.bias' holds torch.int64": {**state, "conv_out.bias": torch.zeros(2, dtype=torch.int64)},
     }
@@ -298,9 +291,7 @@ def test_encoder_decoder_cuts_long_audio_into_pieces(published: EncoderDecoder) 
     np.testing.assert_allclose(decoded[:, :8192], alone[:, :8192], atol=1e-4)
 
 
-def test_encoder_decoder_reads_files_and_refuses_what_it_cannot_use(
-    published: EncoderDecoder, tmp_path: Path
-) -> None:
+def test_encoder_decoder_reads_files_and_refuses_what_it_cannot_use(published: EncoderDecoder, tmp_path: Path) -> None:
     import soundfile
 
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2))

@@ -55,9 +55,7 @@ class Bypass(Music2Latent):
     def encode_representation(self, representation: Tensor) -> Tensor:
         return representation[:, 0, :64, ::8]
 
-    def decode_representation(
-        self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None
-    ) -> Tensor:
+    def decode_representation(self, latents: Tensor, noise: Tensor, *, n_steps: int = 1, renoise: Any = None) -> Tensor:
         return noise * latents.mean(1)[:, None, None].repeat_interleave(8, -1)
 
 
@@ -109,9 +107,7 @@ def test_long_latents_are_decoded_from_noise_for_a_window(
 def test_a_generator_gives_one_seed_for_all_steps(model: Music2Latent) -> None:
     noise = noise_source(model.config, generator=torch.Generator().manual_seed(5))
     drawn = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(5)))
-    expected = latent_noise(
-        model.config, seed=drawn, n_items=1, n_latents=2, first_item=1, first_latent=7, step=3
-    )
+    expected = latent_noise(model.config, seed=drawn, n_items=1, n_latents=2, first_item=1, first_latent=7, step=3)
     assert torch.equal(noise(1, 7, 2, 3), expected)
     generator = torch.Generator().manual_seed(5)
     latents = long_latents(3)
@@ -145,11 +141,7 @@ def test_a_double_model_computes_what_the_float_model_does(
     double.load_state_dict(model.state_dict())
     double = double.double().eval()
     audio, latents = signal(9000), long_latents(3)
-    for call in (
-        lambda m: m.encode(audio),
-        lambda m: m.features(audio),
-        lambda m: m.decode(latents, n_steps=2),
-    ):
+    for call in (lambda m: m.encode(audio), lambda m: m.features(audio), lambda m: m.decode(latents, n_steps=2)):
         expected, found = call(model), call(double)
         assert found.dtype == np.float32
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
@@ -312,9 +304,7 @@ def test_random_weights_in_threads_are_those_of_the_seed(tmp_path: Path) -> None
     assert torch.empty(1).device.type == "cpu"
 
 
-def test_what_inference_mode_leaves_behind_can_be_trained_through(
-    model: Music2Latent, tmp_path: Path
-) -> None:
+def test_what_inference_mode_leaves_behind_can_be_trained_through(model: Music2Latent, tmp_path: Path) -> None:
     representation._window.cache_clear()
     representation._synthesis_window.cache_clear()
     model.save_pretrained(tmp_path)
@@ -363,11 +353,7 @@ def test_a_forked_process_encodes_after_its_parent_did(tmp_path: Path) -> None:
     script = tmp_path / "forked.py"
     script.write_text(FORK)
     done = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        [sys.executable, script], capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "2"}
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "2"  # the parent keeps its threads
@@ -475,9 +461,7 @@ def test_functions_of_the_published_modules(published: EncoderDecoder) -> None:
     features = inference.encode_audio_inference(audio, Trainer(), 44_100, 1, "cpu", extract_features=True)
     assert torch.equal(features, published.encode(audio, extract_features=True))
     torch.manual_seed(3)
-    decoded = inference.decode_latent_inference(
-        latents, Trainer(), 2 * 4096, 1, diffusion_steps=2, device="cpu"
-    )
+    decoded = inference.decode_latent_inference(latents, Trainer(), 2 * 4096, 1, diffusion_steps=2, device="cpu")
     torch.manual_seed(3)
     assert torch.equal(decoded, published.decode(latents, 2, 2 * 4096, 1))
     torch.manual_seed(3)
@@ -503,10 +487,7 @@ def test_global_noise_is_drawn_in_the_published_order(
         draws = [torch.randn(size, 2, 1024, 8 * length) for _ in range(3)]
         if first < len(cut):
             part = published.gen.decode_representation(
-                cut[first : first + size],
-                draws[0],
-                n_steps=2,
-                renoise=lambda _, step, draws=draws: draws[step],
+                cut[first : first + size], draws[0], n_steps=2, renoise=lambda _, step, draws=draws: draws[step]
             )
             parts.append(part)
     after = torch.rand(3)

@@ -68,10 +68,7 @@ def write_bundle(folder: Path, tensors: dict[str, np.ndarray], per_block: int = 
     for start in range(0, len(entries), per_block):
         part = block(entries[start : start + per_block])
         index.append(
-            (
-                entries[min(start + per_block, len(entries)) - 1][0] + b"~",
-                varint(len(table)) + varint(len(part)),
-            )
+            (entries[min(start + per_block, len(entries)) - 1][0] + b"~", varint(len(table)) + varint(len(part)))
         )
         table += part + bytes(5)
     empty = block([])
@@ -140,20 +137,14 @@ def output(network: MusiCNN) -> MusiCNNOutput:
 def test_equals_the_original_graph(output: MusiCNNOutput) -> None:
     """Golden values: the wheel's own TensorFlow graph, run in TensorFlow 2.21."""
     golden = np.load(GOLDEN / "musicnn.npz")
-    pairs = {
-        "penultimate": output.penultimate,
-        "logits": output.logits,
-        "activations": output.logits.sigmoid(),
-    }
+    pairs = {"penultimate": output.penultimate, "logits": output.logits, "activations": output.logits.sigmoid()}
     for name, ours in pairs.items():
         assert np.abs(ours.numpy() - golden[name]).max() < 1e-5, name
     pooled = output.pooled.reshape(3, 753, 2)[:, ::16].numpy()
     # Intermediate values reach 72 and come from sums of 3900 products: float32 leaves 1e-5 of them.
     np.testing.assert_allclose(pooled[..., 0], golden["pooled_max"], rtol=2e-5, atol=1e-5)
     np.testing.assert_allclose(pooled[..., 1], golden["pooled_mean"], rtol=2e-5, atol=1e-5)
-    np.testing.assert_allclose(
-        output.frontend[:, ::40, ::8].numpy(), golden["frontend"], rtol=2e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(output.frontend[:, ::40, ::8].numpy(), golden["frontend"], rtol=2e-5, atol=1e-5)
 
 
 @needs_weights

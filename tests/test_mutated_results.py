@@ -119,16 +119,12 @@ RESULTS = ["table2.json", "table1.json", "table3.json", "figure2.json", "table2.
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
-def test_damaged_results_are_judged_or_named(
-    tmp_path: Path, judge: Callable[[Path], None], count: int
-) -> None:
+def test_damaged_results_are_judged_or_named(tmp_path: Path, judge: Callable[[Path], None], count: int) -> None:
     campaign(tmp_path, RESULTS, count, judge)
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
-def test_damaged_baselines_are_judged_or_named(
-    tmp_path: Path, judge: Callable[[Path], None], count: int
-) -> None:
+def test_damaged_baselines_are_judged_or_named(tmp_path: Path, judge: Callable[[Path], None], count: int) -> None:
     campaign(tmp_path, ["baseline.json"], count, judge)
 
 
@@ -137,9 +133,7 @@ def test_damaged_results_are_shown_or_named(tmp_path: Path, count: int) -> None:
     campaign(tmp_path, RESULTS[:4], count, show)
 
 
-@pytest.mark.parametrize(
-    "text", ["NaN", '{"format": NaN}', "[" * 100_000, "9" * 10_000, '"\\ud800"', "\x00", "null"]
-)
+@pytest.mark.parametrize("text", ["NaN", '{"format": NaN}', "[" * 100_000, "9" * 10_000, '"\\ud800"', "\x00", "null"])
 def test_what_is_no_object_is_named(tmp_path: Path, judge: Callable[[Path], None], text: str) -> None:
     for name in ("baseline.json", "table2.json", "table2.draws.json"):
         folder = tmp_path / name / "synthetic"

@@ -144,37 +144,15 @@ def test_a_file_of_another_split_is_no_partner(tmp_path: Path, capsys: pytest.Ca
     write(tmp_path / "mine" / "test__a_b.wav", 300)
     toml = tiny_toml(tmp_path, tmp_path / "clips")
     toml.write_text(toml.read_text().replace("[data]\n", '[data]\nsplit = "test"\n', 1))
-    run = [
-        "--suite",
-        str(toml),
-        "--executor",
-        "serial",
-        "--store",
-        str(tmp_path / "store"),
-        "--quiet",
-        "--json",
-    ]
-    main(
-        [
-            "compare",
-            "--external",
-            f"mine={tmp_path / 'mine'}",
-            "--against",
-            "identity",
-            "--metrics",
-            "si_sdr",
-            *run,
-        ]
-    )
+    run = ["--suite", str(toml), "--executor", "serial", "--store", str(tmp_path / "store"), "--quiet", "--json"]
+    main(["compare", "--external", f"mine={tmp_path / 'mine'}", "--against", "identity", "--metrics", "si_sdr", *run])
     out = capsys.readouterr().out
     assert "no file for the clip" in out
     assert json.loads(out)["scores"]["si_sdr"].get("mine", {}) == {}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
-def test_names_that_are_no_unicode_are_clips_like_any_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_that_are_no_unicode_are_clips_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_clips(tmp_path / "clips", 2)
     odd = os.fsencode(tmp_path / "clips") + b"/b\xff\xe9.wav"
     try:

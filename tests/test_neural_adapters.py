@@ -39,9 +39,7 @@ def runnable(name: str) -> Any:
 
 @pytest.mark.parametrize(("channels", "rate", "seconds"), [(1, 44100, 0.7), (2, 32000, 0.5)])
 @pytest.mark.parametrize("name", OURS)
-def test_every_registered_system_keeps_the_contract(
-    name: str, channels: int, rate: int, seconds: float
-) -> None:
+def test_every_registered_system_keeps_the_contract(name: str, channels: int, rate: int, seconds: float) -> None:
     system = runnable(name)
     assert isinstance(system, Autoencoder)
     assert system.spec.sample_rate is None or system.spec.sample_rate > 0
@@ -58,9 +56,7 @@ def test_every_registered_system_keeps_the_contract(
 
 def test_every_adapter_is_tested_here() -> None:
     classes = {name: AUTOENCODERS.load(name) for name in OURS}
-    neural = {
-        name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, NeuralAutoencoder)
-    }
+    neural = {name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, NeuralAutoencoder)}
     assert neural == set(NEURAL)
 
 
@@ -163,9 +159,7 @@ def test_stereo_systems_get_a_mono_clip_twice_and_refuse_more_than_two(name: str
         system.encode(clip(3, rate // 2, rate), rate)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NEURAL if AUTOENCODERS.load(name).channels == "per_channel"]
-)
+@pytest.mark.parametrize("name", [name for name in NEURAL if AUTOENCODERS.load(name).channels == "per_channel"])
 def test_other_systems_code_channels_one_by_one(name: str) -> None:
     system = adapter(name)(random_seed=0, tiny=True)
     rate = system.sample_rate
@@ -209,9 +203,7 @@ def test_steps_change_the_output(name: str) -> None:
 
 
 @given(
-    samples=st.integers(1, 4000),
-    rate=st.sampled_from([8000, 22050, 44100, 48000, 96000]),
-    channels=st.integers(1, 2),
+    samples=st.integers(1, 4000), rate=st.sampled_from([8000, 22050, 44100, 48000, 96000]), channels=st.integers(1, 2)
 )
 @settings(max_examples=15, deadline=None)
 @pytest.mark.parametrize("name", ["musika", "mousai-v3"])
@@ -251,16 +243,9 @@ def test_long_clips_run_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert windowed.shape[1] == pytest.approx(whole.shape[1], abs=3)
 
 
-@given(
-    samples=st.integers(1, 400),
-    window=st.integers(21, 120),
-    overlap=st.integers(1, 10),
-    channels=st.integers(1, 2),
-)
+@given(samples=st.integers(1, 400), window=st.integers(21, 120), overlap=st.integers(1, 10), channels=st.integers(1, 2))
 @settings(max_examples=60, deadline=None)
-def test_windows_of_an_identity_are_the_identity(
-    samples: int, window: int, overlap: int, channels: int
-) -> None:
+def test_windows_of_an_identity_are_the_identity(samples: int, window: int, overlap: int, channels: int) -> None:
     audio = clip(channels, samples, 8000)
     seeds = []
 

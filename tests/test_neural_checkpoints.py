@@ -49,9 +49,7 @@ def write_mousai(model: Any, folder: Path, config: dict[str, Any], change: Calla
     return folder / "pytorch_model.bin"
 
 
-def write_codicodec(
-    model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]
-) -> Path:
+def write_codicodec(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
     state = {key: value.clone() for key, value in model.state_dict().items()}
     change(state)
     folder.mkdir(exist_ok=True)
@@ -163,9 +161,7 @@ def test_what_differs_is_named(name: str, tmp_path: Path, capsys: pytest.Capture
     last = re.compile(r"[^.]+\.[^.]+$")
     for change, said in ((without, "missing"), (renamed, "unknown"), (reshaped, "shape"), (retyped, "type")):
         path = write(model, tmp_path / said, config, change)
-        with pytest.raises(
-            CheckpointError, match=said if said != "type" else "types differ|float16|rotary"
-        ) as caught:
+        with pytest.raises(CheckpointError, match=said if said != "type" else "types differ|float16|rotary") as caught:
             cls.load(path, config)
         if said in ("missing", "unknown", "shape") and "same" not in name:
             assert names[said] in str(caught.value)
@@ -238,11 +234,7 @@ def test_two_names_of_one_tensor_have_to_agree(tmp_path: Path) -> None:
     ("name", "entries", "digest"),
     [
         ("mousai-v3", 937, "307a5af953a435ec"),  # as archinet's own packages build it
-        (
-            "mousai-v2",
-            1070,
-            "188cd99d04f15bb5",
-        ),  # the same packages, with our hypothesis of its configuration
+        ("mousai-v2", 1070, "188cd99d04f15bb5"),  # the same packages, with our hypothesis of its configuration
     ],
 )
 def test_mousais_published_names(name: str, entries: int, digest: str) -> None:
@@ -250,9 +242,7 @@ def test_mousais_published_names(name: str, entries: int, digest: str) -> None:
     with torch.device("meta"):
         model: Any = cls.build(cls.config())
     own = model.state_dict()
-    shapes = {
-        theirs: tuple(own[key].shape) for key, names in published_names(model).items() for theirs in names
-    }
+    shapes = {theirs: tuple(own[key].shape) for key, names in published_names(model).items() for theirs in names}
     assert len(shapes) == entries
     lines = [f"{key} {shape}" for key, shape in sorted(shapes.items())]
     found = hashlib.sha256("\n".join(f"{line}" for line in lines).encode()).hexdigest()
@@ -315,9 +305,7 @@ def test_musikas_h5_files_load_exactly(tmp_path: Path) -> None:
         ({"change": lambda x: x[..., :-1] if x.ndim > 1 else x}, r"conv2d_5: shape .*, expected"),
     ],
 )
-def test_what_differs_in_musikas_files_is_named(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_what_differs_in_musikas_files_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     cls = adapter("musika")
     path = write_musika(trained(cls), tmp_path / "weights", **changes)
     with pytest.raises(CheckpointError, match=message):

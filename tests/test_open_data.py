@@ -193,9 +193,7 @@ def test_a_missing_file_stays_in_the_list_and_fails_by_name(tree: Path) -> None:
     create_dataset("open").clips("train")[0].load()
 
 
-def test_files_are_found_in_the_cache_where_m2l_data_has_none_or_a_wrong_one(
-    tree: Path, tmp_path: Path
-) -> None:
+def test_files_are_found_in_the_cache_where_m2l_data_has_none_or_a_wrong_one(tree: Path, tmp_path: Path) -> None:
     cached = tmp_path / "cache" / "data" / "music" / "b" / "two.flac"
     cached.parent.mkdir(parents=True)
     shutil.copy(tree / "music" / "b" / "two.flac", cached)
@@ -227,11 +225,7 @@ def test_notes_are_labeled_as_rendered_and_know_whose_copy_they_are(tree: Path) 
     assert [c.split for c in clips] == ["valid", "test"]
     assert all(c.labels["rendered"] and c.labels["manifest_copy"] for c in clips)
     assert clips[0].labels["instrument"] == "Violin"
-    assert (clips[0].labels["pitch"], clips[0].labels["pitch_class"], clips[0].labels["octave"]) == (
-        "A3",
-        "A",
-        3,
-    )
+    assert (clips[0].labels["pitch"], clips[0].labels["pitch_class"], clips[0].labels["octave"]) == ("A3", "A", 3)
     assert dataset.clips("fold1") == [clips[1]]
     write(tree / "notes" / "violin" / "violin_A3_057_pp.ogg", 1.9, 44100)
     again = create_dataset("open-notes").clips()[0]

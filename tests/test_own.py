@@ -66,9 +66,7 @@ def test_shape_rate_and_channels_are_handled(
     runs = {"mono": [1], "stereo": [2], "per_channel": [1] * channels}[policy]
     assert [shape[0] for shape, _ in inner.seen] == runs
     assert {seen for _, seen in inner.seen} == {own or rate}
-    np.testing.assert_array_equal(
-        output, system.decode(system.encode(audio, rate), length=samples, sample_rate=rate)
-    )
+    np.testing.assert_array_equal(output, system.decode(system.encode(audio, rate), length=samples, sample_rate=rate))
     if own in (None, rate):
         kept = policy != "mono" or channels == 1
         expected = audio if kept else np.repeat(audio.mean(axis=0, keepdims=True), 2, axis=0)
@@ -274,9 +272,7 @@ def test_a_class_is_found_by_file_by_module_here_and_by_label(
         create_autoencoder(f"{tmp_path / 'other' / 'numpy.py'}:Mine")
 
 
-def test_an_installed_package_adds_a_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None
-) -> None:
+def test_an_installed_package_adds_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
     write(tmp_path / "mine_installed.py")
     info = tmp_path / "mine-1.0.dist-info"
     info.mkdir()

@@ -84,16 +84,12 @@ def test_a_run_in_the_checkout_leaves_the_reference_alone_and_says_what_it_repro
     assert last == "reproduces results/tiny: 6 of 6 cells within tolerance"  # 3 scores, 3 ratios
     assert git("status", "--porcelain") == ""
     local = checkout / "results" / "local" / "tiny"
-    assert (local / "table2.json").read_bytes() == (
-        checkout / "results" / "tiny" / "table2.json"
-    ).read_bytes()
+    assert (local / "table2.json").read_bytes() == (checkout / "results" / "tiny" / "table2.json").read_bytes()
     table = json.loads((local / "table2.json").read_text())
     for row in table["rows"]:
         if row["name"] == "opus-16k":
             row["cells"]["si_sdr"]["value"] -= 1.0
-    table["scores"]["si_sdr"]["opus-16k"] = {
-        k: v - 1 for k, v in table["scores"]["si_sdr"]["opus-16k"].items()
-    }
+    table["scores"]["si_sdr"]["opus-16k"] = {k: v - 1 for k, v in table["scores"]["si_sdr"]["opus-16k"].items()}
     (local / "table2.json").write_text(json.dumps(table))
     lines = reproduction_lines(checkout / "results" / "tiny", local, ["table2"])
     assert lines[0] == "reproduces results/tiny: 5 of 6 cells within tolerance".replace(
@@ -142,9 +138,7 @@ def test_last_digits_of_committed_results_change_no_verdict(tmp_path: Path) -> N
     assert len(lines) == 1
 
 
-def test_the_gate_covers_tables_1_and_3_and_figure_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_gate_covers_tables_1_and_3_and_figure_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     baseline = read_baseline(GOLDEN / "baseline.json")
     assert set(baseline.others) == {"table1", "table3", "figure2"}
     assert baseline_text(baseline) == (GOLDEN / "baseline.json").read_text()
@@ -185,9 +179,7 @@ def test_the_gate_covers_tables_1_and_3_and_figure_2(
 def test_a_baseline_of_table_2_alone_still_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(GOLDEN, tmp_path / "synthetic")
     path = tmp_path / "synthetic" / "baseline.json"
-    record = {
-        k: v for k, v in json.loads(path.read_text()).items() if k not in ("table1", "table3", "figure2")
-    }
+    record = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("table1", "table3", "figure2")}
     path.write_text(json.dumps(record))
     assert main(["gate", "--results", str(tmp_path)]) == 0
     assert "Table 1 is not pinned" in capsys.readouterr().out
@@ -203,9 +195,7 @@ def test_another_processor_is_named_and_given_a_wider_tolerance(tmp_path: Path) 
         assert cell.value is not None
         from dataclasses import replace
 
-        worse = replace(
-            cell, value=cell.value * (1 + share), draws=tuple(x * (1 + share) for x in cell.draws)
-        )
+        worse = replace(cell, value=cell.value * (1 + share), draws=tuple(x * (1 + share) for x in cell.draws))
         cells = {**now.cells, "fad:musicnn-msd@3s": {**now.cells["fad:musicnn-msd@3s"], "opus-16k": worse}}
         about = {**now.about, **({"processor": other} if other else {})}
         before = replace(pinned, about={**pinned.about, "processor": here}, others={})
@@ -295,16 +285,13 @@ def test_cells_without_a_standard_error_do_not_loosen_the_test_of_the_others() -
 
     baseline, now = read_baseline(GOLDEN / "baseline.json"), read_results(GOLDEN)
     scores = {
-        clip: value - 0.2 * (i % 3)
-        for i, (clip, value) in enumerate(now.cells["si_sdr"]["mp3-64k"].scores.items())
+        clip: value - 0.2 * (i % 3) for i, (clip, value) in enumerate(now.cells["si_sdr"]["mp3-64k"].scores.items())
     }
     cell = replace(now.cells["si_sdr"]["mp3-64k"], scores=scores)
     cells = {**now.cells, "si_sdr": {**now.cells["si_sdr"], "mp3-64k": cell}}
     probes = now.others["table1"]
     lower = {
-        metric: {
-            name: replace(c, value=None if c.value is None else c.value - 0.05) for name, c in rows.items()
-        }
+        metric: {name: replace(c, value=None if c.value is None else c.value - 0.05) for name, c in rows.items()}
         for metric, rows in probes.cells.items()
     }
     moved = replace(now, cells=cells, others={**now.others, "table1": replace(probes, cells=lower)})

@@ -187,17 +187,13 @@ def test_standardized_probes_do_not_depend_on_the_scale(scale: float) -> None:
             np.testing.assert_array_equal(scaled[key].predictions, expected)  # type: ignore[union-attr]
     labels = first.targets
     for made in (MLPProbe(standardize=True, max_epochs=2), KNNProbe()):
-        np.testing.assert_array_equal(
-            made.fit(x, labels).predict_proba(x), made.fit(wide, labels).predict_proba(wide)
-        )
+        np.testing.assert_array_equal(made.fit(x, labels).predict_proba(x), made.fit(wide, labels).predict_proba(wide))
 
 
 def test_overflow_is_a_reason_and_not_a_score() -> None:
     x, first = problem()
     huge = np.tile(np.sign(x), 20) * np.float32(3e38)
-    cell = evaluate(huge, [first], get_protocol("mir_ref-1").replace(max_epochs=3), (0, 1), resamples=0)["p"][
-        "mlp"
-    ]
+    cell = evaluate(huge, [first], get_protocol("mir_ref-1").replace(max_epochs=3), (0, 1), resamples=0)["p"]["mlp"]
     assert isinstance(cell, str)
     assert "not finite with 2 of 2 seeds (the largest feature is" in cell
     # a deformed clip far outside of what training saw
@@ -214,9 +210,7 @@ def test_values_beyond_float32_are_counted(tmp_path: Path) -> None:
     assert "beyond float32" in str(cell.reason)
 
 
-def test_reasons_of_cells_reach_table_and_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reasons_of_cells_reach_table_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     how = ["--task", TASK, "--store", str(tmp_path / "s"), "--executor", "serial", "--quiet", "--seeds", "1"]
     for command in ("run", "table"):
         names = ["--representation", "edge_module:Right", "--representation", "edge_module:Flipped"]
@@ -252,9 +246,7 @@ def test_feature_files_are_found_or_refused_by_name(tmp_path: Path) -> None:
     assert "clean/tone-000.npy, noise/tone-000.npy" in str(refused.reason)
 
 
-def test_a_folder_of_other_features_is_missing_data(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_other_features_is_missing_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features_of(tmp_path, {"stranger": 0})
     how = ["--task", TASK, "--store", str(tmp_path / "s"), "--executor", "serial", "--quiet"]
     assert main(["probe", "run", *how, "--representation", f"npy:{tmp_path}"]) == 3
@@ -270,9 +262,7 @@ def test_one_feature_file_is_not_two_clips(tmp_path: Path) -> None:
         return Clip(clip_id, "d", "0", {}, source, lambda: (np.zeros((1, 9)), 8000))
 
     folder = FeatureFolder(str(tmp_path))
-    assert "may belong to clips '1' and '2'" in str(
-        folder.check([clip("1", "p/note.wav"), clip("2", "q/note.wav")])
-    )
+    assert "may belong to clips '1' and '2'" in str(folder.check([clip("1", "p/note.wav"), clip("2", "q/note.wav")]))
     assert folder.check([clip("1", "set/a/x.wav"), clip("2", "set/b/x.mp3")]) is None
     assert folder.path(clip("1", "set/a/x.wav")) == tmp_path / "a/x.npy"
 
@@ -295,18 +285,7 @@ def test_damaged_feature_files_are_counted(tmp_path: Path) -> None:
 
 
 def test_results_of_different_names_have_different_files(tmp_path: Path) -> None:
-    names = [
-        "npy:n/v1",
-        "npy:n-v1",
-        "npy:n_v1",
-        "npy:東京",
-        "npy:大阪",
-        "m:A",
-        "m:a",
-        "npy-n:v1",
-        "mel",
-        "mfcc",
-    ]
+    names = ["npy:n/v1", "npy:n-v1", "npy:n_v1", "npy:東京", "npy:大阪", "m:A", "m:a", "npy-n:v1", "mel", "mfcc"]
     assert len({file_name(name).lower() for name in names if name != "m:a"}) == len(names) - 1
     assert file_name("mel") == "mel"
     assert file_name("npy:mine") == "npy-mine"
@@ -315,9 +294,7 @@ def test_results_of_different_names_have_different_files(tmp_path: Path) -> None
     found = probed(tmp_path, f"npy:{tmp_path}/n/v1", f"npy:{tmp_path}/n-v1")
     paths = write_results(found, tmp_path / "out")
     assert len({str(path).lower() for path in paths}) == len(paths) == 4
-    kept = {
-        json.loads(path.read_text())["representation"]["name"] for path in paths if path.suffix == ".json"
-    }
+    kept = {json.loads(path.read_text())["representation"]["name"] for path in paths if path.suffix == ".json"}
     assert kept == set(found.request.representations)
 
 
@@ -353,9 +330,7 @@ def test_a_limit_keeps_every_tag() -> None:
     whole = labeled_task(info, clips, lambda clip: tags[clip.id])
     part = limited(whole, "mir_ref", 4)
     for name in ("train", "validation", "test"):
-        kept, full = (
-            data.targets[data.rows(getattr(data.splits("mir_ref")[0], name))] for data in (part, whole)
-        )
+        kept, full = (data.targets[data.rows(getattr(data.splits("mir_ref")[0], name))] for data in (part, whole))
         assert 4 <= len(kept) <= 6
         np.testing.assert_array_equal(kept.max(axis=0), full.max(axis=0))
         np.testing.assert_array_equal(kept.min(axis=0), full.min(axis=0))
@@ -396,9 +371,7 @@ def test_limited_results_are_never_taken_for_whole_ones(tmp_path: Path) -> None:
         ("import-mir-ref HERE/file --seeds 0", "seed"),
     ],
 )
-def test_mistakes_are_one_line(
-    arguments: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_line(arguments: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("experiments: []")
     np.save(tmp_path / "x.npy", np.ones(3))
     command, *rest = arguments.replace("HERE", str(tmp_path)).split()

@@ -32,9 +32,7 @@ def test_deformations_do_what_they_say() -> None:
     assert level(audio) - level(noisy - audio) == pytest.approx(20, abs=0.01)
     assert not np.array_equal(noisy, parse_deformation("noise:20").apply(audio, rate, 2))
     np.testing.assert_array_equal(noisy, parse_deformation("noise:20").apply(audio, rate, 1))
-    assert level(parse_deformation("gain:-12").apply(audio, rate, 0)) == pytest.approx(
-        level(audio) - 12, abs=1e-3
-    )
+    assert level(parse_deformation("gain:-12").apply(audio, rate, 0)) == pytest.approx(level(audio) - 12, abs=1e-3)
     assert np.abs(parse_deformation("gain:40").apply(audio, rate, 0)).max() == 1.0
     for shift in (-5.0, 1.0, 12.0):
         shifted = parse_deformation(f"pitch:{shift}").apply(audio, rate, 0)

@@ -136,12 +136,7 @@ def tinysol_table(folder: Path, fold_sizes: tuple[int, ...]) -> Path:
         for number, fold in enumerate(notes):
             pitch, instrument = pitches[number % len(pitches)], INSTRUMENTS[number % len(INSTRUMENTS)]
             writer.writerow(
-                {
-                    "Path": f"x/{number}-{pitch}.wav",
-                    "Fold": fold,
-                    "Instrument (in full)": instrument,
-                    "Pitch": pitch,
-                }
+                {"Path": f"x/{number}-{pitch}.wav", "Fold": fold, "Instrument (in full)": instrument, "Pitch": pitch}
             )
     return folder
 

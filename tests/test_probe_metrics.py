@@ -9,15 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, classification_report, f1_score, roc_auc_score
 
-from probes.metrics import (
-    KEYS,
-    Ranking,
-    f1_scores,
-    key_scores,
-    key_weight_table,
-    mean_per_class,
-    tagging_scores,
-)
+from probes.metrics import KEYS, Ranking, f1_scores, key_scores, key_weight_table, mean_per_class, tagging_scores
 
 
 def test_weighted_key_score_equals_mir_eval_on_all_pairs() -> None:
@@ -34,9 +26,7 @@ def test_fifth_counts_upwards_only() -> None:
     assert key_weight_table(("C major", "F major"))[0, 1] == 0.0
 
 
-@pytest.mark.parametrize(
-    ("key", "named"), [("C", "'C'"), ("C dorian", "'dorian'"), ("H minor", "H"), ("", "''")]
-)
+@pytest.mark.parametrize(("key", "named"), [("C", "'C'"), ("C dorian", "'dorian'"), ("H minor", "H"), ("", "''")])
 def test_what_is_no_key_is_named(key: str, named: str) -> None:
     with pytest.raises(ValueError, match=f"{named} is"):
         key_weight_table(("C major", key))
@@ -51,8 +41,7 @@ def test_constant_predictor_scores_weighted_above_plain() -> None:
 
 labels = st.integers(2, 9).flatmap(
     lambda n: st.tuples(
-        st.just(n),
-        st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), min_size=1, max_size=60),
+        st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), min_size=1, max_size=60)
     )
 )
 
@@ -63,9 +52,7 @@ def test_f1_equals_sklearn(case: tuple[int, list[tuple[int, int]]]) -> None:
     n, pairs = case
     target, guess = (np.array(column) for column in zip(*pairs, strict=True))
     ours = f1_scores(target, guess, n)
-    assert ours["f1_macro"] == pytest.approx(
-        f1_score(target, guess, labels=range(n), average="macro", zero_division=0)
-    )
+    assert ours["f1_macro"] == pytest.approx(f1_score(target, guess, labels=range(n), average="macro", zero_division=0))
     report = classification_report(
         np.eye(n, dtype=int)[target], np.eye(n, dtype=int)[guess], output_dict=True, zero_division=0
     )
@@ -75,9 +62,7 @@ def test_f1_equals_sklearn(case: tuple[int, list[tuple[int, int]]]) -> None:
 
 @given(st.integers(0, 2**31), st.integers(2, 40), st.sampled_from([2, 5, 1000]), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_ranking_equals_sklearn_with_ties_and_weights(
-    seed: int, n_items: int, levels: int, weighted: bool
-) -> None:
+def test_ranking_equals_sklearn_with_ties_and_weights(seed: int, n_items: int, levels: int, weighted: bool) -> None:
     rng = np.random.default_rng(seed)
     target = rng.random((n_items, 3)) < 0.4
     target[0], target[1] = True, False
@@ -89,9 +74,7 @@ def test_ranking_equals_sklearn_with_ties_and_weights(
     for tag in range(3):
         args = (target[:, tag], scores[:, tag])
         assert area[tag] == pytest.approx(roc_auc_score(*args, sample_weight=weights), abs=1e-12)
-        assert precision[tag] == pytest.approx(
-            average_precision_score(*args, sample_weight=weights), abs=1e-12
-        )
+        assert precision[tag] == pytest.approx(average_precision_score(*args, sample_weight=weights), abs=1e-12)
 
 
 def test_weights_are_repetitions() -> None:

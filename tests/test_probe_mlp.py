@@ -99,16 +99,12 @@ def test_a_stack_gives_what_each_model_gives_alone() -> None:
     x, classes = toy(n=120)
     _, tags = toy(n=120, n_outputs=6, seed=5, multilabel=True)
     folds = np.arange(120) % 5
-    jobs = [
-        ProbeJob(classes, 4, np.flatnonzero(folds < 3), np.flatnonzero(folds == 4), seed=s) for s in range(5)
-    ]
+    jobs = [ProbeJob(classes, 4, np.flatnonzero(folds < 3), np.flatnonzero(folds == 4), seed=s) for s in range(5)]
     jobs += [ProbeJob(tags, 6, np.flatnonzero(folds != 2), np.flatnonzero(folds == 2), seed=7)]
     jobs += [ProbeJob(classes, 4, np.arange(83), np.arange(83, 120), seed=9, learning_rate=1e-2)]
     for config in (
         ProbeConfig(batch_size=16, max_epochs=40, patience=3),
-        ProbeConfig(
-            batch_size=50, max_epochs=30, patience=4, standardize=True, stop_on="macro", select_on="macro"
-        ),
+        ProbeConfig(batch_size=50, max_epochs=30, patience=4, standardize=True, stop_on="macro", select_on="macro"),
     ):
         together = train_probes(x, jobs, config)
         in_chunks = train_probes(x, jobs, config, memory=1.0)
@@ -178,9 +174,9 @@ def test_macro_monitor_equals_sklearn() -> None:
 def test_bf16_is_close_to_fp32() -> None:
     x, y = toy(n=300, dim=64)
     probes = [
-        train_probes(
-            x, [ProbeJob(y, 4, np.arange(200), np.arange(200, 300))], ProbeConfig(precision=p, max_epochs=15)
-        )[0]
+        train_probes(x, [ProbeJob(y, 4, np.arange(200), np.arange(200, 300))], ProbeConfig(precision=p, max_epochs=15))[
+            0
+        ]
         for p in ("fp32", "bf16")
     ]
     a, b = (probe.predict_proba(x) for probe in probes)

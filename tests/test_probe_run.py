@@ -84,9 +84,7 @@ class ToneTask:
         self.info, self.n, self.broken = INFO, n, tuple(broken)
 
     def load(self) -> TaskData:
-        return labeled_task(
-            INFO, tone_clips(self.n, self.broken), lambda clip: clip.labels["pitch"], folds="labels"
-        )
+        return labeled_task(INFO, tone_clips(self.n, self.broken), lambda clip: clip.labels["pitch"], folds="labels")
 
 
 class Ragged:
@@ -177,15 +175,11 @@ def test_features_that_are_not_finite_or_ragged_become_reasons(tmp_path: Path) -
     assert any("not finite" in reason for reason in partly.failures) or "not finite" in str(partly.reason)
 
 
-def test_missing_weights_and_data_are_cells_with_reasons(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_weights_and_data_are_cells_with_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "data"))
-    request = Request(
-        ("users_module:ToneTask", "tinysol-pitch"), ("clmr", "chroma"), get_protocol("mir_ref-1")
-    )
+    request = Request(("users_module:ToneTask", "tinysol-pitch"), ("clmr", "chroma"), get_protocol("mir_ref-1"))
     request = replace(request, seeds=(0,), resamples=20)
     found = run(request, Store(tmp_path / "store"), make_executor("serial"), RunOptions(quiet=True))
     reasons = {(cell.representation, cell.task): cell.reason for cell in found.cells}

@@ -69,15 +69,7 @@ def test_a_stopped_run_takes_workers_programs_and_temporary_folders_with_it(
     (tmp_path / "program.py").write_text(PROGRAM)
     program = f"{sys.executable} {tmp_path / 'program.py'} {tmp_path / 'marks'} {{input}} {{output}}"
     suite = tiny_toml(tmp_path, tmp_path / "clips")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.cli",
-        "compare",
-        "--command",
-        f"waiting={program}",
-        "--quiet",
-    ]
+    command = [sys.executable, "-m", "benchmarks.cli", "compare", "--command", f"waiting={program}", "--quiet"]
     command += ["--suite", str(suite), "--against", "identity", "--metrics", "si_sdr"]
     command += ["--executor", executor, "--workers", "2", "--store", str(tmp_path / "store")]
     process = subprocess.Popen(

@@ -293,9 +293,7 @@ def test_errors_name_what_is_wrong(
         read_aggregates(broken)
 
 
-def test_a_report_replaces_an_older_one_and_leaves_nothing_beside(
-    measured: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_report_replaces_an_older_one_and_leaves_nothing_beside(measured: tuple[Path, Path], tmp_path: Path) -> None:
     folder, suite = measured
     output = tmp_path / "out"
     assert make_report(folder, suite, output, "--clips", "1") == 0
@@ -305,9 +303,7 @@ def test_a_report_replaces_an_older_one_and_leaves_nothing_beside(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_json_for_machines(
-    measured: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_for_machines(measured: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, suite = measured
     assert make_report(folder, suite, tmp_path / "out", "--clips", "2", "--json") == 0
     record = json.loads(capsys.readouterr().out)

@@ -192,8 +192,7 @@ def test_marks_follow_the_chosen_reference(driver: Any, report: Path) -> None:
         for key, verdict in columns.items():
             assert words[verdict] in shown[row][key]
     driver.execute_script(
-        "const s = document.querySelector('#table2-reference'); s.value = '';"
-        "s.dispatchEvent(new Event('change'))"
+        "const s = document.querySelector('#table2-reference'); s.value = '';s.dispatchEvent(new Event('change'))"
     )
     assert driver.execute_script("return document.querySelector('#table2-table tbody').textContent") == before
 
@@ -211,9 +210,7 @@ def test_it_plays_and_switches_system_at_the_same_position(listen: Any) -> None:
     position = "return window.m2lPlayer.position()"
     play = find(driver, "[data-play]")
     play.click()
-    wait(
-        lambda: driver.execute_script("return window.m2lPlayer.playing && window.m2lPlayer.position() > 0.3")
-    )
+    wait(lambda: driver.execute_script("return window.m2lPlayer.playing && window.m2lPlayer.position() > 0.3"))
     assert play.get_attribute("aria-label") == "Pause"
     names = driver.execute_script("return Object.keys(window.m2lPlayer.voices)")
     assert len(names) >= 3
@@ -228,9 +225,7 @@ def test_it_plays_and_switches_system_at_the_same_position(listen: Any) -> None:
         # One version is heard, and it is this one.
         wait(lambda key=key: heard(driver) == [key])
     # The same sources go on from the same start: nothing was restarted, the play head did not move.
-    assert driver.execute_script(
-        "return window.m2lPlayer.voices[arguments[0]].source === window.before", names[1]
-    )
+    assert driver.execute_script("return window.m2lPlayer.voices[arguments[0]].source === window.before", names[1])
     now = driver.execute_script("return [m2lPlayer.startedAt, m2lPlayer.offset, m2lPlayer.position()]")
     assert now[:2] == start[:2]
     assert now[2] != start[2]
@@ -281,17 +276,14 @@ def test_keys_and_clips(listen: Any) -> None:
     # The system a listener follows stays chosen from clip to clip.
     assert find(driver, "[data-player]").get_attribute("data-track") == followed
     driver.back()
-    wait(
-        lambda: find(driver, ".clip:not([hidden])").get_attribute("id") == links[0].get_attribute("data-clip")
-    )
+    wait(lambda: find(driver, ".clip:not([hidden])").get_attribute("id") == links[0].get_attribute("data-clip"))
 
 
 def test_clips_can_be_ordered_by_a_system_s_score(listen: Any) -> None:
     driver = listen
     key = find(driver, "#clip-order optgroup option:last-child").get_attribute("value")
     driver.execute_script(
-        "const s = document.querySelector('#clip-order'); s.value = arguments[0];"
-        "s.dispatchEvent(new Event('change'))",
+        "const s = document.querySelector('#clip-order'); s.value = arguments[0];s.dispatchEvent(new Event('change'))",
         key,
     )
     script = "return [...document.querySelectorAll('[data-order]')].map(x => JSON.parse(x.dataset.order)[arguments[0]])"

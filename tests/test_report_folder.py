@@ -81,12 +81,7 @@ def test_only_the_listed_files_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "a.txt").write_text("far")
     (out / "link").symlink_to(tmp_path / "elsewhere")
     write(site(index="new", listen="b"), out)
-    assert tree(out) == {
-        "index.html": "new",
-        "listen.html": "b",
-        "notes.txt": "mine",
-        "systems/notes.txt": "mine too",
-    }
+    assert tree(out) == {"index.html": "new", "listen.html": "b", "notes.txt": "mine", "systems/notes.txt": "mine too"}
     assert (out / "link" / "a.txt").read_text() == "far"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
 
@@ -147,12 +142,8 @@ folder.write(site(index="new"), here / "out")
 """
 
 
-@pytest.mark.parametrize(
-    ("way", "count"), [("swap", 1), ("swap", 2), ("renames", 1), ("renames", 3), ("renames", 4)]
-)
-def test_a_kill_leaves_one_whole_report_and_the_next_run_tidies_up(
-    tmp_path: Path, way: str, count: int
-) -> None:
+@pytest.mark.parametrize(("way", "count"), [("swap", 1), ("swap", 2), ("renames", 1), ("renames", 3), ("renames", 4)])
+def test_a_kill_leaves_one_whole_report_and_the_next_run_tidies_up(tmp_path: Path, way: str, count: int) -> None:
     out = tmp_path / "out"
     write(site(index="old"), out)
     (out / "notes.txt").write_text("mine")
@@ -161,15 +152,9 @@ def test_a_kill_leaves_one_whole_report_and_the_next_run_tidies_up(
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 9, done.stderr
     if way == "swap":  # where the system can swap, the folder is there at every moment
-        assert tree(out) in (
-            {"index.html": "old", "notes.txt": "mine"},
-            {"index.html": "new", "notes.txt": "mine"},
-        )
+        assert tree(out) in ({"index.html": "old", "notes.txt": "mine"}, {"index.html": "new", "notes.txt": "mine"})
     module._recover(out)
-    assert tree(out) in (
-        {"index.html": "old", "notes.txt": "mine"},
-        {"index.html": "new", "notes.txt": "mine"},
-    )
+    assert tree(out) in ({"index.html": "old", "notes.txt": "mine"}, {"index.html": "new", "notes.txt": "mine"})
     write(site(index="newer"), out)
     assert tree(out) == {"index.html": "newer", "notes.txt": "mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -178,9 +163,7 @@ def test_a_kill_leaves_one_whole_report_and_the_next_run_tidies_up(
 def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     write(site(index="old"), out)
-    monkeypatch.setattr(
-        module, "_exchange", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(module, "_exchange", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         write(site(index="new"), out)
     assert tree(out) == {"index.html": "old"}
@@ -229,15 +212,7 @@ def test_rows_that_the_suite_does_not_name_are_not_heard(tmp_path: Path) -> None
     record = json.loads(path.read_text().replace("opus-16k", "external-command:touch RAN"))
     path.write_text(json.dumps(record))
     with cache_at(tmp_path / "cache"):
-        arguments = [
-            "report",
-            "--suite",
-            str(suite),
-            "--results",
-            str(tmp_path / "results"),
-            "-o",
-            str(tmp_path / "o"),
-        ]
+        arguments = ["report", "--suite", str(suite), "--results", str(tmp_path / "results"), "-o", str(tmp_path / "o")]
         assert main([*arguments, "--clips", "1", "--executor", "serial", "--quiet"]) == 0
     page = (tmp_path / "o" / "listen.html").read_text()
     assert "the suite has no such system" in page
@@ -258,9 +233,7 @@ def test_commands_of_the_page_work_as_they_are_printed(
     same = ["--suite", str(suite), "--results", str(tmp_path / "results")]
     assert main(["report", *same, "-o", str(tmp_path / "o"), "--audio", "none"]) == 0
     page = (tmp_path / "o" / "index.html").read_text()
-    commands = [
-        html.unescape(text) for text in re.findall(r"<pre[^>]*><code>(m2l-bench .*?)</code></pre>", page)
-    ]
+    commands = [html.unescape(text) for text in re.findall(r"<pre[^>]*><code>(m2l-bench .*?)</code></pre>", page)]
     assert [command[-8:] for command in commands] == ["--only 3"]
     assert "the suite has no section <code>[table1]</code>" in page
     words = shlex.split(commands[0])

@@ -63,9 +63,7 @@ def pair(metric: str, a: str, b: str, low: float, high: float) -> dict[str, obje
 
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_a_table_comes_back_from_its_json_and_every_cell_is_accounted_for(
-    cells: list[tuple[Cell, Cell]],
-) -> None:
+def test_a_table_comes_back_from_its_json_and_every_cell_is_accounted_for(cells: list[tuple[Cell, Cell]]) -> None:
     rows = [Row(f"system{i}", {"si_sdr": a, "fad:x": b}) for i, (a, b) in enumerate(cells)]
     made = table(rows, published=[PublishedRow("DAC", {"si_sdr": 9.48}, "a paper")])
     again = table_from(json.loads(made.to_json()))
@@ -90,12 +88,8 @@ def test_a_table_comes_back_from_its_json_and_every_cell_is_accounted_for(
 
 
 def test_a_cost_that_nobody_asked_for_is_not_called_inapplicable() -> None:
-    absent = Row(
-        "x", {"si_sdr": Cell(reason="no weights"), "bitrate": Cell(reason="-")}, metadata={"available": False}
-    )
-    codec = Row(
-        "y", {"si_sdr": Cell(value=1.0, n=4), "bitrate": Cell(reason="-")}, metadata={"available": True}
-    )
+    absent = Row("x", {"si_sdr": Cell(reason="no weights"), "bitrate": Cell(reason="-")}, metadata={"available": False})
+    codec = Row("y", {"si_sdr": Cell(value=1.0, n=4), "bitrate": Cell(reason="-")}, metadata={"available": True})
     view = table_view(table([absent, codec], [SI_SDR, BITRATE]))
     assert view.rows[0].cells[1].text == UNKNOWN
     assert view.rows[1].cells[1].text == "does not apply"
@@ -110,13 +104,7 @@ def test_n_is_in_the_heading_and_in_cells_that_differ() -> None:
 
 
 def test_best_and_what_cannot_be_told_from_it() -> None:
-    values = {
-        "identity": (math.inf, 0.0),
-        "a": (9.0, 0.3),
-        "b": (8.9, 0.1),
-        "c": (2.0, 0.2),
-        "d": (9.5, None),
-    }
+    values = {"identity": (math.inf, 0.0), "a": (9.0, 0.3), "b": (8.9, 0.1), "c": (2.0, 0.2), "d": (9.5, None)}
     rows = [
         Row(
             name,
@@ -239,11 +227,7 @@ def test_up_is_better_in_every_plot_and_controls_stay_out() -> None:
     assert good[0] > bad[0]
     assert "bad &lt;b&gt;" in chart.svg
     assert [row[0] for row in chart.rows] == ["good", "bad <b>"]
-    assert chart.left_out == [
-        "identity: a control",
-        "gone: not measured",
-        "odd: its compression is not known",
-    ]
+    assert chart.left_out == ["identity: a control", "gone: not measured", "odd: its compression is not known"]
 
 
 def test_speed_needs_measured_speeds() -> None:
@@ -269,9 +253,7 @@ def test_figure_2_empty_partly_measured_and_full() -> None:
 
     def record(values: dict[str, list[float | None]]) -> dict[str, object]:
         columns = [{"key": "si_sdr", "title": "SI-SDR", "higher_is_better": True, "digits": 2}]
-        curves = {
-            name: {"si_sdr": [point(i + 1, v) for i, v in enumerate(found)]} for name, found in values.items()
-        }
+        curves = {name: {"si_sdr": [point(i + 1, v) for i, v in enumerate(found)]} for name, found in values.items()}
         return {"columns": columns, "curves": curves, "steps": [1, 2, 3]}
 
     assert figure2_charts(None) == []
@@ -368,9 +350,7 @@ def test_a_tone_is_bright_where_it_sounds(rate: int) -> None:
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (96000, 1), (12345, 2)])
 def test_audio_survives_its_compression(format: str, rate: int, channels: int) -> None:
     time = np.arange(rate) / rate
-    audio = np.stack([0.5 * np.sin(2 * np.pi * (400 + 200 * c) * time) for c in range(channels)]).astype(
-        np.float32
-    )
+    audio = np.stack([0.5 * np.sin(2 * np.pi * (400 + 200 * c) * time) for c in range(channels)]).astype(np.float32)
     decoded, found = sf.read(io.BytesIO(encode(audio, rate, format)), always_2d=True)
     assert decoded.shape[1] == channels
     assert abs(len(decoded) / found - 1.0) < 0.05

@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = [f"scale_systems:Instant{i}" for i in range(7)]
 
 
-def write_suite(
-    folder: Path, size: int = N_CLIPS, systems: list[str] = SYSTEMS, unit_clips: int = 64
-) -> Path:
+def write_suite(folder: Path, size: int = N_CLIPS, systems: list[str] = SYSTEMS, unit_clips: int = 64) -> Path:
     """A suite of instant systems on `size` clips."""
     path = folder / "simulated.toml"
     names = ", ".join(f'"{name}"' for name in systems)
@@ -46,12 +44,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def start(arguments: list[str], **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        arguments,
-        cwd=ROOT,
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        arguments, cwd=ROOT, env=environment(**more), stdout=subprocess.PIPE, text=True, start_new_session=True
     )
 
 

@@ -82,9 +82,7 @@ def test_a_worker_with_other_code_computes_nothing(
 ) -> None:
     running = cluster({"old": {}})
     planned = {**environment(), "numpy": "1.99"}
-    monkeypatch.setattr(
-        clusters, "environment", lambda: planned if sys._getframe(1).f_code.co_name == "run" else REAL
-    )
+    monkeypatch.setattr(clusters, "environment", lambda: planned if sys._getframe(1).f_code.co_name == "run" else REAL)
     with make_executor("dask", address=running.scheduler_address) as executor:
         ended = list(executor.run(units(2), str(tmp_path)))
     assert all("numpy" in (done.error or "") and "1.99" in (done.error or "") for done in ended)
@@ -147,9 +145,7 @@ class _Ending:
 
 
 @pytest.mark.parametrize("threads", [1, 20])
-def test_the_queue_is_bounded_and_lost_units_are_reported(
-    threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_queue_is_bounded_and_lost_units_are_reported(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(distributed, "as_completed", _Ending)
     executor = DaskExecutor(1)

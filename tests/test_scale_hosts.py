@@ -133,10 +133,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 def start_dask(hosts: Hosts) -> str:
     address = f"tcp://{HEAD}:8786"
     # Lost hosts are noticed in seconds instead of the default half minute.
-    quick = {
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "15s",
-        "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "20s",
-    }
+    quick = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "15s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "20s"}
     dask = [sys.executable, "-m", "dask"]
     hosts.start("a", [*dask, "scheduler", "--host", HEAD, "--port", "8786", "--no-dashboard"], **quick)
     for host, own in (("a", HEAD), ("b", OTHER)):

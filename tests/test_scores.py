@@ -26,16 +26,9 @@ metrics = ["si_sdr"]
 """
 
 
-def table(
-    name: str, scores: dict[str, dict[str, float]], failed: dict[str, str] | None = None
-) -> TableResult:
-    rows = [
-        Row(system, {"si_sdr": Cell(value=1.0, n=2, details={"failed_clips": failed or {}})})
-        for system in scores
-    ]
-    return TableResult(
-        name, name, "tiny", [Column("si_sdr", "SI-SDR", True)], rows, scores={"si_sdr": scores}
-    )
+def table(name: str, scores: dict[str, dict[str, float]], failed: dict[str, str] | None = None) -> TableResult:
+    rows = [Row(system, {"si_sdr": Cell(value=1.0, n=2, details={"failed_clips": failed or {}})}) for system in scores]
+    return TableResult(name, name, "tiny", [Column("si_sdr", "SI-SDR", True)], rows, scores={"si_sdr": scores})
 
 
 @pytest.fixture
@@ -43,9 +36,7 @@ def results(tmp_path: Path) -> Path:
     """A folder of results with two tables, and the suite's file."""
     (tmp_path / "tiny.toml").write_text(SUITE)
     failed = {"c": "IsADirectoryError:\rno audio"}
-    table("table2", {"z": {"b": 0.1 + 0.2, "a": math.inf}, "mine, too": {"a": -1.5}}, failed).write(
-        tmp_path / "tiny"
-    )
+    table("table2", {"z": {"b": 0.1 + 0.2, "a": math.inf}, "mine, too": {"a": -1.5}}, failed).write(tmp_path / "tiny")
     table("table3", {"z": {"a": 4.0}}).write(tmp_path / "tiny")
     return tmp_path
 
@@ -107,7 +98,5 @@ def test_committed_scores_fit_the_committed_tables(suite: str, tmp_path: Path) -
     assert path.read_bytes() == (committed / "scores.csv").read_bytes()
     record = json.loads((committed / "table2.json").read_text())
     found = benchmarks.load_scores(suite, ROOT / "results")
-    mine = found[
-        (found["table"] == "table2") & (found["system"] == "opus-16k") & (found["metric"] == "si_sdr")
-    ]
+    mine = found[(found["table"] == "table2") & (found["system"] == "opus-16k") & (found["metric"] == "si_sdr")]
     assert dict(zip(mine["clip"], mine["value"], strict=True)) == record["scores"]["si_sdr"]["opus-16k"]

@@ -45,9 +45,7 @@ SILENT = {
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", SILENT)
 @pytest.mark.parametrize("metric", [SI_SDR, VISQOL], ids=lambda metric: metric.name)
-def test_a_silent_output_of_an_audible_clip_is_the_worst_value(
-    metric: PairMetric, name: str, channels: int
-) -> None:
+def test_a_silent_output_of_an_audible_clip_is_the_worst_value(metric: PairMetric, name: str, channels: int) -> None:
     target = music(channels)
     value, note = clip_score(metric, SILENT[name](target), target, RATE)
     assert value == metric.worst

@@ -25,9 +25,7 @@ from m2l.model import Music2Latent
 from m2l.training import TrainingSettings
 
 CPU = torch.device("cpu")
-SETTINGS = TrainingSettings(
-    preset="tiny", batch_size=2, precision="float32", steps=10, warmup_steps=1, crop_frames=16
-)
+SETTINGS = TrainingSettings(preset="tiny", batch_size=2, precision="float32", steps=10, warmup_steps=1, crop_frames=16)
 
 
 @pytest.mark.parametrize(

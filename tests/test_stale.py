@@ -186,9 +186,7 @@ def test_a_file_read_at_import_or_remembered_by_a_loader_stays_in_the_key(place:
     assert len(set(keys)) == 3
 
 
-def test_helpers_configurations_listings_and_the_environment(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_helpers_configurations_listings_and_the_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = place / f"stale_helper_{place.name}.py"
     helper.write_text("def load(path):\n    return open(path).read()\n")
     init = f"import importlib; self.s = importlib.import_module('stale_helper_{place.name}').load(os.environ['W'])"
@@ -203,9 +201,7 @@ def test_helpers_configurations_listings_and_the_environment(
     keys.append(key(place, name))
     (place / "bank" / "new").write_text("")
     keys.append(key(place, name))
-    helper.write_text(
-        "def load(path):\n    return open(path).read() + '!'\n"
-    )  # no import statement leads there
+    helper.write_text("def load(path):\n    return open(path).read() + '!'\n")  # no import statement leads there
     keys.append(key(place, name))
     assert len(set(keys)) == 4
 
@@ -264,9 +260,7 @@ def test_a_file_opened_at_a_later_clip_is_noticed_from_then_on(place: Path, exec
         "audio = audio * 0.5 + gain * np.roll(audio, 1, axis=-1)"
     )
     quiet = 0.05 * np.random.default_rng(0).standard_normal(20_000)
-    sf.write(
-        place / "clips" / "z.wav", quiet, 16_000, subtype="FLOAT"
-    )  # the last clip, so not one that is tried
+    sf.write(place / "clips" / "z.wav", quiet, 16_000, subtype="FLOAT")  # the last clip, so not one that is tried
     (place / "late.txt").write_text("1.0")
     name, store = codec(place, use=use), Store(place / "store")
     first, _ = values(table(place, store, name, executor=executor))
@@ -297,9 +291,7 @@ def test_what_a_program_reads_is_unknown_so_its_results_are_not_kept(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = place / "gain.py"
-    script.write_text(
-        "import shutil, sys; float(open('gain.txt').read()); shutil.copy(sys.argv[1], sys.argv[2])"
-    )
+    script.write_text("import shutil, sys; float(open('gain.txt').read()); shutil.copy(sys.argv[1], sys.argv[2])")
     (place / "gain.txt").write_text("1")
     name = f"p=external-command:{sys.executable} -S -E {script} {{input}} {{output}}"
     store = Store(place / "store")
@@ -311,18 +303,14 @@ def test_what_a_program_reads_is_unknown_so_its_results_are_not_kept(
     suite = tiny_suite(
         place / "clips", table2={"systems": ["identity", name], "system_options": {name: {"version": "1.2"}}}
     )
-    kept = [
-        build_table2(suite, store, make_executor("serial"), RunOptions(quiet=True))[1].computed for _ in "ab"
-    ]
+    kept = [build_table2(suite, store, make_executor("serial"), RunOptions(quiet=True))[1].computed for _ in "ab"]
     assert kept[0] > 0
     assert kept[1] == 0
     assert "cannot be seen" not in capsys.readouterr().err
 
 
 def test_a_class_that_starts_programs_says_so(place: Path) -> None:
-    name = codec(
-        place, use="import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'print(1)'])"
-    )
+    name = codec(place, use="import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'print(1)'])")
     planner = Planner(tiny_suite(place / "clips"), RunOptions())
     row = planner.system(name)
     assert "what a program reads cannot be seen" in str(row.remark)
@@ -407,9 +395,7 @@ class Emb:
 """
 
 
-def test_an_embedder_from_elsewhere_is_keyed_by_what_it_reads(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_embedder_from_elsewhere_is_keyed_by_what_it_reads(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = f"stale_e_{place.name.replace('-', '_')}"
     (place / f"{module}.py").write_text(EMBEDDER)
     (place / "e.txt").write_text("1")

@@ -11,12 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.statistics.bootstrap import (
-    count_draws,
-    paired_difference,
-    resample_blocks,
-    summarize,
-)
+from benchmarks.statistics.bootstrap import count_draws, paired_difference, resample_blocks, summarize
 from benchmarks.statistics.corpus import frechet_draws
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
@@ -81,10 +76,7 @@ def test_paired_difference_beats_the_spread_of_clips() -> None:
     assert difference.significant
     assert difference.low < 0.5 < difference.high
     back = paired_difference(b, a)
-    assert (back.mean, back.low) == (
-        pytest.approx(-difference.mean),
-        pytest.approx(-difference.high, rel=1e-2),
-    )
+    assert (back.mean, back.low) == (pytest.approx(-difference.mean), pytest.approx(-difference.high, rel=1e-2))
     assert not paired_difference(b, b).significant
 
 

@@ -56,10 +56,7 @@ def paper_like(**data: object) -> Suite:
         {
             "name": "like-paper",
             "data": {"dataset": "musiccaps", "unit_clips": 64, **data},
-            "table2": {
-                "systems": ["identity", "dac-44khz", "latmusic"],
-                "metrics": ["si_sdr", "fad:vggish"],
-            },
+            "table2": {"systems": ["identity", "dac-44khz", "latmusic"], "metrics": ["si_sdr", "fad:vggish"]},
             "figure2": {"systems": ["music2latent"], "metrics": ["si_sdr"], "steps": [1, 3]},
         }
     )
@@ -168,9 +165,7 @@ def test_every_hour_of_the_paper_suite_has_a_rate_that_ships(tmp_path: Path) -> 
     suite = load_suite("paper")
     store = Store(tmp_path)
     found = dry_run(suite, DRY, ["table2", "table3", "figure2"], store, None)
-    assert {
-        stage: cost.without_cpu_rate for stage, cost in found.stages.items() if cost.without_cpu_rate
-    } == {}
+    assert {stage: cost.without_cpu_rate for stage, cost in found.stages.items() if cost.without_cpu_rate} == {}
     assert found.stages["reconstruct"].cpu_hours > 100
     assert "that ship" in found.rates.sources[0]
     # What this machine measured goes first.
@@ -191,20 +186,9 @@ def test_damaged_cost_records_are_left_out(tmp_path: Path) -> None:
     assert len(rates.sources) == 1
 
 
-def test_the_paper_suite_s_dry_run_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_paper_suite_s_dry_run_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All three tables and the figure, in text and as JSON; nothing is written."""
-    arguments = [
-        "tables",
-        "--suite",
-        "paper",
-        "--dry-run",
-        "--store",
-        str(tmp_path / "store"),
-        "--limit",
-        "64",
-    ]
+    arguments = ["tables", "--suite", "paper", "--dry-run", "--store", str(tmp_path / "store"), "--limit", "64"]
     assert main(arguments) == 0
     text = capsys.readouterr().out
     for part in ("m2l-bench fetch magnatagatune", "m2l-bench fetch musiccaps", "| features", "GPU hours"):
@@ -228,11 +212,7 @@ def test_progress_of_shards_and_of_those_that_never_started(tmp_path: Path) -> N
     assert main([*common, "--shard", "1/3"]) == 0
     found = examine(str(toml), Store(place))
     states = [(shard.index, shard.count, shard.state, shard.left) for shard in found.shards]
-    assert [state[:3] for state in states] == [
-        (0, 3, "not started"),
-        (1, 3, "finished"),
-        (2, 3, "not started"),
-    ]
+    assert [state[:3] for state in states] == [(0, 3, "not started"), (1, 3, "finished"), (2, 3, "not started")]
     assert states[1][3] == 0
     assert sum(shard.total for shard in found.shards) == 12 * 5
     assert found.shards[1].record["done"] == found.shards[1].total > 0
@@ -255,18 +235,13 @@ def test_status_ends_with_0_when_all_is_done(tmp_path: Path, capsys: pytest.Capt
     assert main([*asked, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["left"] == 0
-    assert [(shard["index"], shard["count"], shard["state"]) for shard in record["shards"]] == [
-        (0, 1, "finished")
-    ]
+    assert [(shard["index"], shard["count"], shard["state"]) for shard in record["shards"]] == [(0, 1, "finished")]
     assert main(["status", "--shards", "-1"]) == 2
 
 
 def test_failures_are_shown_and_a_stopped_job_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    units = [
-        Unit("score", "m", "benchmarks.harness.units:no_such_function", {"i": i}, amount=1.0)
-        for i in range(3)
-    ]
+    units = [Unit("score", "m", "benchmarks.harness.units:no_such_function", {"i": i}, amount=1.0) for i in range(3)]
     with Beat(store, "s", (0, 2)) as beat:
         run_units(units, store, SerialExecutor(), RunOptions(quiet=True, monitor=beat))
     record = store.records("runs/s")["runs/s/0-of-2.json"]

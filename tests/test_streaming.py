@@ -18,11 +18,7 @@ torch = pytest.importorskip("torch")
 
 from m2l import Music2Latent, audio_files  # noqa: E402
 from m2l.audio import resample  # noqa: E402
-from m2l.io.blocks import (  # noqa: E402
-    ArrayReader,
-    read_audio,
-    write_audio,
-)
+from m2l.io.blocks import ArrayReader, read_audio, write_audio  # noqa: E402
 from m2l.io.latents import read_latents  # noqa: E402
 from m2l.io.sound import audio_info  # noqa: E402
 from m2l.representation import representation_to_waveform, waveform_to_representation  # noqa: E402
@@ -82,9 +78,7 @@ def test_windows_cover_everything_and_fade_only_where_both_have_context(total: i
 
 
 @settings(deadline=None)
-@given(
-    st.integers(1, 500), st.integers(2 * OVERLAP_LATENTS + 1, 200), st.sampled_from([1, 3]), st.integers(0, 3)
-)
+@given(st.integers(1, 500), st.integers(2 * OVERLAP_LATENTS + 1, 200), st.sampled_from([1, 3]), st.integers(0, 3))
 def test_joining_slices_of_a_signal_gives_the_signal(total: int, size: int, unit: int, extra: int) -> None:
     signal = torch.randn(2, total * unit + extra, generator=torch.Generator().manual_seed(total))
     parts = (
@@ -172,9 +166,7 @@ def test_batches_shrink_until_they_fit_the_device(model, monkeypatch) -> None:
 
     monkeypatch.setattr(Music2Latent, "batch_items", 8)
     audio = 0.1 * np.random.default_rng(0).standard_normal((6, RATE)).astype(np.float32)
-    roomy = torch.cat(
-        [cramped(waveform_to_representation(_padded(model, row), model.config)) for row in audio]
-    )
+    roomy = torch.cat([cramped(waveform_to_representation(_padded(model, row), model.config)) for row in audio])
     sizes.clear()
     pieces = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE), network=cramped)), -1)
     assert sizes == [6, 4, 2, 2, 2]
@@ -247,9 +239,7 @@ def test_windows_of_different_level_join_without_step_or_jump(model, monkeypatch
 
     monkeypatch.setattr(model, "decode_representation", played_back)
     positions = torch.arange(total, dtype=torch.float32).expand(1, config.latent_dim, total)
-    joined = torch.cat(list(model.decode_blocks(lambda a, b: positions[..., a:b], total, window=SHORT)), -1)[
-        0
-    ].numpy()
+    joined = torch.cat(list(model.decode_blocks(lambda a, b: positions[..., a:b], total, window=SHORT)), -1)[0].numpy()
     middle = slice(2 * HOP, -2 * HOP)  # the chord's own on- and offset
     seam = [position - 2 * HOP for position in seams(total, SHORT)]
     joined = joined[middle]
@@ -282,9 +272,7 @@ def test_seams_of_the_model_are_no_worse_than_the_rest(model) -> None:
     def drift(signal: np.ndarray) -> np.ndarray:
         """|change| from one 100 ms to the next of the level against the undivided decode, in dB."""
         size = min(len(signal), len(whole)) // width * width
-        ratio = (signal[:size] ** 2).reshape(-1, width).mean(1) / (whole[:size] ** 2).reshape(-1, width).mean(
-            1
-        )
+        ratio = (signal[:size] ** 2).reshape(-1, width).mean(1) / (whole[:size] ** 2).reshape(-1, width).mean(1)
         return np.abs(np.diff(10 * np.log10(ratio)))
 
     steps = drift(joined)
@@ -353,10 +341,7 @@ def peak_megabytes(preset: str, seconds: int, folder, threads: int = 2) -> float
             writer.write(block)
     paths = [str(source), str(folder / "l.safetensors"), str(folder / "out.wav")]
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, preset, *paths, str(threads)],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", _MEASURE, preset, *paths, str(threads)], capture_output=True, text=True, check=True
     )
     assert audio_info(folder / "out.wav").frames == seconds * RATE
     for path in paths:

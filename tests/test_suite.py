@@ -10,11 +10,7 @@ from benchmarks.metrics.registry import CorpusMetric, list_metrics, parse_metric
 from benchmarks.registry import UnknownNameError
 from benchmarks.suite import SuiteError, list_suites, load_suite, parse_suite
 
-GOOD = {
-    "name": "x",
-    "data": {"dataset": "synthetic"},
-    "table2": {"systems": ["identity"], "metrics": ["si_sdr"]},
-}
+GOOD = {"name": "x", "data": {"dataset": "synthetic"}, "table2": {"systems": ["identity"], "metrics": ["si_sdr"]}}
 
 
 def test_shipped_suites_are_valid_and_name_only_known_things() -> None:
@@ -49,10 +45,7 @@ def test_a_file_of_your_own(tmp_path: Path) -> None:
     [
         ({"data": {}}, "data.dataset is missing"),
         ({"data": {"dataset": "x", "chanels": "mono"}}, "unknown key data.chanels; did you mean 'channels'"),
-        (
-            {"data": {"dataset": "x", "channels": "left"}},
-            "data.channels must be one of mono, native, got 'left'",
-        ),
+        ({"data": {"dataset": "x", "channels": "left"}}, "data.channels must be one of mono, native, got 'left'"),
         ({"data": {"dataset": 3}}, "data.dataset must be str, got 3"),
         ({"data": {"dataset": "x", "unit_clips": 0}}, "data.unit_clips must be at least 1, got 0"),
         ({"data": {"dataset": "x", "limit": True}}, "data.limit must be int, got True"),
@@ -61,10 +54,7 @@ def test_a_file_of_your_own(tmp_path: Path) -> None:
         ({"table2": {"systems": ["a", "a"], "metrics": ["si_sdr"]}}, "'a' more than once"),
         ({"table2": {"systems": [1], "metrics": ["si_sdr"]}}, "the element 1"),
         ({"table2": {"systems": ["a"]}}, "table2.metrics is missing"),
-        (
-            {"figure2": {"systems": ["a"], "metrics": ["si_sdr"], "steps": [0]}},
-            "figure2.steps must be at least 1",
-        ),
+        ({"figure2": {"systems": ["a"], "metrics": ["si_sdr"], "steps": [0]}}, "figure2.steps must be at least 1"),
         ({"statistics": {"resamples": 3}}, "statistics.resamples must be at least 100, got 3"),
         ({"seeed": 1}, "unknown key seeed; did you mean 'seed'"),
         ({"seed": "0"}, "seed must be int"),

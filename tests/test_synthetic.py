@@ -72,9 +72,7 @@ def test_samples_are_the_golden_ones() -> None:
                 np.testing.assert_allclose(found[name], golden[name], rtol=1e-4, atol=1e-6, err_msg=name)
             else:  # another machine's sine may differ in its last bit, hence one step of 16 bits
                 difference = np.abs(found[name].astype(int) - golden[name].astype(int))
-                assert difference.max() <= 1, (
-                    f"{name} changed: raise synthesis.VERSION and renew the golden file"
-                )
+                assert difference.max() <= 1, f"{name} changed: raise synthesis.VERSION and renew the golden file"
 
 
 def test_samples_are_the_same_in_another_process_whatever_its_random_state() -> None:
@@ -86,9 +84,7 @@ def test_samples_are_the_same_in_another_process_whatever_its_random_state() -> 
         "    print(hashlib.sha256(clip.load()[0].tobytes()).hexdigest(), np.random.get_state()[2])"
     )
     env = {"PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-    ).stdout
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in out.splitlines()]
     np.random.seed(9)  # noqa: NPY002 - the global state is what must not matter
     assert [line[0] for line in lines] == [
@@ -107,14 +103,10 @@ def test_order_of_rendering_does_not_matter() -> None:
 def test_digests_change_with_everything_that_changes_the_samples() -> None:
     options = [{}, {"seconds": 9.0}, {"seed": 1}, {"sample_rate": 48000}]
     digests = [c.digest for o in options for c in create_dataset("synthetic", size=1, **o).clips()]
-    digests += [
-        create_dataset("synthetic-tags").clips()[0].digest,
-        create_dataset("synthetic-notes").clips()[0].digest,
-    ]
+    digests += [create_dataset("synthetic-tags").clips()[0].digest, create_dataset("synthetic-notes").clips()[0].digest]
     assert len(set(digests)) == len(digests)
     assert (
-        create_dataset("synthetic", size=2).clips()[1].digest
-        == create_dataset("synthetic", size=9).clips()[1].digest
+        create_dataset("synthetic", size=2).clips()[1].digest == create_dataset("synthetic", size=9).clips()[1].digest
     )
 
 
@@ -126,10 +118,7 @@ def test_a_new_version_gives_new_random_choices(monkeypatch: pytest.MonkeyPatch)
     assert draw.Draw("x", 1).unit() != before
 
 
-@given(
-    st.lists(st.one_of(st.integers(0, 2**40), st.text(max_size=8)), min_size=1, max_size=3),
-    st.integers(1, 50),
-)
+@given(st.lists(st.one_of(st.integers(0, 2**40), st.text(max_size=8)), min_size=1, max_size=3), st.integers(1, 50))
 @settings(deadline=None, max_examples=50)
 def test_draws_stay_in_range_and_repeat(key: list[int | str], count: int) -> None:
     one, two = Draw(*key), Draw(*key)
@@ -223,9 +212,7 @@ def test_instruments_start_sound_and_stop(name: str) -> None:
     assert name in TAG_OF_INSTRUMENT
 
 
-@pytest.mark.parametrize(
-    "name", ["kick", "snare", "clap", "rim", "hat", "open hat", "crash", "ride", "tom", "shaker"]
-)
+@pytest.mark.parametrize("name", ["kick", "snare", "clap", "rim", "hat", "open hat", "crash", "ride", "tom", "shaker"])
 def test_drums_are_short_and_where_they_belong_in_the_spectrum(name: str) -> None:
     out = drum_sound(name, Kit(), Draw(name), RATE)
     assert np.abs(out).max() == pytest.approx(1.0)
@@ -267,16 +254,9 @@ def test_voicings_keep_the_chord_and_stay_near(key: object, degree: int, seventh
     assert abs(np.mean(voices) - center) <= 9
 
 
-@given(
-    st.sampled_from(sorted(STYLES)),
-    st.integers(0, 500),
-    st.sampled_from(ALL_KEYS),
-    st.sampled_from([2.0, 8.0]),
-)
+@given(st.sampled_from(sorted(STYLES)), st.integers(0, 500), st.sampled_from(ALL_KEYS), st.sampled_from([2.0, 8.0]))
 @settings(deadline=None, max_examples=40)
-def test_pieces_stay_in_their_key_their_range_and_their_time(
-    style: str, seed: int, key: object, length: float
-) -> None:
+def test_pieces_stay_in_their_key_their_range_and_their_time(style: str, seed: int, key: object, length: float) -> None:
     artist = draw_artist(STYLES[style], f"{style}-{seed}", Draw("a", seed))
     piece = compose(artist, key, length, Draw("p", seed))  # type: ignore[arg-type]
     scale = {(key.tonic + s) % 12 for s in SCALES[key.mode]}  # type: ignore[attr-defined]
@@ -318,9 +298,7 @@ def heard_key(audio: np.ndarray) -> str:
     keep = (frequencies > 60) & (frequencies < 1500)
     classes = np.round(12 * np.log2(frequencies[keep] / 440) + 69).astype(int) % 12
     chroma = np.array([magnitude[keep][classes == c].mean() for c in range(12)])
-    return max(
-        ALL_KEYS, key=lambda k: float(np.corrcoef(chroma, np.roll(PROFILES[k.mode], k.tonic))[0, 1])
-    ).name
+    return max(ALL_KEYS, key=lambda k: float(np.corrcoef(chroma, np.roll(PROFILES[k.mode], k.tonic))[0, 1])).name
 
 
 def test_a_plain_key_finder_finds_the_key_in_most_tracks() -> None:
@@ -356,9 +334,7 @@ def test_clips_are_stereo_music_at_sane_levels() -> None:
         level = 10 * np.log10(np.mean(audio.astype(np.float64) ** 2))
         assert level == pytest.approx(clip.labels["level_dbfs"], abs=2.0)
         levels.append(level)
-        seconds = 10 * np.log10(
-            (audio.astype(np.float64) ** 2).mean(axis=0).reshape(10, -1).mean(axis=1) + 1e-12
-        )
+        seconds = 10 * np.log10((audio.astype(np.float64) ** 2).mean(axis=0).reshape(10, -1).mean(axis=1) + 1e-12)
         assert seconds.min() > level - 25  # no second of silence
         assert abs(float(audio.mean())) < 1e-3
         np.testing.assert_array_equal(audio * 32768, np.round(audio * 32768))
@@ -474,9 +450,7 @@ def test_notes_cover_the_ranges_in_five_even_folds(dynamics: int, size: int) -> 
     clips = dataset.clips()
     assert len(clips) == size == len({c.id for c in clips}) == len({c.digest for c in clips})
     for instrument, (low, high, _) in RANGES.items():
-        assert {c.labels["midi"] for c in clips if c.labels["instrument"] == instrument} == set(
-            range(low, high + 1)
-        )
+        assert {c.labels["midi"] for c in clips if c.labels["instrument"] == instrument} == set(range(low, high + 1))
     folds = [dataset.clips(f"fold{i}") for i in range(5)]
     assert max(map(len, folds)) - min(map(len, folds)) <= 3 * dynamics
     groups = [{c.labels["group"] for c in fold} for fold in folds]
@@ -541,6 +515,4 @@ def test_a_processor_without_vector_instructions_gives_the_same_samples() -> Non
     command = [sys.executable, "-W", "ignore", "-c", code]
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     here = [sha(clip) for clip in create_dataset("synthetic", size=10).clips()]
-    assert (
-        sum(a == b for a, b in zip(out.split(), here, strict=True)) >= 9
-    )  # a sample may round the other way
+    assert sum(a == b for a, b in zip(out.split(), here, strict=True)) >= 9  # a sample may round the other way

@@ -144,9 +144,7 @@ def test_wrong_sections_are_named(change: dict[str, Any], match: str) -> None:
         )
 
 
-def test_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.cli.main import main
 
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
@@ -165,11 +163,7 @@ def test_command_line(
 
 def test_module_is_the_command(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "probes", "list", "tasks"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
+        [sys.executable, "-m", "probes", "list", "tasks"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert "magnatagatune" in done.stdout
@@ -198,19 +192,12 @@ def test_speed_contest_runs(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_default_synthetic_floors(tmp_path: Path) -> None:
     """The shipped suite at its full size: chroma hears pitch and keys, mel tags, MFCC instruments."""
-    section = {
-        **(load_suite("synthetic").table1 or {}),
-        "representations": ["mel", "mfcc", "chroma", "chance"],
-    }
+    section = {**(load_suite("synthetic").table1 or {}), "representations": ["mel", "mfcc", "chroma", "chance"]}
     suite = parse_suite({"name": "s", "data": {"dataset": "synthetic"}, "table1": section})
     made, report = build(suite, Store(tmp_path), make_executor("serial"), RunOptions(quiet=True))
     assert not report.failed
     rows = {row.name: {key: cell.value or 0.0 for key, cell in row.cells.items()} for row in made.rows}
     assert rows["chroma"]["synthetic-pitch/f1_micro"] > 80
     assert rows["mel"]["synthetic-tags/roc_auc"] > 75
-    assert (
-        rows["mfcc"]["synthetic-instrument/f1_micro"] > rows["chance"]["synthetic-instrument/f1_micro"] + 15
-    )
-    assert (
-        rows["chroma"]["synthetic-keys/weighted_micro"] > rows["chance"]["synthetic-keys/weighted_micro"] + 20
-    )
+    assert rows["mfcc"]["synthetic-instrument/f1_micro"] > rows["chance"]["synthetic-instrument/f1_micro"] + 15
+    assert rows["chroma"]["synthetic-keys/weighted_micro"] > rows["chance"]["synthetic-keys/weighted_micro"] + 20

@@ -171,9 +171,7 @@ def test_builders_are_named_lazily() -> None:
     assert TABLES.target("table1") == "probes.table1:build"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(RESULTS.glob("*/table?.json")), ids=lambda p: f"{p.parent.name}-{p.stem}"
-)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/table?.json")), ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_committed_tables_are_rendered_to_the_committed_bytes(path: Path) -> None:
     made = table_from(read_object(path, ValueError))
     for kind in ("json", "csv", "md"):

@@ -40,9 +40,7 @@ def test_beatport_split_has_the_published_sizes_and_is_sklearns() -> None:
     assert held_out <= set(keys)
     ids = list(keys)
     _, rest = train_test_split(ids, train_size=0.8, random_state=42, stratify=[keys[i] for i in ids])
-    validation, test = train_test_split(
-        rest, test_size=0.5, random_state=42, stratify=[keys[i] for i in rest]
-    )
+    validation, test = train_test_split(rest, test_size=0.5, random_state=42, stratify=[keys[i] for i in rest])
     assert (set(validation), set(test)) == (set(stored()["validation"]), set(stored()["test"]))
     assert len({keys[i] for i in test}) == 24
 
@@ -114,9 +112,7 @@ def test_grouped_folds_keep_groups_whole() -> None:
         split.check(ids, groups)
 
 
-@pytest.mark.parametrize(
-    "name", ["synthetic-tags", "synthetic-keys", "synthetic-pitch", "synthetic-instrument"]
-)
+@pytest.mark.parametrize("name", ["synthetic-tags", "synthetic-keys", "synthetic-pitch", "synthetic-instrument"])
 def test_synthetic_tasks_hold_no_leak(name: str) -> None:
     data = create_task(name).load()
     data.check()
@@ -336,10 +332,7 @@ def test_magnatagatune_full_size_is_checked_against_the_stored_list(tmp_path: Pa
     free = iter(sorted(set(range(1, 59000)) - used - mtt.CORRUPT))
     rows: list[tuple[int, str, set[str]]] = []
     for part, ids in table["ids"].items():
-        rows += [
-            (i, f"{folder[part]}/{part}-a-0{i}.mp3", everything if n < 2 else {"rock"})
-            for n, i in enumerate(ids)
-        ]
+        rows += [(i, f"{folder[part]}/{part}-a-0{i}.mp3", everything if n < 2 else {"rock"}) for n, i in enumerate(ids)]
     rows += [(next(free), "1/train-short.mp3", {"rock"}) for _ in range(3)]
     for part, count in mtt.ALL_COUNTS.items():
         missing = count - table["won_counts"][part]

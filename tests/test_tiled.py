@@ -33,9 +33,7 @@ def run(model: Music2Latent, frames: int, items: int = 2) -> tuple[torch.Tensor,
 
 @pytest.mark.parametrize("tile_bytes", [1, 300_000, 3_000_000])
 @pytest.mark.parametrize(("preset", "frames"), [("tiny", 8), ("tiny", 72), ("mini", 40)])
-def test_tiles_equal_the_whole(
-    preset: str, frames: int, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_equal_the_whole(preset: str, frames: int, tile_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomized(preset)
     monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 1 << 60)
     expected = run(model, frames)

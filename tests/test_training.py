@@ -17,14 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from training_helpers import (
-    assert_same_run,
-    forked,
-    log_lines,
-    noise_file,
-    tiny,
-    train,
-)
+from training_helpers import assert_same_run, forked, log_lines, noise_file, tiny, train
 
 import m2l.io.checkpoints
 from m2l import CheckpointError, Music2Latent, create_config
@@ -89,9 +82,7 @@ def test_a_finished_run_stays_as_it_is(straight: Path, data: tuple[str, str]) ->
 
 @pytest.mark.forks
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-def test_killed_anywhere_is_straight_bit_for_bit(
-    straight: Path, data: tuple[str, str], tmp_path: Path
-) -> None:
+def test_killed_anywhere_is_straight_bit_for_bit(straight: Path, data: tuple[str, str], tmp_path: Path) -> None:
     """SIGKILL before a random one of the renames, which are what makes a file or checkpoint real; over and over."""
     random, kills = np.random.default_rng(1), 0
     while True:
@@ -208,9 +199,7 @@ def test_accumulated_parts_are_the_whole_batch(
     first_step=st.integers(0, 3),
     more=st.integers(1, 3),
 )
-def test_every_item_is_taken_once(
-    world_size: int, accumulate: int, part: int, first_step: int, more: int
-) -> None:
+def test_every_item_is_taken_once(world_size: int, accumulate: int, part: int, first_step: int, more: int) -> None:
     batch = world_size * accumulate * part
     run = TrainingSettings(batch_size=batch, gradient_accumulation=accumulate, steps=first_step + more)
     orders = [StepOrder(run, first_step, rank, world_size) for rank in range(world_size)]
@@ -219,10 +208,7 @@ def test_every_item_is_taken_once(
     assert all(len(items) == part for parts in taken for items in parts)
     for step in range(more):
         items = [
-            item
-            for parts in taken
-            for chunk in parts[step * accumulate : (step + 1) * accumulate]
-            for item in chunk
+            item for parts in taken for chunk in parts[step * accumulate : (step + 1) * accumulate] for item in chunk
         ]
         assert sorted(items) == list(range((first_step + step) * batch, (first_step + step + 1) * batch))
 
@@ -255,13 +241,9 @@ def test_learning_rate_over_the_reference_run() -> None:
     assert all(np.diff(rates[top:]) <= 0)
 
 
-@given(
-    steps=st.integers(1, 500), warmup=st.integers(0, 600), peak=st.floats(1e-6, 1e-2), share=st.floats(0, 1)
-)
+@given(steps=st.integers(1, 500), warmup=st.integers(0, 600), peak=st.floats(1e-6, 1e-2), share=st.floats(0, 1))
 def test_learning_rate_stays_between_its_ends(steps: int, warmup: int, peak: float, share: float) -> None:
-    run = TrainingSettings(
-        steps=steps, warmup_steps=warmup, learning_rate=peak, final_learning_rate=share * peak
-    )
+    run = TrainingSettings(steps=steps, warmup_steps=warmup, learning_rate=peak, final_learning_rate=share * peak)
     for step in range(steps):
         assert 0 < learning_rate(step, run) <= peak * (1 + 1e-12)
         assert step < warmup or learning_rate(step, run) >= run.final_learning_rate * (1 - 1e-12)
@@ -321,10 +303,7 @@ def test_settings_survive_json(run: TrainingSettings) -> None:
     [
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"learning_rate": math.nan}, "learning_rate must be positive, not nan"),
-        (
-            {"final_learning_rate": 1.0},
-            r"final_learning_rate must lie in 0 … learning_rate \(0.0001\), not 1.0",
-        ),
+        ({"final_learning_rate": 1.0}, r"final_learning_rate must lie in 0 … learning_rate \(0.0001\), not 1.0"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), not 1.0"),
         ({"initial_delta_t": 1.0}, "initial_delta_t must be below 1, not 1.0"),
         ({"final_exponent": math.inf}, "final_exponent must be positive, not inf"),
@@ -370,17 +349,12 @@ def test_nan_weights_stop_the_run_and_spare_the_checkpoint(data: tuple[str, str]
     good = {path: path.read_bytes() for path in list_checkpoints(tmp_path)[-1].iterdir()}
     with torch.no_grad():
         trainer.state.model.encoder.conv_out.bias[0] = math.nan
-    with pytest.raises(
-        TrainingStopped, match=r"step 2: the loss is not finite \(nan\); .*step-00000002; batch"
-    ):
+    with pytest.raises(TrainingStopped, match=r"step 2: the loss is not finite \(nan\); .*step-00000002; batch"):
         trainer.train(checkpoint_every=2, quiet=True)
     report = failure(tmp_path)
     assert (report["step"], report["loss"], report["checkpoint"]) == (2, "nan", "step-00000002")
     # The batch named is the one that step 2 draws.
-    drawn = [
-        loop.Crops(trainer.corpora, trainer.settings, create_config("tiny"))[item]["origin"]
-        for item in (4, 5)
-    ]
+    drawn = [loop.Crops(trainer.corpora, trainer.settings, create_config("tiny"))[item]["origin"] for item in (4, 5)]
     assert report["batch"] == drawn
     assert all("channel" in origin and "s " in origin for origin in drawn)
     assert {path: path.read_bytes() for path in list_checkpoints(tmp_path)[-1].iterdir()} == good
@@ -427,9 +401,7 @@ def test_fine_tuning_starts_from_the_checkpoint(data: tuple[str, str], moved: st
     half = Music2Latent.from_pretrained(moved, device="cpu", dtype="float16")
     half.save_pretrained(tmp_path / "shipped")
     trainer = Trainer(tiny(data, init=str(tmp_path / "shipped")), tmp_path / "run", device="cpu")
-    for (name, ours), theirs in zip(
-        trainer.state.model.state_dict().items(), half.state_dict().values(), strict=True
-    ):
+    for (name, ours), theirs in zip(trainer.state.model.state_dict().items(), half.state_dict().values(), strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, theirs.float()), name
     assert train(tiny(data, init=str(tmp_path / "shipped")), tmp_path / "run").state.step == 6

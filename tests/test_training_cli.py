@@ -20,16 +20,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file, save
-from training_helpers import (
-    SMALL,
-    assert_same_run,
-    log_lines,
-    m2l,
-    noise_file,
-    tiny,
-    train,
-    without_checksums,
-)
+from training_helpers import SMALL, assert_same_run, log_lines, m2l, noise_file, tiny, train, without_checksums
 
 from benchmarks.metrics.si_sdr import si_sdr
 from m2l import Music2Latent
@@ -48,9 +39,7 @@ pytest_plugins = ["training_fixtures"]
 def finished(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
     """A complete small run, with a validation in its log."""
     run = tmp_path_factory.mktemp("finished")
-    trainer = train(
-        tiny(data), run, validate_every=3, validate=lambda model, step: {"validation_x": step / 2}
-    )
+    trainer = train(tiny(data), run, validate_every=3, validate=lambda model, step: {"validation_x": step / 2})
     assert trainer.state.step == 6
     return run
 
@@ -186,11 +175,7 @@ def test_recipes_are_the_defaults_of_a_preset(
     [
         (["--run", "r"], 2, "--data is needed"),
         (["--data", "nowhere", "--run", "r"], 3, "no training data at 'nowhere'"),
-        (
-            ["--data", "DATA", "--run", "r", "--preset", "minni"],
-            2,
-            "unknown preset 'minni'; did you mean 'mini'",
-        ),
+        (["--data", "DATA", "--run", "r", "--preset", "minni"], 2, "unknown preset 'minni'; did you mean 'mini'"),
         (["--data", "DATA", "--run", "r", "--steps", "0"], 2, "steps must be at least 1, not 0"),
         (["--data", "DATA", "--run", "r", "--seed", "-1"], 2, "seed must not be negative, is -1"),
         (["--data", "DATA", "--run", "r", "--keep", "0"], 2, "--keep: must be at least 1, not 0"),
@@ -300,9 +285,7 @@ def test_tensorboard_where_it_is_installed(
     assert losses == [(line["step"], line["loss"]) for line in log_lines(tmp_path)[2:]]
 
 
-def test_the_log_forgets_what_comes_again_and_its_clock_goes_on(
-    data: tuple[str, str], tmp_path: Path
-) -> None:
+def test_the_log_forgets_what_comes_again_and_its_clock_goes_on(data: tuple[str, str], tmp_path: Path) -> None:
     train(tiny(data), tmp_path, until=2)
     path = tmp_path / "log.jsonl"
     first = [json.loads(line) for line in path.read_text().splitlines()]
@@ -331,18 +314,14 @@ def test_validation_writes_audio_and_the_benchmarks_si_sdr(
     noise_file(held_out / "long.wav", seconds=11.0, channels=2, rate=48_000, seed=9)
     noise_file(held_out / "short.wav", seconds=0.5, rate=48_000, seed=8)
     validate = validation.Validation(str(held_out), tmp_path / "run" / "validation")
-    trainer = train(
-        tiny(data), tmp_path / "run", until=2, validate_every=2, validate=validate, checkpoint_every=2
-    )
+    trainer = train(tiny(data), tmp_path / "run", until=2, validate_every=2, validate=validate, checkpoint_every=2)
     folder = tmp_path / "run" / "validation"
     expected = []
     for name, seconds in (("00-long.wav", 10.0), ("01-short.wav", 0.5)):
         sound = audio_info(folder / "step-00000002" / name)
         assert (sound.sample_rate, sound.channels, sound.subtype) == (48_000, 1, "PCM_16")
         assert sound.duration == pytest.approx(seconds)
-        original, reconstructed = (
-            read_audio(folder / kind / name)[0][0] for kind in ("original", "step-00000002")
-        )
+        original, reconstructed = (read_audio(folder / kind / name)[0][0] for kind in ("original", "step-00000002"))
         source = read_audio(held_out / name[3:])[0].mean(0)
         middle = source[(len(source) - len(original)) // 2 :][: len(original)]
         np.testing.assert_allclose(original, middle, atol=2 / 32_768)
@@ -357,10 +336,7 @@ def test_validation_writes_audio_and_the_benchmarks_si_sdr(
     assert "gone (no_such_module:f) is left out: No module named 'no_such_module'" in capsys.readouterr().err
     points.clear()
     validation.Validation(str(held_out), folder)
-    assert (
-        "SI-SDR alone, since no installed package has entry points in 'm2l.validation'"
-        in capsys.readouterr().err
-    )
+    assert "SI-SDR alone, since no installed package has entry points in 'm2l.validation'" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no usable audio"):
         validation.Validation(str(tmp_path / "empty"), folder)
@@ -406,9 +382,7 @@ def test_export_ships_the_average_with_a_card(
     assert card["hours"] >= 0
     assert card["hardware"]["threads"] >= 1
     assert [corpus["files"] for corpus in card["corpora"]] == [2, 1]
-    assert (
-        str(Path(data[0]).parent.parent) not in (output / "card.json").read_text()
-    )  # no path of this machine
+    assert str(Path(data[0]).parent.parent) not in (output / "card.json").read_text()  # no path of this machine
 
     weights = load_file(output / "model.safetensors")
     average = load_file(list_checkpoints(finished)[-1] / "model.safetensors")
@@ -432,19 +406,14 @@ def test_exported_latents_have_unit_variance(finished: Path, data: tuple[str, st
         model.encode_representation(waveform_to_representation(crops[item]["waveform"][None], model.config))
         for item in range(24)
     ]
-    assert float(torch.cat(latents).std()) == pytest.approx(
-        1.0, abs=0.01
-    )  # of other weights: the rounded ones
+    assert float(torch.cat(latents).std()) == pytest.approx(1.0, abs=0.01)  # of other weights: the rounded ones
     assert model.reconstruct(np.zeros((1, 9000), np.float32), 44_100).shape == (1, 9000)
 
 
 def test_export_of_an_earlier_checkpoint_and_of_none(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        m2l("export", finished / "step-00000004", "-o", tmp_path / "out", "--crops", 2, "--dtype", "float32")
-        == 0
-    )
+    assert m2l("export", finished / "step-00000004", "-o", tmp_path / "out", "--crops", 2, "--dtype", "float32") == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["steps"], card["dtype"], card["metrics"]) == (4, "float32", {"step": 3, "validation_x": 1.5})
     (tmp_path / "figures.json").write_text('{"si_sdr": 4.5}')

@@ -16,15 +16,7 @@ from training_helpers import music_and_speech, noise_file, tiny
 from m2l import create_config
 from m2l.io.blocks import read_audio, write_audio
 from m2l.training import TrainingSettings
-from m2l.training.data import (
-    Crops,
-    DataError,
-    StepOrder,
-    collate,
-    crop_samples,
-    open_corpus,
-    times_of,
-)
+from m2l.training.data import Crops, DataError, StepOrder, collate, crop_samples, open_corpus, times_of
 from m2l.training.readers import reading
 
 CONFIG = create_config("tiny")
@@ -86,9 +78,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     noise_file(tmp_path / "slow.wav", rate=22_050)
     noise_file(tmp_path / "short.wav", seconds=(CROP - 1) / 44_100)
     (tmp_path / "broken.mp3").write_bytes(b"no audio")
-    with pytest.raises(
-        DataError, match=r"no usable audio.*: 1 at 22050 Hz .*, 1 shorter than a crop, 1 unread"
-    ):
+    with pytest.raises(DataError, match=r"no usable audio.*: 1 at 22050 Hz .*, 1 shorter than a crop, 1 unread"):
         open_corpus(str(tmp_path), CROP)
     noise_file(tmp_path / "just.wav", seconds=CROP / 44_100)
     assert names(str(tmp_path)) == ["just.wav"]
@@ -220,9 +210,7 @@ def test_times_depend_on_seed_and_step(tmp_path: Path) -> None:
     settings = tiny(("x",), batch_size=8)
     assert torch.equal(times_of(5, settings, CONFIG), times_of(5, settings, CONFIG))
     assert not torch.equal(times_of(5, settings, CONFIG), times_of(6, settings, CONFIG))
-    assert not torch.equal(
-        times_of(5, settings, CONFIG), times_of(5, tiny(("x",), batch_size=8, seed=1), CONFIG)
-    )
+    assert not torch.equal(times_of(5, settings, CONFIG), times_of(5, tiny(("x",), batch_size=8, seed=1), CONFIG))
     true = tiny(("x",), batch_size=8, density="lognormal")
     assert not torch.equal(times_of(5, settings, CONFIG), times_of(5, true, CONFIG))
     assert times_of(5, settings, CONFIG).shape == (8,)
@@ -235,9 +223,7 @@ def test_corpora_are_drawn_by_weight_not_by_size(
     for name, files in (("big", 9), ("small", 1)):
         for index in range(files):
             noise_file(tmp_path / name / f"{index}.wav", seconds=0.3)
-    data = crops_of(
-        *(f"{tmp_path / name}{weight}" for name, weight in zip(("big", "small"), weights, strict=True))
-    )
+    data = crops_of(*(f"{tmp_path / name}{weight}" for name, weight in zip(("big", "small"), weights, strict=True)))
     # The draw alone: the same numbers of the same streams, without reading 2000 files.
     loud = np.full((1, CROP), 0.5, np.float32)
     monkeypatch.setattr("m2l.training.data.read_audio", lambda path, start, frames: (loud, 44_100))
@@ -276,9 +262,7 @@ def test_one_of_the_first_two_channels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
-def test_a_crop_does_not_decode_the_file(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crop_does_not_decode_the_file(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = noise_file(tmp_path / f"long.{suffix}", seconds=20.0)
     data = crops_of(str(path))
     frames, plain = [], soundfile.SoundFile.read

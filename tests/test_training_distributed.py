@@ -151,9 +151,7 @@ def test_torchrun_lets_the_options_pass() -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_of_the_real_command_with_the_papers_batch(
-    data: tuple[str, str], moved: str, tmp_path: Path
-) -> None:
+def test_torchrun_of_the_real_command_with_the_papers_batch(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
     """2 ranks of batch 8 against 1 of batch 16, as a user starts them."""
     words = ["train", "--preset", "tiny", "--batch-size", "16", "--steps", "3", "--precision", "float32",
              "--warmup-steps", "2", "--device", "cpu", "--init", moved, "--log-every", "1", "--json",
@@ -161,9 +159,7 @@ def test_torchrun_of_the_real_command_with_the_papers_batch(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, start in (("one", [sys.executable, "-m"]), ("two", [*torchrun, "-m", "--"])):
         done = subprocess.run(
-            [*start, "m2l.cli", *words, "--run", str(tmp_path / name)],
-            capture_output=True,
-            text=True,
+            [*start, "m2l.cli", *words, "--run", str(tmp_path / name)], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         assert [json.loads(line)["step"] for line in done.stdout.splitlines()] == [3]  # from one rank only

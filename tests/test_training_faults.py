@@ -11,27 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_helpers import (
-    SMALL,
-    assert_same_run,
-    log_lines,
-    m2l,
-    noise_file,
-    tiny,
-    train,
-    without_checksums,
-)
+from training_helpers import SMALL, assert_same_run, log_lines, m2l, noise_file, tiny, train, without_checksums
 
 from m2l import CheckpointError
 from m2l.audio import AudioError
 from m2l.training import SettingsError, Trainer, validation
-from m2l.training.checkpoint import (
-    check_same_run,
-    list_checkpoints,
-    load_checkpoint,
-    newest_whole,
-    verify_checkpoint,
-)
+from m2l.training.checkpoint import check_same_run, list_checkpoints, load_checkpoint, newest_whole, verify_checkpoint
 from m2l.training.data import open_corpus
 
 pytest_plugins = ["training_fixtures"]
@@ -117,9 +102,7 @@ def test_nothing_whole_is_an_error_that_names_the_last(
 ) -> None:
     for checkpoint in list_checkpoints(run):
         (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"step-00000006.*model\.safetensors.*, nor from the 2 before it"
-    ):
+    with pytest.raises(CheckpointError, match=r"step-00000006.*model\.safetensors.*, nor from the 2 before it"):
         Trainer(tiny(data), run, device="cpu")
     assert len(list_checkpoints(run)) == 3  # nothing is moved or deleted
 
@@ -136,9 +119,7 @@ def test_checkpoints_without_checksums_go_on_with_a_word(
     assert_same_run(run, straight)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"steps": "x"}', '{"sede": 1}', "\udcff", "[" * 10_000]
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"steps": "x"}', '{"sede": 1}', "\udcff", "[" * 10_000])
 def test_damaged_settings_of_a_run_are_one_line(
     content: str, run: Path, data: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,9 +129,7 @@ def test_damaged_settings_of_a_run_are_one_line(
     assert m2l("export", run, "-o", run / "out") == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert all(
-        line.startswith("m2l: ") and "training.json, the settings of the run" in line for line in lines
-    )
+    assert all(line.startswith("m2l: ") and "training.json, the settings of the run" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -212,9 +191,7 @@ def test_a_thousand_damaged_files_are_errors_of_one_line_or_nothing(
 # --- audio that is left out, or cannot be read ----------------------------------------------------------------------
 
 
-def test_what_a_folder_loses_is_said_counted_and_logged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_folder_loses_is_said_counted_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "d"
     noise_file(folder / "good.wav")
     noise_file(tmp_path / "elsewhere" / "linked.wav")
@@ -275,11 +252,7 @@ def test_a_runs_own_validation_audio_is_no_training_data(data: tuple[str, str], 
     ],
 )
 def test_data_that_is_none_is_one_line(
-    spec: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    spec: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("PIPE")

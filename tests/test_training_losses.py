@@ -81,13 +81,11 @@ def test_level_distance_of_half_a_constant_spectrum_is_log_4_but_for_the_floor()
         x = torch.full((3, 2, 1024, 8), value)
         energy = torch.tensor(2048 * value**2, dtype=torch.float64)
         expected = ((energy + ENERGY_FLOOR) / (energy / 4 + ENERGY_FLOOR)).log()
-        torch.testing.assert_close(
-            level_distance(0.5 * x, x), expected.float().expand(3), rtol=1e-5, atol=1e-6
-        )
+        torch.testing.assert_close(level_distance(0.5 * x, x), expected.float().expand(3), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(level_distance(x, 0.5 * x), level_distance(0.5 * x, x))
-    assert float(
-        level_distance(torch.full((1, 2, 1024, 4), 0.5), torch.ones(1, 2, 1024, 4))
-    ) == pytest.approx(float(torch.tensor(4.0).log()), abs=1e-5)
+    assert float(level_distance(torch.full((1, 2, 1024, 4), 0.5), torch.ones(1, 2, 1024, 4))) == pytest.approx(
+        float(torch.tensor(4.0).log()), abs=1e-5
+    )
     # It is the level alone: neither phases nor the place of a bin are in it.
     x = spectrum()
     torch.testing.assert_close(level_distance(-x.flip(2), x), torch.zeros(2), rtol=0.0, atol=1e-5)
@@ -102,10 +100,7 @@ def test_level_distance_of_half_a_constant_spectrum_is_log_4_but_for_the_floor()
 def test_the_level_is_heard_by_its_weight_in_a_step(data: tuple[str, str]) -> None:
     model, x, noise = model_with_output(), spectrum(), torch.randn(2, 2, 1024, 16)
     model.requires_grad_(False)
-    config, t = (
-        model.config,
-        torch.ones(2),
-    )  # direct items: what is judged is drawn from sigma_max in one step
+    config, t = (model.config, torch.ones(2))  # direct items: what is judged is drawn from sigma_max in one step
     drawn = denoise(
         model.unet, x + config.sigma_max * noise, torch.full((2,), config.sigma_max),
         model.decoder(model.encoder(x)), config,
@@ -178,9 +173,7 @@ def test_the_decoders_drawing_can_go_on_to_be_judged(data: tuple[str, str]) -> N
 
 
 @pytest.mark.parametrize(("share", "direct"), [(0.0, []), (0.25, [0]), (0.5, [0, 2]), (1.0, [0, 1, 2, 3])])
-def test_direct_items_are_spread_over_the_batch(
-    data: tuple[str, str], share: float, direct: list[int]
-) -> None:
+def test_direct_items_are_spread_over_the_batch(data: tuple[str, str], share: float, direct: list[int]) -> None:
     config = create_config("tiny")
     plain = times_of(3, tiny(data, batch_size=4), config)
     times = times_of(3, tiny(data, batch_size=4, direct_share=share), config)

@@ -17,16 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_helpers import (
-    SMALL,
-    assert_same_run,
-    forked,
-    forked_ranks,
-    m2l,
-    noise_file,
-    tiny,
-    train,
-)
+from training_helpers import SMALL, assert_same_run, forked, forked_ranks, m2l, noise_file, tiny, train
 
 from m2l.io.atomic import InUseError, exclusive
 from m2l.training import Trainer, readers
@@ -160,9 +151,7 @@ def test_a_reader_that_never_gives_a_sign_ends_the_run(
     monkeypatch.setattr(readers, "_read", lambda *_: time.sleep(1000))
     with (
         reading(crops, order, 1, lambda: False) as batches,
-        pytest.raises(
-            readers.ReaderError, match=rf"died {MAX_DEATHS} times over one batch \(no answer for 0 s"
-        ),
+        pytest.raises(readers.ReaderError, match=rf"died {MAX_DEATHS} times over one batch \(no answer for 0 s"),
     ):
         next(batches)
     assert not children()
@@ -174,10 +163,7 @@ def test_a_fault_of_a_reader_is_one_line(data: tuple[str, str], tmp_path: Path, 
 
     crops, order = crops_of(data, tmp_path)
     monkeypatch.setattr("m2l.training.data.read_audio", fail)
-    with (
-        reading(crops, order, 1, lambda: False) as batches,
-        pytest.raises(DataError, match=r"^MemoryError: no room$"),
-    ):
+    with reading(crops, order, 1, lambda: False) as batches, pytest.raises(DataError, match=r"^MemoryError: no room$"):
         next(batches)
 
 
@@ -239,9 +225,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
 def test_readers_end_with_their_trainer(data: tuple[str, str], tmp_path: Path) -> None:
     trainer = forked(lambda: bool(train(tiny(data, steps=10_000), tmp_path, workers=2)))
-    wait_until(
-        lambda: (tmp_path / "log.jsonl").exists() and '"step": 2' in (tmp_path / "log.jsonl").read_text()
-    )
+    wait_until(lambda: (tmp_path / "log.jsonl").exists() and '"step": 2' in (tmp_path / "log.jsonl").read_text())
     inner = children(trainer)
     assert len(inner) == 2
     os.kill(trainer, signal.SIGKILL)
@@ -257,9 +241,7 @@ def wait_for_end(processes: list[int]) -> None:
 
 def wait_for_lock(running: subprocess.Popen[str], lock: Path) -> None:
     """Until the process has taken the run."""
-    wait_until(
-        lambda: running.poll() is not None or (lock.exists() and f"{running.pid} on" in lock.read_text())
-    )
+    wait_until(lambda: running.poll() is not None or (lock.exists() and f"{running.pid} on" in lock.read_text()))
 
 
 def is_zombie(pid: int) -> bool:
@@ -359,21 +341,8 @@ def test_a_damaged_log_does_not_stop_resuming_or_export(run: Path, data: tuple[s
 def test_a_dry_run_of_a_float16_recipe_works_without_cuda(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "m2l.training.Trainer.rehearse", lambda self: {"seconds_per_step": 1.0, "peak_bytes": 1e9}
-    )
-    words = [
-        "--preset",
-        "paper",
-        "--device",
-        "cpu",
-        "--data",
-        data[0],
-        "--run",
-        tmp_path / "r",
-        "--dry-run",
-        "--json",
-    ]
+    monkeypatch.setattr("m2l.training.Trainer.rehearse", lambda self: {"seconds_per_step": 1.0, "peak_bytes": 1e9})
+    words = ["--preset", "paper", "--device", "cpu", "--data", data[0], "--run", tmp_path / "r", "--dry-run", "--json"]
     assert m2l("train", *words) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["settings"]["precision"] == "bfloat16"
@@ -449,8 +418,6 @@ def test_a_killed_process_of_several_is_one_line_of_another(
     words = ["--data", data[0], "--batch-size", 2, "--checkpoint-every", 1, "--run", tmp_path / "r"]
     assert list(ranks(["train", *SMALL, *words])) == [-signal.SIGKILL, 1]
     lines = capfd.readouterr().err.splitlines()
-    assert [line for line in lines if line.startswith("m2l: ")] == [
-        line for line in lines if "has died" in line
-    ]
+    assert [line for line in lines if line.startswith("m2l: ")] == [line for line in lines if "has died" in line]
     assert "Traceback" not in "".join(lines)
     assert list_checkpoints(tmp_path / "r")[-1].name == "step-00000002"

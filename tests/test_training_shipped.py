@@ -19,9 +19,7 @@ from m2l.config import list_configs
 from m2l.io.checkpoints import SHIPPED, list_checkpoints
 
 NAMES = list_checkpoints()
-shipped = pytest.mark.parametrize(
-    "name", NAMES or [pytest.param("none", marks=pytest.mark.skip("none ship"))]
-)
+shipped = pytest.mark.parametrize("name", NAMES or [pytest.param("none", marks=pytest.mark.skip("none ship"))])
 #: Test splits and held-out files must not have been trained on.
 TRAINED_SPLITS = {"train"}
 
@@ -129,15 +127,7 @@ def test_together_they_fit_into_git() -> None:
 def test_the_ablations_were_trained_alike() -> None:
     """Table 3 compares architectures: nothing else may differ."""
     cards = [card_of(f"table3-mini-{row}") for row in ("base", "attention", "scaling")]
-    for field in (
-        "steps",
-        "steps_planned",
-        "batch_size",
-        "crop_seconds",
-        "seed",
-        "corpora",
-        "training_datasets",
-    ):
+    for field in ("steps", "steps_planned", "batch_size", "crop_seconds", "seed", "corpora", "training_datasets"):
         assert cards[0][field] == cards[1][field] == cards[2][field], field
     without_preset = [{**card["settings"], "preset": None} for card in cards]
     assert without_preset[0] == without_preset[1] == without_preset[2]

@@ -22,10 +22,7 @@ pytest_plugins = ["training_fixtures"]
 def test_the_first_stage_trains_encoder_and_decoder_alone(data: tuple[str, str], tmp_path: Path) -> None:
     settings = tiny(data, steps=8, autoencoder_steps=4)
     trainer = train(settings, tmp_path, until=4, keep=9)
-    initial, after = (
-        Music2Latent.from_config("tiny", settings.seed).state_dict(),
-        trainer.state.model.state_dict(),
-    )
+    initial, after = (Music2Latent.from_config("tiny", settings.seed).state_dict(), trainer.state.model.state_dict())
     moved = {name.partition(".")[0] for name in after if not torch.equal(after[name], initial[name])}
     assert moved == {"encoder", "decoder"}
     train(settings, tmp_path, keep=9)
@@ -36,9 +33,7 @@ def test_the_first_stage_trains_encoder_and_decoder_alone(data: tuple[str, str],
     assert "unet.conv_out.weight" not in still
 
 
-def test_stopped_within_either_stage_and_between_them_is_straight(
-    data: tuple[str, str], tmp_path: Path
-) -> None:
+def test_stopped_within_either_stage_and_between_them_is_straight(data: tuple[str, str], tmp_path: Path) -> None:
     settings = tiny(data, steps=6, autoencoder_steps=3, lsuv=True, weighting="output")
     train(settings, tmp_path / "straight")
     for stop in (1, 3, 5):
@@ -50,9 +45,7 @@ def test_stopped_within_either_stage_and_between_them_is_straight(
 def test_each_stage_has_its_warm_up_and_cosine_and_the_second_the_step_sizes(
     data: tuple[str, str], tmp_path: Path
 ) -> None:
-    settings = tiny(
-        data, steps=12, autoencoder_steps=5, warmup_steps=2, initial_delta_t=0.5, final_exponent=2.0
-    )
+    settings = tiny(data, steps=12, autoencoder_steps=5, warmup_steps=2, initial_delta_t=0.5, final_exponent=2.0)
     train(settings, tmp_path)
     lines = log_lines(tmp_path)
     alone = tiny(data, steps=7, warmup_steps=2)

@@ -69,9 +69,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def write(place: Path, text: str = CODEC, **parts: str) -> str:
     """A user's file with these lines in it; a module's name is used once per process."""
     name = f"uc_{place.name.replace('-', '_')}.py"
-    lines = {
-        part: parts.get(part, "" if part == "top" else "pass") for part in ("top", "init", "encode", "decode")
-    }
+    lines = {part: parts.get(part, "" if part == "top" else "pass") for part in ("top", "init", "encode", "decode")}
     (place / name).write_text(text.format(**lines))
     return name
 
@@ -145,9 +143,7 @@ def test_tables_stop_for_a_broken_class_too(place: Path, capsys: pytest.CaptureF
 
 
 def test_errors_of_a_data_set_of_ones_own_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (place / "uc_data.py").write_text(
-        "class Data:\n    def clips(self, split=None):\n        return {}['train']\n"
-    )
+    (place / "uc_data.py").write_text("class Data:\n    def clips(self, split=None):\n        return {}['train']\n")
     text = (place / "tiny.toml").read_text().replace('dataset = "folder"', 'dataset = "uc_data:Data"')
     (place / "tiny.toml").write_text("\n".join(x for x in text.splitlines() if not x.startswith("options")))
     sys.path.insert(0, str(place))
@@ -157,9 +153,7 @@ def test_errors_of_a_data_set_of_ones_own_are_told(place: Path, capsys: pytest.C
     assert "Traceback" not in err
 
 
-def test_a_class_that_refuses_the_first_clip_is_measured(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_class_that_refuses_the_first_clip_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     once = "if os.environ.pop('UC_ONCE', None) or os.environ.pop('UC_TWICE', None): raise ValueError('too quiet')"
     file = write(place, encode=once)
     os.environ["UC_ONCE"] = "1"
@@ -175,17 +169,13 @@ def late_clip(place: Path) -> None:
     import numpy as np
     import soundfile as sf
 
-    sf.write(
-        place / "clips" / "z.wav", 0.01 * np.random.default_rng(0).standard_normal(20_000), 16_000, "FLOAT"
-    )
+    sf.write(place / "clips" / "z.wav", 0.01 * np.random.default_rng(0).standard_normal(20_000), 16_000, "FLOAT")
 
 
 @pytest.mark.parametrize(
     "error", ["RuntimeError('CUDA out of memory. Tried 2 GiB')", "OSError(5, 'I/O')", "MemoryError"]
 )
-def test_a_failure_of_the_machine_is_never_stored(
-    place: Path, capsys: pytest.CaptureFixture[str], error: str
-) -> None:
+def test_a_failure_of_the_machine_is_never_stored(place: Path, capsys: pytest.CaptureFixture[str], error: str) -> None:
     late_clip(place)
     file = write(place, encode=f"{LATE}raise {error}")
     (place / "fault").write_text("")
@@ -237,16 +227,7 @@ LOUD = (
 @pytest.mark.parametrize("executor", ["serial", "loky"])
 def test_what_a_class_prints_leaves_json_alone(place: Path, executor: str) -> None:
     file = write(place, top="print('imported')", init="print('constructed')", encode=LOUD)
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.cli",
-        "compare",
-        f"{file}:Mine",
-        "--suite",
-        "tiny.toml",
-        "--json",
-    ]
+    command = [sys.executable, "-m", "benchmarks.cli", "compare", f"{file}:Mine", "--suite", "tiny.toml", "--json"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
         [*command, "--executor", executor, "--workers", "2", "--against", "identity"],
@@ -271,15 +252,7 @@ def test_a_folder_called_as_our_package_is_explained(
         assert "belongs to the installed benchmark" in err
         assert "--command" in err
         assert "Traceback" not in err
-    command = [
-        "probe",
-        "run",
-        "--task",
-        "synthetic-pitch",
-        "--representation",
-        "probes.uc_inner:Mine",
-        "--quiet",
-    ]
+    command = ["probe", "run", "--task", "synthetic-pitch", "--representation", "probes.uc_inner:Mine", "--quiet"]
     assert main([*command, "--executor", "serial"]) == 3
     assert "belongs to the installed benchmark" in capsys.readouterr().err
     (place / "probes" / "__init__.py").write_text("")  # now workers would import it for ours

@@ -22,9 +22,7 @@ from benchmarks.metrics.visqol.modes import AUDIO
 from benchmarks.weights.find import WeightsNotFoundError, find_weight, has_weight
 
 RATE = 48_000
-needs_lattice = pytest.mark.skipif(
-    not has_weight("visqol-lattice")[0], reason=has_weight("visqol-lattice")[1]
-)
+needs_lattice = pytest.mark.skipif(not has_weight("visqol-lattice")[0], reason=has_weight("visqol-lattice")[1])
 needs_model = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])
 
 
@@ -50,10 +48,7 @@ CASES = {
     "delayed": (music(1.6), np.concatenate([np.zeros(777), noisy(music(1.6))])),
     "ahead": (music(1.6), noisy(music(1.6))[500:]),
     "shorter": (music(2.4), noisy(music(2.4))[: int(1.5 * RATE)]),
-    "drifting": (
-        music(2.0),
-        np.interp(np.arange(0, 2.0 * RATE - 1, 1.0007), np.arange(2 * RATE), music(2.0)),
-    ),
+    "drifting": (music(2.0), np.interp(np.arange(0, 2.0 * RATE - 1, 1.0007), np.arange(2 * RATE), music(2.0))),
     "another": (music(1.3), music(1.3, seed=9)),
     "gap": (music(2.4), np.where(np.abs(np.arange(int(2.4 * RATE)) - 60_000) < 6_000, 0.0, music(2.4))),
 }
@@ -307,10 +302,7 @@ def test_lattice_equals_the_published_runtime() -> None:
 
 
 def test_other_files_are_no_lattice_model(tmp_path: Path) -> None:
-    for content, why in (
-        (b"svm_type nu_svr", "not a TensorFlow Lite"),
-        (b"\x18\0\0\0TFL3" + b"\xff" * 40, "damaged"),
-    ):
+    for content, why in ((b"svm_type nu_svr", "not a TensorFlow Lite"), (b"\x18\0\0\0TFL3" + b"\xff" * 40, "damaged")):
         path = tmp_path / "model.tflite"
         path.write_bytes(content)
         with pytest.raises(ModelFormatError, match=why):

@@ -33,9 +33,7 @@ def pair(seed: int, seconds: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
         x[onset : onset + length] += burst * np.exp(-np.linspace(0, 5, length))
     x += 1e-3 * generator.standard_normal(n)
     x *= 0.5 / np.abs(x).max()
-    damaged = np.convolve(x, [0.2, 0.6, 0.2], "same") + 10 ** generator.uniform(
-        -4, -2
-    ) * generator.standard_normal(n)
+    damaged = np.convolve(x, [0.2, 0.6, 0.2], "same") + 10 ** generator.uniform(-4, -2) * generator.standard_normal(n)
     return x, damaged
 
 

@@ -181,16 +181,12 @@ def test_floors_turn_nan_into_silence() -> None:
 
 def test_voice_activity_waits_for_three_silent_frames() -> None:
     level = np.repeat([1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 10)
-    np.testing.assert_array_equal(
-        voice_activity(level, 0, 7, 10), [True, True, True, True, False, True, True]
-    )
+    np.testing.assert_array_equal(voice_activity(level, 0, 7, 10), [True, True, True, True, False, True, True])
     np.testing.assert_array_equal(patch_starts(np.zeros(1), 45, 960, AUDIO), [14])
     np.testing.assert_array_equal(patch_starts(np.zeros(1), 105, 960, AUDIO), [14, 44])
 
 
-MODEL = (
-    "svm_type nu_svr\nkernel_type rbf\ngamma 0.5\nnr_class 2\ntotal_sv 2\nrho -3\nSV\n1 1:1 2:1\n-0.5 2:0.5\n"
-)
+MODEL = "svm_type nu_svr\nkernel_type rbf\ngamma 0.5\nnr_class 2\ntotal_sv 2\nrho -3\nSV\n1 1:1 2:1\n-0.5 2:0.5\n"
 
 
 def test_model_file_is_read_and_evaluated() -> None:

@@ -77,9 +77,7 @@ def test_explicit_path_wins_and_may_be_a_folder(tmp_path: Path, empty_caches: Pa
         find_weight("vggish", tmp_path / "gone.pth")
 
 
-def test_sets_of_files_are_folders_and_complete_or_absent(
-    empty_caches: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sets_of_files_are_folders_and_complete_or_absent(empty_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, "pair", "github:a/b@1", WeightFile("one.bin"), WeightFile("sub/two.bin"))
     put(empty_caches / "pair" / "one.bin")
     with pytest.raises(WeightsNotFoundError, match=r"no two\.bin in .*pair"):
@@ -106,15 +104,8 @@ def test_an_installed_wheel_is_read_without_importing_it(
     model = put(site / "fakenet" / "models" / "net.bin")
     put(site / "fakenet-1.0.dist-info" / "METADATA", b"Metadata-Version: 2.1\nName: fakenet\nVersion: 1.0\n")
     put(site / "fakenet-1.0.dist-info" / "RECORD", b"fakenet/models/net.bin,,\n")
-    add(
-        monkeypatch,
-        "fake",
-        "wheel:fakenet==1.0",
-        WeightFile("fakenet/models/net.bin", len(CONTENT), sha(CONTENT)),
-    )
-    with pytest.raises(
-        WeightsNotFoundError, match=r"fakenet is not installed.*pip install --no-deps fakenet==1.0"
-    ):
+    add(monkeypatch, "fake", "wheel:fakenet==1.0", WeightFile("fakenet/models/net.bin", len(CONTENT), sha(CONTENT)))
+    with pytest.raises(WeightsNotFoundError, match=r"fakenet is not installed.*pip install --no-deps fakenet==1.0"):
         find_weight("fake")
     monkeypatch.syspath_prepend(site)
     importlib.invalidate_caches()

@@ -104,10 +104,7 @@ def band_nsim(preds: np.ndarray, target: np.ndarray) -> np.ndarray:
         starts.pop()
     padded = np.pad(d, ((0, 0), (0, PATCH)))
     table = np.array(
-        [
-            [nsim(r[:, s : s + PATCH], padded[:, o : o + PATCH]).mean() for o in range(n_offsets)]
-            for s in starts
-        ]
+        [[nsim(r[:, s : s + PATCH], padded[:, o : o + PATCH]).mean() for o in range(n_offsets)] for s in starts]
     )
     # Best strictly increasing offsets; a lost patch takes its predecessor's offset and adds nothing.
     score, origin = np.zeros_like(table), np.full(table.shape, -1)

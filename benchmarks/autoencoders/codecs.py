@@ -94,9 +94,7 @@ class LibsndfileCodec:
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
     ) -> np.ndarray:
         audio = check_audio(audio, sample_rate)
-        return self.decode(
-            self.encode(audio, sample_rate), length=audio.shape[1], sample_rate=sample_rate, seed=seed
-        )
+        return self.decode(self.encode(audio, sample_rate), length=audio.shape[1], sample_rate=sample_rate, seed=seed)
 
 
 def _mp3_or_vorbis_rate(sample_rate: int) -> int:

@@ -110,10 +110,7 @@ class MousaiV3(_Mousai):
         encoder = {"front": "mel", "n_fft": 1024, "hop": 256, "n_mels": 80, "latent": 32}
         if tiny:
             encoder |= {"n_fft": 64, "hop": 16, "n_mels": 8, "latent": 4}
-            return {
-                "encoder": encoder | {"channels": 16, "factors": [2], "n_blocks": [2]},
-                "unet": _TINY_UNET,
-            }
+            return {"encoder": encoder | {"channels": 16, "factors": [2], "n_blocks": [2]}, "unet": _TINY_UNET}
         return {
             "encoder": encoder | {"channels": 512, "factors": [2], "n_blocks": [12]},
             "unet": {
@@ -151,10 +148,7 @@ class MousaiV2(_Mousai):
         encoder = {"front": "magnitude", "n_fft": 1023, "hop": 256, "latent": 32}
         if tiny:
             encoder |= {"n_fft": 63, "hop": 8, "latent": 4}
-            return {
-                "encoder": encoder | {"channels": 16, "factors": [2, 2], "n_blocks": [1, 1]},
-                "unet": _TINY_UNET,
-            }
+            return {"encoder": encoder | {"channels": 16, "factors": [2, 2], "n_blocks": [1, 1]}, "unet": _TINY_UNET}
         return {
             "encoder": encoder | {"channels": 512, "factors": [2, 2], "n_blocks": [6, 6]},
             "unet": {

@@ -66,9 +66,7 @@ class _Adapter:
     ) -> np.ndarray:
         audio = check_audio(audio, sample_rate)
         latents = self.encode(audio, sample_rate)
-        return self.decode(
-            latents, length=audio.shape[1], sample_rate=sample_rate, seed=seed, n_steps=n_steps
-        )
+        return self.decode(latents, length=audio.shape[1], sample_rate=sample_rate, seed=seed, n_steps=n_steps)
 
     def features(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """The encoder's widest layer `(8192, frames)`, averaged over channels (Table 1)."""

@@ -100,11 +100,7 @@ class NeuralAutoencoder:
     version: ClassVar[str] = "1"
 
     def __init__(
-        self,
-        device: str = "cpu",
-        path: str | None = None,
-        random_seed: int | None = None,
-        tiny: bool = False,
+        self, device: str = "cpu", path: str | None = None, random_seed: int | None = None, tiny: bool = False
     ) -> None:
         if tiny and random_seed is None:
             raise ValueError(f"{self.name}: tiny=True is for random weights; give random_seed too")
@@ -161,9 +157,7 @@ class NeuralAutoencoder:
         """Named latents of one item `(1, channels, samples)`; samples is a multiple of `multiple`."""
         raise NotImplementedError
 
-    def _decode(
-        self, latents: dict[str, torch.Tensor], generator: torch.Generator, n_steps: int
-    ) -> torch.Tensor:
+    def _decode(self, latents: dict[str, torch.Tensor], generator: torch.Generator, n_steps: int) -> torch.Tensor:
         """Audio `(1, channels, samples)` of one item; noise comes from `generator`, which lives on the CPU."""
         raise NotImplementedError
 
@@ -234,9 +228,7 @@ class NeuralAutoencoder:
         joined = np.concatenate(outputs)
         if self.channels == "stereo" and latents.channels == 1:
             joined = to_mono(joined)
-        return np.ascontiguousarray(
-            fit_length(resample(joined, self.sample_rate, sample_rate, exact=False), length)
-        )
+        return np.ascontiguousarray(fit_length(resample(joined, self.sample_rate, sample_rate, exact=False), length))
 
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
@@ -246,9 +238,7 @@ class NeuralAutoencoder:
 
         def whole(piece: np.ndarray, own: int) -> np.ndarray:
             latents = self.encode(piece, sample_rate)
-            return self.decode(
-                latents, length=piece.shape[1], sample_rate=sample_rate, seed=own, n_steps=n_steps
-            )
+            return self.decode(latents, length=piece.shape[1], sample_rate=sample_rate, seed=own, n_steps=n_steps)
 
         if self.window_seconds is None or audio.shape[1] <= self.window_seconds * sample_rate:
             return whole(audio, seed)
@@ -280,9 +270,7 @@ class NeuralAutoencoder:
         if self.channels == "stereo" and audio.shape[0] > 2:
             raise ValueError(f"{audio.shape[0]} channels: {self.name} takes one or two")
         # Two samples at least: soxr cannot tell the layout of one sample of two channels.
-        audio = resample(
-            fit_length(audio, max(2, audio.shape[1])), sample_rate, self.sample_rate, exact=False
-        )
+        audio = resample(fit_length(audio, max(2, audio.shape[1])), sample_rate, self.sample_rate, exact=False)
         if self.channels == "stereo" and audio.shape[0] == 1:
             audio = np.repeat(audio, 2, axis=0)
         length = max(1, math.ceil(audio.shape[1] / self.multiple)) * self.multiple
@@ -317,11 +305,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def in_windows(
-    audio: np.ndarray,
-    window: int,
-    overlap: int,
-    process: Callable[[np.ndarray, int], np.ndarray],
-    seed: int,
+    audio: np.ndarray, window: int, overlap: int, process: Callable[[np.ndarray, int], np.ndarray], seed: int
 ) -> np.ndarray:
     """Process long audio in windows that share `overlap` samples, cross-faded linearly there.
 

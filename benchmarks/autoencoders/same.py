@@ -77,9 +77,7 @@ class SameS(_Same):
 
     @classmethod
     def config(cls, tiny: bool = False) -> dict[str, Any]:
-        shape = (
-            {"encoder_channels": 4, "latent_dim": 8, "dim_heads": 8} if tiny else {"encoder_channels": 128}
-        )
+        shape = {"encoder_channels": 4, "latent_dim": 8, "dim_heads": 8} if tiny else {"encoder_channels": 128}
         return {
             "encoder_transformer_depths": [2 if tiny else 6],
             "decoder_sinusoidal_blocks": [0],
@@ -98,9 +96,7 @@ class SameL(_Same):
 
     @classmethod
     def config(cls, tiny: bool = False) -> dict[str, Any]:
-        shape = (
-            {"encoder_channels": 4, "latent_dim": 8, "dim_heads": 8} if tiny else {"encoder_channels": 256}
-        )
+        shape = {"encoder_channels": 4, "latent_dim": 8, "dim_heads": 8} if tiny else {"encoder_channels": 256}
         return {
             "encoder_transformer_depths": [2 if tiny else 12],
             # The last of the decoder's layers gate with a sine; 8 is the published configuration's number.

@@ -162,9 +162,7 @@ def _settings(steps: int | None, items: list[str]) -> dict[str, Any]:
     for item in items:
         name, value = toml_setting("--setting", item)
         if name in ("preset", "data", "init"):
-            raise UsageError(
-                f"--setting {item!r}: rows are told apart by --presets and trained alike by --data"
-            )
+            raise UsageError(f"--setting {item!r}: rows are told apart by --presets and trained alike by --data")
         given[name] = value
     return given
 

@@ -124,9 +124,7 @@ def curve(
     try:
         with executor:
             planner = Planner(load_suite(suite), options)
-            found = measure_curve(
-                planner, store, executor, run, metrics=split_names(metrics), controls=controls
-            )
+            found = measure_curve(planner, store, executor, run, metrics=split_names(metrics), controls=controls)
     except RunError as error:
         raise FileNotFoundError(str(error)) from None
     if options.dry_run:

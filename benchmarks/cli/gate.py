@@ -25,14 +25,7 @@ from benchmarks.errors import OK, USAGE, UsageError, describe_os_error, discard_
 from benchmarks.gate.judge import MISSING, WORSE, GateReport, compare
 from benchmarks.gate.policy import ALPHA, PolicyError, parse_tolerance
 from benchmarks.gate.record import Record, RecordError, read_baseline, write_baseline
-from benchmarks.gate.render import (
-    difference_lines,
-    junit_of_error,
-    message,
-    to_json,
-    to_junit,
-    to_markdown,
-)
+from benchmarks.gate.render import difference_lines, junit_of_error, message, to_json, to_junit, to_markdown
 from benchmarks.gate.results import read_results
 from benchmarks.metrics.base import Metric
 from benchmarks.registry import UnknownNameError
@@ -94,9 +87,7 @@ def gate(options: GateOptions = _DEFAULTS) -> int:
     Exit codes: 0 nothing is worse, 1 worse, 2 wrong usage or a damaged file, 3 something is missing.
     """
     if options.junit and Path(options.junit).is_dir():
-        raise UsageError(
-            f"--junit {options.junit}: this is a folder; give a file, as in {options.junit}/gate.xml"
-        )
+        raise UsageError(f"--junit {options.junit}: this is a folder; give a file, as in {options.junit}/gate.xml")
     try:
         return _gate(options)
     except (UsageError, RecordError, PolicyError, SuiteError, UnknownNameError) as error:
@@ -203,11 +194,7 @@ def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
 
 
 def _update(
-    place: Place,
-    path: Path,
-    options: GateOptions,
-    tolerances: dict[str, float],
-    metrics: dict[str, Metric],
+    place: Place, path: Path, options: GateOptions, tolerances: dict[str, float], metrics: dict[str, Metric]
 ) -> int:
     """Pin the current results; tolerances of the old baseline are kept."""
     folder = place.reference

@@ -18,15 +18,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from benchmarks.cli.options import Json
-from benchmarks.errors import (
-    INTERRUPTED,
-    MISSING,
-    OK,
-    USAGE,
-    UsageError,
-    describe_os_error,
-    discard_output,
-)
+from benchmarks.errors import INTERRUPTED, MISSING, OK, USAGE, UsageError, describe_os_error, discard_output
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.user_code import reporting
 from m2l.cli.plain import new_app, print_help, usage_message

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 SuiteName = Annotated[str, Parameter(help="suite: a shipped name or a TOML file", metavar="NAME|FILE")]
 Results = Annotated[
-    str | None,
-    Parameter(help="folder of result files (results; in m2l's own checkout results/local)", metavar="DIR"),
+    str | None, Parameter(help="folder of result files (results; in m2l's own checkout results/local)", metavar="DIR")
 ]
 Json = Annotated[bool, Parameter(help="print JSON")]
 Quiet = Annotated[bool, Parameter(help="no progress on stderr")]
@@ -32,8 +31,7 @@ StorePlace = Annotated[
               metavar="DIR|URL"),
 ]  # fmt: skip
 Limit = Annotated[
-    Whole,
-    Parameter(help="use only the first N clips (Table 1: of each part of a split, and one of every class)"),
+    Whole, Parameter(help="use only the first N clips (Table 1: of each part of a split, and one of every class)")
 ]
 Device = Annotated[str, Parameter(help="device of neural systems and embedders: cpu, cuda, cuda:1, mps")]
 #: A repeatable option whose values may hold several names, separated by commas.
@@ -60,9 +58,9 @@ class Machine:
     address: Annotated[str | None, Parameter(metavar="URL")] = None
     store: StorePlace = None
     quiet: Quiet = False
-    verbose: Annotated[
-        bool, Parameter(name=("--verbose", "-v"), help="show tracebacks of errors in your own code")
-    ] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), help="show tracebacks of errors in your own code")] = (
+        False
+    )
 
     def open(self, **how: Any) -> tuple[RunOptions, Executor, Store]:
         """What runs, who runs it, and the store; `how` are further fields of `RunOptions`.

@@ -84,10 +84,6 @@ def _write(kind: str, name: str, output: Path, overwrite: bool) -> int:
     except (ValueError, FileExistsError) as error:
         raise UsageError(str(error)) from None
     print(code, test, sep="\n")
-    use = (
-        f"{code}:{class_name(name)}"
-        if kind == "autoencoder"
-        else f"music2latent-mini --metrics {code}:{name}"
-    )
+    use = f"{code}:{class_name(name)}" if kind == "autoencoder" else f"music2latent-mini --metrics {code}:{name}"
     print(f"test it: pytest {test}\nmeasure it: m2l-bench compare {use}", file=sys.stderr)
     return OK

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from benchmarks.cli.options import (
-    MACHINE,
-    Device,
-    Json,
-    Machine,
-    Output,
-    Results,
-    SuiteName,
-    command_line,
-)
+from benchmarks.cli.options import MACHINE, Device, Json, Machine, Output, Results, SuiteName, command_line
 from benchmarks.errors import OK, UsageError
 from benchmarks.tables.places import place_of
 
@@ -119,10 +110,7 @@ def _say(first: Path, n_bytes: int, n_pages: int, listening: Listening, seconds:
             file=sys.stderr,
         )
     if n_bytes > LARGE:
-        print(
-            f"  above {human(LARGE)}: fewer clips (--clips N) or --audio mp3-small make it smaller",
-            file=sys.stderr,
-        )
+        print(f"  above {human(LARGE)}: fewer clips (--clips N) or --audio mp3-small make it smaller", file=sys.stderr)
 
 
 def _suite_and_results(name: str, root: str | None) -> tuple[Suite | None, Path]:

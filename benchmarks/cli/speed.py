@@ -48,13 +48,7 @@ def model(
         checkpoint: weights in the published format (default: random weights)
         profile: show where ours spends its time instead
     """
-    shared = {
-        "seconds": seconds,
-        "threads": threads,
-        "device": device,
-        "batch": batch,
-        "weights": checkpoint,
-    }
+    shared = {"seconds": seconds, "threads": threads, "device": device, "batch": batch, "weights": checkpoint}
     if profile:
         print(load_target("benchmarks.speed.model:profile")(**shared))
         return OK
@@ -84,9 +78,7 @@ def visqol(
     if profile:
         print(load_target("benchmarks.speed.visqol:profile")(oracle=oracle))
         return OK
-    return _race(
-        "benchmarks.speed.visqol:run", json, repeats=repeats, oracle=oracle, device=device, copies=copies
-    )
+    return _race("benchmarks.speed.visqol:run", json, repeats=repeats, oracle=oracle, device=device, copies=copies)
 
 
 @app.command
@@ -106,9 +98,7 @@ def frechet(
         dims: embedding dimensions
         conditions: condition numbers of the covariance
     """
-    return _race(
-        "benchmarks.speed.frechet:run", json, dims=dims, conditions=conditions, repeats=repeats, clock=clock
-    )
+    return _race("benchmarks.speed.frechet:run", json, dims=dims, conditions=conditions, repeats=repeats, clock=clock)
 
 
 @app.command(name="si-sdr")

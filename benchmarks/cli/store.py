@@ -14,12 +14,7 @@ app = new_app("store", "Look after the store of measured units.")
 
 @app.command
 def prune(
-    *,
-    suite: Names = None,
-    store: StorePlace = None,
-    device: Device = "cpu",
-    dry_run: bool = False,
-    json: Json = False,
+    *, suite: Names = None, store: StorePlace = None, device: Device = "cpu", dry_run: bool = False, json: Json = False
 ) -> int:
     """Remove stored results that no table of the suites reads, such as those of earlier versions.
 
@@ -41,7 +36,5 @@ def prune(
         print(dumps({"store": place.location, **vars(found)}, indent=2, sort_keys=True))
     else:
         verb = "would be removed" if dry_run else "removed"
-        print(
-            f"{found.removed} results ({found.bytes / 1e6:.1f} MB) {verb}, {found.kept} kept in {place.location}"
-        )
+        print(f"{found.removed} results ({found.bytes / 1e6:.1f} MB) {verb}, {found.kept} kept in {place.location}")
     return OK

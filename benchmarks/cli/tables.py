@@ -39,10 +39,7 @@ from benchmarks.tables.scores import write_scores
 from benchmarks.tables.table import TableResult
 from benchmarks.tables.text import json_text, write_if_changed
 
-Strict = Annotated[
-    bool,
-    Parameter(help="exit with 1 when a clip failed or a cell has no value"),
-]
+Strict = Annotated[bool, Parameter(help="exit with 1 when a clip failed or a cell has no value")]
 
 
 def _shard(kind: type, tokens: Sequence[Any]) -> tuple[int, int]:
@@ -76,9 +73,7 @@ def tables(
     place = place_of(results, chosen.name)
     check_folder("--results", results or place.measured)
     if refresh and not place.in_checkout:
-        raise UsageError(
-            f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway"
-        )
+        raise UsageError(f"--refresh rewrites the reference of m2l's own checkout; {place.measured} is written anyway")
     format = "json" if json else format
     run, executor, store = work.open(refuse_broken=True, dry_run=dry_run)
     if run.dry_run:
@@ -152,17 +147,11 @@ def _measure(
     return [item for item in made if item is not None], report
 
 
-def _finish(
-    made: Sequence[TableResult | FigureResult], report: RunReport, *, verbose: bool, strict: bool
-) -> int:
+def _finish(made: Sequence[TableResult | FigureResult], report: RunReport, *, verbose: bool, strict: bool) -> int:
     measured = not made or any(item.measured for item in made)
     status = finish(report, verbose=verbose, measured=measured)
     cells = [
-        cell
-        for table in made
-        if isinstance(table, TableResult)
-        for row in table.rows
-        for cell in row.cells.values()
+        cell for table in made if isinstance(table, TableResult) for row in table.rows for cell in row.cells.values()
     ]
     unclean = any(cell.failures or (cell.value is None and cell.reason != "-") for cell in cells)
     return FAILED if strict and measured and unclean and not report.failed else status
@@ -194,9 +183,7 @@ def _write(made: Sequence[TableResult | FigureResult], options: _Target, *, fail
         if isinstance(item, TableResult) or options.format in ("md", "json"):
             shown.append(text)
         if item.measured and work.overwrite == "never" and _differs(item, folder):
-            print(
-                f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr
-            )
+            print(f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr)
             fine = False
         elif failed and (lost := _lost(item, folder)):
             paths = _written_to(item, folder, store, item.name + INCOMPLETE)
@@ -219,9 +206,7 @@ def _write(made: Sequence[TableResult | FigureResult], options: _Target, *, fail
     if written:
         for target in targets:
             write_scores(target)
-    costs = cost_record(
-        store, [row.name for item in made if isinstance(item, TableResult) for row in item.rows]
-    )
+    costs = cost_record(store, [row.name for item in made if isinstance(item, TableResult) for row in item.rows])
     if costs["systems"]:
         for target in targets:
             write_if_changed(target / "cost.json", json_text(costs))

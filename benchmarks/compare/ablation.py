@@ -34,11 +34,7 @@ from m2l.training.export import export
 from m2l.training.settings import from_dict, with_recipe
 
 #: Titles of Table 3 by the end of the preset's name, in the paper's order.
-TITLES = {
-    "base": "Base Model",
-    "attention": "+ Freq-wise Attention",
-    "scaling": "+ Adaptive Freq Scaling",
-}
+TITLES = {"base": "Base Model", "attention": "+ Freq-wise Attention", "scaling": "+ Adaptive Freq Scaling"}
 MINI = tuple(f"table3-mini-{row}" for row in TITLES)
 FULL = tuple(f"table3-{row}" for row in TITLES)
 
@@ -112,11 +108,7 @@ def render_training_clips(
 
 
 def row_settings(
-    presets: Sequence[str],
-    data: Sequence[str],
-    given: Mapping[str, Any],
-    *,
-    cuda: bool = False,
+    presets: Sequence[str], data: Sequence[str], given: Mapping[str, Any], *, cuda: bool = False
 ) -> dict[str, TrainingSettings]:
     """The settings of each row: its recipe, then `given`; alike in everything but the preset.
 
@@ -142,9 +134,7 @@ def row_settings(
     first = presets[0]
     for preset in presets:
         if alike[preset] != alike[first]:
-            raise SettingsError(
-                f"{preset} would not be trained like {first}: an ablation compares like with like"
-            )
+            raise SettingsError(f"{preset} would not be trained like {first}: an ablation compares like with like")
     return rows
 
 
@@ -167,12 +157,7 @@ class Ablation:
     """
 
     def __init__(
-        self,
-        rows: Mapping[str, TrainingSettings],
-        folder: Path,
-        *,
-        device: str | None = None,
-        workers: int = 0,
+        self, rows: Mapping[str, TrainingSettings], folder: Path, *, device: str | None = None, workers: int = 0
     ) -> None:
         self.rows, self.folder, self.device, self.workers = dict(rows), folder, device, workers
 
@@ -200,11 +185,7 @@ class Ablation:
         return found
 
     def train(
-        self,
-        preset: str,
-        *,
-        while_training: Callable[[Trainer], Any] | None = None,
-        quiet: bool = False,
+        self, preset: str, *, while_training: Callable[[Trainer], Any] | None = None, quiet: bool = False
     ) -> bool:
         """Bring a row to its last step; returns whether it got there (False: it was asked to stop).
 
@@ -226,11 +207,7 @@ class Ablation:
         parts = max(1, quarter // every)
         with while_training(trainer) if while_training else nullcontext():
             reached = trainer.train(
-                checkpoint_every=every,
-                keep=2,
-                milestone=every * parts,
-                quiet=quiet,
-                log_every=max(1, steps // 100),
+                checkpoint_every=every, keep=2, milestone=every * parts, quiet=quiet, log_every=max(1, steps // 100)
             )
         return reached == steps
 
@@ -270,12 +247,7 @@ def with_rows(suite: Suite, checkpoints: Mapping[str, Path]) -> Suite:
 
 
 def measure_rows(
-    ablation: Ablation,
-    suite: Suite,
-    store: Store,
-    executor: Executor,
-    run: RunOptions,
-    folder: Path | None = None,
+    ablation: Ablation, suite: Suite, store: Store, executor: Executor, run: RunOptions, folder: Path | None = None
 ) -> tuple[TableResult, RunReport, list[Path]]:
     """Export the trained rows, measure Table 3 with them, and write it.
 

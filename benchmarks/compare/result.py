@@ -14,14 +14,7 @@ from benchmarks.harness.run import RunReport
 from benchmarks.statistics.multiple import Compared, verdict
 from benchmarks.tables.places import stem_for
 from benchmarks.tables.table import TableResult, footnotes_of
-from benchmarks.tables.text import (
-    interval_text,
-    json_text,
-    markdown_table,
-    number_text,
-    one_line,
-    write_if_changed,
-)
+from benchmarks.tables.text import interval_text, json_text, markdown_table, number_text, one_line, write_if_changed
 
 if TYPE_CHECKING:
     import pandas
@@ -201,9 +194,7 @@ class Comparison:
         record["new"] = self.new
         record["warnings"] = self.warnings
         if partial := self.table.partial():
-            record["partial"] = [
-                {"row": row, "column": key, "measured": why} for (row, key), why in partial.items()
-            ]
+            record["partial"] = [{"row": row, "column": key, "measured": why} for (row, key), why in partial.items()]
         record["best"] = [asdict(item) | {"column": item.column.key} for item in self.best]
         return json_text(record)
 

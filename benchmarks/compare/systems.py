@@ -20,14 +20,7 @@ from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, c
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
 from benchmarks.suite import SuiteError, parse_columns
-from benchmarks.tables.columns import (
-    COST_COLUMNS,
-    cost_cells,
-    metric_columns,
-    notes,
-    provenance,
-    row_metadata,
-)
+from benchmarks.tables.columns import COST_COLUMNS, cost_cells, metric_columns, notes, provenance, row_metadata
 from benchmarks.tables.table import TableResult
 
 
@@ -109,9 +102,7 @@ def _check_labels(names: Sequence[str]) -> None:
     for label in labels:
         if labels.count(label) > 1:
             twice = [name for name, other in zip(names, labels, strict=True) if other == label]
-            raise SuiteError(
-                f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME"
-            )
+            raise SuiteError(f"rows {' and '.join(map(repr, twice))} are both called {label!r}; use LABEL=NAME")
 
 
 def _rows(measured: Measured, keys: Sequence[str], own: Sequence[str]) -> list[Row]:
@@ -145,21 +136,13 @@ class _Differences:
         # A mean over the clips that a row managed says nothing beside one over all of them.
         partial = self.partial(metric)
         why = {row: f"{row} was measured on {partial[row]}" for row in (name, *others) if row in partial}
-        absent |= {
-            row: Compared(row, reason=why.get(name, why.get(row)))
-            for row in there
-            if name in why or row in why
-        }
+        absent |= {row: Compared(row, reason=why.get(name, why.get(row))) for row in there if name in why or row in why}
         there = {row: meta for row, meta in there.items() if row not in absent}
         if "values" in own:
             values = {other: meta["values"] for other, meta in there.items()}
             statistics = suite.statistics
             records = compare_scores(
-                own["values"],
-                values,
-                resamples=statistics.resamples,
-                seed=suite.seed,
-                level=statistics.level,
+                own["values"], values, resamples=statistics.resamples, seed=suite.seed, level=statistics.level
             )
             # A few clips with one far from the others allow any difference; the metric's own range does not.
             low, high = self.metrics[metric].limits
@@ -172,9 +155,7 @@ class _Differences:
 
     def partial(self, metric: str) -> dict[str, str]:
         """Rows measured on fewer clips than others -> "8 of 20 clips"."""
-        return partial_rows(
-            {name: cell for (name, key), cell in self.measured.cells.items() if key == metric}
-        )
+        return partial_rows({name: cell for (name, key), cell in self.measured.cells.items() if key == metric})
 
     def meta(self, name: str, metric: str) -> dict[str, Any] | None:
         """The aggregate behind a cell; None where there is no value."""

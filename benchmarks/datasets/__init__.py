@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.datasets.base import (
-    Clip,
-    ClipError,
-    DataNotFoundError,
-    Dataset,
-    PublishedSize,
-    dataset_digest,
-)
+from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError, Dataset, PublishedSize, dataset_digest
 from benchmarks.registry import Registry, load_target
 
 __all__ = [
@@ -65,7 +58,5 @@ def published_size(name: str) -> PublishedSize | None:
     """Return the size that a data set states (`published` of its class); None for one that states none."""
     if ":" not in name and name not in DATASETS.names():
         return None
-    found: PublishedSize | None = getattr(
-        load_target(name) if ":" in name else DATASETS.load(name), "published", None
-    )
+    found: PublishedSize | None = getattr(load_target(name) if ":" in name else DATASETS.load(name), "published", None)
     return found

@@ -102,9 +102,7 @@ def read_excerpt(
     if samples == 0:
         raise ClipError(f"{path}: no samples could be decoded at {start} s")
     if exact and wanted > 0 and samples < wanted:
-        raise ClipError(
-            f"{path}: {samples / rate:.3f} s could be decoded from {start} s, the excerpt has {seconds} s"
-        )
+        raise ClipError(f"{path}: {samples / rate:.3f} s could be decoded from {start} s, the excerpt has {seconds} s")
     return audio, rate
 
 

@@ -174,9 +174,7 @@ def dataset_digest(clips: Sequence[Clip]) -> str:
 def check_split(split: str | None, splits: Sequence[str], dataset: str) -> None:
     """Raise a ValueError that names the known splits unless `split` is one of them, "all" or None."""
     if split not in (None, "all", *splits):
-        raise ValueError(
-            f"data set {dataset!r} has no split {split!r} (splits: {', '.join([*splits, 'all'])})"
-        )
+        raise ValueError(f"data set {dataset!r} has no split {split!r} (splits: {', '.join([*splits, 'all'])})")
 
 
 def select_split(clips: Sequence[Clip], split: str | None, splits: Sequence[str], dataset: str) -> list[Clip]:

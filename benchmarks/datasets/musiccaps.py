@@ -269,7 +269,5 @@ class MusicCaps:
                 )
             )
         if not found:
-            raise DataNotFoundError(
-                f"no clip of MusicCaps in {folder}; to get them: m2l-bench fetch musiccaps"
-            )
+            raise DataNotFoundError(f"no clip of MusicCaps in {folder}; to get them: m2l-bench fetch musiccaps")
         return select_split(found, split or self.split, self.splits, self.name)

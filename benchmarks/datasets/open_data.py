@@ -43,9 +43,7 @@ def file_clip(
         labels=labels,
         source=row["source"],
         # The file has just been hashed, so `load` reads it again only to say what is wrong with it.
-        loader=FileLoader(
-            str(path), start, seconds, exact=seconds is not None, sha256=expected if wrong else None
-        ),
+        loader=FileLoader(str(path), start, seconds, exact=seconds is not None, sha256=expected if wrong else None),
         split=split,
         seconds=seconds if seconds is not None else float(row["seconds"]),
         license=row["license"],

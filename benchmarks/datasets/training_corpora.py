@@ -41,11 +41,7 @@ class _Fetched:
     splits: tuple[str, ...] = ()
 
     def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        *,
-        seconds: float | None = None,
-        start: float = 0.0,
+        self, root: str | os.PathLike[str] | None = None, *, seconds: float | None = None, start: float = 0.0
     ) -> None:
         if start < 0 or (seconds is not None and seconds <= 0):
             raise ValueError(f"{self.name} excerpts: start {start!r} s, length {seconds!r} s")
@@ -68,8 +64,7 @@ class _Fetched:
         }
         if not found:
             raise DataNotFoundError(
-                f"nothing of {self.name} was fetched completely into {folder}; to get it: "
-                f"m2l-bench fetch {self.name}"
+                f"nothing of {self.name} was fetched completely into {folder}; to get it: m2l-bench fetch {self.name}"
             )
         return found
 

@@ -67,9 +67,7 @@ class LaionClap(TorchEmbedder):
     def _load(self) -> nn.Module:
         import laion_clap
 
-        module: nn.Module = laion_clap.CLAP_Module(
-            enable_fusion=False, amodel=self.tower, device=str(self.device)
-        )
+        module: nn.Module = laion_clap.CLAP_Module(enable_fusion=False, amodel=self.tower, device=str(self.device))
         module.load_ckpt(str(self.path), verbose=False)  # type: ignore[operator]
         return module
 

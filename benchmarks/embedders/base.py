@@ -161,9 +161,7 @@ def own_target(name: str) -> str | None:
     return None if is_first_party(target) else target
 
 
-def create_embedder(
-    name: str, weights: str | os.PathLike[str] | None = None, device: str | None = None
-) -> Embedder:
+def create_embedder(name: str, weights: str | os.PathLike[str] | None = None, device: str | None = None) -> Embedder:
     """Make an embedder. Its weights are found now and loaded at the first `embed`.
 
     Args:
@@ -249,9 +247,7 @@ def _register_all() -> None:
     register_embedder(
         "vggish[frechet-audio-distance]",
         "benchmarks.embedders.backends:FrechetAudioDistanceVGGish",
-        _with(
-            vggish, title="VGGish by frechet-audio-distance", packages=("frechet_audio_distance",), **parity
-        ),
+        _with(vggish, title="VGGish by frechet-audio-distance", packages=("frechet_audio_distance",), **parity),
     )
     for hop, title in ((93, "MusiCNN-MSD (3 s, hop 1.5 s)"), (187, "MusiCNN-MSD (3 s)")):
         register_embedder(

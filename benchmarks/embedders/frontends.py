@@ -16,9 +16,7 @@ import torch
 Weights = npt.NDArray[np.float64]
 
 
-def spectrum(
-    audio: torch.Tensor, *, n_fft: int, win_length: int, hop_length: int, pad: str | None
-) -> torch.Tensor:
+def spectrum(audio: torch.Tensor, *, n_fft: int, win_length: int, hop_length: int, pad: str | None) -> torch.Tensor:
     """Magnitude spectrogram with a periodic Hann window.
 
     Args:
@@ -85,9 +83,7 @@ def _triangles(points: Weights, edges: Weights) -> Weights:
 
 def vggish_log_mel() -> Callable[[torch.Tensor], torch.Tensor]:
     """Front end of VGGish: (samples,) at 16 kHz -> (frames, 64); 25 ms windows, 10 ms hop, ln(mel + 0.01)."""
-    filters = torch.from_numpy(
-        mel_filters_htk(sample_rate=16000, n_fft=512, n_mels=64, low=125.0, high=7500.0)
-    )
+    filters = torch.from_numpy(mel_filters_htk(sample_rate=16000, n_fft=512, n_mels=64, low=125.0, high=7500.0))
 
     def front_end(audio: torch.Tensor) -> torch.Tensor:
         magnitude = spectrum(audio, n_fft=512, win_length=400, hop_length=160, pad=None)
@@ -98,9 +94,7 @@ def vggish_log_mel() -> Callable[[torch.Tensor], torch.Tensor]:
 
 def musicnn_log_mel() -> Callable[[torch.Tensor], torch.Tensor]:
     """Front end of MusiCNN: (samples,) at 16 kHz -> (frames, 96); power mel, log10(10000 m + 1)."""
-    filters = torch.from_numpy(
-        mel_filters_slaney(sample_rate=16000, n_fft=512, n_mels=96, low=0.0, high=8000.0)
-    )
+    filters = torch.from_numpy(mel_filters_slaney(sample_rate=16000, n_fft=512, n_mels=96, low=0.0, high=8000.0))
 
     def front_end(audio: torch.Tensor) -> torch.Tensor:
         magnitude = spectrum(audio, n_fft=512, win_length=512, hop_length=256, pad="constant")

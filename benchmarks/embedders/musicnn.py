@@ -117,12 +117,7 @@ def torch_state(bundle: dict[str, np.ndarray], model: MusiCNN) -> dict[str, torc
     """
     names: dict[str, tuple[str, tuple[int, ...]]] = {}  # TensorFlow name -> (torch name, permutation)
     torch_names = {module: name for name, module in model.named_modules()}
-    suffixes = {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    }
+    suffixes = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
     for kind, modules in zip(("conv2d", "batch_normalization", "dense"), _layers(model), strict=True):
         for index, module in enumerate(modules):
             theirs = kind if index == 0 else f"{kind}_{index}"
@@ -132,10 +127,7 @@ def torch_state(bundle: dict[str, np.ndarray], model: MusiCNN) -> dict[str, torc
             else:
                 # Kernels: HWIO -> OIHW, and (in, out) -> (out, in).
                 order = (3, 2, 0, 1) if kind == "conv2d" else (1, 0)
-                names |= {
-                    f"{theirs}/kernel": (f"{ours}.weight", order),
-                    f"{theirs}/bias": (f"{ours}.bias", (0,)),
-                }
+                names |= {f"{theirs}/kernel": (f"{ours}.weight", order), f"{theirs}/bias": (f"{ours}.bias", (0,))}
     slots = ("/Adam", "/Adam_1")
     wanted = {
         name: torch.from_numpy(value.copy())
@@ -162,9 +154,7 @@ def load_musicnn(folder: Any) -> MusiCNN:
     """
     model = MusiCNN()
     # Torch's own counters of batches seen have no counterpart; everything else must be in the bundle.
-    counters = {
-        key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")
-    }
+    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
     model.load_state_dict(torch_state(read_bundle(folder), model) | counters)
     return model.eval().requires_grad_(False)
 

@@ -78,7 +78,5 @@ def declared_rate(kind: Any, name: str) -> int:
     """
     rate = getattr(kind, "sample_rate", None)
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
-        raise UserCodeError(
-            f"{name}: sample_rate is {rate!r}, expected a rate in Hz as an attribute of the class"
-        )
+        raise UserCodeError(f"{name}: sample_rate is {rate!r}, expected a rate in Hz as an attribute of the class")
     return int(rate)

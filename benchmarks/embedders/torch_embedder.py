@@ -28,9 +28,7 @@ class TorchEmbedder:
     #: Windows per forward pass. On a CPU larger batches gain nothing.
     batch_size = 32
 
-    def __init__(
-        self, name: str, weights: str | os.PathLike[str] | None = None, device: str | None = None
-    ) -> None:
+    def __init__(self, name: str, weights: str | os.PathLike[str] | None = None, device: str | None = None) -> None:
         entry = embedder_entry(name)
         self.name, self.sample_rate, self.dim = name, entry.sample_rate, entry.dim
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -101,14 +99,9 @@ class TorchEmbedder:
     @torch.inference_mode()
     def _embed_windows(self, windows: torch.Tensor) -> np.ndarray:
         # TF32 convolutions, the default on recent GPUs, would move embeddings by 1e-3.
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with exact:
-            outputs = [
-                self._forward(windows[i : i + self.batch_size])
-                for i in range(0, len(windows), self.batch_size)
-            ]
+            outputs = [self._forward(windows[i : i + self.batch_size]) for i in range(0, len(windows), self.batch_size)]
         return torch.cat(outputs).to("cpu", torch.float32).numpy()
 
     def _load(self) -> torch.nn.Module:

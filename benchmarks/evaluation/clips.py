@@ -60,9 +60,7 @@ class SuiteClips:
     def data_name(self) -> str:
         """What the data set is called; a folder goes by its own name."""
         data = self.suite.data
-        return (
-            data.dataset if data.dataset != "folder" else Path(str(data.options.get("path", "folder"))).name
-        )
+        return data.dataset if data.dataset != "folder" else Path(str(data.options.get("path", "folder"))).name
 
     @cached_property
     def clips(self) -> list[Clip]:

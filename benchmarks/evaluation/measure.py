@@ -130,9 +130,7 @@ def measure(
     )
 
 
-def _note_needs(
-    report: RunReport, planner: Planner, rows: Sequence[SystemRow], metrics: Sequence[Metric]
-) -> None:
+def _note_needs(report: RunReport, planner: Planner, rows: Sequence[SystemRow], metrics: Sequence[Metric]) -> None:
     """What the cells of a dry run need, and why it is missing where it is."""
     if planner.stand_in is not None:
         reason = tidy(planner.stand_in.describe(planner.missing))
@@ -148,9 +146,7 @@ def _note_needs(
         report.need("metric", getattr(metric, "embedder", metric.name), tidy(why) if why else None)
 
 
-def _shard_losses(
-    planner: Planner, rows: Sequence[SystemRow], reader: _Reader, report: RunReport
-) -> dict[str, str]:
+def _shard_losses(planner: Planner, rows: Sequence[SystemRow], reader: _Reader, report: RunReport) -> dict[str, str]:
     """What a shard left out: without cells, its own units say so. Returns the clips that no row was given."""
     for row in rows:
         failed: dict[str, str] = {}

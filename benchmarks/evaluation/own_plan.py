@@ -46,12 +46,7 @@ def code_of_system(name: str, options: Mapping[str, Any]) -> str:
 
 
 def try_system(
-    name: str,
-    options: Mapping[str, Any],
-    seed: int,
-    clips: Clips,
-    store: Store | None,
-    further: Clips = tuple,
+    name: str, options: Mapping[str, Any], seed: int, clips: Clips, store: Store | None, further: Clips = tuple
 ) -> Trial:
     """Try a system that is a user's class or program; see `try_user_code`."""
     target = split_label(name)[1]
@@ -122,17 +117,13 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
         embedder_label(name),
         module,
         lambda: create_embedder(name, device=device),
-        lambda made, audio, rate: made.embed(
-            resample(to_mono(audio), rate, made.sample_rate, exact=False)[0]
-        ),
+        lambda made, audio, rate: made.embed(resample(to_mono(audio), rate, made.sample_rate, exact=False)[0]),
         clips,
         code=lambda: digest([own_digest(module), embedder_label(target)]),
         store=store,
         declared=lambda made: "version" in made.spec,
     )
-    return replace(
-        found, spec={"spec": dict(found.spec), "entry": embedder_spec(name), "code": own_digest(module)}
-    )
+    return replace(found, spec={"spec": dict(found.spec), "entry": embedder_spec(name), "code": own_digest(module)})
 
 
 def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS) -> list[TrialClip]:

@@ -12,15 +12,7 @@ from benchmarks.autoencoders.latmusic import PublishedOnlyError
 from benchmarks.autoencoders.names import label_of
 from benchmarks.embedders import embedder_label
 from benchmarks.evaluation.clips import SuiteClips, seconds_of
-from benchmarks.evaluation.jobs import (
-    AggregateJob,
-    CompareJob,
-    EmbedJob,
-    Limits,
-    LoadJob,
-    ReconstructJob,
-    Resampling,
-)
+from benchmarks.evaluation.jobs import AggregateJob, CompareJob, EmbedJob, Limits, LoadJob, ReconstructJob, Resampling
 from benchmarks.evaluation.keys import embedder_identity, metric_weights, stage_spec
 from benchmarks.evaluation.own_plan import (
     code_of_distance,
@@ -78,10 +70,7 @@ class Planner(SuiteClips):
         units = []
         for start in range(0, len(self.clips), data.unit_clips):
             clips = self.clips[start : start + data.unit_clips]
-            spec = stage_spec("load") | {
-                "clips": [[clip.id, clip.digest] for clip in clips],
-                "limits": asdict(limits),
-            }
+            spec = stage_spec("load") | {"clips": [[clip.id, clip.digest] for clip in clips], "limits": asdict(limits)}
             if self.stand_in is not None:
                 spec[STAND_IN] = self.data_name
             amount = seconds_of(clips)
@@ -301,8 +290,7 @@ class Planner(SuiteClips):
         statistics = self.suite.statistics
         reference = tuple(self._embed(metric.embedder, (load,)) for load in self.load_units)
         outputs = tuple(
-            self._embed(metric.embedder, (load, unit))
-            for load, unit in zip(self.load_units, row.units, strict=True)
+            self._embed(metric.embedder, (load, unit)) for load, unit in zip(self.load_units, row.units, strict=True)
         )
         spec = stage_spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
         return Unit(

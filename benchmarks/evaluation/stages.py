@@ -72,11 +72,7 @@ def unusable(audio: np.ndarray, sample_rate: int, limits: Limits) -> str | None:
     if samples / sample_rate < limits.min_seconds:
         return f"shorter than {limits.min_seconds:g} s"
     mono = limits.channels == "mono"
-    if (
-        mono
-        and cancels(audio)
-        and math.sqrt(float(np.square(audio, dtype=np.float64).mean())) > limits.silence_rms
-    ):
+    if mono and cancels(audio) and math.sqrt(float(np.square(audio, dtype=np.float64).mean())) > limits.silence_rms:
         return 'channels that cancel as mono (channels = "native" under [data] measures them)'
     folded = to_mono(audio) if mono else audio
     if math.sqrt(float(np.mean(np.square(folded, dtype=np.float64)))) < limits.silence_rms:
@@ -100,9 +96,7 @@ def reconstruct(unit: Unit, store: Store) -> Result:
         for clip_id, audio in source.arrays.items():
             rate = source.meta["sample_rates"][clip_id]
             try:
-                output, bitrate = reconstruct_one(
-                    system, audio, rate, derive_seed(job.seed, clip_id), job.n_steps
-                )
+                output, bitrate = reconstruct_one(system, audio, rate, derive_seed(job.seed, clip_id), job.n_steps)
             except (Exception, SystemExit) as error:
                 failures[clip_id] = reason_of(error, unit, clip_id)
                 continue
@@ -278,9 +272,7 @@ def aggregate_pairs(unit: Unit, store: Store) -> Result:
     meta: dict[str, Any] = {"values": ordered}
     meta |= {name: _joined(scores, name) for name in ("failures", "unusable", "lost", "notes")}
     if ordered:
-        found = summarize(
-            list(ordered.values()), n_resamples=how.resamples, confidence=how.level, seed=how.seed
-        )
+        found = summarize(list(ordered.values()), n_resamples=how.resamples, confidence=how.level, seed=how.seed)
         meta |= {"value": found.mean, "median": found.median, "n": found.n}
         meta |= {"low": found.low, "high": found.high}
     return Result(meta)
@@ -326,9 +318,7 @@ def aggregate_metadata(unit: Unit, store: Store) -> Result:
     """What only running a system tells: its number of parameters, and the bit rates it really used."""
     parts = [_meta(item, store) for item in unit.inputs]
     rates = [rate for part in parts for rate in part["bitrates"].values()]
-    known = [
-        part["metadata"]["n_parameters"] for part in parts if part["metadata"]["n_parameters"] is not None
-    ]
+    known = [part["metadata"]["n_parameters"] for part in parts if part["metadata"]["n_parameters"] is not None]
     meta: dict[str, Any] = {"n_parameters": known[0] if known else None}
     if rates:
         meta["bitrate"] = float(np.median(rates))

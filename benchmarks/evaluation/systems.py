@@ -65,9 +65,7 @@ def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> Sys
                 unit,
                 target="benchmarks.evaluation.stages:read_files",
                 spec=unit.spec | {"files": digests | refused},
-                payload=ReadFilesJob(
-                    str(system.path.resolve()), system.tolerance, system.resample, files, refused
-                ),
+                payload=ReadFilesJob(str(system.path.resolve()), system.tolerance, system.resample, files, refused),
             )
         )
     return replace(row, units=tuple(units))

@@ -245,9 +245,7 @@ def state_digest(made: Any, *, arrays: bool) -> str:
 
 
 def _is_module(value: Any) -> bool:
-    return callable(getattr(value, "named_parameters", None)) and callable(
-        getattr(value, "named_buffers", None)
-    )
+    return callable(getattr(value, "named_parameters", None)) and callable(getattr(value, "named_buffers", None))
 
 
 def _update(sha: Any, name: str, value: Any) -> None:

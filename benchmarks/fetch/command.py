@@ -145,9 +145,7 @@ def _verify_one(name: str, options: Options) -> dict[str, Any]:
 
 def _render(options: Options) -> dict[str, Any]:
     root = options.data or fetched_root()
-    say(
-        f"{NOTES}: 1,743 notes, rendered by fluidsynth from FluidR3 (not recorded). License: MIT. Into {root}"
-    )
+    say(f"{NOTES}: 1,743 notes, rendered by fluidsynth from FluidR3 (not recorded). License: MIT. Into {root}")
     if options.dry_run:
         return outcome(NOTES, root, "would render what is missing")
     try:

@@ -269,9 +269,7 @@ class _Transfer:
             try:
                 return self._receive()
             except (OSError, http.client.HTTPException) as error:
-                asked = (
-                    error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
-                )
+                asked = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
                 if failure := self._fatal(error, attempt):
                     raise failure from error
             wait = min(2.0**attempt, 30.0)

@@ -117,9 +117,7 @@ def render_notes(
         if not chosen:
             continue
         progress(f"{name}: {len(chosen)} notes")
-        audio = _synthesize(
-            program, font, midi_file(midi_program, [(r.midi, VELOCITIES[r.dynamic]) for r in chosen])
-        )
+        audio = _synthesize(program, font, midi_file(midi_program, [(r.midi, VELOCITIES[r.dynamic]) for r in chosen]))
         for slot, row in enumerate(chosen):
             first = round(slot * SLOT * SAMPLE_RATE)
             note = trimmed(audio[first : first + round(SLOT * SAMPLE_RATE)])

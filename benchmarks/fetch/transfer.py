@@ -65,9 +65,7 @@ def human(size: int | None) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
-def outcome(
-    name: str, dest: Path | None, summary: str, failed: Sequence[str] = (), **more: Any
-) -> dict[str, Any]:
+def outcome(name: str, dest: Path | None, summary: str, failed: Sequence[str] = (), **more: Any) -> dict[str, Any]:
     """What became of one name, for people (failures, to stderr) and for machines (the returned row)."""
     shown = [message for message in failed if not message.endswith(NOT_STARTED)]
     for message in shown[:_SHOWN]:
@@ -143,9 +141,7 @@ def transfer(name: str, items: Sequence[Item], root: Path, size: int | None, job
     return in_parallel(name, {item.path: task(item) for item in items}, size, jobs)
 
 
-def in_parallel(
-    name: str, tasks: Mapping[str, Task], size: int | None, jobs: int, unit: str = "B"
-) -> list[str]:
+def in_parallel(name: str, tasks: Mapping[str, Task], size: int | None, jobs: int, unit: str = "B") -> list[str]:
     """Run tasks that transfer something, several at a time; returns the messages of those that failed.
 
     Without a network, or on a full disk, the remaining tasks are not started: they would fail alike.

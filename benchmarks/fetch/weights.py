@@ -22,14 +22,7 @@ from benchmarks.fetch.download import ChecksumError, NoConnectionError, offline
 from benchmarks.fetch.expected import Expected, is_right, mismatch
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.transfer import Item, human, mirrored, outcome, remote_size, say, transfer
-from benchmarks.weights.find import (
-    fetch_command,
-    find_weight,
-    has_weight,
-    restriction,
-    weight_digest,
-    weight_source,
-)
+from benchmarks.weights.find import fetch_command, find_weight, has_weight, restriction, weight_digest, weight_source
 from benchmarks.weights.table import WeightFile, WeightSource
 from m2l.io.atomic import write_atomic
 from m2l.io.cache import cache_dir
@@ -164,9 +157,7 @@ def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
 
     repository, revision = source.location
     for file, item in zip(source.files, items, strict=True):
-        found = hf_hub_download(
-            repository, file.path, revision=revision or "main", force_download=how.overwrite
-        )
+        found = hf_hub_download(repository, file.path, revision=revision or "main", force_download=how.overwrite)
         path = Path(found).resolve()
         digest = item.expected.digest or _ask_hub(source, file)[1]
         if reason := mismatch(path, Expected(digest=digest)):

@@ -224,9 +224,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
             axis.set_title(title_of(metadata[metric]["title"], better), fontsize=9)
             sizes = [abs(value) for value in values if abs(value) > 1e-3]
             if not better and sizes and max(sizes) > 30 * min(sizes):
-                axis.set_yscale(
-                    "symlog", linthresh=min(sizes)
-                )  # codecs and floors differ by orders of magnitude
+                axis.set_yscale("symlog", linthresh=min(sizes))  # codecs and floors differ by orders of magnitude
             ticks = range(0, len(entries), max(1, -(-len(entries) // 20)))
             axis.set_xticks(list(ticks), [entries[i].label for i in ticks], rotation=60, fontsize=7)
             axis.set_xlim(-0.5, len(entries) - 0.5)
@@ -236,9 +234,7 @@ def draw(entries: Sequence[Entry], series: Sequence[tuple[str, str]]) -> str:
         return svg_text(figure)
 
 
-def _line(
-    axis: Any, entries: Sequence[Entry], span: range, metric: str, system: str, color: str
-) -> list[float]:
+def _line(axis: Any, entries: Sequence[Entry], span: range, metric: str, system: str, color: str) -> list[float]:
     """Draw one series over some commits; returns its values."""
     there = [i for i in span if entries[i].value(metric, system) is not None]
     values = [float(entries[i].value(metric, system) or 0.0) for i in there]

@@ -36,10 +36,7 @@ from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record
 from benchmarks.metrics.base import Metric
 from benchmarks.statistics.bootstrap import N_RESAMPLES
 from benchmarks.statistics.intervals import t_p_value
-from benchmarks.statistics.significance import (
-    holm,
-    minimum_detectable,
-)
+from benchmarks.statistics.significance import holm, minimum_detectable
 from benchmarks.store.processor import describe, same_processor
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
@@ -255,9 +252,7 @@ def _with_evidence(draft: Verdict, evidence: Evidence, policy: Metric) -> Verdic
     )
 
 
-def _judge(
-    drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha: float, strict: bool
-) -> list[Verdict]:
+def _judge(drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha: float, strict: bool) -> list[Verdict]:
     """Holm's correction over all cells that could be compared, then a verdict for each."""
     tested = [(i, item) for i, item in enumerate(evidence) if item is not None]
     signs = [-1.0 if drafts[i].higher_is_better else 1.0 for i, _ in tested]

@@ -42,9 +42,7 @@ def message(verdict: Verdict) -> str:
 def _floor(verdict: Verdict) -> str:
     """Note that scores were clamped, so that the change is not the difference of the two means."""
     values = [value for value in (verdict.baseline, verdict.current) if value is not None]
-    return (
-        f" (clips clamped to at least {verdict.floor:g})" if min(values, default=0.0) < verdict.floor else ""
-    )
+    return f" (clips clamped to at least {verdict.floor:g})" if min(values, default=0.0) < verdict.floor else ""
 
 
 def to_markdown(report: GateReport) -> str:
@@ -147,9 +145,7 @@ def _named_clips(item: Verdict) -> str:
         return ""
     if item.metric.partition(":")[2]:
         return "pulled most by " + ", ".join(clip for clip, _ in worst)
-    return "most on " + ", ".join(
-        f"{clip} ({number_text(change, item.digits, signed=True)})" for clip, change in worst
-    )
+    return "most on " + ", ".join(f"{clip} ({number_text(change, item.digits, signed=True)})" for clip, change in worst)
 
 
 def _finer(item: Verdict) -> int:
@@ -169,8 +165,7 @@ def _xml(text: str) -> str:
     return "".join(
         char
         for char in text
-        if char in "\t\n"
-        or (ord(char) >= 32 and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff")
+        if char in "\t\n" or (ord(char) >= 32 and not "\ud800" <= char <= "\udfff" and char not in "\ufffe\uffff")
     )
 
 
@@ -189,9 +184,7 @@ def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str,
     for key, item in old.items():
         name = f"{item.system} {item.title}"
         if key not in new:
-            lines.append(
-                f"- no longer pinned: {name} ({number_text(item.baseline, item.digits)}): {item.reason}"
-            )
+            lines.append(f"- no longer pinned: {name} ({number_text(item.baseline, item.digits)}): {item.reason}")
         elif new[key] != item.baseline:
             now = number_text(new[key], item.digits)
             lines.append(f"- {name}: {number_text(item.baseline, item.digits)} -> {now} ({item.verdict})")
@@ -207,9 +200,7 @@ def difference_lines(before: GateReport | None, pinned: Sequence[tuple[str, str,
 def junit_of_error(suite: str, text: str) -> str:
     """JUnit XML of a gate that could not judge: one error."""
     root = ElementTree.Element("testsuites")
-    found = ElementTree.SubElement(
-        root, "testsuite", name=_xml(f"gate.{suite}"), tests="1", failures="0", errors="1"
-    )
+    found = ElementTree.SubElement(root, "testsuite", name=_xml(f"gate.{suite}"), tests="1", failures="0", errors="1")
     case = ElementTree.SubElement(found, "testcase", classname=_xml(f"gate.{suite}"), name="gate")
     ElementTree.SubElement(case, "error", type="not judged", message=_xml(text))
     ElementTree.indent(root)

@@ -43,10 +43,7 @@ def read_values(path: Path) -> dict[tuple[str, str], float]:
 
 
 def reproduction_lines(
-    reference: Path,
-    measured: Path,
-    tables: Collection[str],
-    metrics: Mapping[str, Metric] | None = None,
+    reference: Path, measured: Path, tables: Collection[str], metrics: Mapping[str, Metric] | None = None
 ) -> list[str]:
     """The closing lines of a run: how many cells of the reference's tables it reproduces, and which it does not.
 

@@ -13,16 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.policy import PROBE, family_of
-from benchmarks.gate.record import (
-    OTHERS,
-    TABLE,
-    CellRecord,
-    Record,
-    RecordError,
-    checked_metadata,
-    finite_row,
-    rounded,
-)
+from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record, RecordError, checked_metadata, finite_row, rounded
 from benchmarks.tables.draws import read_draws
 from benchmarks.tables.places import INCOMPLETE
 from benchmarks.tables.text import read_number
@@ -111,9 +102,7 @@ def _scored_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapp
     mine = bool(draws) and value is not None and _close(read_number(draws["value"]), value)
     return CellRecord(
         value=value,
-        scores={
-            clip: rounded(score) for clip, raw in scores.items() if (score := read_number(raw)) is not None
-        },
+        scores={clip: rounded(score) for clip, raw in scores.items() if (score := read_number(raw)) is not None},
         draws=tuple(rounded(draw) for draw in finite_row(draws["draws"])) if mine else (),
         clips=tuple(str(clip) for clip in draws["clips"]) if mine else (),
         reason=str(cell["reason"] or ""),

@@ -48,9 +48,7 @@ def sources_digest(root: Path) -> str:
     Raises:
         RuntimeError: there are none: with a wrong root the code of all workers would look the same.
     """
-    paths = [
-        path for package in ("m2l", "benchmarks", "probes") for path in sorted((root / package).rglob("*.py"))
-    ]
+    paths = [path for package in ("m2l", "benchmarks", "probes") for path in sorted((root / package).rglob("*.py"))]
     if not paths:
         raise RuntimeError(f"no source file of m2l below {root}: workers cannot be compared with this run")
     sha = hashlib.sha256()
@@ -133,9 +131,7 @@ class DaskExecutor(BaseExecutor):
             needs = {"GPU": 1}
         elif "CPU" in self._offered:
             needs = {"CPU": 1}
-        return client.submit(
-            execute_alike, unit, root, expected, pure=False, retries=_RETRIES, resources=needs or None
-        )
+        return client.submit(execute_alike, unit, root, expected, pure=False, retries=_RETRIES, resources=needs or None)
 
     def run(self, units: Sequence[Unit], root: str) -> Iterator[Done]:
         if not units:
@@ -278,9 +274,7 @@ def _without_worker(unit: Unit) -> Done:
 
 
 def _without_gpu(unit: Unit, command: str) -> Done:
-    error = (
-        f"no worker of the cluster offers a GPU, asked for by device {unit.device!r}; start one: {command}"
-    )
+    error = f"no worker of the cluster offers a GPU, asked for by device {unit.device!r}; start one: {command}"
     return Done(unit.key, unit.stage, unit.name, unit.amount, error=error)
 
 

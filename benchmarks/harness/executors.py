@@ -85,11 +85,7 @@ class LokyExecutor(BaseExecutor):
 
         # Units are pickled as workers become free; a queue of all of them would grow with the suite.
         pool = Parallel(
-            n_jobs=workers,
-            backend="loky",
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="4*n_jobs",
+            n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="4*n_jobs"
         )
         ended: set[str] = set()
         # joblib replaces workers that grew (a model was loaded) and warns each time, which is expected here.

@@ -76,8 +76,7 @@ class Progress:
         known = [seconds for seconds in guess if seconds is not None]
         filler = sum(known) / len(known) if known else 1.0
         self.weights = {
-            unit.key: seconds if seconds is not None else filler
-            for unit, seconds in zip(units, guess, strict=True)
+            unit.key: seconds if seconds is not None else filler for unit, seconds in zip(units, guess, strict=True)
         }
         self.left = sum(self.weights.values())
         self.all = self.left

@@ -23,12 +23,7 @@ from benchmarks.store.fingerprint import digest
 from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.user_code import UserCodeError, describe, place_of, stdout_to_stderr
 
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 #: Key in the spec of a unit that a dry run plans for data, weights or packages that are not available.
 STAND_IN = "stand-in"

@@ -88,9 +88,7 @@ class Metric:
 
     def allowed_change(self, baseline: float, *, elsewhere: bool = False) -> float:
         """The change of the mean that the gate lets through, for a baseline value."""
-        share = (
-            max(self.relative_tolerance, self.elsewhere_tolerance) if elsewhere else self.relative_tolerance
-        )
+        share = max(self.relative_tolerance, self.elsewhere_tolerance) if elsewhere else self.relative_tolerance
         return max(self.tolerance, share * abs(baseline))
 
     def with_tolerance(self, tolerance: float) -> Metric:

@@ -64,6 +64,4 @@ def _score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample_rat
         return float(value), reason
     except (TypeError, ValueError):
         kind = type(value).__name__
-        raise ValueError(
-            f"metric {metric.name!r} returned {kind} {str(value)[:60]!r}, expected a number"
-        ) from None
+        raise ValueError(f"metric {metric.name!r} returned {kind} {str(value)[:60]!r}, expected a number") from None

@@ -114,9 +114,7 @@ def _factor(moments: Moments) -> Array:
     eigenvalues, vectors = linalg.eigh(sigma, check_finite=False)
     largest = max(float(eigenvalues[-1]), 0.0)
     if eigenvalues[0] < -1e-9 * largest or (largest == 0.0 and eigenvalues[0] < 0.0):
-        raise ValueError(
-            f"covariance is not positive semi-definite: smallest eigenvalue {eigenvalues[0]:.3g}"
-        )
+        raise ValueError(f"covariance is not positive semi-definite: smallest eigenvalue {eigenvalues[0]:.3g}")
     kept = eigenvalues > np.finfo(np.float64).eps * len(sigma) * largest
     return vectors[:, kept] * np.sqrt(eigenvalues[kept])
 

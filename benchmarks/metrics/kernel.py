@@ -26,12 +26,7 @@ SCALE = 100.0
 
 
 def kernel_distance(
-    reference: Any,
-    embeddings: Any,
-    *,
-    bandwidth: float | None = None,
-    paired: bool = False,
-    scale: float = SCALE,
+    reference: Any, embeddings: Any, *, bandwidth: float | None = None, paired: bool = False, scale: float = SCALE
 ) -> float:
     """Unbiased MMD² with a Gaussian kernel, times `scale`. Lower is better; about 0 for equal laws.
 
@@ -83,9 +78,7 @@ def median_bandwidth(reference: Any, *, seed: int = 0) -> float:
     filled = 0
     for start in range(0, len(x), 512):
         block = (
-            squares[start : start + 512, None]
-            + squares[None, start:]
-            - 2.0 * (x[start : start + 512] @ x[start:].T)
+            squares[start : start + 512, None] + squares[None, start:] - 2.0 * (x[start : start + 512] @ x[start:].T)
         )
         pairs = np.triu_indices(block.shape[0], 1, block.shape[1])
         distances[filled : filled + len(pairs[0])] = block[pairs]

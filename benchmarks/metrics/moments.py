@@ -168,9 +168,7 @@ class Moments:
     def same_as(self, other: Moments) -> bool:
         """Whether mean and covariance are equal bit for bit."""
         return (
-            self.n == other.n
-            and np.array_equal(self.mean, other.mean)
-            and np.array_equal(self.scatter, other.scatter)
+            self.n == other.n and np.array_equal(self.mean, other.mean) and np.array_equal(self.scatter, other.scatter)
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -182,11 +180,7 @@ class Moments:
 
     def to_bytes(self) -> bytes:
         """The .npz as bytes: n, mean, the lower triangle of the scatter, and the rows where kept."""
-        arrays = {
-            "n": np.int64(self.n),
-            "mean": self.mean,
-            "scatter": self.scatter[np.tril_indices(self.dim)],
-        }
+        arrays = {"n": np.int64(self.n), "mean": self.mean, "scatter": self.scatter[np.tril_indices(self.dim)]}
         if self.rows is not None:
             arrays["rows"] = self.rows
         stream = io.BytesIO()
@@ -246,9 +240,7 @@ def _finite(rows: np.ndarray, first: int = 0) -> Array:
     finite = np.isfinite(copy).all(axis=1)
     if not finite.all():
         bad = np.flatnonzero(~finite)
-        raise ValueError(
-            f"{len(bad)} embeddings have non-finite values, the first is row {first + int(bad[0])}"
-        )
+        raise ValueError(f"{len(bad)} embeddings have non-finite values, the first is row {first + int(bad[0])}")
     return copy
 
 

@@ -138,9 +138,7 @@ def _own_metric(value: Any, target: str, label: str | None, given: str) -> Metri
     name = label or f"{PurePath(path).stem if path.endswith('.py') else path}:{attribute}"
     if isinstance(value, Metric):
         if isinstance(value, CorpusMetric) and value.embedder == "" and given != label:
-            raise UserCodeError(
-                f"{name}: a distance of corpora is used as an entry point, or with an embedder"
-            )
+            raise UserCodeError(f"{name}: a distance of corpora is used as an entry point, or with an embedder")
         return dataclasses.replace(value, name=name, title=label or value.title, given=given, own=target)
     function = value() if isinstance(value, type) else value
     if not callable(function):

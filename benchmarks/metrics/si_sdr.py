@@ -68,9 +68,7 @@ def si_sdr(
     Raises:
         ValueError: shapes differ, are empty, or not 1-D or 2-D; unknown `channels` or `convention`.
     """
-    return si_sdr_detailed(
-        preds, target, zero_mean, channels, convention=convention, sample_rate=sample_rate
-    ).value
+    return si_sdr_detailed(preds, target, zero_mean, channels, convention=convention, sample_rate=sample_rate).value
 
 
 def si_sdr_batch(preds: Sequence[Any] | Any, target: Sequence[Any] | Any, **options: Any) -> np.ndarray:
@@ -116,8 +114,7 @@ def si_sdr_detailed(
         if reason := _not_finite(p, t):
             return SiSdr(math.nan, reason)
         values = [
-            tool.ratio_db(a.astype(np.float64), b.astype(np.float64), remove_mean, sample_rate)
-            for a, b in folded
+            tool.ratio_db(a.astype(np.float64), b.astype(np.float64), remove_mean, sample_rate) for a, b in folded
         ]
         return SiSdr(float(np.mean(values)))
     results = [_definition(a, b, remove_mean) for a, b in folded]

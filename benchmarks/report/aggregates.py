@@ -72,9 +72,7 @@ def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Ag
         AggregateError: a file is not what `m2l-bench tables` writes.
     """
     folder = Path(folder)
-    tables = {
-        name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, f"{name}.json")
-    }
+    tables = {name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, f"{name}.json")}
     figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2.json") else None
     if not tables and figure2 is None:
         raise FileNotFoundError(f"no results in {folder}: make them with  {command}")
@@ -84,9 +82,7 @@ def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Ag
                 raise AggregateError(f"{folder / 'figure2.json'}: key {key!r} is missing")
     cost = _record(folder / "cost.json") if _is_file(folder, "cost.json") else None
     files = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in DOWNLOADS
-        if _is_file(folder, name)
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in DOWNLOADS if _is_file(folder, name)
     }
     found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files)
     title = found.suite_record.get("title") or _title_in_brackets(found) or folder.name
@@ -103,9 +99,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
     rows = []
     for row in record["rows"]:
         cells = {
-            key: Cell(
-                **{**cell, **{name: read_number(cell[name]) for name in ("value", "median", "low", "high")}}
-            )
+            key: Cell(**{**cell, **{name: read_number(cell[name]) for name in ("value", "median", "low", "high")}})
             for key, cell in row["cells"].items()
         }
         rows.append(Row(**{**row, "cells": cells}))
@@ -124,9 +118,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         ],
         scores={
             metric: {
-                row: {
-                    clip: found for clip, value in values.items() if (found := read_number(value)) is not None
-                }
+                row: {clip: found for clip, value in values.items() if (found := read_number(value)) is not None}
                 for row, values in rows.items()
             }
             for metric, rows in record["scores"].items()

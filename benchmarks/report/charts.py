@@ -119,9 +119,7 @@ def _scatter(table: TableResult, column: Column, kind: str, x_title: str, x_of: 
             left_out.append(f"{name}: not measured")
             continue
         if tag_of(row) == "control" or not math.isfinite(cell.value):
-            left_out.append(
-                f"{name}: a control" if tag_of(row) == "control" else f"{name}: {show(cell.value, 0)}"
-            )
+            left_out.append(f"{name}: a control" if tag_of(row) == "control" else f"{name}: {show(cell.value, 0)}")
             continue
         if (row.name, column.key) in partial:
             left_out.append(f"{name}: measured on {partial[row.name, column.key]}")
@@ -136,23 +134,16 @@ def _scatter(table: TableResult, column: Column, kind: str, x_title: str, x_of: 
     what = {"compression": "compression", "speed": "speed"}[kind]
     title = f"{column.title} against {what}"
     header = ["", x_short, column.title, "interval"]
-    rows = [
-        [p.label, f"{p.x:.3g}", show(p.y, column.digits), interval(p.low, p.high, column.digits)]
-        for p in points
-    ]
+    rows = [[p.label, f"{p.x:.3g}", show(p.y, column.digits), interval(p.low, p.high, column.digits)] for p in points]
     drawn = _draw_scatter(points, column, x_title, title, id) if points else ""
     return Chart(id, title, column.key, drawn, header, rows, left_out)
 
 
 def _draw_scatter(points: Sequence[_Point], column: Column, x_title: str, title: str, id: str) -> str:
     x = svg.scale_for([p.x for p in points], _LEFT, _RIGHT, log=True, margin=0.12)
-    y = _quality_scale(
-        [v for p in points for v in (p.y, p.low, p.high) if v is not None], column, _TOP, _BOTTOM
-    )
+    y = _quality_scale([v for p in points for v in (p.y, p.low, p.high) if v is not None], column, _TOP, _BOTTOM)
     body = [svg.frame(x, y, x_title, _quality_title(column))]
-    placed = svg.place_labels(
-        [(x(p.x), y(p.y), p.label) for p in points], (_LEFT - 6, _TOP - 4, _RIGHT + 10, _BOTTOM)
-    )
+    placed = svg.place_labels([(x(p.x), y(p.y), p.label) for p in points], (_LEFT - 6, _TOP - 4, _RIGHT + 10, _BOTTOM))
     for p, (label_x, label_y, anchor) in zip(points, placed, strict=True):
         if p.low is not None and p.high is not None:
             low, high = (min(max(v, min(y.low, y.high)), max(y.low, y.high)) for v in (p.low, p.high))
@@ -193,9 +184,7 @@ def figure2_charts(record: Mapping[str, Any] | None) -> list[Chart]:
     return charts
 
 
-def _steps_chart(
-    column: Column, curves: Mapping[str, Sequence[Mapping[str, Any]]], steps: Sequence[int]
-) -> Chart:
+def _steps_chart(column: Column, curves: Mapping[str, Sequence[Mapping[str, Any]]], steps: Sequence[int]) -> Chart:
     id, title = f"steps-{slug(column.key)}", f"{column.title} against denoising steps"
     measured: dict[str, list[_Step]] = {}
     left_out: list[str] = []
@@ -243,10 +232,7 @@ def _draw_steps(
 
 
 def _curve_names(
-    measured: Mapping[str, Sequence[_Step]],
-    x: svg.Scale,
-    y: svg.Scale,
-    bounds: tuple[float, float, float, float],
+    measured: Mapping[str, Sequence[_Step]], x: svg.Scale, y: svg.Scale, bounds: tuple[float, float, float, float]
 ) -> list[str]:
     """Each curve's name near its last point, clear of all curves."""
     ends, others = [], []
@@ -255,9 +241,7 @@ def _curve_names(
         ends.append((*at[-1], name))
         others += [(*point, "") for point in at[:-1]]
         for share in (0.25, 0.5, 0.75):
-            others += [
-                (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), "") for a, b in pairwise(at)
-            ]
+            others += [(a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), "") for a, b in pairwise(at)]
     placed = svg.place_labels([*ends, *others], bounds)
     return [
         svg.text(label_x, label_y, end[2], f"label series-{index % 6 + 1}-text", anchor)

@@ -71,9 +71,7 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
     for name in others:
         if name in files:
             raise FileExistsError(f"{folder / name} is not the report's: choose another folder with -o")
-    made = Path(
-        tempfile.mkdtemp(dir=folder.parent, prefix=f"{_prefix(folder)}{os.getpid()}-", suffix=".part")
-    )
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{_prefix(folder)}{os.getpid()}-", suffix=".part"))
     try:
         made.chmod(0o755)
         for name, content in files.items():
@@ -121,9 +119,7 @@ def _own_files(folder: Path) -> set[str]:
         if not os.path.lexists(path):
             continue
         if path.is_symlink() or not path.is_file() or _digest(path) != digest:
-            raise FileExistsError(
-                f"{path} was changed since the report was made: choose another folder with -o"
-            )
+            raise FileExistsError(f"{path} was changed since the report was made: choose another folder with -o")
         found.add(name)
     return found
 

@@ -113,12 +113,7 @@ class ListeningOptions:
 
 
 def build_listening(
-    found: Aggregates,
-    suite: Suite | None,
-    store: Store,
-    executor: Executor,
-    run: RunOptions,
-    options: ListeningOptions,
+    found: Aggregates, suite: Suite | None, store: Store, executor: Executor, run: RunOptions, options: ListeningOptions
 ) -> Listening:
     """Choose clips, bring their audio and pictures into the store, and read them.
 
@@ -173,12 +168,8 @@ def build_listening(
     report = run_units(list(units.values()), store, executor, run)
     clips = {clip.id: clip for clip in planner.clips}
     for index, choice in enumerate(chosen, start=1):
-        results = {
-            label: _read(units[choice.clip, label], store, report.failed) for label in [ORIGINAL, *systems]
-        }
-        made.clips.append(
-            _clip_view(index, clips[choice.clip], choice, results, keys, table, made, options.audio)
-        )
+        results = {label: _read(units[choice.clip, label], store, report.failed) for label in [ORIGINAL, *systems]}
+        made.clips.append(_clip_view(index, clips[choice.clip], choice, results, keys, table, made, options.audio))
     return made
 
 
@@ -293,9 +284,7 @@ def _clip_view(
             made.files[picture] = result.arrays["picture"].tobytes()
         own = meta.get("gain_db", results[ORIGINAL].meta.get("gain_db", 0.0))
         if own < common - 0.05:
-            notes.append(
-                f"{show(common - own, 1)} dB quieter than it is, since its peaks are far above full scale"
-            )
+            notes.append(f"{show(common - own, 1)} dB quieter than it is, since its peaks are far above full scale")
         notes += _check(table, name, clip.id, meta, made)
         spoken = ", ".join(f"{metric} {text}" for metric, text, _ in scores)
         alt = f"Mel spectrogram of “{title}”, {label}" + (f": {spoken}" if spoken else "")
@@ -355,11 +344,7 @@ def _scores(table: TableResult, name: str, clip_id: str) -> list[tuple[str, str,
         value = values[clip_id]
         finite = [other for other in values.values() if math.isfinite(other)]
         below = sum(other < value for other in finite)
-        place = (
-            f"{count(below, 'clip')} of {len(finite)} lower"
-            if len(finite) > 1 and math.isfinite(value)
-            else ""
-        )
+        place = f"{count(below, 'clip')} of {len(finite)} lower" if len(finite) > 1 and math.isfinite(value) else ""
         found.append((column.title, show(value, column.digits), place))
     return found
 

@@ -94,9 +94,7 @@ def verdict(found: Difference, column: Column) -> int:
     return 1 if (found.value > 0) == bool(column.higher_is_better) else -1
 
 
-def marks(
-    table: TableResult, comparisons: Comparisons, competing: Iterable[str]
-) -> dict[tuple[str, str], str]:
+def marks(table: TableResult, comparisons: Comparisons, competing: Iterable[str]) -> dict[tuple[str, str], str]:
     """(row, column key) -> BEST, or TIED for what does not differ from the best by the paired interval.
 
     Only rows in `competing` take part: controls that return their input would always win, and a row measured on

@@ -17,15 +17,7 @@ _COLORS = 64
 #: Above 1: quiet parts darker, so that what stands out does.
 _GAMMA = 1.35
 #: Anchors of the palette, dark to bright; lightness rises steadily, so that it reads in gray as well.
-_ANCHORS = (
-    (9, 12, 24),
-    (22, 38, 78),
-    (24, 84, 110),
-    (62, 138, 118),
-    (163, 182, 98),
-    (243, 213, 137),
-    (255, 250, 236),
-)
+_ANCHORS = ((9, 12, 24), (22, 38, 78), (24, 84, 110), (62, 138, 118), (163, 182, 98), (243, 213, 137), (255, 250, 236))
 
 FloatArray = npt.NDArray[np.float64]
 

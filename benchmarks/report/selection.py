@@ -68,10 +68,7 @@ def choose(
 
 def hardest_first(by_system: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Clips that all systems have, by mean rank over systems, lowest scores first; ties by name."""
-    finite = [
-        {clip: value for clip, value in values.items() if math.isfinite(value)}
-        for values in by_system.values()
-    ]
+    finite = [{clip: value for clip, value in values.items() if math.isfinite(value)} for values in by_system.values()]
     finite = [values for values in finite if values]
     if not finite:
         return []
@@ -84,9 +81,7 @@ def hardest_first(by_system: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def rankdata(values: Sequence[float]) -> npt.NDArray[np.float64]:
     """Ranks from 1, equal values sharing their mean rank (scipy.stats takes two seconds to import)."""
-    _, group, counts = np.unique(
-        np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True
-    )
+    _, group, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[group], dtype=np.float64)
 

@@ -57,9 +57,7 @@ class Site:
     @property
     def pages(self) -> list[str]:
         """Relative paths of the HTML pages, the first page first."""
-        return sorted(
-            (name for name in self.files if name.endswith(".html")), key=lambda n: (n != "index.html", n)
-        )
+        return sorted((name for name in self.files if name.endswith(".html")), key=lambda n: (n != "index.html", n))
 
     @property
     def n_bytes(self) -> int:
@@ -85,27 +83,17 @@ def render(
 
     try:
         return _render(found, listening, commands, sections)
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        ArithmeticError,
-        jinja2.TemplateError,
-    ) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, jinja2.TemplateError) as error:
         problem = f"{type(error).__name__} {error}"
         raise AggregateError(f"{found.folder}: not results of this version: {problem:.200}") from error
 
 
-def _render(
-    found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None
-) -> Site:
+def _render(found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None) -> Site:
     pages = page_addresses(found)
     addresses = {name: f"systems/{href}" for name, href in pages.items()}
     table1_pages = {name: f"systems/{href}" for name, href in pages_for_table1(found, pages).items()}
     views = {
-        name: table_view(table, table1_pages if name == "table1" else addresses)
-        for name, table in found.tables.items()
+        name: table_view(table, table1_pages if name == "table1" else addresses) for name, table in found.tables.items()
     }
     heard = {clip.name: clip.id for clip in listening.clips}
     systems = system_pages(found, views, pages, heard)
@@ -124,12 +112,7 @@ def _render(
         text = environment.get_template(template).render(root=root, here=path, **shared, **values)
         site.files[path] = text.encode()
 
-    page(
-        "index.html",
-        "index.html",
-        **_overview(found, views, systems, commands, sections),
-        listening=listening,
-    )
+    page("index.html", "index.html", **_overview(found, views, systems, commands, sections), listening=listening)
     page(
         "listen.html",
         "listen.html",
@@ -244,20 +227,13 @@ def _provenance(found: Aggregates, listening: Listening, commands: list[str]) ->
     any_table = next(iter(found.tables.values()), None)
     record = found.suite_record
     weights = [
-        (
-            row.title or row.name,
-            digest,
-            str(row.metadata.get("source", "")),
-            str(row.metadata.get("license", "")),
-        )
+        (row.title or row.name, digest, str(row.metadata.get("source", "")), str(row.metadata.get("license", "")))
         for name in ("table2", "table3")
         if name in found.tables
         for row in found.tables[name].rows
         if (digest := row.metadata.get("weights_sha256"))
     ]
-    clips = next(
-        (t.provenance["clips_sha256"] for t in found.tables.values() if t.provenance.get("clips_sha256")), ""
-    )
+    clips = next((t.provenance["clips_sha256"] for t in found.tables.values() if t.provenance.get("clips_sha256")), "")
     return {
         "commands": commands,
         "libraries": libraries,
@@ -265,9 +241,7 @@ def _provenance(found: Aggregates, listening: Listening, commands: list[str]) ->
         "machine": (found.cost or {}).get("machine", ""),
         "clips_sha256": clips,
         "weights": list(dict.fromkeys(weights)),
-        "files": [
-            (name, digest, (found.folder / name).stat().st_size) for name, digest in found.files.items()
-        ],
+        "files": [(name, digest, (found.folder / name).stat().st_size) for name, digest in found.files.items()],
         "suite_json": json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) if record else "",
         "statistics": record.get("statistics", {}),
         "seed": record.get("seed"),

@@ -46,9 +46,7 @@ class Scale:
         return _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high, count)
 
 
-def scale_for(
-    values: Sequence[float], start: float, stop: float, *, log: bool = False, margin: float = 0.08
-) -> Scale:
+def scale_for(values: Sequence[float], start: float, stop: float, *, log: bool = False, margin: float = 0.08) -> Scale:
     """A scale that holds all values with a margin.
 
     Raises:

@@ -123,9 +123,7 @@ def tag_of(row: Row) -> str:
     source = str(row.metadata.get("source", ""))
     if source == "input" or source.startswith("input plus"):
         return "control"
-    if source.startswith("random initialization") or str(row.metadata.get("weights", "")).startswith(
-        "random:"
-    ):
+    if source.startswith("random initialization") or str(row.metadata.get("weights", "")).startswith("random:"):
         return "untrained"
     return "floor" if row.name == "chance" else ""
 

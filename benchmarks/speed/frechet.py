@@ -86,9 +86,7 @@ def run(*, dims: Sequence[int], conditions: Sequence[float], repeats: int, clock
             # Under a millisecond a single call would time the clock and the garbage collector.
             calls = 20 if dim < 256 else 1
             timings, results = alternate(
-                {name: partial(_times, calls, call) for name, call in contestants.items()},
-                repeats=repeats,
-                clock=clock,
+                {name: partial(_times, calls, call) for name, call in contestants.items()}, repeats=repeats, clock=clock
             )
             for rival in list(timings)[1:]:
                 contest.add(
@@ -98,7 +96,5 @@ def run(*, dims: Sequence[int], conditions: Sequence[float], repeats: int, clock
                     ours_relative_error=abs(results["m2l"] - truth) / truth,
                     rival_relative_error=abs(results[rival] - truth) / truth,
                 )
-    contest.notes.append(
-        "Errors are against the closed form. One process; BLAS threads as set in the environment."
-    )
+    contest.notes.append("Errors are against the closed form. One process; BLAS threads as set in the environment.")
     return contest

@@ -26,14 +26,7 @@ RIVAL = "music2latent"
 
 
 def run(
-    *,
-    seconds: float,
-    repeats: int,
-    threads: int,
-    device: str,
-    batch: int,
-    compile: bool,
-    weights: Path | None,
+    *, seconds: float, repeats: int, threads: int, device: str, batch: int, compile: bool, weights: Path | None
 ) -> Contest:
     """The contest.
 
@@ -89,9 +82,7 @@ def profile(*, seconds: float, threads: int, device: str, batch: int, weights: P
     with profiling(activities=activities) as profiler, torch.no_grad():
         decode(encode(audio))
         wait()
-    table = profiler.key_averages().table(
-        sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=45
-    )
+    table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=45)
     return str(table)
 
 
@@ -152,9 +143,7 @@ def _random_weights(path: Path) -> Path:
             spread = 0.5 * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.05
             parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
     state = model.state_dict()
-    torch.save(
-        {"gen_state_dict": {theirs: state[ours] for theirs, ours in key_map(model.config).items()}}, path
-    )
+    torch.save({"gen_state_dict": {theirs: state[ours] for theirs, ours in key_map(model.config).items()}}, path)
     return path
 
 

@@ -62,12 +62,7 @@ def run(*, seconds: float, snr: Sequence[float], repeats: int, clock: str) -> Co
         preds = (target + noise).astype(np.float32)
         tensors = torch.from_numpy(preds), torch.from_numpy(target)
         timings, results = alternate(
-            {
-                "m2l": partial(si_sdr, preds, target),
-                name: partial(function, *tensors),
-            },
-            repeats=repeats,
-            clock=clock,
+            {"m2l": partial(si_sdr, preds, target), name: partial(function, *tensors)}, repeats=repeats, clock=clock
         )
         truth = exact(preds, target)
         contest.add(

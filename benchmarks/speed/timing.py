@@ -98,8 +98,6 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with columns padded to line up in a terminal."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(len(str(cell)) for cell in column) for column in columns]
-    lines = [
-        [str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (header, *rows)
-    ]
+    lines = [[str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (header, *rows)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -105,9 +105,7 @@ def race(contest: Contest, preset: str, device: torch.device, options: Options) 
     settings = contest_settings(preset, device, options)
     steps = options.at_step + options.warmup + options.repeats
     if options.at_step < 0 or steps > settings.steps:
-        raise UsageError(
-            f"--at-step {options.at_step}: {preset} has {settings.steps} steps, and {steps} are asked for"
-        )
+        raise UsageError(f"--at-step {options.at_step}: {preset} has {settings.steps} steps, and {steps} are asked for")
     batches = make_batches(settings)
     with tempfile.TemporaryDirectory() as folder:
         ours = OurStep(settings, Path(folder), device, batches)
@@ -134,14 +132,9 @@ def race(contest: Contest, preset: str, device: torch.device, options: Options) 
         if device.type == "cuda":
             facts |= matrix_share(ours.step, facts["steps_per_second"], settings.precision)
         ours_name = f"m2l {settings.precision}{'+compile' if settings.compile else ''}"
-        case = f"{preset}, batch {settings.batch_size}" + (
-            f", step {options.at_step}" if options.at_step else ""
-        )
+        case = f"{preset}, batch {settings.batch_size}" + (f", step {options.at_step}" if options.at_step else "")
         contest.add(
-            case,
-            Timing(ours_name, tuple(seconds["ours"])),
-            Timing("plain float32", tuple(seconds["plain"])),
-            **facts,
+            case, Timing(ours_name, tuple(seconds["ours"])), Timing("plain float32", tuple(seconds["plain"])), **facts
         )
         if options.profile is not None:
             path = options.profile.with_stem(f"{options.profile.stem}-{preset}")
@@ -217,11 +210,7 @@ class PlainStep:
         factor = settings.autoencoder_rate
         groups = [
             {"params": [p for p in part.parameters() if p.requires_grad], "factor": one}
-            for part, one in (
-                (self.model.encoder, factor),
-                (self.model.decoder, factor),
-                (self.model.unet, 1.0),
-            )
+            for part, one in ((self.model.encoder, factor), (self.model.decoder, factor), (self.model.unet, 1.0))
         ]
         self.optimizer = make_optimizer(groups, settings)
         if isinstance(self.optimizer, Muon):
@@ -328,11 +317,7 @@ def matrix_share(step: Callable[[], float], steps_per_second: float, precision: 
         a @ a
     torch.cuda.synchronize()
     peak = 2 * size**3 * repeats / (time.perf_counter() - start)
-    return {
-        "teraflops": achieved / 1e12,
-        "matrix_peak_teraflops": peak / 1e12,
-        "share_of_peak": achieved / peak,
-    }
+    return {"teraflops": achieved / 1e12, "matrix_peak_teraflops": peak / 1e12, "share_of_peak": achieved / peak}
 
 
 def draw_profile(step: Callable[[], float], device: torch.device, path: Path, rows: int = 12) -> Path:
@@ -350,9 +335,7 @@ def draw_profile(step: Callable[[], float], device: torch.device, path: Path, ro
     top = sorted(spent.items(), key=lambda item: -item[1])[:rows]
     figure = Figure(figsize=(8, 0.35 * len(top) + 1.2), layout="constrained")
     axes = figure.subplots()
-    axes.barh(
-        [name[:48] for name, _ in reversed(top)], [value for _, value in reversed(top)], color="#4477aa"
-    )
+    axes.barh([name[:48] for name, _ in reversed(top)], [value for _, value in reversed(top)], color="#4477aa")
     axes.set_xlabel(f"ms of {'GPU' if gpu else 'CPU'} time (one step: {total:.0f} ms)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

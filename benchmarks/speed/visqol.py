@@ -113,10 +113,7 @@ def _contest(pairs: list[Pair], repeats: int, rival: Callable[[Any, Any], float]
     for pair in pairs:
         print(f"{pair.name} …", file=sys.stderr, flush=True)
         times, results = alternate(
-            {
-                "m2l": partial(single, pair),
-                _RIVAL: partial(rival, pair.preds, pair.target),
-            },
+            {"m2l": partial(single, pair), _RIVAL: partial(rival, pair.preds, pair.target)},
             repeats=repeats,
             clock="cpu",
         )

@@ -84,11 +84,7 @@ def count_draws(indices: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int64]
 
 
 def summarize(
-    values: Sequence[float] | Values,
-    *,
-    n_resamples: int = N_RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
+    values: Sequence[float] | Values, *, n_resamples: int = N_RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
 ) -> Summary:
     """Mean, median, standard deviation and percentile-bootstrap interval of the mean.
 
@@ -108,9 +104,7 @@ def summarize(
     low, high = _mean_interval(kept, n_resamples, confidence, seed)
     with np.errstate(invalid="ignore"):
         std = float(np.std(kept, ddof=1)) if len(kept) > 1 else 0.0
-        return Summary(
-            len(kept), n_nan, float(np.mean(kept)), float(np.median(kept)), std, low, high, confidence
-        )
+        return Summary(len(kept), n_nan, float(np.mean(kept)), float(np.median(kept)), std, low, high, confidence)
 
 
 def paired_difference(

@@ -56,9 +56,7 @@ def frechet(reference: Clips, outputs: Clips, *, seed: int, resamples: int, leve
     return _drawn(value, low, high, draws)
 
 
-def frechet_at_infinity(
-    reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float
-) -> dict[str, Any]:
+def frechet_at_infinity(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
     """The Fréchet distance extrapolated to infinitely many clips; it has no interval."""
     return {"value": float(frechet_infinity(reference, outputs, paired=True, seed=seed).value)}
 
@@ -73,11 +71,7 @@ def kernel(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level
 
 
 #: Distances of corpora by the name before the colon of a metric.
-DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {
-    "fad": frechet,
-    "fad_inf": frechet_at_infinity,
-    "kad": kernel,
-}
+DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {"fad": frechet, "fad_inf": frechet_at_infinity, "kad": kernel}
 
 
 def _drawn(value: float, low: float, high: float, draws: Sequence[float]) -> dict[str, Any]:
@@ -165,9 +159,7 @@ def _are_paired(reference: Clips, outputs: Clips) -> bool:
     return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
 
 
-def _kernel_draws(
-    reference: Clips, outputs: Clips, blocks: Iterable[np.ndarray], *, paired: bool
-) -> list[float]:
+def _kernel_draws(reference: Clips, outputs: Clips, blocks: Iterable[np.ndarray], *, paired: bool) -> list[float]:
     """Unbiased MMD² x scale for each draw of clips, given in blocks (rows, n_clips).
 
     Kernel sums between clips are taken once. A clip drawn w times counts w² times against others but w
@@ -184,10 +176,7 @@ def _kernel_draws(
     for weights in (row.astype(np.float64) for block in blocks for row in count_draws(block, n)):
         pairs = np.outer(weights, weights)
         np.fill_diagonal(pairs, weights)
-        means = {
-            name: float((pairs * total).sum() / (pairs * count).sum())
-            for name, (total, count) in sums.items()
-        }
+        means = {name: float((pairs * total).sum() / (pairs * count).sum()) for name, (total, count) in sums.items()}
         draws.append(SCALE * (means["xx"] + means["yy"] - 2 * means["xy"]))
     return draws
 

@@ -22,9 +22,7 @@ from scipy.special import stdtr
 Values = npt.NDArray[np.float64]
 
 
-def percentile_interval(
-    draws: Sequence[float] | Values, level: float, method: str = "linear"
-) -> tuple[float, float]:
+def percentile_interval(draws: Sequence[float] | Values, level: float, method: str = "linear") -> tuple[float, float]:
     """The middle `level` of the draws.
 
     Right where the statistic is unbiased under resampling: means of scores, unbiased kernel distances. It follows

@@ -59,12 +59,7 @@ class Compared:
 
 
 def compare_scores(
-    own: Mapping[str, float],
-    others: Mapping[str, Mapping[str, float]],
-    *,
-    resamples: int,
-    seed: int,
-    level: float,
+    own: Mapping[str, float], others: Mapping[str, Mapping[str, float]], *, resamples: int, seed: int, level: float
 ) -> list[Compared]:
     """One system's scores by clip against several others', each on the clips both have.
 
@@ -98,9 +93,7 @@ def compare_scores(
     return [found[name] for name in others]
 
 
-def compare_corpora(
-    own: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], *, level: float
-) -> list[Compared]:
+def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], *, level: float) -> list[Compared]:
     """One system's corpus distance against several others', draw by draw on the same clips.
 
     Args:
@@ -234,6 +227,4 @@ def verdict(compared: Compared, higher_is_better: bool) -> str:
 
 def names_of(records: Sequence[Compared], significant: bool) -> list[str]:
     """Names that are (not) significantly different, of those that could be compared."""
-    return [
-        record.against for record in records if record.reason is None and record.significant == significant
-    ]
+    return [record.against for record in records if record.reason is None and record.significant == significant]

@@ -18,17 +18,7 @@ from benchmarks.weights.find import has_weight
 from benchmarks.weights.table import WEIGHTS
 from m2l.io.cache import cache_dir
 
-CORE = (
-    "torch",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "soxr",
-    "numba",
-    "scikit-learn",
-    "transformers",
-    "safetensors",
-)
+CORE = ("torch", "numpy", "scipy", "soundfile", "soxr", "numba", "scikit-learn", "transformers", "safetensors")
 OPTIONAL = {
     "distributed": "executor dask: pip install 'm2l[dask]'",
     "ray": "executor ray: pip install 'm2l[ray]'",
@@ -106,12 +96,7 @@ def _weights() -> dict[str, dict[str, Any]]:
     found = {}
     for name, source in WEIGHTS.items():
         present, reason = has_weight(name)
-        found[name] = {
-            "present": present,
-            "reason": reason,
-            "used_for": source.used_for,
-            "license": source.license,
-        }
+        found[name] = {"present": present, "reason": reason, "used_for": source.used_for, "license": source.license}
     return found
 
 

@@ -251,9 +251,7 @@ def _stage_lines(found: DryRun, workers: int, given: str) -> list[str]:
         for stage, names in unknown.items():
             lines.append(f"  {stage}: {', '.join(names)} ({sum(names.values()) / 3600:.1f} h of audio)")
         here = all(need.present for need in found.needs if need.kind == "data")
-        lines.append(
-            f"  a few clips measure them: m2l-bench run {given if here else '--suite synthetic'} --limit 4"
-        )
+        lines.append(f"  a few clips measure them: m2l-bench run {given if here else '--suite synthetic'} --limit 4")
     if any(cost.without_gpu_rate for cost in found.stages.values()):
         seen = "no rate on a GPU" if not found.rates.gpu else "not every rate on a GPU"
         lines.append(

@@ -265,9 +265,7 @@ def _pack(result: Result) -> bytes:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"array {name!r} has dtype {array.dtype}; only numbers are stored")
         blob = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        index.append(
-            {"name": name, "dtype": array.dtype.newbyteorder("<").str, "shape": array.shape, "at": offset}
-        )
+        index.append({"name": name, "dtype": array.dtype.newbyteorder("<").str, "shape": array.shape, "at": offset})
         blobs.append(blob)
         offset += len(blob)
     head = json.dumps({"meta": result.meta, "arrays": index}, sort_keys=True).encode()

@@ -25,12 +25,7 @@ TABLES.register("table3", "benchmarks.tables.paper:build_table3")
 TABLES.register("figure2", "benchmarks.tables.figure2:build")
 
 #: What `--only N` stands for.
-PARTS = {
-    "1": ("table1",),
-    "2": ("table2", "figure2"),
-    "3": ("table3",),
-    "figure2": ("figure2",),
-}
+PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",), "figure2": ("figure2",)}
 
 
 def parts_of(only: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -93,9 +93,7 @@ class FigureResult:
         return "\n".join([*lines, *(f"– {reason}  " for reason in reasons)]).rstrip() + "\n"
 
 
-def build(
-    suite: Suite, store: Store, executor: Executor, options: RunOptions
-) -> tuple[FigureResult, RunReport]:
+def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -> tuple[FigureResult, RunReport]:
     """Measure what is missing and return Figure 2.
 
     Raises:

@@ -25,9 +25,7 @@ from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
 
 
-def build_table2(
-    suite: Suite, store: Store, executor: Executor, options: RunOptions
-) -> tuple[TableResult, RunReport]:
+def build_table2(suite: Suite, store: Store, executor: Executor, options: RunOptions) -> tuple[TableResult, RunReport]:
     """Measure what is missing and return Table 2: the quality of every system, with what it costs.
 
     Raises:
@@ -37,15 +35,11 @@ def build_table2(
     if section is None:
         raise SuiteError(f"suite {suite.name!r} has no [table2]")
     wanted = [(name, None) for name in section.systems]
-    measured = measure(
-        Planner(suite, options), store, executor, wanted, section.metrics, section.system_options
-    )
+    measured = measure(Planner(suite, options), store, executor, wanted, section.metrics, section.system_options)
     return _table("table2", "Table 2. Reconstruction quality", suite, measured, section.metrics, COST_COLUMNS)
 
 
-def build_table3(
-    suite: Suite, store: Store, executor: Executor, options: RunOptions
-) -> tuple[TableResult, RunReport]:
+def build_table3(suite: Suite, store: Store, executor: Executor, options: RunOptions) -> tuple[TableResult, RunReport]:
     """Measure the ablation's checkpoints and return Table 3.
 
     Raises:
@@ -56,9 +50,7 @@ def build_table3(
         raise SuiteError(f"suite {suite.name!r} has no [table3]")
     titles = {system: title for title, system in section.rows.items()}
     wanted = [(name, None) for name in titles]
-    measured = measure(
-        Planner(suite, options, n_clips=section.clips), store, executor, wanted, section.metrics
-    )
+    measured = measure(Planner(suite, options, n_clips=section.clips), store, executor, wanted, section.metrics)
     return _table("table3", "Table 3. Ablation", suite, measured, section.metrics, COST_COLUMNS[:1], titles)
 
 

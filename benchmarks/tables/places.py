@@ -59,10 +59,7 @@ def place_of(results: str | Path | None, suite: str) -> Place:
 def stem_for(folder: Path, name: str, *, failed: bool) -> str:
     """The stem of the files to write; a failed run keeps the files of an earlier one, and prints that it does."""
     if failed and (folder / f"{name}.json").is_file():
-        print(
-            f"{folder / name}.json is kept: this run failed; what it has is written beside it",
-            file=sys.stderr,
-        )
+        print(f"{folder / name}.json is kept: this run failed; what it has is written beside it", file=sys.stderr)
         return name + INCOMPLETE
     remove_incomplete(folder, name)
     return name

@@ -25,9 +25,7 @@ def subplots(rows: int, columns: int, width: float, height: float) -> Iterator[t
     from matplotlib import pyplot
 
     with pyplot.style.context("default"), matplotlib.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(
-            rows, columns, figsize=(width, height), squeeze=False, layout="constrained"
-        )
+        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
         try:
             yield figure, axes
         finally:

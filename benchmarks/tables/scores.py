@@ -63,9 +63,7 @@ def _rows(table: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
             reasons = cells[system]["details"].get("failed_clips", {}) if system in cells else {}
             rows += [head | {"clip": clip, "value": read_number(value)} for clip, value in values.items()]
             rows += [
-                head | {"clip": clip, "reason": one_line(why)}
-                for clip, why in reasons.items()
-                if clip not in values
+                head | {"clip": clip, "reason": one_line(why)} for clip, why in reasons.items() if clip not in values
             ]
     return rows
 
@@ -104,13 +102,9 @@ def load_scores(suite: str, results: str | Path | None = None) -> pandas.DataFra
             float_precision="round_trip",
         )
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no scores {path}; measure them with: m2l-bench tables --suite {suite}"
-        ) from None
+        raise FileNotFoundError(f"no scores {path}; measure them with: m2l-bench tables --suite {suite}") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a file of scores: {error}") from None
     if tuple(frame.columns) != COLUMNS:
-        raise ValueError(
-            f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(COLUMNS)}"
-        )
+        raise ValueError(f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(COLUMNS)}")
     return frame

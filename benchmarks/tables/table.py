@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
-from benchmarks.evaluation.left_out import (
-    all_exact,
-    count_clips,
-    counted,
-    items_of,
-    listed,
-    lost,
-    partial_rows,
-)
+from benchmarks.evaluation.left_out import all_exact, count_clips, counted, items_of, listed, lost, partial_rows
 from benchmarks.tables.draws import draws_json, draws_path
 from benchmarks.tables.text import (
     interval_text,
@@ -165,10 +157,7 @@ class TableResult:
         import pandas
 
         return pandas.DataFrame(
-            [
-                [text_of(row.cells.get(column.key, _UNMEASURED), column) for column in self.columns]
-                for row in self.rows
-            ],
+            [[text_of(row.cells.get(column.key, _UNMEASURED), column) for column in self.columns] for row in self.rows],
             index=[row.title or row.name for row in self.rows],
             columns=[column.heading for column in self.columns],
             dtype=object,
@@ -179,10 +168,7 @@ class TableResult:
         import pandas
 
         return pandas.DataFrame(
-            [
-                [number_text(row.values.get(c.key), c.digits, absent="") for c in columns]
-                for row in self.published
-            ],
+            [[number_text(row.values.get(c.key), c.digits, absent="") for c in columns] for row in self.published],
             index=[row.name for row in self.published],
             columns=[column.heading for column in columns],
             dtype=object,
@@ -233,9 +219,7 @@ class TableResult:
 
     def render(self, format: str) -> str:
         """The table in one of `FORMATS`."""
-        return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json, "latex": self.to_latex}[
-            format
-        ]()
+        return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json, "latex": self.to_latex}[format]()
 
     def write(self, folder: str | Path, stem: str = "") -> list[Path]:
         """Write `<stem>.json`, `.csv`, `.md` and, where there are draws, `.draws.json`; returns the paths.
@@ -267,13 +251,9 @@ def footnotes_of(cell: Cell, everywhere: Mapping[str, int]) -> list[str]:
     return texts + [f"{count_clips(n)}: {why}" for why, n in listed(counted(cell))]
 
 
-def _show(
-    cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int], items: int
-) -> str:
+def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int], items: int) -> str:
     """A cell in Markdown: value and interval, or the number of the footnote that holds the reason."""
-    marks = "".join(
-        f" [{footnotes.setdefault(text, len(footnotes) + 1)}]" for text in footnotes_of(cell, everywhere)
-    )
+    marks = "".join(f" [{footnotes.setdefault(text, len(footnotes) + 1)}]" for text in footnotes_of(cell, everywhere))
     if column.higher_is_better is not None and cell.value is not None and cell.n != items:
         marks = f" (n = {cell.n}){marks}"
     if cell.value is None or math.isnan(cell.value):

@@ -34,12 +34,7 @@ _LATEX = str.maketrans(
 
 
 def number_text(
-    value: float | None,
-    digits: int,
-    *,
-    signed: bool = False,
-    figures: int | None = None,
-    absent: str = ABSENT,
+    value: float | None, digits: int, *, signed: bool = False, figures: int | None = None, absent: str = ABSENT
 ) -> str:
     """A number for people.
 

@@ -44,18 +44,10 @@ def _numpy_scalars() -> list[Any]:
     scalar = type(np.float64(0.0)).__reduce__(np.float64(0.0))[0]  # type: ignore[arg-type]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     dtypes = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "?")]
-    return [
-        *((scalar, name) for name in names),
-        np.dtype,
-        *dtypes,
-        codecs.encode,
-        (codecs.encode, "_codecs.encode"),
-    ]
+    return [*((scalar, name) for name in names), np.dtype, *dtypes, codecs.encode, (codecs.encode, "_codecs.encode")]
 
 
-def check_state(
-    state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], what: str
-) -> None:
+def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], what: str) -> None:
     """Compare a state dict with the published names and shapes.
 
     Raises:

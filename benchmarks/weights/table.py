@@ -121,9 +121,7 @@ _SOURCES = (
         "wheel:musicnn==0.1.0",
         (
             WeightFile(
-                "musicnn/MSD_musicnn/.index",
-                4948,
-                "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
+                "musicnn/MSD_musicnn/.index", 4948, "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8"
             ),
             WeightFile(
                 "musicnn/MSD_musicnn/.data-00000-of-00001",
@@ -171,18 +169,10 @@ _SOURCES = (
         "musika",
         "hub:marcop/musika_ae@4572cc3d89d024e14db630b1796c93afdf1186ff",
         (
-            WeightFile(
-                "enc.h5", 19_196_936, "e56882c9e62aa4703a6d088efc374bfc534a4a8b4f3cdc0418fab1f0da1795a7"
-            ),
-            WeightFile(
-                "enc2.h5", 15_986_152, "b2f2f2b2b2879ad14690b2e64eb59f3b5dc3fbffaa88b37fdf5e8735b9dad305"
-            ),
-            WeightFile(
-                "dec2.h5", 26_616_400, "ffc4c0d6821e23247889a2252da86f9ba22ad6425d004790457e0c2e57e18c65"
-            ),
-            WeightFile(
-                "dec.h5", 50_781_776, "9aebbb210da611415c8e15b4bd7cc62c20d6a702169c709c3e6cc3912fb0aa84"
-            ),
+            WeightFile("enc.h5", 19_196_936, "e56882c9e62aa4703a6d088efc374bfc534a4a8b4f3cdc0418fab1f0da1795a7"),
+            WeightFile("enc2.h5", 15_986_152, "b2f2f2b2b2879ad14690b2e64eb59f3b5dc3fbffaa88b37fdf5e8735b9dad305"),
+            WeightFile("dec2.h5", 26_616_400, "ffc4c0d6821e23247889a2252da86f9ba22ad6425d004790457e0c2e57e18c65"),
+            WeightFile("dec.h5", 50_781_776, "9aebbb210da611415c8e15b4bd7cc62c20d6a702169c709c3e6cc3912fb0aa84"),
         ),
         "MIT",
         "Musika, Table 2",
@@ -205,9 +195,7 @@ _SOURCES = (
         "dac-44khz",
         "hub:descript/dac_44khz@c1bc521685adf9cfe247bc39a5ca58917eda1ac4",
         (
-            WeightFile(
-                "config.json", 541, "4eb55fb9af1990b8d608184ad29b70e358589719af7ea8d3c06998f7c2264a64"
-            ),
+            WeightFile("config.json", 541, "4eb55fb9af1990b8d608184ad29b70e358589719af7ea8d3c06998f7c2264a64"),
             WeightFile(
                 "model.safetensors",
                 sha256="6128ebff483a41422b0164d079a3773b0d8d82e64c4293d775994cbf8baf913a",
@@ -248,13 +236,9 @@ _SOURCES = (
         "same-s",
         "hub:stabilityai/SAME-S@fbeb3dcf53a326e5682f38e22e7f740202d44232",
         (
+            WeightFile("model_config.json", sha256="c329dd0a6f61d0b3ea4f23930059a6c00437005692fed4310924eb286253303a"),
             WeightFile(
-                "model_config.json", sha256="c329dd0a6f61d0b3ea4f23930059a6c00437005692fed4310924eb286253303a"
-            ),
-            WeightFile(
-                "model.safetensors",
-                433_007_588,
-                "c19698ce3a0b462acb967ee495e9eb7945221f236968c50206cce8cf22b3d305",
+                "model.safetensors", 433_007_588, "c19698ce3a0b462acb967ee495e9eb7945221f236968c50206cce8cf22b3d305"
             ),
         ),
         "Stability AI Community",
@@ -264,9 +248,7 @@ _SOURCES = (
         "same-l",
         "hub:stabilityai/SAME-L@41acf79dd242877d6499a1108ca5dba5d5eecfc5",
         (
-            WeightFile(
-                "model_config.json", sha256="9ca55d03d868b8f6769cd7d678430a6b70c328db24350601903a92001bd4f9f1"
-            ),
+            WeightFile("model_config.json", sha256="9ca55d03d868b8f6769cd7d678430a6b70c328db24350601903a92001bd4f9f1"),
             WeightFile(
                 "model.safetensors",
                 sha256="8cf93d5345c559307fc429bde896f594516fd6a1a23014c2f6055f78d8e13378",
@@ -291,13 +273,9 @@ _SOURCES = (
         "encodec-48khz",
         "hub:facebook/encodec_48khz@c3def8e7185ac8c8efdce6eb8c4a651e487a503e",
         (
+            WeightFile("config.json", 803, "4a914ed15ed5a69e19932d05b0c51f2d22c68ffac70e959a757594cb0cd6e2a7"),
             WeightFile(
-                "config.json", 803, "4a914ed15ed5a69e19932d05b0c51f2d22c68ffac70e959a757594cb0cd6e2a7"
-            ),
-            WeightFile(
-                "model.safetensors",
-                76_291_152,
-                "47a15ffbaf7bb76176d0833e10590de0a8988a7848748608cefc36a1c88adfdc",
+                "model.safetensors", 76_291_152, "47a15ffbaf7bb76176d0833e10590de0a8988a7848748608cefc36a1c88adfdc"
             ),
         ),
         "MIT",
@@ -307,13 +285,9 @@ _SOURCES = (
         "mimi",
         "hub:kyutai/mimi@89091b3e466eb6a9d11e537bf26b144f194978f7",
         (
+            WeightFile("config.json", 1117, "aca6f44b04f7bc2e7466b71597d2d51e463ed1cf3cd7025d8848595580546c36"),
             WeightFile(
-                "config.json", 1117, "aca6f44b04f7bc2e7466b71597d2d51e463ed1cf3cd7025d8848595580546c36"
-            ),
-            WeightFile(
-                "model.safetensors",
-                384_649_828,
-                "bac7e85083dcded655d24eaadde7e6eea34c0da1b35fa2d284e641bd2b942a5e",
+                "model.safetensors", 384_649_828, "bac7e85083dcded655d24eaadde7e6eea34c0da1b35fa2d284e641bd2b942a5e"
             ),
         ),
         "CC BY 4.0",
@@ -334,9 +308,7 @@ _SOURCES = (
             WeightFile("config.json", 1817),
             WeightFile("preprocessor_config.json", 211),
             WeightFile(
-                "pytorch_model.bin",
-                377_552_987,
-                "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd",
+                "pytorch_model.bin", 377_552_987, "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd"
             ),
         ),
         "CC BY-NC 4.0",

@@ -73,9 +73,7 @@ def yield_to_torchrun() -> None:
 def message_of(error: object) -> str:
     """An error in words: "name: reason" for those of the operating system, without their number."""
     if isinstance(error, OSError) and error.strerror:
-        return (
-            error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
-        )
+        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
@@ -123,9 +121,7 @@ def _path(text: str, shown: str) -> str:
         return text
     expanded = os.path.expanduser(text)
     if expanded == text and (text == "~" or "/" in text):
-        raise UsageError(
-            f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}"
-        )
+        raise UsageError(f"{shown} {text!r}: the home folder is not known; write the path in full, or ./{text}")
     return expanded
 
 
@@ -164,9 +160,7 @@ def check_device(device: str | None) -> torch.device:
         raise UsageError(f"--device: {error}") from error
 
 
-def load_model(
-    checkpoint: str, device: str | None = None, dtype: str = "float32"
-) -> tuple[Music2Latent, str]:
+def load_model(checkpoint: str, device: str | None = None, dtype: str = "float32") -> tuple[Music2Latent, str]:
     """The model and its digest.
 
     The digest is taken before the weights are rounded to `dtype`: latents made in bfloat16 belong to the same
@@ -199,7 +193,5 @@ def load_model(
 
 def _seed(text: str, checkpoint: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:20]) < 2**63):
-        raise UsageError(
-            f"{checkpoint!r}: the seed after the last colon must be 0 … 2^63 - 1, not {text[:40]!r}"
-        )
+        raise UsageError(f"{checkpoint!r}: the seed after the last colon must be 0 … 2^63 - 1, not {text[:40]!r}")
     return int(text)

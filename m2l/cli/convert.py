@@ -30,17 +30,7 @@ from m2l.cli.common import (
     portable_name,
     say,
 )
-from m2l.cli.jobs import (
-    Job,
-    Plan,
-    Record,
-    Source,
-    as_file,
-    is_pipe,
-    job_key,
-    plan_jobs,
-    record_above,
-)
+from m2l.cli.jobs import Job, Plan, Record, Source, as_file, is_pipe, job_key, plan_jobs, record_above
 from m2l.cli.options import Conversion, Decode, Encode, FromAudio, Reconstruct, ToAudio
 from m2l.io.atomic import InUseError, exclusive, remove_leftovers
 from m2l.io.digest import file_sha256
@@ -159,9 +149,7 @@ class Batch:
         latents = round(self.options.window * model.config.latent_rate)
         if latents <= 2 * OVERLAP_LATENTS:
             least = (2 * OVERLAP_LATENTS + 1) / model.config.latent_rate
-            raise UsageError(
-                f"--window must be at least {least:.2f} s for this model, not {self.options.window:g}"
-            )
+            raise UsageError(f"--window must be at least {least:.2f} s for this model, not {self.options.window:g}")
         return latents
 
     def run(self, jobs: list[Job]) -> list[Outcome]:
@@ -174,9 +162,7 @@ class Batch:
         with tqdm(total=total, unit="s", desc=f"m2l {command}", disable=not live) as bar:
             for number, (job, length) in enumerate(zip(jobs, lengths, strict=True), 1):
                 if full:
-                    outcomes.append(
-                        Outcome(str(job.source), str(job.target), "not tried", "the disk is full")
-                    )
+                    outcomes.append(Outcome(str(job.source), str(job.target), "not tried", "the disk is full"))
                     continue
 
                 def progress(done: float, start: float = before, length: float = length) -> None:
@@ -326,9 +312,7 @@ def _tell(outcome: Outcome, number: int, total: int, live: bool, quiet: bool) ->
         message = f"m2l: {name}: {(outcome.error or '').removeprefix(f'{name} ').removeprefix(f'{name}: ')}"
         tqdm.write(message, file=sys.stderr) if live else say(message)
     elif not quiet and not live:
-        took = (
-            "" if outcome.took is None else f" {outcome.audio_seconds:.1f} s of audio in {outcome.took:.1f} s"
-        )
+        took = "" if outcome.took is None else f" {outcome.audio_seconds:.1f} s of audio in {outcome.took:.1f} s"
         say(f"[{number}/{total}] {outcome.status} {outcome.output}{took}")
 
 
@@ -344,17 +328,11 @@ def _report(options: Conversion, plan: Plan, outcomes: list[Outcome]) -> int:
                 with suppress(OSError):
                     one.fault = examine(one.input).fault
     if cut := sum(one.fault is not None for one in outcomes):
-        say(
-            f"m2l: {cut} of {len(outcomes)} inputs were cut short, and processed as far as they could be read"
-        )
+        say(f"m2l: {cut} of {len(outcomes)} inputs were cut short, and processed as far as they could be read")
     if options.json:
         left_out = {reason: [str(path) for path in paths] for reason, paths in plan.left_out.items()}
         files = [asdict(one) for one in outcomes]
-        print(
-            dumps(
-                {"command": options.command, "counts": counts, "left_out": left_out, "files": files}, indent=2
-            )
-        )
+        print(dumps({"command": options.command, "counts": counts, "left_out": left_out, "files": files}, indent=2))
     else:
         parts = [f"{count} {name}" for name, count in counts.items() if count or name == "made"]
         print(", ".join(parts + ([f"{plan.n_left_out} left out"] if plan.left_out else [])))

@@ -10,18 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from m2l.audio import AudioError
-from m2l.cli.common import (
-    CHECKPOINT_HELP,
-    FAILED,
-    FINE,
-    MISSING,
-    PICKLED,
-    RANDOM,
-    MissingError,
-    fail,
-    load_model,
-    path,
-)
+from m2l.cli.common import CHECKPOINT_HELP, FAILED, FINE, MISSING, PICKLED, RANDOM, MissingError, fail, load_model, path
 from m2l.cli.jobs import AUDIO_SUFFIXES, check_input
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader, is_latents
 from m2l.io.sound import audio_info

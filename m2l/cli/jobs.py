@@ -97,9 +97,7 @@ def plan_jobs(command: str, inputs: Sequence[str], out: str, suffix: str) -> Pla
         wanted = f"a file's name ends in {' '.join(_suffixes(command))}" if one_file else "a folder is needed"
         raise UsageError(f"{output} exists and is not a folder; {wanted}")
     sources, left_out = _sources(paths, output, command)
-    plan = Plan(
-        [Job(source, output / name, name) for source, name in _named(sources, suffix)], output, left_out
-    )
+    plan = Plan([Job(source, output / name, name) for source, name in _named(sources, suffix)], output, left_out)
     if not sources:
         wanted = f"latents files (*{SUFFIX})" if command == "decode" else "audio files"
         found = f"; left out: {plan.reasons()}" if left_out else ""
@@ -115,9 +113,7 @@ def _is_target_file(output: Path, command: str) -> bool:
         return True
     # `-o out` and `-o v1.0` are folders; `-o out.wave` is a mistake.
     if re.fullmatch(r"\.[A-Za-z]\w{1,11}", output.suffix):
-        raise UsageError(
-            f"{output}: unknown suffix {output.suffix!r}; expected {' '.join(known)}, or a folder"
-        )
+        raise UsageError(f"{output}: unknown suffix {output.suffix!r}; expected {' '.join(known)}, or a folder")
     return False
 
 
@@ -147,9 +143,7 @@ def _refuse_same(source: Path, target: Path) -> None:
         raise UsageError(f"{target} would replace its own input; choose another OUT")
 
 
-def _sources(
-    inputs: list[Path], output: Path, command: str
-) -> tuple[list[tuple[Path, Path]], dict[str, list[Path]]]:
+def _sources(inputs: list[Path], output: Path, command: str) -> tuple[list[tuple[Path, Path]], dict[str, list[Path]]]:
     """(file, its path within the output without the new suffix) for every input, and what was left out."""
     several_folders = sum(path.is_dir() for path in inputs) > 1
     sources: list[tuple[Path, Path]] = []
@@ -166,9 +160,7 @@ def _sources(
             raise MissingError(message_of(error)) from error
         inside = Path(path.resolve().name) if several_folders else Path()
         is_output = _inside_of(output, path)
-        sources += [
-            (file, inside / file.relative_to(path)) for file in found.files if not is_output(file.parent)
-        ]
+        sources += [(file, inside / file.relative_to(path)) for file in found.files if not is_output(file.parent)]
         for reason, paths in found.left_out.items():
             # Audio is not what decoding looks for.
             kept = [one for one in paths if not is_output(one.parent) and not (

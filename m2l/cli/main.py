@@ -16,17 +16,7 @@ from typing import Annotated, Literal
 from cyclopts import CycloptsError, Parameter
 
 from m2l import __version__
-from m2l.cli.common import (
-    FINE,
-    INTERRUPTED,
-    MISSING,
-    USAGE,
-    MissingError,
-    UsageError,
-    fail,
-    is_follower,
-    mute,
-)
+from m2l.cli.common import FINE, INTERRUPTED, MISSING, USAGE, MissingError, UsageError, fail, is_follower, mute
 from m2l.cli.plain import new_app, usage_message
 from m2l.processes import interrupt_on_sigterm
 
@@ -66,10 +56,7 @@ for place, (name, module, text) in enumerate(
 
 @app.command(sort_key=99)
 def completion(
-    shell: Annotated[
-        Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="shell to complete in")
-    ] = "bash",
-    /,
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="shell to complete in")] = "bash", /
 ) -> int:
     """print a shell completion script
 

@@ -20,8 +20,7 @@ class Conversion:
 
     command: ClassVar[str]
     output: Annotated[
-        str,
-        path("--output", "OUT", alias="-o", help="output file; a folder if IN is a folder or several files"),
+        str, path("--output", "OUT", alias="-o", help="output file; a folder if IN is a folder or several files")
     ]
     checkpoint: _Checkpoint = option("mini", f"{CHECKPOINT_HELP} (default: mini)")
     device: Name = option(None, "cpu, cuda, cuda:1 or mps (default: cuda if available, else cpu)")
@@ -38,9 +37,7 @@ class Conversion:
 class FromAudio(Conversion):
     """Options of commands that read audio."""
 
-    incomplete: bool = option(
-        False, "process truncated audio as far as it can be read, instead of refusing it"
-    )
+    incomplete: bool = option(False, "process truncated audio as far as it can be read, instead of refusing it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +65,7 @@ class Decode(ToAudio):
     """Options of `m2l decode`."""
 
     command = "decode"
-    checkpoint: _Checkpoint = option(
-        None, f"{CHECKPOINT_HELP} (default: the one that the latents file names)"
-    )
+    checkpoint: _Checkpoint = option(None, f"{CHECKPOINT_HELP} (default: the one that the latents file names)")
     force: bool = option(False, "decode with another checkpoint than the one that encoded")
 
 

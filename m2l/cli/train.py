@@ -120,9 +120,7 @@ class Options:
     keep: _Count = option(3, "number of latest checkpoints to keep")
     milestone: _Limit = option(None, "keep the checkpoint of every N-th step for good")
     log_every: _Count = option(10, "steps between lines of log.jsonl")
-    validation: Annotated[str | None, path("--validation")] = option(
-        None, "folder or manifest to validate with"
-    )
+    validation: Annotated[str | None, path("--validation")] = option(None, "folder or manifest to validate with")
     validation_split: Annotated[str, Parameter(metavar="NAME")] = option(
         "validation", "rows to use of validation manifests with a column 'split'"
     )
@@ -138,15 +136,11 @@ class Card:
     """Precision of exported weights, and what their model card says."""
 
     dtype: Dtype = option("float16", "precision of the weights")
-    license: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = option(
-        "", "license of the weights"
-    )
+    license: Annotated[str, Parameter(metavar="TEXT", show_default=False)] = option("", "license of the weights")
     dataset: Annotated[list[str] | None, Parameter(metavar="NAME=LICENSE")] = option(
         None, "data set trained on; may be repeated (default: the names of the run's data)"
     )
-    note: Annotated[list[str] | None, Parameter(metavar="TEXT")] = option(
-        None, "a line of notes; may be repeated"
-    )
+    note: Annotated[list[str] | None, Parameter(metavar="TEXT")] = option(None, "a line of notes; may be repeated")
     metrics: Annotated[str | None, path("--metrics", "FILE")] = option(
         None, "JSON object of measured figures (default: the last validation in the log)"
     )
@@ -227,9 +221,7 @@ def _train(settings: TrainingSettings, run: str, options: Options, here: World) 
     return INTERRUPTED if stopped else FINE
 
 
-def _open(
-    settings: TrainingSettings, run: str, options: Options, here: World
-) -> tuple[Trainer, Validation | None]:
+def _open(settings: TrainingSettings, run: str, options: Options, here: World) -> tuple[Trainer, Validation | None]:
     import torch
 
     from m2l.training import Trainer
@@ -312,9 +304,7 @@ def _print_rehearsal(trainer: Trainer, options: Options) -> None:
 
 
 def export(
-    source: Annotated[
-        str, path("RUN", name="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")
-    ],
+    source: Annotated[str, path("RUN", name="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")],
     /,
     *,
     output: Annotated[str, path("--output", "OUT", alias="-o", help="folder to write")],

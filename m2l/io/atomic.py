@@ -149,9 +149,7 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise InUseError(
-                f"{folder} is being written to by another process ({file.read().strip()})"
-            ) from None
+            raise InUseError(f"{folder} is being written to by another process ({file.read().strip()})") from None
         except OSError:  # a network file system without locks
             yield
             return

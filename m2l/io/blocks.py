@@ -17,15 +17,7 @@ import soxr
 
 from m2l.audio import AudioError, as_channels_first, check_sample_rate, check_values, resampled_length
 from m2l.io.atomic import written_beside
-from m2l.io.sound import (
-    BLOCK_FRAMES,
-    SoundFile,
-    open_sound,
-    output_format,
-    reason_of,
-    sound_info,
-    sound_name,
-)
+from m2l.io.sound import BLOCK_FRAMES, SoundFile, open_sound, output_format, reason_of, sound_info, sound_name
 
 log = logging.getLogger("m2l")
 
@@ -53,9 +45,7 @@ class _Resampler:
         self.samples_in = 0
         self.samples_out = 0
         # A stream a channel, for soxr interleaves and limits their number.
-        self._streams = (
-            [] if rate_in == rate_out else [_soxr_stream(rate_in, rate_out) for _ in range(channels)]
-        )
+        self._streams = [] if rate_in == rate_out else [_soxr_stream(rate_in, rate_out) for _ in range(channels)]
 
     def push(self, block: np.ndarray, last: bool) -> np.ndarray:
         self.samples_in += block.shape[1]
@@ -68,9 +58,7 @@ class _Resampler:
         if last and self.samples_in:
             # soxr may end a sample early or late.
             missing = resampled_length(self.samples_in, *self.rates) - self.samples_out - block.shape[1]
-            block = (
-                np.pad(block, ((0, 0), (0, missing))) if missing > 0 else block[:, : block.shape[1] + missing]
-            )
+            block = np.pad(block, ((0, 0), (0, missing))) if missing > 0 else block[:, : block.shape[1] + missing]
         self.samples_out += block.shape[1]
         return block
 
@@ -138,11 +126,7 @@ class AudioReader(_Blocks):
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        sample_rate: int | None = None,
-        start: int = 0,
-        incomplete: bool = False,
+        self, path: str | os.PathLike[str], sample_rate: int | None = None, start: int = 0, incomplete: bool = False
     ) -> None:
         self._path = os.fspath(path)
         self._file = SoundFile(path, incomplete)
@@ -154,9 +138,7 @@ class AudioReader(_Blocks):
             if total == 0:
                 raise AudioError(f"{self._path} holds no audio samples")
             if start < 0 or (total is not None and start >= total):
-                raise AudioError(
-                    f"start {start} is outside {self._path}, which has {total} samples a channel"
-                )
+                raise AudioError(f"start {start} is outside {self._path}, which has {total} samples a channel")
             self.expected_samples = None if total is None else total - start
             if start:
                 self._file.seek(start)
@@ -204,9 +186,7 @@ class ArrayReader(_Blocks):
     def __init__(self, audio: Any, source_rate: int, sample_rate: int | None = None) -> None:
         self._audio = as_channels_first(audio)
         if self._audio.ndim != 2:
-            raise AudioError(
-                f"one (channels, samples) array is read at a time, not shape {self._audio.shape}"
-            )
+            raise AudioError(f"one (channels, samples) array is read at a time, not shape {self._audio.shape}")
         super().__init__(check_sample_rate(source_rate), sample_rate, len(self._audio))
         self.expected_samples: int | None = self._audio.shape[1]
 
@@ -375,14 +355,10 @@ def audio_writer(
         with open_sound(partial) as written:
             kept = sound_info(written, path).frames
         if kept is None or (kept < writer.frames_written and kind[0] != "MP3"):
-            raise OSError(
-                errno.EIO, f"only {kept} of {writer.frames_written} samples were kept (is the disk full?)"
-            )
+            raise OSError(errno.EIO, f"only {kept} of {writer.frames_written} samples were kept (is the disk full?)")
 
 
-def write_audio(
-    path: str | os.PathLike[str], audio: np.ndarray, rate: int, *, subtype: str | None = None
-) -> None:
+def write_audio(path: str | os.PathLike[str], audio: np.ndarray, rate: int, *, subtype: str | None = None) -> None:
     """Write a file whole or not at all; the suffix chooses the format.
 
     Args:

@@ -24,13 +24,7 @@ from m2l.config import ConfigError, Music2LatentConfig, create_config, from_json
 from m2l.io.atomic import write_atomic
 from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME, cache_dir, in_hub_cache
 from m2l.io.json_files import parse_object
-from m2l.io.published import (
-    CheckpointError,
-    describe_keys,
-    first_line,
-    key_map,
-    read_published,
-)
+from m2l.io.published import CheckpointError, describe_keys, first_line, key_map, read_published
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -130,9 +124,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     with _opened(path) as file:
         config = _config_of(path, file.metadata() or {})
         if config is None:
-            raise CheckpointError(
-                f"{path} has no config: neither {CONFIG_FILE} beside it nor one in its header"
-            )
+            raise CheckpointError(f"{path} has no config: neither {CONFIG_FILE} beside it nor one in its header")
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     return Checkpoint(str(path), config, weights)
 
@@ -154,9 +146,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with open(path, "rb") as raw:
             size = int.from_bytes(raw.read(8), "little")
             if size > _MAX_HEADER:
-                raise CheckpointError(
-                    f"{path} is not a readable safetensors file: its header claims {size} bytes"
-                )
+                raise CheckpointError(f"{path} is not a readable safetensors file: its header claims {size} bytes")
             # safetensors takes valid Unicode only.
             name = path if _is_unicode(path) else f"/dev/fd/{raw.fileno()}"
             with safe_open(name, framework="pt") as file:

@@ -81,9 +81,7 @@ def _ogg_fault(source: Source, links: list[_Chain], incomplete: bool) -> str | N
         if link.ended:
             continue
         if incomplete and number == len(links):
-            return (
-                f"is cut short: {where} ends within a page after {link.samples} samples, with more announced"
-            )
+            return f"is cut short: {where} ends within a page after {link.samples} samples, with more announced"
         else:
             return f"is cut short: {where} ends after {link.samples} samples without the mark of the end of a stream"
     return None

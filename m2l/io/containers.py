@@ -84,9 +84,7 @@ def _payload(source: Source, begin: int, claimed: int, layout: Layout) -> Layout
     """The layout with what its audio chunk claims held against the bytes that are there."""
     there = max(0, source.size - begin)
     if claimed > there:
-        return replace(
-            layout, fault=f"is cut short: of {claimed} bytes of audio in its header, {there} are there"
-        )
+        return replace(layout, fault=f"is cut short: of {claimed} bytes of audio in its header, {there} are there")
     return layout
 
 
@@ -100,9 +98,7 @@ def _behind(source: Source, position: int, next_chunk: Callable[[int], int | Non
     left = source.size - position
     head = source.at(position, 16)
     if head[:4] in _FILE_MAGICS and left > 64:
-        return replace(
-            layout, fault=f"has a second file joined to it at byte {position}, which would not be read"
-        )
+        return replace(layout, fault=f"has a second file joined to it at byte {position}, which would not be read")
     if left > _ODD_BYTES and not head.startswith(_TAG_MAGICS) and any(source.at(position, BLOCK)):
         return replace(layout, note=f"ends in {left} bytes that are no part of its audio, and are not read")
     return layout
@@ -142,9 +138,7 @@ def _riff(source: Source, begin: int) -> Layout:
             elif claimed >= _STREAMED_RIFF:
                 return _whole(source)
             whole = _payload(source, audio, claimed, _whole(source))
-            return (
-                whole if whole.fault else _behind(source, audio + claimed + (claimed & 1), next_chunk, whole)
-            )
+            return whole if whole.fault else _behind(source, audio + claimed + (claimed & 1), next_chunk, whole)
         position = next_chunk(position)
     return _whole(source)
 
@@ -194,11 +188,7 @@ def _w64(source: Source, begin: int) -> Layout:
     def next_chunk(position: int) -> int | None:
         head = source.at(position, 24)
         size = int.from_bytes(head[16:], "little")
-        return (
-            position + (size + 7) // 8 * 8
-            if len(head) == 24 and size >= 24 and head[:4].strip().isalnum()
-            else None
-        )
+        return position + (size + 7) // 8 * 8 if len(head) == 24 and size >= 24 and head[:4].strip().isalnum() else None
 
     position: int | None = begin + 40
     for _ in range(_MAX_CHUNKS):

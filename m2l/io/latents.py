@@ -132,9 +132,7 @@ class LatentsReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._name = os.fspath(path)
-        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(
-            path
-        ):  # opening a pipe may wait for ever
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # opening a pipe may wait for ever
             raise LatentsError(f"{self._name} is not a regular file (a pipe or device)")
         with open(path, "rb"):  # the operating system's own error, where it has one
             pass
@@ -144,9 +142,7 @@ class LatentsReader:
             raise LatentsError(f"{self._name} is not a readable latents file: {error}") from error
         metadata = self._file.metadata() or {}
         if metadata.get("format") != FORMAT or TENSOR not in self._file.keys():  # noqa: SIM118 - not a dict
-            raise LatentsError(
-                f"{self._name} is safetensors, but not a latents file ('m2l encode' makes those)"
-            )
+            raise LatentsError(f"{self._name} is safetensors, but not a latents file ('m2l encode' makes those)")
         if metadata.get("format_version") != FORMAT_VERSION:
             raise LatentsError(
                 f"{self._name} has format version {metadata.get('format_version')!r}; this m2l reads {FORMAT_VERSION}"
@@ -200,9 +196,7 @@ def _parse(metadata: dict[str, str], name: str) -> LatentsInfo:
             raise LatentsError(f"{name} lacks the metadata field {field.name!r}")
         if field.name in _INTEGERS:
             if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= _MAX_COUNT):
-                raise LatentsError(
-                    f"{name}: metadata field {field.name!r} is {text[:40]!r}, not a positive count"
-                )
+                raise LatentsError(f"{name}: metadata field {field.name!r} is {text[:40]!r}, not a positive count")
             values[field.name] = int(text[:20])
         else:
             values[field.name] = text

@@ -207,9 +207,7 @@ def _check_archive(path: Path, file: IO[bytes]) -> None:
         raise CheckpointError(f"{path} is not a readable checkpoint: torch.save does not pack its entries")
     claimed = sum(max(entry.file_size, entry.compress_size) for entry in entries)
     if claimed > size:
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint: its entries claim {claimed} bytes, it has {size}"
-        )
+        raise CheckpointError(f"{path} is not a readable checkpoint: its entries claim {claimed} bytes, it has {size}")
     file.seek(0)
 
 

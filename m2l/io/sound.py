@@ -189,9 +189,7 @@ class SoundFile:
             assert self._sound is not None
             self._sound.seek(left)
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(
-                f"{self._path} cannot be read from sample {frame}: {reason_of(error)}"
-            ) from error
+            raise AudioError(f"{self._path} cannot be read from sample {frame}: {reason_of(error)}") from error
         self._done = left
 
     def read(self) -> np.ndarray:

@@ -46,12 +46,7 @@ class _FewChannels(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.biased = stride, padding, bias is not None

@@ -37,10 +37,7 @@ def _in_tiles(layer: nn.Module, x: Tensor) -> bool:
 
 
 def normalized_convolutions(
-    x: Tensor,
-    *steps: NormConv,
-    plus: Callable[[Tensor], Tensor] | None = None,
-    branch: NormBranch | None = None,
+    x: Tensor, *steps: NormConv, plus: Callable[[Tensor], Tensor] | None = None, branch: NormBranch | None = None
 ) -> Tensor:
     """conv(scale * silu(norm(x))) + shift for each step in turn, + plus(x), and the branch of that.
 
@@ -52,9 +49,7 @@ def normalized_convolutions(
     """
     if _in_tiles(steps[0].conv, x):
         return tiled.per_item(
-            lambda one: tiled.normalized_convolutions(
-                x[one], [step.of_item(one) for step in steps], plus, branch
-            ),
+            lambda one: tiled.normalized_convolutions(x[one], [step.of_item(one) for step in steps], plus, branch),
             len(x),
         )
     hidden = x

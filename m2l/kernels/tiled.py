@@ -96,9 +96,7 @@ class Moments:
         _, channels, frames, bins = tile.shape
         groups = self.norm.num_groups
         tile = tile.permute(0, 2, 3, 1).reshape(1, frames, bins, channels).permute(0, 3, 1, 2)
-        _, mean, rstd = torch.native_group_norm(
-            tile, self.ones, self.zeros, 1, channels, frames * bins, groups, eps
-        )
+        _, mean, rstd = torch.native_group_norm(tile, self.ones, self.zeros, 1, channels, frames * bins, groups, eps)
         count = tile.numel() // groups
         tile_mean, tile_m2 = mean[0].double(), count * (rstd[0].double() ** -2 - eps)
         delta, total = tile_mean - self.mean, self.count + count
@@ -206,9 +204,7 @@ def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -
         )
         for bin_phase in range(factor[0]):
             kernel, bin_start = _phase_kernel(by_time, 2, factor[0], bin_phase)
-            kernel = (
-                kernel.to(conv.weight.dtype).transpose(2, 3).contiguous(memory_format=torch.channels_last)
-            )
+            kernel = kernel.to(conv.weight.dtype).transpose(2, 3).contiguous(memory_format=torch.channels_last)
             phases.append((kernel, time_phase, time_start, bin_phase, bin_start))
     halo, margin = int(factor[1] > 1), int(factor[0] > 1)
     out = empty(conv.out_channels, bins * factor[0], frames * factor[1], x.dtype)
@@ -242,10 +238,7 @@ def _phase_kernel(weight: Tensor, axis: int, factor: int, phase: int) -> tuple[T
 
 
 def normalized_convolutions(
-    x: Tensor,
-    steps: Sequence[NormConv],
-    plus: Callable[[Tensor], Tensor] | None,
-    branch: NormBranch | None,
+    x: Tensor, steps: Sequence[NormConv], plus: Callable[[Tensor], Tensor] | None, branch: NormBranch | None
 ) -> Tensor:
     """`m2l.kernels.steps.normalized_convolutions` of (1, C, F, T)."""
     hidden, gathered = x, None

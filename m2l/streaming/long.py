@@ -172,8 +172,7 @@ def _decode(
     """Decode the chosen items, each from the noise of its place: (first latent, channel)."""
     size = latents.shape[-1]
     return decode(
-        latents[chosen],
-        lambda step: torch.cat([noise(item, first, size, step) for first, item in places[chosen]]),
+        latents[chosen], lambda step: torch.cat([noise(item, first, size, step) for first, item in places[chosen]])
     )
 
 

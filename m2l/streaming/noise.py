@@ -23,13 +23,7 @@ def seeded_noise(config: Music2LatentConfig, seed: int) -> NoiseSource:
 
     def noise(item: int, first_latent: int, n_latents: int, step: int) -> Tensor:
         return latent_noise(
-            config,
-            seed=seed,
-            n_items=1,
-            n_latents=n_latents,
-            first_latent=first_latent,
-            first_item=item,
-            step=step,
+            config, seed=seed, n_items=1, n_latents=n_latents, first_latent=first_latent, first_item=item, step=step
         )
 
     return noise

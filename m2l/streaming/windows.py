@@ -42,9 +42,7 @@ def plan_windows(known: Callable[[int], int], size: int, overlap: int = OVERLAP_
         ValueError: if `size` is not above twice the overlap.
     """
     if size <= 2 * overlap:
-        raise ValueError(
-            f"a window of {size} latents is too short for an overlap of {overlap}; use over {2 * overlap}"
-        )
+        raise ValueError(f"a window of {size} latents is too short for an overlap of {overlap}; use over {2 * overlap}")
     start, stop, fade_in = 0, known(size), None
     while True:
         ahead = known(stop + size - overlap)
@@ -75,9 +73,7 @@ def join_windows(parts: Iterable[tuple[Window, Tensor]], unit: int = 1) -> Itera
         if window.fade_in is not None and tail is not None:
             begin, end = (edge * unit - origin for edge in window.fade_in)
             # Both sides carry the same signal, so amplitudes (not powers) add up to one; the cosine has no kink.
-            position = (torch.arange(end - begin, dtype=torch.float32, device=signal.device) + 0.5) / (
-                end - begin
-            )
+            position = (torch.arange(end - begin, dtype=torch.float32, device=signal.device) + 0.5) / (end - begin)
             rising = (1 - torch.cos(torch.pi * position)) / 2
             yield tail * (1 - rising) + signal[..., begin:end] * rising
             begin = end

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     from m2l.training.settings import TrainingSettings as TrainingSettings
     from m2l.training.stops import TrainingStopped as TrainingStopped
 
-_HOMES = {
-    "Trainer": "loop",
-    "TrainingStopped": "stops",
-    "SettingsError": "settings",
-    "TrainingSettings": "settings",
-}
+_HOMES = {"Trainer": "loop", "TrainingStopped": "stops", "SettingsError": "settings", "TrainingSettings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -307,9 +307,7 @@ def check_same_run(run: Path, settings: TrainingSettings) -> None:
     try:
         then, now = read_settings(run).to_dict(), settings.to_dict()
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; without that file the run resumes with the settings given"
-        ) from error
+        raise CheckpointError(f"{error}; without that file the run resumes with the settings given") from error
     differing = [f"{name} {then[name]!r} -> {now[name]!r}" for name in now
                  if now[name] != then[name] and name != "loss_spike"]  # fmt: skip
     if differing:

@@ -136,9 +136,7 @@ def open_corpus(spec: str, crop_samples: int, split: str = "train", own: Path | 
         else:
             left_out.setdefault(found, []).append(str(row["path"]))
     if not stretches:
-        raise DataError(
-            f"no usable audio in {str(path)!r}: {_reasons(left_out) or 'it holds no audio files'}"
-        )
+        raise DataError(f"no usable audio in {str(path)!r}: {_reasons(left_out) or 'it holds no audio files'}")
     return Corpus(spec, weight, tuple(stretches), left_out)
 
 
@@ -189,9 +187,7 @@ def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
             rows = list(csv.DictReader(text.splitlines()))
         if not rows:
             raise ValueError("it has no rows")
-        if not all(
-            isinstance(row, dict) and row.get("path") and isinstance(row["path"], str) for row in rows
-        ):
+        if not all(isinstance(row, dict) and row.get("path") and isinstance(row["path"], str) for row in rows):
             raise ValueError("it needs a 'path' in every row")
     except (ValueError, TypeError, csv.Error, RecursionError) as error:
         raise DataError(f"{str(path)!r} is no manifest: {error}") from error
@@ -271,12 +267,7 @@ class Crops(Dataset[dict[str, Any]]):
         noise = torch.randn(
             (2, self.config.n_bins, self.settings.crop_frames), generator=torch.Generator().manual_seed(seed)
         )
-        return {
-            "waveform": torch.from_numpy(crop),
-            "noise": noise,
-            "origin": origin,
-            "unreadable": unreadable,
-        }
+        return {"waveform": torch.from_numpy(crop), "noise": noise, "origin": origin, "unreadable": unreadable}
 
     def _crop(self, random: np.random.Generator, unreadable: list[tuple[str, str]]) -> tuple[np.ndarray, str]:
         corpus = self.corpora[min(int(np.searchsorted(self._edges, random.random())), len(self.corpora) - 1)]
@@ -299,9 +290,7 @@ class Crops(Dataset[dict[str, Any]]):
                 f"{corpus.name!r}: {len(unreadable)} of {MAX_DRAWS} draws in a row could not be read: "
                 f"{unreadable[-1][1]}"
             )
-        raise DataError(
-            f"{corpus.name!r}: {MAX_DRAWS} crops in a row were below RMS {self.settings.silence_rms}"
-        )
+        raise DataError(f"{corpus.name!r}: {MAX_DRAWS} crops in a row were below RMS {self.settings.silence_rms}")
 
 
 def crop_samples(settings: TrainingSettings, config: Music2LatentConfig) -> int:
@@ -315,9 +304,7 @@ class StepOrder(Sampler[list[int]]):
     Part `a` of rank `r` takes every item of the batch once over all (r, a), whatever their numbers.
     """
 
-    def __init__(
-        self, settings: TrainingSettings, first_step: int, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, settings: TrainingSettings, first_step: int, rank: int = 0, world_size: int = 1) -> None:
         self.settings, self.first_step, self.rank, self.world_size = settings, first_step, rank, world_size
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -110,9 +110,7 @@ def world(device: str | None = None) -> Iterator[World]:
         dist.init_process_group(backend, rank=here.rank, world_size=here.size)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SettingsError(
-            f"the {here.size} processes of the run do not find each other: {reason}"
-        ) from error
+        raise SettingsError(f"the {here.size} processes of the run do not find each other: {reason}") from error
     try:
         yield here
     finally:

@@ -58,9 +58,7 @@ def export(
     settings = checkpoints.read_settings(run)
     step = checkpoints.step_of(folder)
     model = _averaged_model(folder)
-    corpora = [
-        open_corpus(spec, crop_samples(settings, model.config), settings.split, run) for spec in settings.data
-    ]
+    corpora = [open_corpus(spec, crop_samples(settings, model.config), settings.split, run) for spec in settings.data]
     for corpus in corpora:
         if corpus.complaint:
             print(f"m2l: {corpus.complaint}", file=sys.stderr)
@@ -129,9 +127,7 @@ def latent_deviation(model: Music2Latent, data: Crops, crops: int) -> float:
     unreadable = sum(len(crop["unreadable"]) for crop in found)
     if unreadable:
         print(f"m2l: latent_scale: {unreadable} draws could not be read; others were taken", file=sys.stderr)
-    latents = [
-        model.encoder(waveform_to_representation(crop["waveform"][None], model.config)) for crop in found
-    ]
+    latents = [model.encoder(waveform_to_representation(crop["waveform"][None], model.config)) for crop in found]
     return float(f"{float(torch.cat(latents).std()):.4g}")
 
 

@@ -26,9 +26,7 @@ from m2l.unet import CrossBlock
 def check_fits(settings: TrainingSettings, config: Music2LatentConfig) -> None:
     """Raise `SettingsError` for settings that a model of this configuration cannot be trained with."""
     if settings.crop_frames % config.time_downsampling:
-        raise SettingsError(
-            f"crop_frames must be a multiple of {config.time_downsampling}, not {settings.crop_frames}"
-        )
+        raise SettingsError(f"crop_frames must be a multiple of {config.time_downsampling}, not {settings.crop_frames}")
     for name in ("autoencoder_steps", "spectrum_weight"):
         if getattr(settings, name) and config.base_channels < 3:
             raise SettingsError(f"{name} needs 3 channels at the finest level, not {config.base_channels}")
@@ -91,9 +89,7 @@ def scale_latent_path(model: Music2Latent, representation: Tensor) -> None:
     zero_init(model.unet.cross_out)
     for module in latent_path(model):
         caught: list[Tensor] = []
-        handle = cast(Any, module).register_forward_hook(
-            lambda _m, _i, out, caught=caught: caught.append(out)
-        )
+        handle = cast(Any, module).register_forward_hook(lambda _m, _i, out, caught=caught: caught.append(out))
         try:
             model.decoder(model.encoder(representation))
         finally:

@@ -55,14 +55,7 @@ class RunLog:
         now = time.perf_counter()
         rate = self._crops / max(now - self._since, 1e-9)
         self._crops, self._since = 0, now
-        self.write(
-            {
-                "step": step,
-                **facts,
-                "crops_per_second": round(rate, 3),
-                "seconds": round(now - self._start, 2),
-            }
-        )
+        self.write({"step": step, **facts, "crops_per_second": round(rate, 3), "seconds": round(now - self._start, 2)})
 
     def write(self, facts: dict[str, Any]) -> None:
         """Append one line."""

@@ -35,13 +35,7 @@ from m2l.training.losses import StartLoss, StepLoss
 from m2l.training.optimizer import Ema, ema_decay, learning_rate, make_optimizer
 from m2l.training.readers import Batch, reading, take
 from m2l.training.settings import SettingsError, TrainingSettings
-from m2l.training.stops import (
-    TrainingStopped,
-    Unreadable,
-    UnreadableDataError,
-    complaint_about,
-    report_failure,
-)
+from m2l.training.stops import TrainingStopped, Unreadable, UnreadableDataError, complaint_about, report_failure
 
 #: Losses that the loss-spike test needs before it judges, and looks back on.
 MEMORY = 100
@@ -89,8 +83,7 @@ class Trainer:
         model = initial_model(settings)
         check_fits(settings, model.config)
         self.corpora = [
-            open_corpus(spec, crop_samples(settings, model.config), settings.split, self.run)
-            for spec in settings.data
+            open_corpus(spec, crop_samples(settings, model.config), settings.split, self.run) for spec in settings.data
         ]
         freeze_unused(model)
         if settings.lsuv and settings.init is None and not checkpoints.list_checkpoints(self.run):
@@ -338,17 +331,11 @@ class Trainer:
         layout = self._layout
         with autocast:
             return self._loss(
-                representation.contiguous(memory_format=layout),
-                t,
-                delta_t,
-                noise.contiguous(memory_format=layout),
+                representation.contiguous(memory_format=layout), t, delta_t, noise.contiguous(memory_format=layout)
             )
 
     def _no_sync(self, index: int) -> AbstractContextManager[Any]:
-        if (
-            isinstance(self._loss, DistributedDataParallel)
-            and index < self.settings.gradient_accumulation - 1
-        ):
+        if isinstance(self._loss, DistributedDataParallel) and index < self.settings.gradient_accumulation - 1:
             return self._loss.no_sync()
         return nullcontext()
 
@@ -357,11 +344,7 @@ class Trainer:
         return float(torch.nn.utils.get_total_norm(gradients))
 
     def _fail(
-        self,
-        what: str,
-        origins: list[str],
-        loss: float | None = None,
-        kind: type[TrainingStopped] = TrainingStopped,
+        self, what: str, origins: list[str], loss: float | None = None, kind: type[TrainingStopped] = TrainingStopped
     ) -> NoReturn:
         raise kind(report_failure(self.run, self.world.rank, self.state.step, what, origins, loss))
 

@@ -52,9 +52,7 @@ def orthogonalized(matrices: Sequence[Tensor]) -> list[Tensor]:
         products = _polynomials(torch.stack([wide[index] @ wide[index].mT for index in members]))
         for index, product in zip(members, products, strict=True):
             factors[index] = product @ wide[index]
-    return [
-        factor if m.shape[0] <= m.shape[1] else factor.mT for m, factor in zip(matrices, factors, strict=True)
-    ]
+    return [factor if m.shape[0] <= m.shape[1] else factor.mT for m, factor in zip(matrices, factors, strict=True)]
 
 
 def _polynomials(gram: Tensor) -> Tensor:

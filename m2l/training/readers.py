@@ -91,9 +91,7 @@ def take(batches: Iterator[Batch], parts: int) -> tuple[list[Batch], DataError |
 class _Readers(Iterator[Batch]):
     """Batch `n` comes from reader `n % workers`; the crops are the same whoever reads them."""
 
-    def __init__(
-        self, crops: Crops, order: StepOrder, workers: int, stopped: Callable[[], bool], pin: bool
-    ) -> None:
+    def __init__(self, crops: Crops, order: StepOrder, workers: int, stopped: Callable[[], bool], pin: bool) -> None:
         self._order, self._stopped, self._pin = iter(order), stopped, pin
         self._readers: list[_Reader] = []
         self._turn = 0
@@ -246,9 +244,7 @@ def _serve(requests: Any, lifeline: tuple[int, int], crops: Crops, slots: list[n
             requests.send(_read(crops, items, slots[slot]))
 
 
-def _read(
-    crops: Crops, items: list[int], slot: np.ndarray
-) -> tuple[list[str], list[tuple[str, str]], str | None]:
+def _read(crops: Crops, items: list[int], slot: np.ndarray) -> tuple[list[str], list[tuple[str, str]], str | None]:
     """Put crops into a slot; returns their origins, what was unreadable meanwhile, and what made it fail."""
     try:
         batch = collate([crops[item] for item in items])

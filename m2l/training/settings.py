@@ -32,10 +32,7 @@ _SHARE: Check = (lambda value: 0 <= value <= 1, "must lie in [0, 1], not {}")
 def _setting(default: T, help: str, *checks: Check, choices: tuple[str, ...] = ()) -> T:
     """A field with its help text for `m2l train`, and what its values must satisfy."""
     if choices:
-        checks = (
-            *checks,
-            (lambda value: value in choices, f"must be one of {', '.join(choices)}, not {{!r}}"),
-        )
+        checks = (*checks, (lambda value: value in choices, f"must be one of {', '.join(choices)}, not {{!r}}"))
     return field(default=default, metadata={"help": help, "checks": checks, "choices": choices})
 
 
@@ -60,14 +57,11 @@ class TrainingSettings:
     )
     split: str = _setting("train", "rows to use of manifests with a column 'split'")
     init: str | None = _setting(
-        None,
-        "checkpoint to fine-tune instead of starting from random weights: a name, a path or the published one",
+        None, "checkpoint to fine-tune instead of starting from random weights: a name, a path or the published one"
     )
 
     #: `m2l.training.initialize`.
-    lsuv: bool = _setting(
-        False, "first scale the convolutions that latents pass through to unit variance (LSUV)"
-    )
+    lsuv: bool = _setting(False, "first scale the convolutions that latents pass through to unit variance (LSUV)")
     #: The first stage; it has a warm-up and a cosine of its own (`m2l.training.losses.spectrum_loss`).
     autoencoder_steps: int = _setting(
         0, "steps of a first stage in which only encoder and decoder learn, to draw spectra", _NOT_NEGATIVE
@@ -99,9 +93,7 @@ class TrainingSettings:
     initial_delta_t: float = _setting(0.1, "Delta t at the first step (Eq. 13)", _POSITIVE, _BELOW_1)
     final_exponent: float = _setting(3.0, "Delta t ends at its first value to this power (Eq. 13)", _POSITIVE)
     density: str = _setting(
-        "grid",
-        "distribution of noise levels: the published code's grid, or lognormal",
-        choices=("grid", "lognormal"),
+        "grid", "distribution of noise levels: the published code's grid, or lognormal", choices=("grid", "lognormal")
     )
     #: `m2l.training.losses.output_weight`.
     weighting: str = _setting(
@@ -125,9 +117,7 @@ class TrainingSettings:
     )
 
     precision: str = _setting("float16", "precision of the network", choices=PRECISIONS)
-    compile: bool = _setting(
-        False, "compile the training step with torch.compile, which takes minutes at the start"
-    )
+    compile: bool = _setting(False, "compile the training step with torch.compile, which takes minutes at the start")
     loss_spike: float = _setting(
         50.0,
         "stop when a loss exceeds this multiple of the median of the last 100, or is not finite; may be changed when "
@@ -186,9 +176,7 @@ def from_dict(values: dict[str, Any]) -> TrainingSettings:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise SettingsError(
-                f"unknown training setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            raise SettingsError(f"unknown training setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     try:
         return TrainingSettings(**values)
     except TypeError as error:

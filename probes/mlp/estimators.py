@@ -166,9 +166,7 @@ class MLPProbe(_Probe):
         y = np.asarray(y)
         if self.multilabel_:
             if y.ndim != 2 or y.shape[1] != len(self.classes_):
-                raise ValueError(
-                    f"validation targets have shape {y.shape}, expected {len(self.classes_)} tags"
-                )
+                raise ValueError(f"validation targets have shape {y.shape}, expected {len(self.classes_)} tags")
             return y.astype(np.uint8)
         unknown = sorted({str(label) for label in y} - {str(label) for label in self.classes_})
         if unknown:
@@ -181,9 +179,7 @@ class MLPProbe(_Probe):
         smallest = 0 if self.multilabel_ else np.bincount(targets).min()
         n_held_out = max(1, round(self.validation_fraction * len(items)))
         stratify = targets if smallest >= 2 and n_held_out >= len(self.classes_) else None
-        train, held_out = train_test_split(
-            items, test_size=n_held_out, random_state=self.seed, stratify=stratify
-        )
+        train, held_out = train_test_split(items, test_size=n_held_out, random_state=self.seed, stratify=stratify)
         return train, held_out
 
     def predict_proba(self, X: Any) -> np.ndarray:

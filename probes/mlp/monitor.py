@@ -65,7 +65,4 @@ def _macro_auc(scores: Tensor, target: Tensor) -> float:
     return float(area[(positives > 0) & (negatives > 0)].mean())
 
 
-MONITORS: dict[str, Callable[[Tensor, Tensor, bool], float]] = {
-    "keras": keras_monitor,
-    "macro": macro_monitor,
-}
+MONITORS: dict[str, Callable[[Tensor, Tensor, bool], float]] = {"keras": keras_monitor, "macro": macro_monitor}

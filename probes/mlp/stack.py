@@ -64,9 +64,7 @@ class Stack:
             self._product = torch.empty_like(kernel[0], dtype=torch.bfloat16)
             self._wide = torch.empty_like(kernel[0][:UPDATED_ROWS])
         self.steps = [0] * len(jobs)
-        self.results = [
-            TrainedProbe([], *self._scaling_of(i), multilabel=job.multilabel) for i, job in enumerate(jobs)
-        ]
+        self.results = [TrainedProbe([], *self._scaling_of(i), multilabel=job.multilabel) for i, job in enumerate(jobs)]
         self.best_metric = [-np.inf] * len(jobs)
         self.best_stop = [-np.inf] * len(jobs)
         self.waited = [0] * len(jobs)

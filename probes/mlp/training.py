@@ -11,15 +11,7 @@ import torch
 from probes.mlp.models import ProbeConfig, ProbeJob, TrainedProbe, balance, batch_order, glorot_layers
 from probes.mlp.stack import Stack
 
-__all__ = [
-    "ProbeConfig",
-    "ProbeJob",
-    "TrainedProbe",
-    "batch_order",
-    "check_inputs",
-    "glorot_layers",
-    "train_probes",
-]
+__all__ = ["ProbeConfig", "ProbeJob", "TrainedProbe", "batch_order", "check_inputs", "glorot_layers", "train_probes"]
 
 
 def check_inputs(features: np.ndarray, jobs: Sequence[ProbeJob], config: ProbeConfig) -> None:

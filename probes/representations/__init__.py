@@ -47,11 +47,7 @@ REPRESENTATIONS.register("mimi", "probes.representations.autoencoders:mimi")
 REPRESENTATIONS.register("latmusic", "benchmarks.autoencoders.latmusic:latmusic")
 
 #: Rows of Table 1 that are one output of a representation with several.
-ALIASES = {
-    "mel": "handcrafted@mel",
-    "mfcc": "handcrafted@mfcc",
-    "chroma": "handcrafted@chroma",
-}
+ALIASES = {"mel": "handcrafted@mel", "mfcc": "handcrafted@mfcc", "chroma": "handcrafted@chroma"}
 
 
 def split_name(name: str) -> tuple[str, str | None]:

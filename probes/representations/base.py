@@ -71,9 +71,7 @@ class Representation(Protocol):
 
 def mono_at(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
     """(samples,) float32: channels averaged, then resampled (soxr HQ)."""
-    return np.ascontiguousarray(
-        resample(to_mono(audio), sample_rate, target_rate, exact=False)[0], dtype=np.float32
-    )
+    return np.ascontiguousarray(resample(to_mono(audio), sample_rate, target_rate, exact=False)[0], dtype=np.float32)
 
 
 def windows_of(audio: np.ndarray, size: int, hop: int) -> np.ndarray:

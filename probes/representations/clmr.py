@@ -140,9 +140,7 @@ class CLMR:
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         """See `Representation.extract`."""
-        windows = torch.from_numpy(
-            windows_of(mono_at(audio, sample_rate, SAMPLE_RATE), WINDOW, WINDOW).copy()
-        )
+        windows = torch.from_numpy(windows_of(mono_at(audio, sample_rate, SAMPLE_RATE), WINDOW, WINDOW).copy())
         with torch.inference_mode():
             parts = [self.model(part.to(self._device)).cpu() for part in windows.split(self.batch_size)]
         return {FEATURES: torch.cat(parts).numpy()}

@@ -79,13 +79,7 @@ class Handcrafted:
         sample_rate=SAMPLE_RATE,
         outputs=("mel", "mfcc", "chroma"),
         source="probes.representations.handcrafted",
-        options={
-            "n_fft": N_FFT,
-            "hop": HOP,
-            "n_mels": N_MELS,
-            "n_mfcc": N_MFCC,
-            "n_fft_chroma": N_FFT_CHROMA,
-        },
+        options={"n_fft": N_FFT, "hop": HOP, "n_mels": N_MELS, "n_mfcc": N_MFCC, "n_fft_chroma": N_FFT_CHROMA},
     )
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:

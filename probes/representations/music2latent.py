@@ -89,16 +89,12 @@ def checkpoint(
     def load() -> m2l.Music2Latent:
         return m2l.Music2Latent.from_pretrained(path, device=device)
 
-    return Music2LatentRepresentation(
-        _spec(name or f"music2latent:{path}", weights, training, license=license), load
-    )
+    return Music2LatentRepresentation(_spec(name or f"music2latent:{path}", weights, training, license=license), load)
 
 
 def published(device: str = "cpu") -> Music2LatentRepresentation:
     """The authors' checkpoint (CC BY-NC 4.0); 8,192-d features."""
-    return checkpoint(
-        "SonyCSLParis/music2latent", "music2latent", PUBLISHED_DATA, device, license="CC BY-NC 4.0"
-    )
+    return checkpoint("SonyCSLParis/music2latent", "music2latent", PUBLISHED_DATA, device, license="CC BY-NC 4.0")
 
 
 def mini(device: str = "cpu") -> Music2LatentRepresentation:

@@ -32,16 +32,11 @@ class _Adapted:
             rate = getattr(inner, "sample_rate", None)
             training = tuple(getattr(inner, "training_datasets", ()))
             version = str(getattr(inner, "version", "1"))
-            self.spec = RepresentationSpec(
-                name, rate, training_datasets=training, source=name, version=version
-            )
+            self.spec = RepresentationSpec(name, rate, training_datasets=training, source=name, version=version)
 
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         if self.spec.sample_rate is not None:
-            audio, sample_rate = (
-                mono_at(audio, sample_rate, self.spec.sample_rate)[None],
-                self.spec.sample_rate,
-            )
+            audio, sample_rate = (mono_at(audio, sample_rate, self.spec.sample_rate)[None], self.spec.sample_rate)
         found = self.inner.extract(audio, sample_rate)
         if isinstance(found, Mapping):
             return found
@@ -95,9 +90,7 @@ class FeatureFolder:
         found: dict[str, list[str]] = {}
         for path in find_files(self.folder, (".npy",)).files:
             inner = path.relative_to(self.folder).as_posix().removesuffix(path.suffix)
-            found.setdefault(nfc(inner.rpartition("/")[2]), []).append(
-                path.relative_to(self.folder).as_posix()
-            )
+            found.setdefault(nfc(inner.rpartition("/")[2]), []).append(path.relative_to(self.folder).as_posix())
         return found
 
     def path(self, clip: Clip) -> Path:
@@ -125,9 +118,7 @@ class FeatureFolder:
             if chosen := [file for file in files if way(stems[file])]:
                 break
         if len(chosen) > 1:
-            raise AmbiguousFileError(
-                f"{len(chosen)} files for clip {clip.id!r} in {self.folder}: {', '.join(chosen)}"
-            )
+            raise AmbiguousFileError(f"{len(chosen)} files for clip {clip.id!r} in {self.folder}: {', '.join(chosen)}")
         return self.folder / chosen[0]
 
     def check(self, clips: Sequence[Clip]) -> str | None:

@@ -151,9 +151,7 @@ class TaskData:
             ValueError: the task has no such scheme.
         """
         if scheme not in self.schemes:
-            raise ValueError(
-                f"task {self.info.name!r} has no splits {scheme!r} (has: {', '.join(self.schemes)})"
-            )
+            raise ValueError(f"task {self.info.name!r} has no splits {scheme!r} (has: {', '.join(self.schemes)})")
         return self.schemes[scheme]
 
     @cached_property
@@ -181,9 +179,7 @@ class TaskData:
         if not shape_ok or (wide and self.targets.shape[1] != len(self.info.labels)):
             raise TaskDataError(f"task {self.info.name!r}: targets have shape {self.targets.shape}")
         if not wide and (self.targets.min() < 0 or self.targets.max() >= len(self.info.labels)):
-            raise TaskDataError(
-                f"task {self.info.name!r}: class numbers outside 0..{len(self.info.labels) - 1}"
-            )
+            raise TaskDataError(f"task {self.info.name!r}: class numbers outside 0..{len(self.info.labels) - 1}")
         for scheme, splits in self.schemes.items():
             for split in splits:
                 split.check(ids, self.groups if scheme == "strict" else None)
@@ -335,9 +331,7 @@ class ChecksumLoader:
         if self.md5 is not None:
             found = file_digest(path, "md5")
             if found != self.md5:
-                raise ClipError(
-                    f"{path}: MD5 is {found}, published is {self.md5}: damaged, or another version"
-                )
+                raise ClipError(f"{path}: MD5 is {found}, published is {self.md5}: damaged, or another version")
         return read_excerpt(path)
 
 

@@ -23,9 +23,7 @@ def limited(data: TaskData, scheme: str, limit: int) -> TaskData:
         limit: clips per part, at least 1.
     """
     splits = [
-        Split(
-            split.name, *(_first(data, part, limit) for part in (split.train, split.validation, split.test))
-        )
+        Split(split.name, *(_first(data, part, limit) for part in (split.train, split.validation, split.test)))
         for split in data.splits(scheme)
     ]
     kept = {clip_id for split in splits for clip_id in (*split.train, *split.validation, *split.test)}

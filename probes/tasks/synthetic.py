@@ -18,9 +18,7 @@ CITATION = "Synthetic music of the m2l benchmark suite"
 SOURCE = "generated from integer seeds"
 
 
-def _info(
-    name: str, title: str, kind: str, labels: tuple[str, ...], dataset: str, batch_size: int
-) -> TaskInfo:
+def _info(name: str, title: str, kind: str, labels: tuple[str, ...], dataset: str, batch_size: int) -> TaskInfo:
     return TaskInfo(name, "1", title, kind, labels, dataset, LICENSE, CITATION, SOURCE, batch_size)
 
 
@@ -38,9 +36,7 @@ class SyntheticTags:
     def __init__(self, size: int = 200, seconds: float = 2.5, **options: Any) -> None:
         self.dataset = create_dataset("synthetic-tags", size=size, seconds=seconds, **options)
         self._clips = self.dataset.clips()
-        parts = [
-            [set(c.labels["tags"]) for c in self._clips if c.split == s] for s in ("train", "valid", "test")
-        ]
+        parts = [[set(c.labels["tags"]) for c in self._clips if c.split == s] for s in ("train", "valid", "test")]
         self.tags = tuple(
             tag
             for tag in self.dataset.tags  # type: ignore[attr-defined]
@@ -115,9 +111,7 @@ class _SyntheticNotes:
 class SyntheticPitch(_SyntheticNotes):
     """Pitch class of single notes."""
 
-    info = _info(
-        "synthetic-pitch", "Synthetic pitch class", "multiclass", PITCH_CLASSES, "synthetic-notes", 16
-    )
+    info = _info("synthetic-pitch", "Synthetic pitch class", "multiclass", PITCH_CLASSES, "synthetic-notes", 16)
 
     def load(self) -> TaskData:
         """Notes with pitch classes; see `labeled_task`."""

@@ -28,9 +28,7 @@ from probes.tasks.base import (
     require_files,
 )
 
-SOURCE = (
-    "Zenodo record 3685367 (TinySOL.tar.gz, TinySOL_metadata.csv); index: mirdata's tinysol_index_6.0.json"
-)
+SOURCE = "Zenodo record 3685367 (TinySOL.tar.gz, TinySOL_metadata.csv); index: mirdata's tinysol_index_6.0.json"
 METADATA, INDEX = "TinySOL_metadata.csv", "tinysol_index_6.0.json"
 FOLD_COUNTS = {0: 583, 1: 582, 2: 583, 3: 582, 4: 583}
 INSTRUMENTS = (

@@ -36,23 +36,15 @@ def clap(tower: str) -> np.ndarray:
     network = create_htsat_model(SimpleNamespace(**settings)).eval()
     state = clap_state(tower)
     own = network.state_dict()
-    audio = {
-        key.removeprefix("audio_branch."): v for key, v in state.items() if key.startswith("audio_branch.")
-    }
+    audio = {key.removeprefix("audio_branch."): v for key, v in state.items() if key.startswith("audio_branch.")}
     # Buffers that follow from the architecture stay as the original computes them.
-    audio |= {
-        key: own[key] for key in own if key.endswith(("attn_mask", "conv_real.weight", "conv_imag.weight"))
-    }
+    audio |= {key: own[key] for key in own if key.endswith(("attn_mask", "conv_real.weight", "conv_imag.weight"))}
     network.load_state_dict(audio, strict=True)
     features = network({"waveform": torch.from_numpy(notes(48000, 10.0))[None]}, device="cpu")["embedding"]
     hidden = torch.relu(
-        torch.nn.functional.linear(
-            features, state["audio_projection.0.weight"], state["audio_projection.0.bias"]
-        )
+        torch.nn.functional.linear(features, state["audio_projection.0.weight"], state["audio_projection.0.bias"])
     )
-    output = torch.nn.functional.linear(
-        hidden, state["audio_projection.2.weight"], state["audio_projection.2.bias"]
-    )
+    output = torch.nn.functional.linear(hidden, state["audio_projection.2.weight"], state["audio_projection.2.bias"])
     return torch.nn.functional.normalize(output, dim=-1)[0].numpy()
 
 

@@ -64,9 +64,7 @@ def systems() -> dict[str, dict[str, float]]:
         reconstruct[name] = rate_of(
             lambda s=system: s.reconstruct(audio, 48_000), lambda s=system: s.reconstruct(short, 48_000)
         )
-        features[name] = rate_of(
-            lambda s=system: s.features(audio, 48_000), lambda s=system: s.features(short, 48_000)
-        )
+        features[name] = rate_of(lambda s=system: s.features(audio, 48_000), lambda s=system: s.features(short, 48_000))
         print(name, reconstruct[name], features[name], file=sys.stderr, flush=True)
     paper: Any = RandomInit("paper")
     for steps in range(1, 6):
@@ -144,10 +142,7 @@ def make() -> dict[str, Any]:
         work = Path(folder)
         os.environ["M2L_CACHE"] = str(work / "cache")
         weights = work / "cache" / "weights"
-        for stem, tower in (
-            ("630k-audioset-best", "HTSAT-tiny"),
-            ("music_audioset_epoch_15_esc_90.14", "HTSAT-base"),
-        ):
+        for stem, tower in (("630k-audioset-best", "HTSAT-tiny"), ("music_audioset_epoch_15_esc_90.14", "HTSAT-base")):
             (weights / f"clap-{stem}").mkdir(parents=True)
             write_clap(weights / f"clap-{stem}" / f"{stem}.pt", tower)
         (weights / "vggish").mkdir()

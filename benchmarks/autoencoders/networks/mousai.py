@@ -84,9 +84,7 @@ class Mel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, C, T) -> (B, C n_mels, T / hop)."""
         flat = F.pad(waveform.flatten(0, 1), [(self.n_fft - self.hop) // 2] * 2, mode="reflect")
-        spectrum = torch.stft(
-            flat, self.n_fft, self.hop, window=self.window, center=False, return_complex=True
-        )
+        spectrum = torch.stft(flat, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
         mel = torch.einsum("bft,fm->bmt", spectrum.abs(), self.filters)
         return mel.clamp_min(1e-5).log().reshape(waveform.shape[0], -1, mel.shape[-1])
 
@@ -103,12 +101,7 @@ class Magnitudes(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, C, T) -> (B, C (n_fft // 2 + 1), T / hop)."""
         spectrum = torch.stft(
-            waveform.flatten(0, 1),
-            self.n_fft,
-            self.hop,
-            window=self.window,
-            normalized=True,
-            return_complex=True,
+            waveform.flatten(0, 1), self.n_fft, self.hop, window=self.window, normalized=True, return_complex=True
         )
         return spectrum.abs().reshape(waveform.shape[0], -1, spectrum.shape[-1])
 
@@ -192,14 +185,7 @@ class Level(nn.Module):
     """Down, items, the next level, items, up; added to the input with a scale that depends on time."""
 
     def __init__(
-        self,
-        n_in: int,
-        channels: int,
-        factor: int,
-        n_items: int,
-        modulation: int,
-        n_context: int,
-        inner: Level | None,
+        self, n_in: int, channels: int, factor: int, n_items: int, modulation: int, n_context: int, inner: Level | None
     ) -> None:
         super().__init__()
         self.factor = factor
@@ -337,10 +323,7 @@ def _unet_names(unet: UNet) -> dict[str, list[str]]:
 
 def _level_names(level: Level, ours: str, theirs: str) -> list[tuple[str, str]]:
     """(own, published) names of the layers of a level; there, everything inside is one numbered list."""
-    pairs = [
-        (f"{ours}.down", f"{theirs}.block.blocks.0.block"),
-        (f"{ours}.skip", f"{theirs}.skip.blocks.0.1"),
-    ]
+    pairs = [(f"{ours}.down", f"{theirs}.block.blocks.0.block"), (f"{ours}.skip", f"{theirs}.skip.blocks.0.1")]
     index = 1
 
     def add_items(side: str, items: nn.ModuleList) -> None:

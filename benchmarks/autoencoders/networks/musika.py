@@ -61,9 +61,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, n_in, T) -> (B, n_out, T'); `generator` is needed where there is noise."""
         if self.same and not self.up:
-            total = max(
-                (math.ceil(x.shape[-1] / self.stride) - 1) * self.stride + self.kernel - x.shape[-1], 0
-            )
+            total = max((math.ceil(x.shape[-1] / self.stride) - 1) * self.stride + self.kernel - x.shape[-1], 0)
             x = F.pad(x, (total // 2, total - total // 2))
         x = self.conv(x)
         if self.noise_weight is not None:

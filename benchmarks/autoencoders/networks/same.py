@@ -169,8 +169,6 @@ def check_model_config(found: Mapping[str, Any], config: Mapping[str, Any], what
             wrong.append(f"{side}: strides are {given['strides']!r}, expected [16]")
     gates = model.get("decoder", {}).get("config", {}).get("sinusoidal_blocks")
     if gates is not None and list(gates) != list(config["decoder_sinusoidal_blocks"]):
-        wrong.append(
-            f"decoder: sinusoidal_blocks are {gates!r}, expected {config['decoder_sinusoidal_blocks']!r}"
-        )
+        wrong.append(f"decoder: sinusoidal_blocks are {gates!r}, expected {config['decoder_sinusoidal_blocks']!r}")
     if wrong:
         raise CheckpointError(f"{what} is not the published configuration: {'; '.join(wrong)}")

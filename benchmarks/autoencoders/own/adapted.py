@@ -181,12 +181,7 @@ class Adapted:
             own = seed if index == 0 else derive_seed(seed, f"channel {index}")
             with controlled(own):
                 output = _call(
-                    self.system.decode,
-                    item,
-                    length=latents.samples,
-                    sample_rate=rate,
-                    seed=own,
-                    **step_options,
+                    self.system.decode, item, length=latents.samples, sample_rate=rate, seed=own, **step_options
                 )
             outputs.append(self._output(output, latents))
         joined = with_channels(np.concatenate(outputs), latents.channels)
@@ -198,9 +193,7 @@ class Adapted:
         """Encode and decode: float32 of exactly the input's shape, at the input's rate."""
         audio = check_audio(audio, sample_rate)
         latents = self.encode(audio, sample_rate)
-        return self.decode(
-            latents, length=audio.shape[1], sample_rate=sample_rate, seed=seed, n_steps=n_steps
-        )
+        return self.decode(latents, length=audio.shape[1], sample_rate=sample_rate, seed=seed, n_steps=n_steps)
 
     def _inputs(self, audio: np.ndarray, sample_rate: int) -> tuple[list[np.ndarray], int]:
         """What the system is run on, one array per run, and its rate."""

@@ -122,12 +122,7 @@ class External:
 
 
 def fitted(
-    output: np.ndarray,
-    rate: int,
-    audio: np.ndarray,
-    sample_rate: int,
-    tolerance: float,
-    may_resample: bool,
+    output: np.ndarray, rate: int, audio: np.ndarray, sample_rate: int, tolerance: float, may_resample: bool
 ) -> np.ndarray:
     """`output` in the shape and rate of the clip it stands for.
 

@@ -57,9 +57,7 @@ class PieceLoader:
     def piece(self) -> Piece:
         """Compose it, without rendering."""
         artist = draw_artist(STYLES[self.style], self.artist, Draw("artist", self.artist))
-        return compose(
-            artist, parse_key(self.key), self.seconds, Draw("piece", self.seed, self.style, self.artist)
-        )
+        return compose(artist, parse_key(self.key), self.seconds, Draw("piece", self.seed, self.style, self.artist))
 
     def __call__(self) -> tuple[npt.NDArray[np.float32], int]:
         """Return stereo samples (2, samples) and the sample rate."""
@@ -73,14 +71,7 @@ class PieceLoader:
             id=f"{dataset}-{self.seed:06d}",
             dataset=dataset,
             digest=digest_of(
-                "synthetic piece",
-                VERSION,
-                self.seed,
-                self.style,
-                self.artist,
-                self.key,
-                self.seconds,
-                self.sample_rate,
+                "synthetic piece", VERSION, self.seed, self.style, self.artist, self.key, self.seconds, self.sample_rate
             ),
             labels={**known, **labels, "seed": self.seed},
             source=f"generated: seed {self.seed}",
@@ -143,9 +134,7 @@ def caption(piece: Piece, parts: dict[str, str]) -> str:
     moods = piece.artist.style.moods
     mood = moods[int(piece.tempo * 10) % len(moods)]
     pace = "slow" if piece.tempo <= 86 else "fast" if piece.tempo >= 126 else "mid-tempo"
-    lines = [
-        f"This {mood} {piece.artist.style.name} piece is {pace}, at {piece.tempo:.0f} bpm, in {piece.key.name}."
-    ]
+    lines = [f"This {mood} {piece.artist.style.name} piece is {pace}, at {piece.tempo:.0f} bpm, in {piece.key.name}."]
     roles = {
         "melody": "plays the melody",
         "chords": "plays the chords",
@@ -214,9 +203,7 @@ class SyntheticClips(_Synthetic):
     name = "synthetic"
     splits = ("test",)
 
-    def __init__(
-        self, size: int = 24, seconds: float = 10.0, seed: int = 0, sample_rate: int = SAMPLE_RATE
-    ) -> None:
+    def __init__(self, size: int = 24, seconds: float = 10.0, seed: int = 0, sample_rate: int = SAMPLE_RATE) -> None:
         super().__init__(size, seconds, seed, sample_rate)
 
     def _plan(self) -> list[tuple[PieceLoader, str]]:
@@ -249,9 +236,7 @@ class SyntheticTags(_Synthetic):
     tags = TAGS
     _SPLIT_OF_ARTIST = ("train",) * 6 + ("valid",) * 2 + ("test",) * 2
 
-    def __init__(
-        self, size: int = 300, seconds: float = 4.0, seed: int = 0, sample_rate: int = SAMPLE_RATE
-    ) -> None:
+    def __init__(self, size: int = 300, seconds: float = 4.0, seed: int = 0, sample_rate: int = SAMPLE_RATE) -> None:
         super().__init__(size, seconds, seed, sample_rate)
         if size % 100:
             raise ValueError(f"{self.name}: size {size} is not a multiple of 100 (10 styles x 10 artists)")
@@ -284,14 +269,10 @@ class SyntheticKeys(_Synthetic):
     splits = ("train", "valid", "test")
     keys = tuple(sorted(key.name for key in ALL_KEYS))  # alphabetical, as a label encoder has them
 
-    def __init__(
-        self, size: int = 240, seconds: float = 8.0, seed: int = 0, sample_rate: int = SAMPLE_RATE
-    ) -> None:
+    def __init__(self, size: int = 240, seconds: float = 8.0, seed: int = 0, sample_rate: int = SAMPLE_RATE) -> None:
         super().__init__(size, seconds, seed, sample_rate)
         if size % 24 or size < 72:
-            raise ValueError(
-                f"{self.name}: size {size} is not a multiple of 24, or below 72 (one per key and split)"
-            )
+            raise ValueError(f"{self.name}: size {size} is not a multiple of 24, or below 72 (one per key and split)")
 
     def _plan(self) -> list[tuple[PieceLoader, str]]:
         styles = list(STYLES)

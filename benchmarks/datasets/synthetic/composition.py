@@ -109,16 +109,10 @@ def compose(artist: Artist, key: Key, seconds: float, draw: Draw) -> Piece:
 
     human = 0.0 if style.electronic else 0.006
     timed = [
-        replace(
-            n,
-            start=max(0.0, swung(n.start) + human * draw.uniform(-1.0, 1.0)),
-            midi=_into_range(n.role, n.midi),
-        )
+        replace(n, start=max(0.0, swung(n.start) + human * draw.uniform(-1.0, 1.0)), midi=_into_range(n.role, n.midi))
         for n in notes
     ]
-    struck = [
-        replace(h, start=max(0.0, swung(h.start) + 0.5 * human * draw.uniform(-1.0, 1.0))) for h in hits
-    ]
+    struck = [replace(h, start=max(0.0, swung(h.start) + 0.5 * human * draw.uniform(-1.0, 1.0))) for h in hits]
     return Piece(
         artist, key, tempo, beats, first_beat, seconds, instruments, dynamic,
         tuple(sorted((n for n in timed if n.start < seconds), key=lambda n: (n.start, n.role, n.midi))),
@@ -179,9 +173,7 @@ def _chords(spans: list[_Span], comping: str, tempo: float, dynamic: float, draw
             for i in range(int(span.beats / grid)):
                 pitch = ladder[order[i % len(order)] % len(ladder)]
                 accent = 0.85 if i % 4 == 0 else 0.65
-                yield Note(
-                    "chords", span.start + i * grid, _beat_seconds(grid, tempo, 1.1), pitch, accent * dynamic
-                )
+                yield Note("chords", span.start + i * grid, _beat_seconds(grid, tempo, 1.1), pitch, accent * dynamic)
         elif comping == "waltz":
             yield Note("chords", span.start, _beat_seconds(1, tempo), voices[0] - 12, 0.9 * dynamic)
             for beat in (1.0, 2.0):

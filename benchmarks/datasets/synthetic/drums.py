@@ -109,9 +109,7 @@ def _clap(name: str, kit: Kit, draw: Draw, sample_rate: int) -> Array:
 
 def _rim(name: str, kit: Kit, draw: Draw, sample_rate: int) -> Array:
     n = int(0.12 * sample_rate)
-    return struck_modes(
-        np.array([420.0, 1710.0, 2600.0]), np.array([0.5, 1.0, 0.4]), np.full(3, 0.012), n, sample_rate
-    )
+    return struck_modes(np.array([420.0, 1710.0, 2600.0]), np.array([0.5, 1.0, 0.4]), np.full(3, 0.012), n, sample_rate)
 
 
 def _hat(name: str, kit: Kit, draw: Draw, sample_rate: int) -> Array:

@@ -110,9 +110,7 @@ def _drum_kit(piece: Piece, draw: Draw, sample_rate: int) -> Array:
     out = np.zeros((2, n_samples))
     for drum in sorted({hit.drum for hit in piece.hits}):
         track = np.zeros(n_samples)
-        sounds = [
-            drum_sound(drum, piece.artist.kit, draw, sample_rate) for _ in range(2)
-        ]  # no two strokes alike
+        sounds = [drum_sound(drum, piece.artist.kit, draw, sample_rate) for _ in range(2)]  # no two strokes alike
         for i, hit in enumerate(h for h in piece.hits if h.drum == drum):
             add_at(track, sounds[i % 2] * (hit.velocity**1.2 * _DRUM_GAIN[drum]), hit.start, sample_rate)
         out += pan(track, _DRUM_PAN.get(drum, 0.0), sample_rate)

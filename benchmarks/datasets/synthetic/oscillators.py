@@ -72,9 +72,7 @@ def harmonic_tone(spectra: Array, knots: Array, frequency: Array, phases: Array,
     return out
 
 
-def struck_modes(
-    frequencies: Array, amplitudes: Array, decays: Array, n_samples: int, sample_rate: int
-) -> Array:
+def struck_modes(frequencies: Array, amplitudes: Array, decays: Array, n_samples: int, sample_rate: int) -> Array:
     """Decaying sinusoids, one two-pole resonator each: bars, bells, stiff strings.
 
     Args:
@@ -92,9 +90,7 @@ def struck_modes(
             continue
         w, r = 2.0 * np.pi * f / sample_rate, np.exp(-1.0 / (tau * sample_rate))
         length = min(n_samples, int(9.0 * tau * sample_rate) + 64)  # below -78 dB after nine time constants
-        out[:length] += lfilter(
-            [0.0, a * r * np.sin(w)], [1.0, -2.0 * r * np.cos(w), r * r], impulse[:length]
-        )
+        out[:length] += lfilter([0.0, a * r * np.sin(w)], [1.0, -2.0 * r * np.cos(w), r * r], impulse[:length])
     return out
 
 

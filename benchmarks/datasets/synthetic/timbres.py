@@ -147,9 +147,7 @@ class Harmonic(Patch):
             f0 = midi_to_hz(midi + cents / 100.0)
             loudness = _level(velocity) * levels
             spectra = self.spectra(f0, loudness, sample_rate)
-            spectra = (
-                spectra * (1.0 + 0.06 * draw.noise(*spectra.shape)) * (1.0 + 0.03 * draw.noise(len(times), 1))
-            )
+            spectra = spectra * (1.0 + 0.06 * draw.noise(*spectra.shape)) * (1.0 + 0.03 * draw.noise(len(times), 1))
             frequency = f0 * (1.0 + self._vibrato(t, seconds, draw))
             phases = 2.0 * np.pi * (draw.noise(spectra.shape[1]) + 2.0)
             out += harmonic_tone(spectra, times, frequency, phases, sample_rate)

@@ -178,6 +178,4 @@ def _adopt_groups(archives: Sequence[Archive], source: Path, folder: Path) -> No
         for position, archive in enumerate(members_of):
             write_record(folder, archive.name, members if position == 0 else [])
         others = f"; left out: {found}" if found.left_out else ""
-        say(
-            f"  {name}: adopted {len(members)} files; no list is published to tell whether that is all{others}"
-        )
+        say(f"  {name}: adopted {len(members)} files; no list is published to tell whether that is all{others}")

@@ -67,13 +67,9 @@ TINYSOL = Corpus(
             _zenodo(3685367, "TinySOL_metadata.csv"),
             Expected(317576, "md5:a86c9bb115f69e61f2f25872e397fc4a"),
         ),
-        _index_item(
-            TINYSOL_INDEX, 497182, "343d5424c5d58bcc8e9f4f7c32d5a4a4e2692459f8c0692f7b2ad718a66adfd5"
-        ),
+        _index_item(TINYSOL_INDEX, 497182, "343d5424c5d58bcc8e9f4f7c32d5a4a4e2692459f8c0692f7b2ad718a66adfd5"),
     ),
-    archives=lambda folder: [
-        _zenodo_archive(3685367, "TinySOL.tar.gz", "36030a7fe389da86c3419e5ee48e3b7f", "audio")
-    ],
+    archives=lambda folder: [_zenodo_archive(3685367, "TinySOL.tar.gz", "36030a7fe389da86c3419e5ee48e3b7f", "audio")],
     published=lambda folder: mirdata_files(folder / TINYSOL_INDEX),
     count=2913,
     sample_rates=(44100,),
@@ -114,10 +110,7 @@ BEATPORT = Corpus(
 
 # ---- MagnaTagATune ----------------------------------------------------------------------------------
 
-_MTT_HOSTS = (
-    "https://mirg.city.ac.uk/datasets/magnatagatune",
-    "http://mi.soi.city.ac.uk/datasets/magnatagatune",
-)
+_MTT_HOSTS = ("https://mirg.city.ac.uk/datasets/magnatagatune", "http://mi.soi.city.ac.uk/datasets/magnatagatune")
 _MTT_TABLE = "annotations_final.csv"
 MTT_CLIPS, MTT_COLUMNS = 25863, 190
 
@@ -233,8 +226,7 @@ MTG_JAMENDO = Corpus(
     ),
     archives=_jamendo_archives,
     published=lambda folder: {
-        f"audio/{name}": f"sha256:{digest}"
-        for name, digest in sha256_list(folder / _TRACKS, JAMENDO_TRACKS).items()
+        f"audio/{name}": f"sha256:{digest}" for name, digest in sha256_list(folder / _TRACKS, JAMENDO_TRACKS).items()
     },
     count=JAMENDO_TRACKS,
     transfer_bytes=508 * GB,
@@ -304,6 +296,4 @@ DNS4 = Corpus(
     ),
 )
 
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus for corpus in (MAGNATAGATUNE, BEATPORT, TINYSOL, MTG_JAMENDO, DNS4)
-}
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (MAGNATAGATUNE, BEATPORT, TINYSOL, MTG_JAMENDO, DNS4)}

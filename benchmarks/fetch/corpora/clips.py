@@ -47,9 +47,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
      r"isn.t available|is not available|does not exist|removed by the (uploader|user)|copyright|"
      r"live event|premieres in|incomplete youtube id", "gone"),
 )  # fmt: skip
-_MISSING_TOOL = re.compile(
-    r"ffmpeg not found|ffprobe (and|or) ffmpeg not found|ffmpeg is not installed", re.I
-)
+_MISSING_TOOL = re.compile(r"ffmpeg not found|ffprobe (and|or) ffmpeg not found|ffmpeg is not installed", re.I)
 
 
 class ToolError(Hopeless):
@@ -75,9 +73,7 @@ Runner = Callable[[Sequence[str], float], Finished]
 def run(command: Sequence[str], timeout: float) -> Finished:
     """Run a command; one that takes longer than `timeout` counts as failed."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return Finished(-1, f"ERROR: timed out after {timeout:.0f} s")
     return Finished(done.returncode, done.stderr.decode("utf-8", "replace"))
@@ -98,9 +94,7 @@ def yt_dlp() -> list[str]:
     raise ToolError("no yt-dlp: pip install 'm2l[musiccaps]'")
 
 
-def command_for(
-    program: Sequence[str], segment: Segment, folder: Path, extra: Sequence[str] = ()
-) -> list[str]:
+def command_for(program: Sequence[str], segment: Segment, folder: Path, extra: Sequence[str] = ()) -> list[str]:
     """The command that leaves `YTID.wav` in `folder`."""
     cut = f"-ss {segment.start:g} -t {segment.end - segment.start:g}"
     return [

@@ -124,9 +124,7 @@ def _obtain_all(
             for line in official_commands(corpus, folder):
                 say(f"  {line}")
         todo = here
-    missing = missing_items(
-        [p for a in todo for p in a.parts if p.path not in offered], [folder / HIDDEN / "archives"]
-    )
+    missing = missing_items([p for a in todo for p in a.parts if p.path not in offered], [folder / HIDDEN / "archives"])
     # Is there room for it?
     size = _size_of(missing)
     copied = sum(offered[p.path].stat().st_size for a in todo for p in a.parts if p.path in offered)

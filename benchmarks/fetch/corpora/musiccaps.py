@@ -34,30 +34,11 @@ from benchmarks.datasets.musiccaps import (
 )
 from benchmarks.datasets.records import HIDDEN
 from benchmarks.fetch.corpora.adopt import adopt_items, walk
-from benchmarks.fetch.corpora.clips import (
-    BusyError,
-    Runner,
-    ToolError,
-    adopt_clip,
-    get_clip,
-    inspect,
-    run,
-    yt_dlp,
-)
+from benchmarks.fetch.corpora.clips import BusyError, Runner, ToolError, adopt_clip, get_clip, inspect, run, yt_dlp
 from benchmarks.fetch.download import Progress, offline, sleep
 from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.options import Options
-from benchmarks.fetch.transfer import (
-    NOT_STARTED,
-    Item,
-    Task,
-    human,
-    in_parallel,
-    missing_items,
-    outcome,
-    say,
-    transfer,
-)
+from benchmarks.fetch.transfer import NOT_STARTED, Item, Task, human, in_parallel, missing_items, outcome, say, transfer
 from benchmarks.harness.progress import duration
 from m2l.io.atomic import InUseError, exclusive
 from m2l.io.digest import file_sha256
@@ -109,9 +90,7 @@ def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, A
     """
     folder = folder_of(options.data)
     time_needed = duration(CLIPS * _SECONDS_EACH / options.jobs)
-    say(
-        f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,"
-    )
+    say(f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,")
     say("  audio: its uploaders', for you to judge. Whole audio tracks are transferred (about 5 MB each),")
     say(f"  {human(KEPT_BYTES)} kept at most; about {time_needed} at {_SECONDS_EACH:.0f} s a clip and")
     say(f"  {options.jobs} at a time. Into {folder}")
@@ -217,11 +196,7 @@ def _id_in(stem: str, wanted: Mapping[str, Segment]) -> str | None:
 
 
 def _get_all(
-    todo: Sequence[Segment],
-    statuses: dict[str, ClipStatus],
-    folder: Path,
-    options: Options,
-    tools: Tools,
+    todo: Sequence[Segment], statuses: dict[str, ClipStatus], folder: Path, options: Options, tools: Tools
 ) -> str | None:
     """Fetch clips in parallel, saving the manifest now and then; returns why it stopped early, if it did."""
     if variable := offline():
@@ -298,11 +273,7 @@ def _broken(last: Collection[ClipStatus]) -> str | None:
 
 
 def _outcome(
-    folder: Path,
-    statuses: Mapping[str, ClipStatus],
-    summary: str,
-    failed: Sequence[str] = (),
-    **more: Any,
+    folder: Path, statuses: Mapping[str, ClipStatus], summary: str, failed: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
     counts = status_counts(statuses)
     found = {name: counts[name] for name in STATUSES if counts[name]}

@@ -38,11 +38,7 @@ def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, A
     members: list[Member] = []
     present, total = 0, 0
     try:
-        published, damaged, archives = (
-            corpus.published(folder),
-            corpus.damaged(folder),
-            corpus.archives(folder),
-        )
+        published, damaged, archives = (corpus.published(folder), corpus.damaged(folder), corpus.archives(folder))
     except (OSError, ValueError) as error:
         problems.append(f"the lists of the data set: {error}")
     else:
@@ -69,9 +65,7 @@ def verify_corpus(corpus: Corpus, folder: Path, *, jobs: int = 4) -> dict[str, A
             problems += [problem for problem in bar if problem]
     digest = records_digest(folder)
     verdict = f"{len(problems)} problems" if problems else "no problems"
-    summary = (
-        f"{len(members)} files of {present} of {total} archives checked, {verdict}; manifest {digest[:16]}"
-    )
+    summary = f"{len(members)} files of {present} of {total} archives checked, {verdict}; manifest {digest[:16]}"
     return outcome(corpus.name, folder, summary, problems, checked=len(members), digest=digest)
 
 

@@ -282,9 +282,7 @@ def _shared(
     model: str | None,
     speech_model: SpeechModel,
 ) -> ViSQOL:
-    return ViSQOL(
-        mode, strict_cpp=strict_cpp, encodec_compat=encodec_compat, model=model, speech_model=speech_model
-    )
+    return ViSQOL(mode, strict_cpp=strict_cpp, encodec_compat=encodec_compat, model=model, speech_model=speech_model)
 
 
 def visqol(

@@ -248,9 +248,7 @@ def _score_group(
                 results[i] = error
         _realign(list(matched.values()), filters)
         for i, pair in matched.items():
-            results[i] = summarize(
-                pair.reference, pair.match, pair.bands, pair.details, pair.times, pair.lag, mapper
-            )
+            results[i] = summarize(pair.reference, pair.match, pair.bands, pair.details, pair.times, pair.lag, mapper)
     return [results[i] for i in range(len(pairs))]
 
 
@@ -260,9 +258,7 @@ def _match_pair(
     """Spectrogram of the aligned estimate, patch search, and the matched patches' coarse similarity."""
     aligned = np.ascontiguousarray(shift(preds, lag))
     if not reference.bank.n_frames(len(aligned)):
-        raise TooShortError(
-            f"preds has {len(aligned)} samples after alignment; one window has {len(filters.window)}"
-        )
+        raise TooShortError(f"preds has {len(aligned)} samples after alignment; one window has {len(filters.window)}")
     tensor = torch.from_numpy(aligned.astype(np.float32)).to(target.device)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = float(np.float64(reference.rms) / np.sqrt(np.mean(aligned**2)))

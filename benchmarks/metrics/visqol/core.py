@@ -84,9 +84,7 @@ class Reference:
         """Without what can be computed again: it is several times as large as the rest."""
         return {**self.__dict__, "_spectra": {}, "_slice_decibels": {}}
 
-    def lag_of(
-        self, start: int, stop: int, preds: NDArray[np.float64], preds_start: int, preds_stop: int
-    ) -> int:
+    def lag_of(self, start: int, stop: int, preds: NDArray[np.float64], preds_start: int, preds_stop: int) -> int:
         """Lag of a slice of the estimate against the slice [start, stop) of the reference, 0 where it is not
         believed. The reference's spectrum is kept for the next estimate."""
         n = max(stop - start, preds_stop - preds_start)
@@ -144,9 +142,7 @@ def describe(signal: NDArray[np.float64], sample_rate: int, mode: Mode) -> Refer
     n_frames, wanted = bank.n_frames(len(signal)), n_required_frames(mode)
     if n_frames < wanted:
         shortest = window_length(sample_rate) + (wanted - 1) * hop_length(sample_rate)
-        raise TooShortError(
-            f"target has {len(signal)} samples at {sample_rate} Hz; ViSQOL needs at least {shortest}"
-        )
+        raise TooShortError(f"target has {len(signal)} samples at {sample_rate} Hz; ViSQOL needs at least {shortest}")
     starts = patch_starts(signal, n_frames, bank.hop, mode)
     if not len(starts):
         raise TooShortError("target has no voice activity (every frame is below the level that counts)")
@@ -172,12 +168,7 @@ def align(reference: Reference, preds: NDArray[np.float64]) -> tuple[NDArray[np.
 
 
 def _realigned_patch(
-    reference: Reference,
-    preds: NDArray[np.float64],
-    decibels: NDArray[np.float64],
-    plan: PatchPlan,
-    row: int,
-    lag: int,
+    reference: Reference, preds: NDArray[np.float64], decibels: NDArray[np.float64], plan: PatchPlan, row: int, lag: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float, float, float]] | None:
     """Both floored patches and their times after aligning their audio; None if too little audio is left."""
     bank, piece = reference.bank, plan.realign(row, lag, reference.sample_rate)
@@ -194,9 +185,7 @@ def _realigned_patch(
     return *apply_floors(target, other), piece.times
 
 
-def score(
-    reference: Reference, preds: NDArray[np.float64], mapper: Mapper, *, lap: Lap = no_lap
-) -> VisqolResult:
+def score(reference: Reference, preds: NDArray[np.float64], mapper: Mapper, *, lap: Lap = no_lap) -> VisqolResult:
     """Score one estimate.
 
     Args:
@@ -212,9 +201,7 @@ def score(
     preds, lag = align(reference, np.ascontiguousarray(preds, dtype=np.float64))
     lap("global alignment")
     if not bank.n_frames(len(preds)):
-        raise TooShortError(
-            f"preds has {len(preds)} samples after alignment; one window has {len(bank.window)}"
-        )
+        raise TooShortError(f"preds has {len(preds)} samples after alignment; one window has {len(bank.window)}")
     with np.errstate(divide="ignore", invalid="ignore"):
         preds = preds * (np.float64(reference.rms) / root_mean_square(preds))
         lap("loudness")
@@ -227,9 +214,7 @@ def score(
     except ValueError as error:
         raise TooShortError(str(error)) from error
     lap("patch search")
-    bands, details, times = _patch_similarities(
-        reference, preds, decibels, match, target_floored, preds_floored, lap
-    )
+    bands, details, times = _patch_similarities(reference, preds, decibels, match, target_floored, preds_floored, lap)
     result = summarize(reference, match, bands, details, times, lag, mapper)
     lap("mapping")
     return result
@@ -318,10 +303,7 @@ def summarize(
 
 
 def features_of(
-    bands: NDArray[np.float64],
-    details: NDArray[np.float64],
-    times: NDArray[np.float64],
-    frame_seconds: float,
+    bands: NDArray[np.float64], details: NDArray[np.float64], times: NDArray[np.float64], frame_seconds: float
 ) -> Features:
     """Features of a pair from its patches: see `summarize` and `Features`."""
     nsim = bands.sum(axis=0) / len(bands)

@@ -125,9 +125,7 @@ def _rotation(conjugate: bool) -> Callable[..., Any]:
     ) -> tuple[Any, Any]:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             v = Lanes(context, builder, ir.FloatType(), LANES)
-            real, imaginary, table_re, table_im, scalar_re, scalar_im = v.arrays(
-                signature, args, 0, 1, 3, 4, 6, 7
-            )
+            real, imaginary, table_re, table_im, scalar_re, scalar_im = v.arrays(signature, args, 0, 1, 3, 4, 6, 7)
             place, t = (builder.mul(v.index(signature, args, i), v.number(LANES)) for i in (2, 5))
             s = v.index(signature, args, 8)
             table = v.load(table_re.data, t), v.load(table_im.data, t)

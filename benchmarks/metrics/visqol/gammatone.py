@@ -107,8 +107,7 @@ def make_filter_bank(sample_rate: int, n_bands: int, max_frequency: float | None
     denominator = np.stack([-2 * np.cos(angle) * decay, decay**2], axis=1)
     z1 = np.exp(-1j * angle)
     peak = (
-        np.prod(1 + zeros * z1[:, None], axis=1)
-        / (1 + denominator[:, 0] * z1 + denominator[:, 1] * z1**2) ** _SECTIONS
+        np.prod(1 + zeros * z1[:, None], axis=1) / (1 + denominator[:, 0] * z1 + denominator[:, 1] * z1**2) ** _SECTIONS
     )
     gain = 1.0 / np.abs(peak)
 
@@ -127,9 +126,7 @@ def make_filter_bank(sample_rate: int, n_bands: int, max_frequency: float | None
 
 
 @intrinsic
-def _filter_group(
-    typing_context: Any, frame: Any, coefficients: Any, group: Any, energy: Any
-) -> tuple[Any, Any]:
+def _filter_group(typing_context: Any, frame: Any, coefficients: Any, group: Any, energy: Any) -> tuple[Any, Any]:
     """Energy of `LANES` bands over one windowed frame: energy[group·LANES + lane] = Σ y².
 
     Written as vector instructions, because the eight state vectors then live in registers for the whole
@@ -206,10 +203,7 @@ def _frame_energies(
 
 @jit()
 def _impulse_responses(
-    impulse: NDArray[np.float64],
-    denominator: NDArray[np.float64],
-    zeros: NDArray[np.float64],
-    out: NDArray[np.float64],
+    impulse: NDArray[np.float64], denominator: NDArray[np.float64], zeros: NDArray[np.float64], out: NDArray[np.float64]
 ) -> None:
     """Plain scalar filtering of `impulse` by every band, for the FFT form of the filter bank."""
     for band in range(out.shape[0]):

@@ -19,11 +19,7 @@ VISQOL = PairMetric(
     title="ViSQOL",
     note="ViSQOL v3 in audio mode at 48 kHz (MOS-LQO)",
     function=moslqo,
-    modules=(
-        "benchmarks.metrics.visqol.metric",
-        "benchmarks.metrics.visqol.api",
-        "benchmarks.metrics.clip_score",
-    ),
+    modules=("benchmarks.metrics.visqol.metric", "benchmarks.metrics.visqol.api", "benchmarks.metrics.clip_score"),
     weights="visqol-svr",
     folds=True,
     worst=1.0,

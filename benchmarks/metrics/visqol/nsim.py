@@ -73,9 +73,7 @@ def local_statistics(
 
 
 @jit()
-def _band_similarity(
-    target: NDArray[np.float64], preds: NDArray[np.float64], out: NDArray[np.float64]
-) -> None:
+def _band_similarity(target: NDArray[np.float64], preds: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     bands, n = target.shape
     mean_r, deviation_r = np.empty((bands, n)), np.empty((bands, n))
     mean_d, deviation_d = np.empty((bands, n)), np.empty((bands, n))

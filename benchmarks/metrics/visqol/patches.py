@@ -132,9 +132,7 @@ class PatchPlan:
         return Piece(a, n_target, b, zeros, n_preds, times)
 
 
-def plan_patches(
-    match: Match, reference: Any, preds: NDArray[np.float64]
-) -> tuple[PatchPlan, NDArray[np.float64]]:
+def plan_patches(match: Match, reference: Any, preds: NDArray[np.float64]) -> tuple[PatchPlan, NDArray[np.float64]]:
     """Cut both signals at the matched patches.
 
     A match that runs over the end of the estimate is filled up with zeros, which the C++ puts *before*

@@ -99,10 +99,7 @@ def _compare_row(
 
 @jit()
 def _describe_cells(
-    patch: NDArray[np.float64],
-    mean: NDArray[np.float64],
-    deviation: NDArray[np.float64],
-    cells: NDArray[np.float64],
+    patch: NDArray[np.float64], mean: NDArray[np.float64], deviation: NDArray[np.float64], cells: NDArray[np.float64]
 ) -> None:
     """Fill `cells` (bands, frames, 12). Neighbors beyond the first and last frame repeat the edge: their
     weight goes to the edge column, and the column outside gets weight 0."""
@@ -243,11 +240,7 @@ def best_path(
 
 
 def match_patches(
-    target: NDArray[np.float64],
-    preds: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    patch_frames: int,
-    radius: int,
+    target: NDArray[np.float64], preds: NDArray[np.float64], starts: NDArray[np.int64], patch_frames: int, radius: int
 ) -> Match:
     """Find the patches of `preds` that match the reference patches best, all together.
 
