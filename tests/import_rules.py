@@ -48,13 +48,10 @@ ROOT_MODULES = 6
 #: Launchers, which start a command line that lies above them.
 UPWARD_EXCEPTIONS = {("m2l.cli.bench", "benchmarks.cli.main"), ("probes.__main__", "benchmarks.cli.main")}
 #: Modules outside `cli/` that import modules of ours inside functions, and why they have to.
-LAZY_EXCEPTIONS = {
-    "probes.speed": "the help of `speed probe` must not import torch",
-    **dict.fromkeys(
-        (f"benchmarks.autoencoders.{name}" for name in ("codicodec", "mousai", "musika", "same")),
-        "constructing an adapter loads no torch, which its network's module does",
-    ),
-}
+LAZY_EXCEPTIONS = dict.fromkeys(
+    (f"benchmarks.autoencoders.{name}" for name in ("codicodec", "mousai", "musika", "same")),
+    "constructing an adapter loads no torch, which its network's module does",
+)
 #: The only places outside `probes` that name its functions, as strings.
 ABOVE_PROBES = ("benchmarks.cli", "benchmarks.tables", "pyproject")
 _TARGET = re.compile(r"(?:m2l|benchmarks|probes)(?:\.\w+)*:[A-Za-z_][\w.]*")
