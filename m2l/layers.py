@@ -153,12 +153,9 @@ class ResBlock(nn.Module):
         self.attention = FrequencyAttention(out_channels, attention_heads) if attention_heads else None
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        shift = None
-        if self.condition is not None and embedding is not None:
-            shift = self.condition(embedding)
         return normalized_convolutions(
             x,
-            NormConv(self.norm1, self.conv1, shift=shift),
+            NormConv(self.norm1, self.conv1, condition=self.condition, embedding=embedding),
             NormConv(self.norm2, self.conv2),
             plus=self.residual,
             branch=NormBranch(self.attention.norm, self.attention.attend) if self.attention else None,

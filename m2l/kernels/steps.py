@@ -39,7 +39,7 @@ def _in_tiles(layer: nn.Module, x: Tensor) -> bool:
 def normalized_convolutions(
     x: Tensor, *steps: NormConv, plus: Callable[[Tensor], Tensor] | None = None, branch: NormBranch | None = None
 ) -> Tensor:
-    """conv(scale * silu(norm(x))) + shift for each step in turn, + plus(x), and the branch of that.
+    """conv(scale * silu(norm(x))) + condition(embedding) for each step in turn, + plus(x), and the branch of that.
 
     Args:
         x: (B, C, F, T) or (B, C, T).
@@ -60,8 +60,8 @@ def normalized_convolutions(
         if step.scale is not None:
             hidden = step.scale * hidden
         hidden = step.conv(hidden)
-        if step.shift is not None:
-            hidden = hidden + step.shift.reshape(*step.shift.shape, *[1] * (hidden.dim() - 2))
+        if (shift := step.shift()) is not None:
+            hidden = hidden + shift.reshape(*shift.shape, *[1] * (hidden.dim() - 2))
     if plus is not None:
         hidden = plus(x) + hidden
     return hidden if branch is None else hidden + branch.function(branch.norm(hidden))

@@ -31,7 +31,7 @@ Frames = Callable[[int, int], Tensor]
 
 
 class NormConv(NamedTuple):
-    """conv(scale * silu(norm(x))) + shift."""
+    """conv(scale * silu(norm(x))) + condition(embedding)."""
 
     norm: nn.Module
     conv: nn.Module
@@ -39,13 +39,20 @@ class NormConv(NamedTuple):
     activate: bool = True
     #: (B, 1, F, 1), multiplied in front of the convolution, or None.
     scale: Tensor | None = None
-    #: (B, C_out), added behind the convolution, or None.
-    shift: Tensor | None = None
+    #: (B, E) -> (B, C_out), added behind the convolution if there is an embedding.
+    condition: nn.Module | None = None
+    embedding: Tensor | None = None
+
+    def shift(self) -> Tensor | None:
+        """(B, C_out), what is added behind the convolution, or None."""
+        if self.condition is None or self.embedding is None:
+            return None
+        return self.condition(self.embedding)
 
     def of_item(self, one: slice) -> NormConv:
         """The step for one item of the batch."""
         scale = None if self.scale is None else self.scale[one]
-        return self._replace(scale=scale, shift=None if self.shift is None else self.shift[one])
+        return self._replace(scale=scale, embedding=None if self.embedding is None else self.embedding[one])
 
 
 class NormBranch(NamedTuple):
@@ -250,7 +257,7 @@ def normalized_convolutions(
             _prepared(step, hidden, gathered),
             hidden.shape[3],
             hidden,
-            shift=step.shift,
+            shift=step.shift(),
             moments=inner,
             finish=None if following is not None or plus is None else _adding(plus, x),
         )
