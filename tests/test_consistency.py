@@ -107,9 +107,9 @@ def test_the_teacher_at_sigma_min_is_its_input(delta_t: float) -> None:
     found = torch.autograd.grad(losses.sum(), model.unet.conv_in.weight)[0]
 
     sigmas = [C.sigma_from_t(level, model.config) for level in (t, (t - delta_t).clamp(min=0))]
-    pyramid = model.decoder(model.encoder(clean))
+    feature_maps = model.decoder(model.encoder(clean))
     student, teacher = (
-        C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, pyramid, model.config) for s in sigmas
+        C.denoise(model.unet, clean + s.reshape(-1, 1, 1, 1) * noise, s, feature_maps, model.config) for s in sigmas
     )
     expected = L.pseudo_huber(student, teacher.detach()) / (sigmas[0] - sigmas[1])
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
@@ -139,6 +139,6 @@ def test_boundary_condition_holds_for_any_network(sigma: float, seed: int) -> No
     model = Music2Latent.from_config("tiny", seed=seed)
     x = torch.randn(1, 2, 1024, 8, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        pyramid = model.decoder(torch.zeros(1, 64, 1))
-        assert torch.equal(C.denoise(model.unet, x, torch.tensor([0.002]), pyramid, model.config), x)
-        assert bool(C.denoise(model.unet, x, torch.tensor([sigma]), pyramid, model.config).isfinite().all())
+        feature_maps = model.decoder(torch.zeros(1, 64, 1))
+        assert torch.equal(C.denoise(model.unet, x, torch.tensor([0.002]), feature_maps, model.config), x)
+        assert bool(C.denoise(model.unet, x, torch.tensor([sigma]), feature_maps, model.config).isfinite().all())

@@ -112,17 +112,17 @@ def test_every_stage_meets_the_oracle(
     with torch.no_grad():
         features = model.encoder.features(representation)
         latents = model.encoder.latents(features)
-        pyramid = model.decoder(latents)
+        feature_maps = model.decoder(latents)
         assert relative_error(features[:, ::16], golden["features"]) < TOLERANCE
         assert relative_error(latents, golden["latents_raw"]) < TOLERANCE
-        for level, found in enumerate(pyramid):
+        for level, found in enumerate(feature_maps):
             bins, frames = found.shape[2:]
             sub = found[:, ::8, :: max(1, bins // 16), :: max(1, frames // 16)]
             assert relative_error(sub, golden[f"pyramid{level}"]) < TOLERANCE
         # Both channels at sigma_max, where decoding starts; one of them is enough between.
         for sigma, items in ((80.0, [0, 1]), (2.5, [0]), (0.05, [1]), (0.002, [0])):
             noisy = (80 * start if sigma == 80 else representation + sigma * start)[items]
-            sigmas, maps = torch.full((len(items),), sigma), [level[items] for level in pyramid]
+            sigmas, maps = torch.full((len(items),), sigma), [level[items] for level in feature_maps]
             clean = consistency.denoise(model.unet, noisy, sigmas, maps, config)
             expected = golden[f"denoised_sigma_{sigma}"][items]
             assert relative_error(clean[:, :, ::16, ::4], expected) < TOLERANCE

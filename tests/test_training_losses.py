@@ -151,9 +151,9 @@ def test_direct_items_go_to_the_input_in_one_step_and_the_others_their_way(data:
     found = StepLoss(model, settings)(x, t, 0.1, noise).detach()
 
     model.requires_grad_(False)
-    pyramid = model.decoder(model.encoder(x))
+    feature_maps = model.decoder(model.encoder(x))
     sigma = torch.tensor([config.sigma_max, config.sigma_max])
-    drawn = denoise(model.unet, x + config.sigma_max * noise, sigma, pyramid, config)
+    drawn = denoise(model.unet, x + config.sigma_max * noise, sigma, feature_maps, config)
     direct = direction_distance(drawn, x)[0] + 7 * band_distance(drawn, x)[0]
     usual = tiny(data, weighting="output", band_weight=7.0)
     later = StepLoss(model, usual)(x[1:], t[1:], 0.1, noise[1:])

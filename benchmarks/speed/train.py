@@ -239,14 +239,14 @@ class PlainStep:
         return float(loss.detach())
 
     def _loss(self, clean: Tensor, noise: Tensor, t: Tensor, delta_t: float) -> Tensor:
-        """Eq. 10-12 with one pyramid and a teacher whose graph is made and thrown away; what a recipe adds to it."""
+        """Eq. 10-12 with one set of feature maps and a teacher whose graph is made and thrown away; what a recipe adds to it."""
         config, settings = self.model.config, self.settings
         direct = (t >= 1) & (settings.direct_share > 0)
         steps = torch.where(direct, 1.0, delta_t)
         later, earlier = sigma_from_t(t, config), sigma_from_t((t - steps).clamp(min=0), config)
-        pyramid = self.model.decoder(self.model.encoder(clean))
+        feature_maps = self.model.decoder(self.model.encoder(clean))
         student, teacher = (
-            denoise(self.model.unet, clean + sigma.reshape(-1, 1, 1, 1) * noise, sigma, pyramid, config)
+            denoise(self.model.unet, clean + sigma.reshape(-1, 1, 1, 1) * noise, sigma, feature_maps, config)
             for sigma in (later, earlier)
         )
         gap = later - earlier
@@ -257,7 +257,7 @@ class PlainStep:
         if settings.band_weight:
             weighted = weighted + settings.band_weight * band_distance(student, clean)
         if settings.spectrum_weight:
-            weighted = weighted + settings.spectrum_weight * spectrum_loss(pyramid[0], clean)
+            weighted = weighted + settings.spectrum_weight * spectrum_loss(feature_maps[0], clean)
         return weighted.mean()
 
 
