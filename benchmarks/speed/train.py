@@ -239,7 +239,7 @@ class PlainStep:
         return float(loss.detach())
 
     def _loss(self, clean: Tensor, noise: Tensor, t: Tensor, delta_t: float) -> Tensor:
-        """Eq. 10-12 with one set of feature maps and a teacher whose graph is made and thrown away; what a recipe adds to it."""
+        """Eq. 10-12 with feature maps computed once and a teacher whose graph is thrown away; what a recipe adds."""
         config, settings = self.model.config, self.settings
         direct = (t >= 1) & (settings.direct_share > 0)
         steps = torch.where(direct, 1.0, delta_t)
