@@ -60,8 +60,8 @@ def spread_tolerance(seeds: Sequence[float], n: int, elsewhere: Sequence[float] 
     error = 0.0
     if samples:
         freedom = sum(len(sample) - 1 for sample in samples)
-        squares = sum(statistics.variance(sample) * (len(sample) - 1) for sample in samples)
-        error = math.sqrt(squares / freedom * (1 / len(seeds) + 1 / len(elsewhere or seeds)))
+        spread = math.hypot(*(statistics.stdev(sample) * math.sqrt(len(sample) - 1) for sample in samples))
+        error = spread / math.sqrt(freedom) * math.sqrt(1 / len(seeds) + 1 / len(elsewhere or seeds))
         if elsewhere:
             from scipy.special import stdtrit  # slow to import
 
