@@ -12,9 +12,8 @@ import soundfile
 
 from benchmarks.cli.main import main as bench
 from benchmarks.compare import ablation
-from benchmarks.compare.ablation import Ablation, render_training_clips, row_settings, runs_folder, title_of, with_rows
+from benchmarks.compare.ablation import Ablation, row_settings, runs_folder, title_of, with_rows
 from benchmarks.compare.curve import RunError, points_of
-from benchmarks.datasets import create_dataset
 from benchmarks.errors import MISSING, OK, USAGE
 from benchmarks.suite import SuiteError, load_suite, parse_suite
 from benchmarks.tables.reference import published_rows
@@ -88,30 +87,6 @@ def test_other_settings_are_other_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(folders) == 4
     one_row = row_settings(ablation.MINI[:1], ["a"], {"steps": 5})
     assert runs_folder(one_row) in folders, "a row trained on its own is the row of the whole ablation"
-
-
-# ---- training data ---------------------------------------------------------------------------------------
-
-
-def test_training_clips_are_no_test_clips(tmp_path: Path) -> None:
-    folder = render_training_clips(2, 1.0, tmp_path, quiet=True)
-    files = sorted(folder.iterdir())
-    assert len(files) == 2
-    trained = {path.stem for path in files}
-    for name in ("synthetic", "open"):
-        suite = load_suite(name)
-        if suite.data.dataset == "synthetic":
-            tested = create_dataset("synthetic", **suite.data.options).clips()
-            assert trained.isdisjoint(clip.id for clip in tested)
-            assert max(clip.labels["seed"] for clip in tested) < ablation.FIRST_SEED
-    audio, rate = soundfile.read(files[0], always_2d=True)
-    assert (rate, len(audio)) == (44100, 44100)
-    assert np.abs(audio).max() > 0.01
-    before = {path: path.stat().st_mtime_ns for path in files}
-    files[1].unlink()
-    render_training_clips(2, 1.0, tmp_path, quiet=True)
-    assert files[0].stat().st_mtime_ns == before[files[0]], "what is there is kept"
-    assert files[1].is_file()
 
 
 # ---- training --------------------------------------------------------------------------------------------

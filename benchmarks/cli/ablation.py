@@ -142,7 +142,8 @@ def _ablation(
 ) -> Ablation:
     import torch
 
-    from benchmarks.compare.ablation import Ablation, render_training_clips, row_settings, runs_folder
+    from benchmarks.compare.ablation import Ablation, row_settings, runs_folder
+    from benchmarks.fetch.render_clips import render_synthetic
 
     if len(set(presets)) != len(presets):
         raise UsageError(f"--presets names a row twice: {', '.join(presets)}")
@@ -151,7 +152,7 @@ def _ablation(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cuda = device.startswith("cuda")
     row_settings(presets, data, given, cuda=cuda)  # wrong settings fail before clips are rendered
-    data = data or [str(render_training_clips(clips, quiet=quiet))]
+    data = data or [str(render_synthetic(clips, quiet=quiet))]
     rows = row_settings(presets, data, given, cuda=cuda)
     return Ablation(rows, runs_folder(rows, runs), device=device, workers=workers)
 

@@ -7,16 +7,12 @@ again, and a finished row is not trained twice.
 from __future__ import annotations
 
 import dataclasses
-import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets import create_dataset
-from benchmarks.datasets.synthetic import VERSION
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.fingerprint import digest
@@ -26,7 +22,6 @@ from benchmarks.tables.paper import build_table3
 from benchmarks.tables.places import stem_for
 from benchmarks.tables.table import TableResult
 from m2l.config import create_config
-from m2l.io.atomic import write_atomic
 from m2l.io.cache import cache_dir
 from m2l.io.json_files import read_object
 from m2l.training import SettingsError, Trainer, TrainingSettings
@@ -38,8 +33,6 @@ TITLES = {"base": "Base Model", "attention": "+ Freq-wise Attention", "scaling":
 MINI = tuple(f"table3-mini-{row}" for row in TITLES)
 FULL = tuple(f"table3-{row}" for row in TITLES)
 
-#: Clips of the default training set: their seeds begin far from those of any test clip (`SyntheticClips`).
-FIRST_SEED, N_CLIPS, CLIP_SECONDS = 1_000_000, 150, 10.0
 #: Optimizer steps between checkpoints, at most.
 CHECKPOINT_EVERY = 1000
 
@@ -75,36 +68,6 @@ class Cost:
 def title_of(preset: str) -> str:
     """The paper's title of a row; other presets go under their own name."""
     return next((title for row, title in TITLES.items() if preset.endswith(f"-{row}")), preset)
-
-
-def render_training_clips(
-    n_clips: int = N_CLIPS, seconds: float = CLIP_SECONDS, folder: Path | None = None, quiet: bool = False
-) -> Path:
-    """Write synthetic training clips as FLAC files, disjoint from every test clip; existing files are kept.
-
-    Args:
-        n_clips: number of clips.
-        seconds: length of each.
-        folder: folder of the files; by default in the cache, under a name that says what is in it.
-        quiet: no progress on stderr.
-
-    Returns:
-        The folder: `m2l train` and `Trainer` take it as data.
-    """
-    import soundfile
-    from tqdm import tqdm
-
-    name = f"synthetic-{VERSION}-{FIRST_SEED}-{n_clips}x{seconds:g}s"
-    folder = cache_dir() / "training" / name if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    clips = create_dataset("synthetic", size=n_clips, seconds=seconds, seed=FIRST_SEED).clips()
-    missing = [clip for clip in clips if not (folder / f"{clip.id}.flac").is_file()]
-    for clip in tqdm(missing, desc="training clips", disable=quiet or not missing, file=sys.stderr):
-        audio, rate = clip.load()
-        buffer = io.BytesIO()
-        soundfile.write(buffer, audio.T, rate, format="FLAC", subtype="PCM_16")
-        write_atomic(folder / f"{clip.id}.flac", buffer.getvalue())  # beside, then renamed: whole or absent
-    return folder
 
 
 def row_settings(

@@ -25,6 +25,7 @@ DATASETS.register("synthetic", "benchmarks.datasets.synthetic.clips:SyntheticCli
 DATASETS.register("synthetic-tags", "benchmarks.datasets.synthetic.clips:SyntheticTags")
 DATASETS.register("synthetic-keys", "benchmarks.datasets.synthetic.clips:SyntheticKeys")
 DATASETS.register("synthetic-notes", "benchmarks.datasets.synthetic.notes:SyntheticNotes")
+DATASETS.register("tones", "benchmarks.datasets.tones:SteadyTones")
 DATASETS.register("open", "benchmarks.datasets.open_data:OpenMusic")
 DATASETS.register("open-speech", "benchmarks.datasets.open_data:OpenSpeech")
 DATASETS.register("open-notes", "benchmarks.datasets.open_notes:OpenNotes")

@@ -16,6 +16,14 @@ from benchmarks.fetch.corpora.catalog import CORPORA, PAPER_DATA
 from benchmarks.fetch.corpora.fetcher import fetch_corpus, folder_of
 from benchmarks.fetch.corpora.verify import verify_corpus
 from benchmarks.fetch.options import Options
+from benchmarks.fetch.render_clips import (
+    N_CLIPS,
+    N_TONES,
+    TRAINING_CLIPS,
+    render_synthetic,
+    render_tones,
+    training_folder,
+)
 from benchmarks.fetch.render_notes import render_notes
 from benchmarks.fetch.sources import SOURCES, fetch_source
 from benchmarks.fetch.suite import names_for, overview
@@ -77,7 +85,7 @@ def fetch_suite(suite: Suite, options: Options | None = None) -> list[dict[str, 
 
 def fetchable() -> set[str]:
     """All names that `fetch` takes, but for `all`."""
-    return {*SOURCES, *PAPER_DATA, NOTES, *WEIGHTS}
+    return {*SOURCES, *PAPER_DATA, NOTES, TRAINING_CLIPS, *WEIGHTS}
 
 
 def available() -> list[dict[str, Any]]:
@@ -92,6 +100,7 @@ def available() -> list[dict[str, Any]]:
         corpus = CORPORA[name]
         rows.append(row(name, "data", corpus.title, corpus.license, corpus.transfer_bytes))
     rows.append(row(NOTES, "rendered", "1,743 notes, rendered from FluidR3", "MIT", 0))
+    rows.append(row(TRAINING_CLIPS, "rendered", "generated clips that the shipped checkpoints learned from", "CC0", 0))
     for weight in WEIGHTS.values():
         size = sum(file.planned_size for file in weight.files)
         rows.append(row(weight.name, "weights", weight.used_for, weight.license, size))
@@ -131,6 +140,8 @@ def _fetch_one(name: str, options: Options) -> dict[str, Any]:
         return fetch_corpus(CORPORA[name], options)
     if name == NOTES:
         return _render(options)
+    if name == TRAINING_CLIPS:
+        return _render_training_clips(options)
     if name in SOURCES:
         return fetch_source(SOURCES[name], options)
     return fetch_weights(name, options)
@@ -153,3 +164,15 @@ def _render(options: Options) -> dict[str, Any]:
     except (RuntimeError, OSError) as error:
         return outcome(NOTES, root, "not rendered", [str(error)])
     return outcome(NOTES, root, f"{done} notes rendered, {len(complaints)} silent", complaints, fetched=done)
+
+
+def _render_training_clips(options: Options) -> dict[str, Any]:
+    root = training_folder("", options.data)
+    say(f"{TRAINING_CLIPS}: {N_CLIPS} clips of synthetic music and {N_TONES} of steady tones, rendered into {root}")
+    if options.dry_run:
+        return outcome(TRAINING_CLIPS, root, "would render what is missing")
+    try:
+        folders = [render(root=options.data) for render in (render_synthetic, render_tones)]
+    except OSError as error:
+        return outcome(TRAINING_CLIPS, root, "not rendered", [str(error)])
+    return outcome(TRAINING_CLIPS, root, f"rendered: {', '.join(map(str, folders))}")
