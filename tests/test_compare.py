@@ -21,7 +21,7 @@ from benchmarks.compare.systems import compare
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
-from benchmarks.statistics.bootstrap import paired_difference
+from benchmarks.statistics.means import paired_difference
 from benchmarks.statistics.multiple import (
     Compared,
     Drawn,

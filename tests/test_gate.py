@@ -240,9 +240,9 @@ def test_holm_lies_between_no_correction_and_bonferroni(values: list[float]) -> 
 
 
 def test_more_cells_and_wider_spread_raise_what_can_be_detected() -> None:
-    small = minimum_detectable(0.05, 48, 0.1, 1, 0.005)
-    assert small < minimum_detectable(0.05, 48, 0.1, 60, 0.005) < minimum_detectable(0.2, 48, 0.1, 60, 0.005)
-    assert minimum_detectable(0.0, 48, 0.1, 60, 0.005) == 0.1
+    small = minimum_detectable(0.05, 47, 0.1, 1, 0.005)
+    assert small < minimum_detectable(0.05, 47, 0.1, 60, 0.005) < minimum_detectable(0.2, 47, 0.1, 60, 0.005)
+    assert minimum_detectable(0.0, 47, 0.1, 60, 0.005) == 0.1
 
 
 def test_one_clip_and_distances_without_draws_are_judged_by_tolerance_alone() -> None:

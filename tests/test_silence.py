@@ -15,7 +15,7 @@ from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.si_sdr import SI_SDR
 from benchmarks.metrics.visqol.metric import VISQOL
-from benchmarks.statistics.bootstrap import paired_difference, summarize
+from benchmarks.statistics.means import paired_difference, summarize
 from m2l.audio import cancels, is_silent
 
 RATE = 16000

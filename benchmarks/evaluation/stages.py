@@ -8,7 +8,7 @@ noise under those that are exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,14 @@ import numpy as np
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.own.external import External
 from benchmarks.embedders import create_embedder, embedder_label
-from benchmarks.evaluation.jobs import (
-    AggregateJob,
-    CompareJob,
-    EmbedJob,
-    Limits,
-    LoadJob,
-    ReadFilesJob,
-    ReconstructJob,
-    Resampling,
-)
+from benchmarks.evaluation.jobs import AggregateJob, CompareJob, EmbedJob, Limits, LoadJob, ReadFilesJob, ReconstructJob
 from benchmarks.evaluation.trial import constructed, watching
 from benchmarks.harness.units import Unit, fetch, resident
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
-from benchmarks.statistics.bootstrap import paired_difference, summarize
 from benchmarks.statistics.corpus import compare_draws, corpus_distance
+from benchmarks.statistics.means import summarize
+from benchmarks.statistics.multiple import adjust_pairs, compare_pairs
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.store.store import Result, Store
 from benchmarks.user_code import describe, is_system_failure, place_of, raised_by_user, user_error
@@ -334,38 +326,13 @@ def _meta(unit: Unit, store: Store) -> dict[str, Any]:
         return fetch(unit, store).meta
 
 
-def compare_pairs(values: Mapping[str, Mapping[str, float]], how: Resampling) -> list[dict[str, Any]]:
-    """Every two systems: mean difference and its paired-bootstrap interval; none on different clips."""
-    found = []
-    names = list(values)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            if values[first].keys() != values[second].keys():
-                n = len(values[first].keys() & values[second].keys())
-                found.append({"a": first, "b": second, "n": n, "reason": "measured on different clips"})
-                continue
-            difference = paired_difference(
-                values[first], values[second], n_resamples=how.resamples, confidence=how.level, seed=how.seed
-            )
-            found.append(
-                {
-                    "a": first,
-                    "b": second,
-                    "n": difference.n,
-                    "difference": difference.mean,
-                    "low": difference.low,
-                    "high": difference.high,
-                    "significant": difference.significant,
-                }
-            )
-    return found
-
-
 def compare_score_units(unit: Unit, store: Store) -> Result:
     """Pairwise comparisons of one metric. Inputs: aggregates; payload: `CompareJob`."""
     job: CompareJob = unit.payload
     values = {row: fetch(item, store).meta["values"] for row, item in zip(job.rows, unit.inputs, strict=True)}
-    return Result({"comparisons": compare_pairs(values, job.resampling)})
+    how = job.resampling
+    records = compare_pairs(values, resamples=how.resamples, seed=how.seed, level=how.level)
+    return Result({"comparisons": adjust_pairs(records, how.level)})
 
 
 def compare_corpus_units(unit: Unit, store: Store) -> Result:

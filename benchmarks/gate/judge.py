@@ -263,7 +263,7 @@ def _judge(drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha
     verdicts = list(drafts)
     for position, (i, item) in enumerate(tested):
         limit = item.on_scale(drafts[i].tolerance)
-        detectable = item.from_scale(minimum_detectable(item.error, item.n, limit, family, alpha))
+        detectable = item.from_scale(minimum_detectable(item.error, item.n - 1, limit, family, alpha))
         draft = replace(drafts[i], p=worse[position], detectable=detectable)
         if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
@@ -277,7 +277,7 @@ def _judge(drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha
 
 def _adjusted(found: Sequence[tuple[float, Evidence]]) -> list[float]:
     """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
-    values = [t_p_value(harm, item.error, item.n) for harm, item in found]
+    values = [t_p_value(harm, item.error, item.n - 1) for harm, item in found]
     inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
     for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
         values[i] = value

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 Values = npt.NDArray[np.float64]
 
@@ -81,19 +81,44 @@ def max_t_bound(deviations: Values, level: float) -> tuple[float, Values]:
     return (float(largest[rank - 1]) if rank <= len(largest) else math.inf), largest
 
 
-def t_p_value(harm: float, error: float, n: int) -> float:
-    """P(a change this bad or worse | no change) from Student's t with n - 1 degrees of freedom.
+def t_bound(level: float, freedom: int) -> float:
+    """How many standard errors Student's two-sided interval spans."""
+    return -float(stdtrit(freedom, (1.0 - level) / 2.0))
 
-    Right where p-values below 1 / resamples are needed and the mean of n differences is nearly normal: the bootstrap
-    gives only the standard error. Between equal runs the differences are symmetric, and the test is exact or
-    conservative.
+
+def t_like_p_value(difference: float, error: float, freedom: int, bound: float, level: float) -> float:
+    """Two-sided p-value of "no difference" that is at most 1 - level exactly when `bound` errors do not reach 0.
+
+    Student's t, with the statistic scaled so that its quantile at `level` is the given bound: with a bound from the
+    bootstrap-t it follows the skew of the scores as the interval does, and is not limited to 1 / resamples, which
+    corrections for many comparisons need.
+
+    Args:
+        difference: the mean difference.
+        error: its standard error. Without one (0) the difference itself decides.
+        freedom: degrees of freedom, at least 1.
+        bound: half-width of the interval in standard errors.
+        level: coverage of the interval.
+    """
+    if error == 0.0:
+        return 0.0 if difference != 0.0 else 1.0
+    if math.isinf(bound):
+        return 1.0
+    statistic = abs(difference) / error * t_bound(level, freedom) / bound
+    return min(1.0, 2.0 * float(stdtr(freedom, -statistic)))
+
+
+def t_p_value(harm: float, error: float, freedom: int) -> float:
+    """P(a change this bad or worse | no change) from Student's t.
+
+    Right where p-values below 1 / resamples are needed and the mean of the differences of n groups is nearly normal.
+    Between equal runs the differences are symmetric, and the test is exact or conservative.
 
     Args:
         harm: change in the bad direction.
-        error: its bootstrap standard error (`benchmarks.statistics.significance.bootstrap_error`). Without one (0,
-            NaN, a single clip) the change itself decides.
-        n: clips.
+        error: its standard error. Without one (0, NaN, a single group) the change itself decides.
+        freedom: degrees of freedom of the error, groups - 1.
     """
-    if math.isnan(error) or error == 0.0 or n < 2:
+    if math.isnan(error) or error == 0.0 or freedom < 1:
         return 0.0 if harm > 0.0 else 1.0
-    return float(stdtr(n - 1, -harm / error))
+    return float(stdtr(freedom, -harm / error))

@@ -15,23 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.statistics.bootstrap import count_draws, resample_blocks
+from benchmarks.statistics.bootstrap import Values
+from benchmarks.statistics.groups import group_index
 from benchmarks.statistics.intervals import max_t_bound, shifted_center
-
-Values = npt.NDArray[np.float64]
-
-#: Where one clip is far from the others (a silent or an exact output), a resample without it takes the spread for next
-#: to nothing, and a third of all resamples are without it: the interval would hold anything. A resample's error is
-#: therefore taken as at least this share of the whole's. By simulation (normal, lognormal, a fifth at the ceiling)
-#: that narrows intervals from 100 to 2.5 errors there, and costs their coverage 0 to .03 with 6 clips, nothing with 42.
-_LEAST_ERROR = 0.4
-#: With fewer clips the errors of resamples are all there is against overconfidence.
-_FEW = 5
+from benchmarks.statistics.means import differences_of, infinite_mean, ratio, studentized
+from benchmarks.statistics.significance import holm
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Compared:
 
     Attributes:
         against: name of b.
-        n: clips behind it.
+        n, n_groups: clips behind it, and their groups.
         difference: mean difference of scores, or difference of two corpus distances.
         low, high: simultaneous interval.
         p: p-value, adjusted for all comparisons made together; small means different.
@@ -50,6 +43,7 @@ class Compared:
 
     against: str
     n: int = 0
+    n_groups: int = 0
     difference: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -58,39 +52,153 @@ class Compared:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Best:
+    """Who has the best value of a column: several names only when exactly equal."""
+
+    names: list[str]
+    value: float
+    level_with: list[str]
+
+
 def compare_scores(
-    own: Mapping[str, float], others: Mapping[str, Mapping[str, float]], *, resamples: int, seed: int, level: float
+    own: Mapping[str, float],
+    others: Mapping[str, Mapping[str, float]],
+    groups: Mapping[str, str] | None = None,
+    *,
+    resamples: int,
+    seed: int,
+    level: float,
 ) -> list[Compared]:
     """One system's scores by clip against several others', each on the clips both have.
 
     A clip that one system lacks is missing from that comparison only. Where a difference is infinite (the SI-SDR of
     a perfect system) there is nothing to studentize: such a comparison is significant if every clip says so.
+
+    Args:
+        own, others: clip -> score.
+        groups: clip -> group; None: each clip is its own.
     """
     found: dict[str, Compared] = {}
     columns: dict[str, dict[str, float]] = {}
     for name, scores in others.items():
-        shared = own.keys() & scores.keys()
-        both = {clip: own[clip] - scores[clip] for clip in shared if own[clip] != scores[clip]}
-        both |= {clip: 0.0 for clip in shared if own[clip] == scores[clip]}
-        both = {clip: value for clip, value in both.items() if not math.isnan(value)}
+        both = _shared_differences(own, scores)
         values = np.array(list(both.values()))
+        n_groups = 1 + int(group_index(both, groups).max(initial=-1))
         if len(both) < 2:
-            found[name] = Compared(name, len(both), reason=f"{len(both)} clips in common: at least 2 needed")
+            found[name] = Compared(name, len(both), n_groups, reason=f"{len(both)} clips in common: at least 2 needed")
+        elif n_groups < 2:
+            found[name] = Compared(name, len(both), n_groups, reason="all clips in common are of one group")
         elif np.isinf(values).any():
-            found[name] = _infinite(name, values, resamples)
+            found[name] = _infinite(name, values, n_groups, resamples)
         else:
             columns[name] = both
     if columns:
         clips = sorted(set().union(*columns.values()))
         table = np.array([[column.get(clip, math.nan) for column in columns.values()] for clip in clips])
-        means, errors, deviations = _studentized(table, resamples, seed)
-        counts = (~np.isnan(table)).sum(axis=0)
+        drawn = studentized(table, group_index(clips, groups), resamples, seed)
         family = [
-            Drawn(name, int(n), float(mean), float(mean), float(error))
-            for name, n, mean, error in zip(columns, counts, means, errors, strict=True)
+            Drawn(name, int(n), float(mean), float(mean), float(error), int(n_groups))
+            for name, n, n_groups, mean, error in zip(
+                columns, drawn.n, drawn.n_groups, drawn.means, drawn.errors, strict=True
+            )
         ]
-        found |= simultaneous(family, deviations, level)
+        found |= simultaneous(family, drawn.deviations, level)
     return [found[name] for name in others]
+
+
+def _shared_differences(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    """a - b by clip, for the clips both have; equal infinities differ by 0, and NaN is left out."""
+    both = {clip: 0.0 if a[clip] == b[clip] else a[clip] - b[clip] for clip in a.keys() & b.keys()}
+    return {clip: value for clip, value in both.items() if not math.isnan(value)}
+
+
+def compare_pairs(
+    values: Mapping[str, Mapping[str, float]],
+    groups: Mapping[str, str] | None = None,
+    *,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> list[dict[str, Any]]:
+    """Every two systems: mean difference a - b, its own interval and p-value; see `adjust_pairs` for all together.
+
+    Args:
+        values: system -> clip -> score. Systems with scores of different clips are not compared.
+        groups: clip -> group; None: each clip is its own.
+
+    Returns:
+        Records with `a`, `b`, `n`, and `n_groups`, `difference`, `low`, `high`, `p` or a `reason`.
+    """
+    records: list[dict[str, Any]] = []
+    families: dict[tuple[str, ...], list[tuple[dict[str, Any], dict[str, float]]]] = {}
+    for first, second in combinations(values, 2):
+        both = _shared_differences(values[first], values[second])
+        record: dict[str, Any] = {"a": first, "b": second, "n": len(both)}
+        records.append(record)
+        if values[first].keys() != values[second].keys():
+            record |= {"n": len(values[first].keys() & values[second].keys()), "reason": "measured on different clips"}
+            continue
+        clips = tuple(sorted(both))
+        n_groups = 1 + int(group_index(clips, groups).max(initial=-1))
+        scores = np.array(list(both.values()))
+        if n_groups < 2 or np.isinf(scores).any():
+            found = infinite_mean(scores, n_groups, level) if len(scores) else None
+            record |= {"n_groups": n_groups, "difference": found.mean if found else math.nan}
+            record |= {"low": found.low, "high": found.high, "p": found.p} if found else {}
+        else:
+            families.setdefault(clips, []).append((record, both))
+    # Pairs on the same clips are resampled together, which changes no number and saves most of the time.
+    for clips, pairs in families.items():
+        table = np.array([[both[clip] for _, both in pairs] for clip in clips])
+        drawn = studentized(table, group_index(clips, groups), resamples, seed)
+        for (record, _), found in zip(pairs, differences_of(drawn, level), strict=True):
+            record |= {"n_groups": found.n_groups, "difference": found.mean}
+            record |= {"low": found.low, "high": found.high, "p": found.p}
+    return records
+
+
+def adjust_pairs(records: Sequence[Mapping[str, Any]], level: float) -> list[dict[str, Any]]:
+    """The records of a column with `p_adjusted` (Holm over all of them) and `significant` by it.
+
+    Args:
+        records: pairs with their own `p`; those without one stay as they are.
+        level: 1 - the probability that any pair without a difference is called significant.
+    """
+    tested = [record for record in records if "p" in record]
+    adjusted = iter(holm([record["p"] for record in tested]))
+    made = []
+    for record in records:
+        if "p" not in record:
+            made.append(dict(record))
+            continue
+        p = next(adjusted)
+        made.append({**record, "p_adjusted": p, "significant": p <= 1.0 - level})
+    return made
+
+
+def best_of_column(
+    values: Mapping[str, float], comparisons: Sequence[Mapping[str, Any]], higher_is_better: bool
+) -> Best | None:
+    """The best row of a column, and those that are not significantly different from it; None without values.
+
+    Args:
+        values: row -> value, of the rows that compete (measured on the same clips, no controls).
+        comparisons: records of `adjust_pairs`. Their correction covers all pairs, and so whichever row comes out best.
+        higher_is_better: direction of the column.
+    """
+    names = best_of({name: value for name, value in values.items() if not math.isnan(value)}, higher_is_better)
+    if not names:
+        return None
+    pairs = {frozenset((record["a"], record["b"])): record for record in comparisons if "significant" in record}
+    level_with = [
+        name
+        for name in values
+        if name not in names
+        and (pair := pairs.get(frozenset((name, names[0])))) is not None
+        and not pair["significant"]
+    ]
+    return Best(names, values[names[0]], level_with)
 
 
 def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], *, level: float) -> list[Compared]:
@@ -113,7 +221,7 @@ def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, An
             middle, spread = float(draws.mean()), float(draws.std(ddof=1))
             # A resample repeats clips, which moves a Fréchet distance: that bias is taken off.
             family.append(Drawn(name, int(own["n"]), difference, shifted_center(difference, draws), spread))
-            deviations.append(_ratio(np.abs(draws - middle), spread))
+            deviations.append(ratio(np.abs(draws - middle), spread))
     if family:
         found |= simultaneous(family, np.stack(deviations, axis=1), level)
     return [found[name] for name in others]
@@ -128,6 +236,7 @@ class Drawn:
     difference: float
     center: float
     error: float
+    n_groups: int = 0
 
 
 def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> dict[str, Compared]:
@@ -154,58 +263,19 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
             half, p = 0.0, 1.0 if item.center == 0 else 1 / (n_draws + 1)
         low, high = item.center - half, item.center + half
         significant = low > 0 or high < 0
-        found[item.name] = Compared(item.name, item.n, item.difference, low, high, p, significant)
+        found[item.name] = Compared(item.name, item.n, item.n_groups, item.difference, low, high, p, significant)
     return found
 
 
-def _infinite(name: str, values: Values, resamples: int) -> Compared:
+def _infinite(name: str, values: Values, n_groups: int, resamples: int) -> Compared:
     """A comparison in which a clip's difference is infinite."""
     n = len(values)
     if (values == math.inf).all() or (values == -math.inf).all():
         bound = float(values[0])
-        return Compared(name, n, bound, bound, bound, 1 / (resamples + 1), True)
+        return Compared(name, n, n_groups, bound, bound, bound, 1 / (resamples + 1), True)
     with np.errstate(invalid="ignore"):
         mean = float(values.mean())
-    return Compared(name, n, mean, reason="infinite for some clips and finite for others")
-
-
-def _studentized(table: Values, resamples: int, seed: int) -> tuple[Values, Values, Values]:
-    """Means of the columns, their standard errors, and |mean* - mean| / error* in each resample of the rows.
-
-    Args:
-        table: `(clips, columns)`; NaN cells do not count.
-
-    Returns:
-        means and errors `(columns,)`; deviations `(resamples, columns)`. A resample that holds fewer than two values
-        of a column says nothing about it (0); one of fewer than `_FEW` that holds equal values says that nothing is
-        known (infinity).
-    """
-    present = ~np.isnan(table)
-    n = present.sum(axis=0)
-    means = np.where(present, table, 0.0).sum(axis=0) / n
-    values = np.where(present, table - means, 0.0)  # centered, so that squares lose no digits
-    scale = np.abs(np.where(present, table, 0.0)).max(axis=0)
-    squares = np.square(values)
-    errors = np.sqrt(squares.sum(axis=0) / (n - 1) / n)
-    errors = np.where(errors > 1e-12 * scale, errors, 0.0)  # what rounding leaves of equal differences
-    least = np.where(n >= _FEW, _LEAST_ERROR * errors, 0.0)
-    deviations = []
-    for block in resample_blocks(len(table), resamples, seed):
-        weights = count_draws(block, len(table)).astype(np.float64)
-        totals = weights @ present
-        shift = weights @ values / np.maximum(totals, 1)
-        spread = np.maximum(weights @ squares / np.maximum(totals, 1) - np.square(shift), 0.0)
-        error = np.sqrt(spread / np.maximum(totals - 1, 1))
-        error = np.maximum(np.where(error > 1e-9 * errors, error, 0.0), least)
-        deviations.append(np.where(totals > 1, _ratio(np.abs(shift), error), 0.0))
-    return means, errors, np.where(errors > 0, np.concatenate(deviations), 0.0)
-
-
-def _ratio(values: Values, scale: Values | float) -> Values:
-    """values / scale, with 0 / 0 = 0 and infinity where only the scale is 0."""
-    scale = np.broadcast_to(scale, values.shape)
-    safe = np.where(scale > 0, scale, 1.0)
-    return np.where(scale > 0, values / safe, np.where(values > 1e-12, math.inf, 0.0))
+    return Compared(name, n, n_groups, mean, reason="infinite for some clips and finite for others")
 
 
 def best_of(values: Mapping[str, float], higher_is_better: bool) -> list[str]:

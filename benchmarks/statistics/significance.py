@@ -70,13 +70,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def minimum_detectable(error: float, n: int, tolerance: float, cells: int, alpha: float) -> float:
+def minimum_detectable(error: float, freedom: int, tolerance: float, cells: int, alpha: float) -> float:
     """The smallest true change that gets the verdict "worse" with probability `POWER`.
 
     It has to pass both hurdles: the tolerance, and the strictest step of Holm's correction.
+
+    Args:
+        error: standard error of the change.
+        freedom: its degrees of freedom (groups of clips - 1).
+        tolerance: the change that is let through.
+        cells: tests that are corrected for.
+        alpha: bound on the probability of any false "worse".
     """
-    if math.isnan(error) or n < 2:
+    if math.isnan(error) or freedom < 1:
         return tolerance
-    critical = -float(stdtrit(n - 1, alpha / max(cells, 1)))
-    power = float(stdtrit(n - 1, POWER))
+    critical = -float(stdtrit(freedom, alpha / max(cells, 1)))
+    power = float(stdtrit(freedom, POWER))
     return max(tolerance, critical * error) + power * error
