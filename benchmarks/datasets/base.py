@@ -49,6 +49,8 @@ class Clip:
         split: `train`, `valid`, `test`, a fold name, or None where the data set has no splits.
         seconds: Length where it is known without loading.
         license: License of this clip's audio, where it differs within the data set.
+        group: What clips that are not independent of each other share (a track, an artist): resampling keeps them
+            together. Empty: the clip is its own group. Results hold it, content keys of audio do not.
     """
 
     id: str
@@ -60,6 +62,12 @@ class Clip:
     split: str | None = None
     seconds: float | None = None
     license: str | None = None
+    group: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """The group, or the clip's own id where it has none."""
+        return self.group or self.id
 
     def load(self) -> tuple[Audio, int]:
         """Read or render the samples.
@@ -142,7 +150,8 @@ def _no_audio() -> tuple[npt.NDArray[Any], int]:
 class Dataset(Protocol):
     """A named, versioned list of clips.
 
-    A class may state `published: PublishedSize`, with which a dry run plans where the data is missing.
+    A class may state `published: PublishedSize`, with which a dry run plans where the data is missing, and
+    `group_name`, the word for its groups of clips ("track"), with which captions count them.
     """
 
     name: str

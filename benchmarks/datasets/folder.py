@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from collections.abc import Mapping
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from benchmarks.datasets.audio_files import AUDIO_SUFFIXES, FileLoader
 from benchmarks.datasets.base import Clip, DataNotFoundError, digest_of, select_split
-from benchmarks.datasets.clip_files import as_text
+from benchmarks.datasets.clip_files import as_text, nfc
 from m2l.io.digest import file_sha256
 from m2l.io.folders import Found, find_files
 
 if TYPE_CHECKING:
     from m2l.io.folders import Found
+
+#: Read where it is in the folder: a CSV table with the columns `file` and `group`.
+DEFAULT_TABLE = "clips.csv"
 
 
 class FolderDataset:
@@ -29,17 +33,24 @@ class FolderDataset:
     in a table as a failure with its reason instead of ending the run or vanishing from the count. Folders
     named train, valid and test directly under `path` become splits.
 
+    A CSV table with the columns `file` (relative to the folder) and `group` says which files are not independent of
+    each other: excerpts of one track, tracks of one artist. Intervals then resample groups. A file that it does not
+    name, or names without a group, is on its own.
+
     Args:
         path: The folder.
         name: How results call it; the folder's name by default.
         seconds: Read at most this much of each file (None: all of it).
         start: Skip this much of each file, in seconds.
         recursive: Whether to descend into sub-folders (hidden ones are always skipped).
+        table: The CSV table, relative to the folder; by default `clips.csv` where it exists and has both columns.
+        group_name: What captions call a group.
         license: Shown beside the results.
         citation: Shown beside the results.
 
     Raises:
-        DataNotFoundError: No such folder, or no audio file in it.
+        DataNotFoundError: No such folder or table, or no audio file in the folder.
+        ValueError: The table lacks a column, or excerpts have an impossible length.
     """
 
     version = "1"
@@ -53,6 +64,8 @@ class FolderDataset:
         seconds: float | None = None,
         start: float = 0.0,
         recursive: bool = True,
+        table: str | os.PathLike[str] | None = None,
+        group_name: str = "group",
         license: str = "unknown",
         citation: str = "",
     ) -> None:
@@ -64,10 +77,14 @@ class FolderDataset:
         self.name = name or as_text(self.path.resolve().name)
         self.seconds, self.start, self.recursive = seconds, start, recursive
         self.license, self.citation = license, citation
+        self.group_name = group_name
+        self._groups = self._read_groups(table)
 
     def clips(self, split: str | None = None) -> list[Clip]:
         """List one clip per audio file; see the class. Hashes every file (the digest is its content)."""
         found = [self._clip(path) for path in self._found.files]
+        if strays := self._groups.keys() - {nfc(clip.id) for clip in found}:
+            print(f"folder {self.path}: no such file, but a group: {min(strays)} ({len(strays)} such)", file=sys.stderr)
         if not found:
             kinds = " ".join(AUDIO_SUFFIXES)
             others = f"; left out: {self._found}" if self.left_out else ""
@@ -105,6 +122,21 @@ class FolderDataset:
             print(f"folder {self.path}: left out {found} (such as {examples})", file=sys.stderr)
         return found
 
+    def _read_groups(self, table: str | os.PathLike[str] | None) -> dict[str, str]:
+        """File (in composed Unicode) -> group, as far as the table says."""
+        path = self.path / (DEFAULT_TABLE if table is None else table)
+        if not path.is_file():
+            if table is not None:
+                raise DataNotFoundError(f"no such table: {path}")
+            return {}
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            missing = {"file", "group"} - set(reader.fieldnames or ())
+            if missing and table is not None:
+                raise ValueError(f"{path}: no column {', '.join(map(repr, sorted(missing)))}")
+            rows = [] if missing else list(reader)
+        return {nfc(as_text(row["file"])): row["group"] for row in rows if row["file"] and row["group"]}
+
     def _clip(self, path: Path) -> Clip:
         relative = as_text(path.relative_to(self.path).as_posix())
         try:
@@ -121,4 +153,5 @@ class FolderDataset:
             loader=FileLoader(str(path), self.start, self.seconds),
             split=top if top in self.splits else None,
             license=self.license,
+            group=self._groups.get(nfc(relative), ""),
         )

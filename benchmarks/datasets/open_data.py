@@ -28,6 +28,7 @@ def file_clip(
     start: float = 0.0,
     seconds: float | None = None,
     split: str | None = None,
+    group: str = "",
 ) -> Clip:
     """A clip of a file that a manifest describes.
 
@@ -47,6 +48,7 @@ def file_clip(
         split=split,
         seconds=seconds if seconds is not None else float(row["seconds"]),
         license=row["license"],
+        group=group,
     )
 
 
@@ -66,6 +68,7 @@ class OpenMusic:
     citation = "Openly licensed music from public repositories; artists and sources per clip"
     notice = "Real recordings under open licenses; artist, license and source of each are in the manifest."
     splits = ("train", "test")
+    group_name = "track"
 
     def __init__(self, split: str = "test", root: str | os.PathLike[str] | None = None) -> None:
         check_split(split, self.splits, self.name)
@@ -83,11 +86,12 @@ class OpenMusic:
         for position in manifest("open_music_clips.csv"):
             row = tracks[position["path"]]
             start, seconds = float(position["start"]), float(position["seconds"])
+            name = row["path"].removeprefix("music/")
             clips.append(
                 file_clip(
                     find_file(roots, row["path"], row["sha256"]),
                     dataset=self.name,
-                    id=f"{row['path'].removeprefix('music/')}@{start:g}",
+                    id=f"{name}@{start:g}",
                     expected=row["sha256"],
                     labels={
                         "artist": row["artist"],
@@ -102,6 +106,7 @@ class OpenMusic:
                     start=start,
                     seconds=seconds,
                     split=row["split"],
+                    group=name,
                 )
             )
         return select_split(clips, split or self.split, self.splits, self.name)

@@ -101,6 +101,7 @@ class OpenNotes:
     citation = "Notes rendered from FluidR3_GM (Frank Wen and contributors, MIT)"
     notice = "Rendered from a SoundFont, not recorded: no number measured on these notes is a TinySOL result."
     splits = ("train", "valid", "test", *FOLD_NAMES)
+    group_name = "note"
     instruments = tuple(name for name, _ in INSTRUMENTS.values())
 
     def __init__(self, exact: bool = False, root: str | os.PathLike[str] | None = None) -> None:
@@ -119,6 +120,7 @@ class OpenNotes:
     def _clip(self, roots: list[Path], row: NoteRow) -> Clip:
         path = find_file(roots, f"notes/{row.path}", row.sha256_prefix)
         content = content_digest(path)
+        note = f"{INSTRUMENTS[row.instrument][0]} {row.midi}"
         return file_clip(
             path,
             dataset=self.name,
@@ -133,7 +135,7 @@ class OpenNotes:
                 "dynamic": row.dynamic,
                 "velocity": VELOCITIES[row.dynamic],
                 "fold": row.fold,
-                "group": f"{INSTRUMENTS[row.instrument][0]} {row.midi}",
+                "group": note,
                 "rendered": True,
                 "manifest_copy": bool(content and content.startswith(row.sha256_prefix)),
                 "cents_off": row.cents_off,
@@ -141,4 +143,5 @@ class OpenNotes:
             },
             row={"source": SOURCE, "license": LICENSE, "seconds": str(row.seconds)},
             split=SPLIT_OF_FOLD[row.fold],
+            group=note,
         )

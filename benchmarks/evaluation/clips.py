@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import Clip, Dataset, PublishedSize, create_dataset, published_size
+from benchmarks.datasets.groups import describe, group_name, groups_of, spread
 from benchmarks.harness.run import RunOptions
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.fingerprint import digest
@@ -24,7 +25,7 @@ class SuiteClips:
     Args:
         suite: whose [data] to read.
         options: limit, and whether it is a dry run.
-        n_clips: use the first so many clips (0: all).
+        n_clips: use so many clips (0: all), spread over their groups: the first clip of each of the first groups.
 
     Attributes:
         stand_in: the missing data set's published size, where its clips stand in for it.
@@ -65,7 +66,7 @@ class SuiteClips:
     @cached_property
     def clips(self) -> list[Clip]:
         """The clips of this plan, in the data set's order."""
-        return self.suite_clips[: self.n_clips] if self.n_clips else self.suite_clips
+        return spread(self.suite_clips, self.n_clips) if self.n_clips else self.suite_clips
 
     @cached_property
     def suite_clips(self) -> list[Clip]:
@@ -99,6 +100,21 @@ class SuiteClips:
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:
         return tuple(clip.id for clip in self.clips)
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Clip id -> group, of those clips that are not their own group."""
+        return groups_of(self.clips)
+
+    @property
+    def group_name(self) -> str:
+        """What the data set calls a group of clips; a stand-in's clips have none."""
+        return "group" if self.stand_in is not None else group_name(self._dataset)
+
+    @property
+    def description(self) -> str:
+        """How many clips there are, as in "42 clips of 18 tracks by 11 artists"."""
+        return describe(self.clips, self.group_name)
 
     @cached_property
     def manifest_digest(self) -> str:

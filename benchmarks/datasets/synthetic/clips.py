@@ -6,7 +6,7 @@ notes are in `synthetic_notes`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -233,6 +233,7 @@ class SyntheticTags(_Synthetic):
 
     name = "synthetic-tags"
     splits = ("train", "valid", "test")
+    group_name = "artist"
     tags = TAGS
     _SPLIT_OF_ARTIST = ("train",) * 6 + ("valid",) * 2 + ("test",) * 2
 
@@ -250,6 +251,10 @@ class SyntheticTags(_Synthetic):
             loader = self._loader(index, style, f"{style}-{self.seed}-{number}", key.name)
             out.append((loader, self._SPLIT_OF_ARTIST[number]))
         return out
+
+    def clips(self, split: str | None = None) -> list[Clip]:
+        """As for every set; the pieces of an artist are one group."""
+        return [replace(clip, group=clip.labels["artist"]) for clip in super().clips(split)]
 
 
 class SyntheticKeys(_Synthetic):

@@ -91,6 +91,7 @@ class SyntheticNotes:
     citation = CITATION
     notice = NOTICE + " The instruments are modeled after TinySOL's; this is not TinySOL."
     splits = ("train", "valid", "test", *FOLD_NAMES)
+    group_name = "note"
     instruments = tuple(sorted(RANGES))
 
     def __init__(
@@ -121,6 +122,7 @@ class SyntheticNotes:
 
     def _clip(self, instrument: str, midi: int, dynamic: str, fold: int) -> Clip:
         name = f"{PITCH_CLASSES[midi % 12]}{midi // 12 - 1}"
+        note = f"{instrument} {midi}"
         return Clip(
             id=f"{instrument.lower().replace(' ', '-')}-{name}-{midi:03d}-{dynamic}",
             dataset=self.name,
@@ -130,11 +132,12 @@ class SyntheticNotes:
             labels={
                 "instrument": instrument, "family": RANGES[instrument][2], "midi": midi, "pitch": name,
                 "pitch_class": PITCH_CLASSES[midi % 12], "octave": midi // 12 - 1, "dynamic": dynamic,
-                "fold": fold, "group": f"{instrument} {midi}", "synthetic": True, "seed": self.seed,
+                "fold": fold, "group": note, "synthetic": True, "seed": self.seed,
             },
             source=f"generated: seed {self.seed}",
             loader=NoteLoader(self.seed, instrument, midi, dynamic, self.seconds, self.sample_rate),
             split=SPLIT_OF_FOLD[fold],
             seconds=self.seconds,
             license=LICENSE,
+            group=note,
         )  # fmt: skip
