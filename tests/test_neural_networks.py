@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import zlib
 
 import pytest
 import torch
 from neural_helpers import NEURAL, adapter
 
 from benchmarks.autoencoders import AUTOENCODERS
+from benchmarks.autoencoders.networks.mousai import MousaiNet, published_names
 from benchmarks.weights.table import WEIGHTS
 from probes.representations import list_representations
 
@@ -159,3 +162,46 @@ def test_same_s_attends_to_pairs_of_latents_shifted_halfway(side: str, latents: 
     found = block(x)
     assert found.shape[2] == (latents if encoding else latents * stride)
     torch.testing.assert_close(found, expected[..., : found.shape[2]])
+
+
+# ---- Moûsai: what no shape of a weight shows ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mousai-v2", "mousai-v3"])
+def test_mousais_latents_join_at_their_own_rate(name: str) -> None:
+    config = adapter(name).config()
+    encoder, unet = config["encoder"], config["unet"]
+    samples = unet["stride"] * math.prod(unet["factors"][: unet["inject_depth"] + 1])
+    assert samples == encoder["hop"] * math.prod(encoder["factors"]), "samples per vector of the latents"
+
+
+def test_mousai_v2_computes_what_its_authors_packages_compute() -> None:
+    """A small network of v2's kind, stride 64 included, with weights that follow from their published names.
+
+    Expected values: audio-diffusion-pytorch 0.1.3, a-unet 0.0.16 and audio-encoders-pytorch 0.0.22 with the same
+    weights (DiffusionAE, LTPlugin(UNetV0, num_filters=4, window_length=64, stride=64), ME1d), 3 steps.
+    """
+    net = MousaiNet(
+        encoder={
+            "front": "magnitude", "n_fft": 63, "hop": 32, "latent": 4,
+            "channels": 16, "factors": [2, 2], "n_blocks": [1, 2],
+        },
+        unet={
+            "channels": [8, 16, 16], "factors": [1, 2, 2], "items": [1, 1, 2], "inject_depth": 1,
+            "modulation": 16, "filters": 4, "window": 64, "stride": 64,
+        },
+    )  # fmt: skip
+    own = net.state_dict()
+    for key, names in published_names(net).items():
+        if not key.startswith("encoder.front"):
+            ramp = torch.arange(own[key].numel()) * 0.37 + zlib.crc32(names[0].encode()) % 1000
+            own[key].copy_(0.2 * ramp.sin().reshape(own[key].shape))
+    time = torch.arange(2 * 4096).reshape(1, 2, 4096)
+    with torch.no_grad():
+        latents = net.encoder(0.3 * (time * 0.05).sin())
+        audio = net.sample((time * 1.7).sin(), latents, 3)
+    assert latents.shape == (1, 4, 32)
+    assert latents.flatten()[:4].tolist() == pytest.approx([-0.215772, -0.173777, -0.161563, -0.160830], abs=2e-5)
+    assert audio.flatten()[[0, 1000, 5000, 8000]].tolist() == pytest.approx(
+        [-1.976961, 1.634401, 2.586760, -2.369785], abs=2e-4
+    )

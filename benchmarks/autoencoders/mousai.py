@@ -127,21 +127,15 @@ class MousaiV3(_Mousai):
 
 
 class MousaiV2(_Mousai):
-    """`dmae1d-ATC64-v2`: magnitude encoder, 46.875 Hz, 64x. UNVERIFIED.
+    """`dmae1d-ATC64-v2`: magnitude encoder, 46.875 Hz, 64x. The configuration is that of `dmae.py` beside its weights.
 
-    Its configuration was never published apart from the weights. This one is a hypothesis: the UNet of the paper and
-    a magnitude encoder that together have the model card's 185 M parameters and the right latent rate; how the
-    encoder's 12 blocks are split over its two levels, and the depth of the latents, are guesses. Where the
-    weights say otherwise, loading stops and prints every name and shape that differs.
+    The stride of the learned transform shows in no shape of a weight: only the values of the output hold it.
     """
 
     name = "mousai-v2"
     latent_rate = 46.875
     compression_ratio = 64.0
     n_parameters = 185_107_872
-
-    def _extra_options(self) -> dict[str, Any]:
-        return super()._extra_options() | {"configuration": "hypothesis, unverified"}
 
     @classmethod
     def config(cls, tiny: bool = False) -> dict[str, Any]:
@@ -150,16 +144,16 @@ class MousaiV2(_Mousai):
             encoder |= {"n_fft": 63, "hop": 8, "latent": 4}
             return {"encoder": encoder | {"channels": 16, "factors": [2, 2], "n_blocks": [1, 1]}, "unet": _TINY_UNET}
         return {
-            "encoder": encoder | {"channels": 512, "factors": [2, 2], "n_blocks": [6, 6]},
+            "encoder": encoder | {"channels": 512, "factors": [2, 2], "n_blocks": [4, 8]},
             "unet": {
                 "channels": [256, 512, 512, 512, 1024, 1024, 1024],
                 "factors": [1, 2, 2, 2, 2, 2, 2],
                 "items": [1, 2, 2, 2, 2, 2, 2],
-                "inject_depth": 5,
+                "inject_depth": 4,
                 "modulation": 1024,
                 "filters": 128,
                 "window": 64,
-                "stride": 32,
+                "stride": 64,
             },
         }
 

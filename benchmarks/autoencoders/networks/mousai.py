@@ -90,7 +90,7 @@ class Mel(nn.Module):
 
 
 class Magnitudes(nn.Module):
-    """STFT magnitudes, normalized by the root of the window length, centered, odd window (v2, a hypothesis)."""
+    """STFT magnitudes, normalized by the root of the window length, centered, odd window (v2)."""
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
