@@ -209,9 +209,8 @@ def test_the_command_finds_yt_dlp_on_the_path_and_passes_options_on(
 ) -> None:
     monkeypatch.setenv("PATH", f"{box.program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(musiccaps, "read_list", lambda path, complete=True: read_list(path, complete=False))
-    code = main(
-        ["fetch", "musiccaps", "--data", str(box.root), "--jobs", "2", "--only=-0Gj8", "--yt-dlp=--cookies jar.txt"]
-    )
+    options = "--yt-dlp=--js-runtimes deno --cookies jar.txt"
+    code = main(["fetch", "musiccaps", "--data", str(box.root), "--jobs", "2", "--only=-0Gj8", options])
     assert code == 0
     out, err = capsys.readouterr()
     assert "musiccaps: 1 of 11 clips" in out

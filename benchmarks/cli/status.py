@@ -48,13 +48,35 @@ def status(
         time.sleep(watch)
 
 
-def doctor(*, suite: SuiteName = "synthetic", json: Json = False) -> int:
+def doctor(*, suite: SuiteName = "synthetic", online: bool = False, json: Json = False) -> int:
     """Check which packages, weights and data sets are available, and what each missing cell of a suite needs.
 
     Exit code 0 when every cell of the suite can be measured, else 3.
+
+    Args:
+        online: ask every address that fetch knows whether it answers, and with which size, instead
     """
+    if online:
+        return _online(json)
     from benchmarks.status.doctor import describe, examine
 
     found = examine(suite)
     print(jsons.dumps(found, indent=2, sort_keys=True) if json else describe(found))
     return MISSING if found["missing_cells"] else OK
+
+
+def _online(json: bool) -> int:
+    from benchmarks.fetch.download import NoConnectionError
+    from benchmarks.fetch.online import ask_all, records_of
+
+    try:
+        answers = ask_all()
+    except NoConnectionError as error:
+        raise UsageError(str(error)) from error
+    failed = [answer for answer in answers if answer.problem]
+    if json:
+        print(jsons.dumps(records_of(answers), indent=2, sort_keys=True))
+    else:
+        print("\n".join(map(str, answers)))
+        print(f"{len(answers) - len(failed)} of {len(answers)} addresses are fine")
+    return MISSING if failed else OK

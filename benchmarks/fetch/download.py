@@ -31,10 +31,12 @@ from typing import IO, Any
 
 import pooch
 
+import m2l
 from benchmarks.fetch.expected import Expected, mismatch
 
 _BLOCK = 1 << 18
-AGENT = {"User-Agent": "m2l-bench", "Accept-Encoding": "identity"}
+#: Zenodo refuses the names that Python's libraries give themselves (403, since January 2026).
+AGENT = {"User-Agent": f"m2l-bench/{m2l.__version__}", "Accept-Encoding": "identity"}
 _LONGEST_PAUSE = 300.0
 _PROGRESS = 1 << 20
 
@@ -285,7 +287,10 @@ class _Transfer:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
             busy = error.code >= 500 or error.code == 429
-            return None if busy and not last else FetchError(f"{url}: HTTP {error.code} {error.reason}")
+            refused = "; the host refuses programs, or this one: a browser may get it, then --from" * (
+                error.code == 403
+            )
+            return None if busy and not last else FetchError(f"{url}: HTTP {error.code} {error.reason}{refused}")
         if isinstance(error, urllib.error.URLError):  # no response at all, as without a network
             message = f"{url}: {error.reason}; is there a network?"
             return NoConnectionError(message) if attempt or last else None

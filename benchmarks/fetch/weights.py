@@ -121,7 +121,7 @@ def remote_files(source: WeightSource) -> list[Item]:
         item = _item(source, file)
         if item.expected.size is None or item.expected.digest is None:
             try:
-                size, digest = _ASK[source.kind](source, file)
+                size, digest = stated_by_origin(source, file)
             except NoConnectionError:
                 raise
             except (OSError, ValueError):
@@ -130,6 +130,16 @@ def remote_files(source: WeightSource) -> list[Item]:
             item = replace(item, expected=expected)
         found.append(item)
     return found
+
+
+def stated_by_origin(source: WeightSource, file: WeightFile) -> tuple[int | None, str | None]:
+    """Size and digest that the origin states; None where it states none.
+
+    Raises:
+        NoConnectionError: The origin cannot be reached.
+        OSError, ValueError: It refuses.
+    """
+    return _ASK[source.kind](source, file)
 
 
 # ---- the model hub ----------------------------------------------------------------------------------

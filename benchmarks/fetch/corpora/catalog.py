@@ -1,8 +1,9 @@
 """The paper's data sets as they are published: addresses, checksums, layouts, licenses, counts.
 
 Published checksums are Zenodo's MD5s (TinySOL, Beatport), mirdata's MD5 per file, and MTG-Jamendo's sha256 lists
-at a pinned commit. MagnaTagATune and DNS-4 publish none: the zip's and bzip2's own checksums, what the server
-states, and the counts are all there is to verify, and `verify` compares with what was first unpacked.
+at a pinned commit. MagnaTagATune publishes none, and the list of DNS-4 (`DNS_LIST`) is not read here: the zip's and
+bzip2's own checksums, what the server states, and the counts are verified, and `verify` compares with what was first
+unpacked.
 """
 
 from __future__ import annotations
@@ -67,7 +68,12 @@ TINYSOL = Corpus(
             _zenodo(3685367, "TinySOL_metadata.csv"),
             Expected(317576, "md5:a86c9bb115f69e61f2f25872e397fc4a"),
         ),
-        _index_item(TINYSOL_INDEX, 497182, "343d5424c5d58bcc8e9f4f7c32d5a4a4e2692459f8c0692f7b2ad718a66adfd5"),
+        _index_item(
+            TINYSOL_INDEX,
+            497182,
+            "343d5424c5d58bcc8e9f4f7c32d5a4a4e2692459f8c0692f7b2ad718a66adfd5",
+            *_zenodo(13993273, TINYSOL_INDEX),
+        ),
     ),
     archives=lambda folder: [_zenodo_archive(3685367, "TinySOL.tar.gz", "36030a7fe389da86c3419e5ee48e3b7f", "audio")],
     published=lambda folder: mirdata_files(folder / TINYSOL_INDEX),
@@ -256,6 +262,8 @@ DNS_GROUPS: dict[str, int] = {
     "spanish_speech": 9,
     "vctk_wav48_silence_trimmed": 5,
 }
+#: Lines of size, SHA-1 and path of every clip of the challenge.
+DNS_LIST = "https://dns4public.blob.core.windows.net/dns4archive/dns4-datasets-files-sha1.csv.bz2"
 _DNS_PACKED = 550 / 892  # archived bytes per unpacked byte, over the whole challenge
 
 
@@ -290,7 +298,8 @@ DNS4 = Corpus(
         "(cd {folder} && bash download.sh)",
     ),
     notes=(
-        "no checksums and no lists of files are published: only bzip2's own checksums are verified",
+        f"its publisher's list of sizes and SHA-1 of all clips is {DNS_LIST}; it is not read here, and only "
+        "bzip2's own checksums are verified",
         "the paper does not say which of the nine groups it used; --only GROUP takes some",
         "contains VocalSet and VCTK: probes on those are no test of a model trained on this",
     ),

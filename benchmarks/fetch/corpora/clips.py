@@ -79,19 +79,37 @@ def run(command: Sequence[str], timeout: float) -> Finished:
     return Finished(done.returncode, done.stderr.decode("utf-8", "replace"))
 
 
-def yt_dlp() -> list[str]:
-    """The command: `yt-dlp` on the path, else the installed package.
+#: Programs that solve YouTube's challenges for yt-dlp (since 2025.11.12), and its names of them, best first.
+RUNTIMES = {"deno": "deno", "node": "node", "bun": "bun", "qjs": "quickjs"}
+
+
+def yt_dlp(extra: Sequence[str] = ()) -> list[str]:
+    """The command: `yt-dlp` on the path, else the installed package, with the JavaScript runtime that is here.
+
+    Args:
+        extra: The user's options; they may name a runtime themselves.
 
     Raises:
-        ToolError: yt-dlp or ffmpeg is missing.
+        ToolError: yt-dlp, ffmpeg or a JavaScript runtime is missing. Without the last, every video fails like one
+            that does not exist.
     """
     if shutil.which("ffmpeg") is None:
         raise ToolError("no ffmpeg on the path; it cuts the clips (Debian: apt install ffmpeg)")
     if program := shutil.which("yt-dlp"):
-        return [program]
-    if importlib.util.find_spec("yt_dlp") is not None:
-        return [sys.executable, "-m", "yt_dlp"]
-    raise ToolError("no yt-dlp: pip install 'm2l[musiccaps]'")
+        command = [program]
+    elif importlib.util.find_spec("yt_dlp") is not None:
+        command = [sys.executable, "-m", "yt_dlp"]
+    else:
+        raise ToolError("no yt-dlp: pip install 'm2l[musiccaps]'")
+    if any(option.startswith("--js-runtimes") for option in extra):
+        return command
+    runtime = next((name for program, name in RUNTIMES.items() if shutil.which(program)), None)
+    if runtime is None:
+        raise ToolError(
+            f"no JavaScript runtime on the path ({', '.join(RUNTIMES)}), without which yt-dlp gets no audio of YouTube "
+            "(Debian: apt install nodejs; or --yt-dlp='--js-runtimes NAME:PATH')"
+        )
+    return [*command, "--js-runtimes", runtime]
 
 
 def command_for(program: Sequence[str], segment: Segment, folder: Path, extra: Sequence[str] = ()) -> list[str]:

@@ -48,6 +48,7 @@ TITLE = "MusicCaps: 5,521 clips of 10 s, cut out of their videos by yt-dlp (size
 LICENSE = "captions CC BY-SA 4.0; audio: its uploaders'"
 KEPT_BYTES = 5521 * 1_920_044  # 10 s of stereo at 48 kHz, 16 bit
 _SECONDS_EACH = 6.0  # download, decoding and cut of one video: a guess
+_VIDEOS_AN_HOUR = 300  # what YouTube lets a guest have, by yt-dlp's wiki
 _ATTEMPTS, _PATIENCE = 3, 5
 _SAVE_EVERY = 25
 #: Of this many clips in a row at least so many must be lost before the tool is blamed. A tenth to a fifth of the
@@ -57,7 +58,9 @@ _REFUSED = (
     "the site refuses for now ({}); run again later, with fewer --jobs, or give yt-dlp an account: "
     "--yt-dlp='--cookies-from-browser firefox'"
 )
-LIST_URLS = ("https://huggingface.co/datasets/google/MusicCaps/resolve/main/musiccaps-public.csv",)
+LIST_URLS = (
+    "https://huggingface.co/datasets/google/MusicCaps/resolve/0a51889b340037bb75a9a0858af2e4ece21f7f89/musiccaps-public.csv",
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,11 @@ def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, A
         name, dest, summary, failed, fetched and present (clips), statuses (counts), digest (of the manifest).
     """
     folder = folder_of(options.data)
-    time_needed = duration(CLIPS * _SECONDS_EACH / options.jobs)
+    time_needed = duration(max(CLIPS * _SECONDS_EACH / options.jobs, CLIPS * 3600 / _VIDEOS_AN_HOUR))
     say(f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,")
     say("  audio: its uploaders', for you to judge. Whole audio tracks are transferred (about 5 MB each),")
-    say(f"  {human(KEPT_BYTES)} kept at most; about {time_needed} at {_SECONDS_EACH:.0f} s a clip and")
-    say(f"  {options.jobs} at a time. Into {folder}")
+    say(f"  {human(KEPT_BYTES)} kept at most; about {time_needed}: {options.jobs} at a time, and a guest of YouTube")
+    say(f"  gets some {_VIDEOS_AN_HOUR} videos an hour. Into {folder}")
     if options.dry_run:
         return _outcome(folder, {}, "would fetch what is missing")
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,11 +204,11 @@ def _get_all(
     """Fetch clips in parallel, saving the manifest now and then; returns why it stopped early, if it did."""
     if variable := offline():
         return f"downloads are switched off ({variable} is set)"
+    extra = shlex.split(options.yt_dlp)
     try:
-        program = list(tools.program) if tools.program is not None else yt_dlp()
+        program = list(tools.program) if tools.program is not None else yt_dlp(extra)
     except ToolError as error:
         return str(error)
-    extra = shlex.split(options.yt_dlp)
     lock = threading.Lock()
     busy = 0
     last: deque[ClipStatus] = deque(maxlen=_WINDOW)
