@@ -42,12 +42,10 @@ def pairs(scores: Sequence[float] | np.ndarray, failures: Mapping[str, str] | No
     return CellRecord(mean, scores=values, failures=failures or {})
 
 
-def corpus(
-    reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray], resamples: int = 200, seed: int = 0
-) -> CellRecord:
+def corpus(reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray], seed: int = 0) -> CellRecord:
     """A cell of a Fréchet distance, measured as the benchmark does."""
-    found = corpus_distance("fad", reference, outputs, seed=seed, resamples=resamples, level=0.95)
-    return CellRecord(found["value"], draws=tuple(found["draws"]), clips=tuple(clip_names(len(outputs))))
+    found = corpus_distance("fad", reference, outputs, seed=seed, level=0.95)
+    return CellRecord(found["value"], draws=tuple(found["replicates"]), clips=tuple(clip_names(len(outputs))))
 
 
 def si_sdr_record(scores: Sequence[float] | np.ndarray, **changes: Any) -> Record:

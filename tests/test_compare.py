@@ -173,18 +173,24 @@ def test_simultaneous_intervals_cover_the_truth_of_skewed_scores() -> None:
     assert covered / 300 > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300)
 
 
-def aggregate(value: float, draws: np.ndarray, clips: list[str]) -> dict[str, Any]:
-    return {"value": value, "n": len(clips), "draws": draws.tolist(), "clips": clips}
+def aggregate(value: float, replicates: np.ndarray, clips: list[str]) -> dict[str, Any]:
+    return {
+        "value": value,
+        "n": len(clips),
+        "replicates": replicates.tolist(),
+        "replicates_of": "jackknife",
+        "clips": clips,
+    }
 
 
-def test_corpus_distances_are_compared_draw_by_draw() -> None:
+def test_corpus_distances_are_compared_replicate_by_replicate() -> None:
     rng = np.random.default_rng(4)
-    clips = ["a", "b", "c"]
-    common = rng.normal(0, 5, 200)  # what all systems' draws share cancels
-    own = aggregate(10.0, 10.5 + common, clips)
+    clips = [f"clip{i}" for i in range(40)]
+    common = rng.normal(0, 0.5, 40)  # what all systems' replicates share cancels
+    own = aggregate(10.0, 10.0 + common, clips)
     others = {
-        "worse": aggregate(12.0, 12.4 + common + rng.normal(0, 0.1, 200), clips),
-        "like": aggregate(10.05, 10.6 + common + rng.normal(0, 0.5, 200), clips),
+        "worse": aggregate(12.0, 12.0 + common + rng.normal(0, 0.01, 40), clips),
+        "like": aggregate(10.05, 10.05 + common + rng.normal(0, 0.05, 40), clips),
         "elsewhere": aggregate(1.0, common, ["a", "b"]),
         "without": {"value": 3.0, "n": 3, "clips": clips},
     }
@@ -192,10 +198,13 @@ def test_corpus_distances_are_compared_draw_by_draw() -> None:
     assert verdict(found["worse"], False) == "better"
     assert verdict(found["like"], False) == "no difference"
     assert found["elsewhere"].reason == "measured on different clips"
-    assert found["without"].reason == "no bootstrap draws"
-    # The bias of the draws (0.5 and 0.4 too far) is taken off: -2.0 and not -1.9 less its mirror.
-    center = (found["worse"].low + found["worse"].high) / 2
-    assert center == pytest.approx(-2.0 - (-1.9 + 2.0), abs=0.05)
+    assert found["without"].reason == "no replicates"
+    # Two comparisons at once need more than the 2.02 errors of one.
+    apart = np.subtract(own["replicates"], others["worse"]["replicates"])
+    error = float(np.std(apart)) * math.sqrt(39)
+    half = (found["worse"].high - found["worse"].low) / 2
+    assert 2.1 < half / error < 2.6
+    assert (found["worse"].high + found["worse"].low) / 2 == pytest.approx(-2.0)
 
 
 def test_few_draws_never_decide_and_a_wrong_level_is_named() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.metrics.kernel import kernel_distance
-from benchmarks.statistics.corpus import compare_draws, corpus_distance
+from benchmarks.metrics.kernel import kernel_distance, median_bandwidth
+from benchmarks.statistics.corpus import compare_replicates, corpus_distance
+from benchmarks.statistics.multiple import adjust_pairs
 
-OPTIONS = {"seed": 0, "resamples": 60, "level": 0.95}
+OPTIONS = {"seed": 0, "level": 0.95}
 
 
 def corpus(n_clips: int = 12, dim: int = 6, shift: float = 0.0, scale: float = 1.0) -> list[np.ndarray]:
@@ -51,7 +52,7 @@ def test_worse_outputs_are_farther_by_the_paired_interval(distance: str) -> None
         name: {**corpus_distance(distance, reference, corpus(shift=shift), **OPTIONS), "clips": list(range(12))}
         for name, shift in [("near", 0.3), ("far", 1.0), ("far again", 1.0)]
     }
-    records = {(r["a"], r["b"]): r for r in compare_draws(cells, level=0.95)}
+    records = {(r["a"], r["b"]): r for r in adjust_pairs(compare_replicates(cells, level=0.95), 0.95)}
     assert records["near", "far"]["difference"] < 0
     assert records["near", "far"]["significant"]
     same = records["far", "far again"]
@@ -63,20 +64,25 @@ def test_systems_on_different_clips_are_not_compared() -> None:
     reference = corpus()
     full = {**corpus_distance("fad", reference, corpus(shift=1.0), **OPTIONS), "clips": list(range(12))}
     part = {**corpus_distance("fad", reference[1:], corpus(shift=1.0)[1:], **OPTIONS), "clips": list(range(1, 12))}
-    (record,) = compare_draws({"a": full, "b": part}, level=0.95)
+    (record,) = compare_replicates({"a": full, "b": part}, level=0.95)
     assert record["reason"] == "measured on different clips"
-    assert "significant" not in record
+    assert "p" not in record
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_one_clip_drawn_twice_says_nothing_about_itself(paired: bool) -> None:
-    """The kernel draw with every clip once is the value itself."""
-    from benchmarks.statistics.corpus import _kernel_draws
-
-    reference, outputs = corpus(), corpus(shift=0.5)
-    (draw,) = _kernel_draws(reference, outputs, [np.arange(12)[None]], paired=paired)
-    expected = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
-    assert draw == pytest.approx(expected, rel=1e-5)  # the metric's kernel values are float32
+@pytest.mark.parametrize("groups", [None, [0, 0, 1, 2, 3, 3, 4, 5, 5, 6, 6, 6]], ids=["clips", "groups"])
+@pytest.mark.parametrize(
+    ("distance", "function"), [("fad", frechet_distance), ("kad", partial(kernel_distance, paired=True))]
+)
+def test_a_replicate_is_the_distance_without_a_group(distance: str, function: object, groups: list[int] | None) -> None:
+    reference, outputs = corpus(), corpus(shift=0.7)
+    found = corpus_distance(distance, reference, outputs, groups=groups, **OPTIONS)
+    of = groups or list(range(12))
+    assert found["n_groups"] == len(found["replicates"]) == len(set(of))
+    for group, replicate in enumerate(found["replicates"]):
+        kept = [i for i in range(12) if of[i] != group]
+        rest = (np.concatenate([clips[i] for i in kept]) for clips in (reference, outputs))
+        options = {} if distance == "fad" else {"bandwidth": median_bandwidth(np.concatenate(reference))}
+        assert replicate == pytest.approx(function(*rest, **options), rel=1e-4)  # type: ignore[operator]
 
 
 def test_intervals_shrink_with_clips() -> None:

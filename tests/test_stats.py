@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.metrics.frechet import frechet_distance
 from benchmarks.statistics.bootstrap import count_draws, resample_blocks
-from benchmarks.statistics.corpus import frechet_draws
 from benchmarks.statistics.means import paired_difference, summarize
 
 finite = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
@@ -108,26 +106,11 @@ def test_paired_difference_uses_the_clips_both_have() -> None:
         (lambda: paired_difference([1.0], [1.0, 2.0]), r"\(1,\), b \(2,\)"),
         (lambda: paired_difference({"a": 1.0}, [1.0]), "two mappings"),
         (lambda: list(resample_blocks(0, 5, 0)), "n=0"),
-        (lambda: frechet_draws([np.eye(2)], [], [np.zeros((1, 1), int)]), "1 clips, the system 0"),
     ],
 )
 def test_wrong_input_is_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize("windows", [2, 40], ids=["rows kept", "weighted product"])
-def test_frechet_draws_are_distances_of_the_repeated_clips(windows: int) -> None:
-    rng = np.random.default_rng(0)
-    reference = [rng.standard_normal((windows + i % 2, 6)) for i in range(8)]
-    system = [clip + 0.3 * rng.standard_normal(clip.shape) for clip in reference]
-    indices = np.concatenate(list(resample_blocks(8, 5, seed=0)))
-    whole, draws = frechet_draws(reference, system, [indices[:2], indices[2:]])
-    assert whole == pytest.approx(frechet_distance(np.concatenate(reference), np.concatenate(system)))
-    for row, draw in zip(indices, draws, strict=True):
-        a, b = (np.concatenate([clips[i] for i in row]) for clips in (reference, system))
-        assert draw == pytest.approx(frechet_distance(a, b), rel=1e-9)
-    assert frechet_draws(reference, reference, [indices]) == (0.0, [0.0] * 5)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 42, 1000, 20_000])

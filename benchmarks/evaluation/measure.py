@@ -104,8 +104,8 @@ def measure(
             report.note_lost(label, lost(found[label, name]))
         if result is not None and "values" in result.meta:
             scores.setdefault(name, {})[label] = result.meta["values"]
-        elif result is not None and "draws" in result.meta:
-            kept = {key: result.meta[key] for key in ("value", "clips", "draws")}
+        elif result is not None and "replicates" in result.meta:
+            kept = {key: result.meta[key] for key in ("value", "clips", "replicates", "replicates_of")}
             draws.setdefault(name, {})[label] = kept
     if options.shard is not None:
         unusable |= _shard_losses(planner, rows, reader, report)

@@ -21,7 +21,7 @@ from benchmarks.evaluation.trial import constructed, watching
 from benchmarks.harness.units import Unit, fetch, resident
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
-from benchmarks.statistics.corpus import compare_draws, corpus_distance
+from benchmarks.statistics.corpus import compare_replicates, corpus_distance
 from benchmarks.statistics.means import summarize
 from benchmarks.statistics.multiple import adjust_pairs, compare_pairs
 from benchmarks.store.fingerprint import derive_seed, digest
@@ -293,7 +293,6 @@ def aggregate_corpus(unit: Unit, store: Store) -> Result:
             [reference[clip] for clip in clips],
             [outputs[clip] for clip in clips],
             seed=how.seed,
-            resamples=how.resamples,
             level=how.level,
         )
     except ValueError as error:
@@ -336,10 +335,12 @@ def compare_score_units(unit: Unit, store: Store) -> Result:
 
 
 def compare_corpus_units(unit: Unit, store: Store) -> Result:
-    """Pairwise comparisons of one corpus distance, by its bootstrap draws on the same clips. Payload: `CompareJob`."""
+    """Pairwise comparisons of one corpus distance, by its replicates on the same clips. Payload: `CompareJob`."""
     job: CompareJob = unit.payload
     cells = {row: fetch(item, store).meta for row, item in zip(job.rows, unit.inputs, strict=True)}
-    return Result({"comparisons": compare_draws(cells, level=job.resampling.level)})
+    return Result(
+        {"comparisons": adjust_pairs(compare_replicates(cells, level=job.resampling.level), job.resampling.level)}
+    )
 
 
 def _without_clip(message: str, clip: Any) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.gate.record import CellRecord, Record
 from benchmarks.metrics.base import Metric
-from benchmarks.statistics.intervals import basic_interval, percentile_interval
-from benchmarks.statistics.significance import bootstrap_error, bootstrap_means, pull_on
+from benchmarks.statistics.intervals import percentile_interval
+from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width
+from benchmarks.statistics.significance import bootstrap_error, bootstrap_means
 
 _LEVEL = 0.95
 
@@ -78,7 +79,7 @@ def evidence_of(
             f"other bootstrap draws: {len(cell.draws)} of seed {now.seed}, pinned {len(pinned.draws)} of "
             f"seed {before.seed}"
         )
-    return _corpus_evidence(pinned, cell, tolerance, now.seed), gap
+    return _corpus_evidence(pinned, cell, tolerance), gap
 
 
 def _pair_evidence(
@@ -98,8 +99,8 @@ def _pair_evidence(
     return Evidence(n, change, change, bootstrap_error(means, n), low, high, clips)
 
 
-def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: int) -> Evidence:
-    """Change of a distance, draw by draw, with each clip's pull on it."""
+def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float) -> Evidence:
+    """Change of a distance, replicate by replicate, with each clip's pull on it."""
     assert pinned.value is not None
     assert cell.value is not None
     n = len(pinned.clips)
@@ -108,17 +109,10 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, seed: 
     before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
     effects = np.log(now + offset) - np.log(before + offset)
     effect, shifts = float(effects[0]), effects[1:]
-    pull = pull_on(shifts, n, seed)
+    # A clip's pull is what the change loses without it; blocks of several clips have none.
+    pull = shifts.mean() - shifts if len(shifts) == n else np.zeros(0)
     clips = tuple((pinned.clips[i], float(pull[i])) for i in np.argsort(-pull, kind="stable"))
-    found = Evidence(
-        n,
-        cell.value - pinned.value,
-        effect,
-        bootstrap_error(shifts, n),
-        clips=clips,
-        start=float(before[0]),
-        offset=offset,
-    )
-    # A resample repeats clips, which shifts a distance; the basic interval takes that off again.
-    low, high = basic_interval(effect, shifts, _LEVEL)
-    return replace(found, low=found.from_scale(low), high=found.from_scale(high))
+    error, freedom = replicate_error(shifts, JACKKNIFE)
+    found = Evidence(n, cell.value - pinned.value, effect, error, clips=clips, start=float(before[0]), offset=offset)
+    half = t_half_width(error, freedom, _LEVEL)
+    return replace(found, low=found.from_scale(effect - half), high=found.from_scale(effect + half))

@@ -103,7 +103,7 @@ def _scored_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapp
     return CellRecord(
         value=value,
         scores={clip: rounded(score) for clip, raw in scores.items() if (score := read_number(raw)) is not None},
-        draws=tuple(rounded(draw) for draw in finite_row(draws["draws"])) if mine else (),
+        draws=tuple(rounded(draw) for draw in finite_row(draws["replicates"])) if mine else (),
         clips=tuple(str(clip) for clip in draws["clips"]) if mine else (),
         reason=str(cell["reason"] or ""),
         failures=dict(cell["details"].get("failed_clips", {})),

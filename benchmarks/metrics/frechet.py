@@ -237,6 +237,18 @@ FAD = CorpusMetric(
     elsewhere_tolerance=0.04,
 )
 
+FAD_DEBIASED = CorpusMetric(
+    name="fad_debiased",
+    title="FAD debiased",
+    higher_is_better=False,
+    digits=3,
+    note="Fréchet distance less its bias of few clips",
+    distance="fad_debiased",
+    tolerance=1e-3,
+    relative_tolerance=0.05,
+    elsewhere_tolerance=0.05,
+)
+
 FAD_INF = CorpusMetric(
     name="fad_inf",
     title="FAD∞",

@@ -165,6 +165,22 @@ class Moments:
             raise ValueError(f"cannot merge moments of dimension {self.dim} and {other.dim}")
         return Moments(*_merged(self, other))
 
+    def without(self, rows: Array) -> Moments:
+        """Moments of the set less some of its embeddings `rows` (k, dim); exact to rounding while k < n / 2.
+
+        The embeddings themselves are not kept.
+
+        Raises:
+            ValueError: nothing would be left.
+        """
+        n = self.n - len(rows)
+        if n < 1:
+            raise ValueError(f"a set of {self.n} embeddings without {len(rows)} of them is empty")
+        centered = rows - self.mean
+        shift = centered.sum(axis=0) / n
+        scatter = self.scatter - centered.T @ centered - np.outer(shift, shift * n)
+        return Moments(n, self.mean - shift, scatter)
+
     def same_as(self, other: Moments) -> bool:
         """Whether mean and covariance are equal bit for bit."""
         return (

@@ -27,11 +27,12 @@ METRICS = Registry("metric", entry_point_group="m2l.metrics")
 METRICS.register("si_sdr", "benchmarks.metrics.si_sdr:SI_SDR")
 METRICS.register("visqol", "benchmarks.metrics.visqol.metric:VISQOL")
 METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
+METRICS.register("fad_debiased", "benchmarks.metrics.frechet:FAD_DEBIASED")
 METRICS.register("fad_inf", "benchmarks.metrics.frechet:FAD_INF")
 METRICS.register("kad", "benchmarks.metrics.kernel:KAD")
 
 #: Those of ours that are distances of corpora, so that listing names imports nothing.
-CORPUS_METRICS = ("fad", "fad_inf", "kad")
+CORPUS_METRICS = ("fad", "fad_debiased", "fad_inf", "kad")
 
 _MOST_DIGITS = 12
 #: Fields that a user's function may carry as attributes, and what they have to be.

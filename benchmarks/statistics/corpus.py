@@ -1,157 +1,197 @@
-"""Distances of corpora of embeddings with intervals over clips, and their comparison on the same draws.
+"""Distances of corpora of embeddings with intervals over groups of clips, and their paired comparison.
 
-The unit of resampling is the clip (its windows stay together), and a clip is drawn on both sides at once:
-a reconstruction belongs to its original. The draws depend on (seed, number of clips) only, so that two
-systems on the same clips are compared draw by draw.
+The unit of replication is the group (a track with all its clips and their windows), and a group is left out on both
+sides at once: a reconstruction belongs to its original. Which groups a replicate lacks depends on (seed, number of
+groups) only, so that two systems on the same clips are compared replicate by replicate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
 from benchmarks.metrics.moments import Moments
 from benchmarks.registry import did_you_mean, load_target
-from benchmarks.statistics.bootstrap import Values, count_draws, resample_blocks
-from benchmarks.statistics.intervals import basic_interval, percentile_interval
+from benchmarks.statistics.groups import leave_out_blocks, number_groups
+from benchmarks.statistics.replicates import JACKKNIFE, Values, replicate_error, t_half_width, two_sided_p
 
 Clips = Sequence[np.ndarray]
 
 
 def corpus_distance(
-    distance: str, reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float
+    distance: str,
+    reference: Clips,
+    outputs: Clips,
+    *,
+    groups: Sequence[str] | Sequence[int] | None = None,
+    seed: int,
+    level: float,
 ) -> dict[str, Any]:
-    """Value, n, interval and bootstrap draws of a distance.
+    """Value, interval and replicates of a distance.
 
     Args:
         distance: a name in `DISTANCES`, or `"module:function"` of a function like those.
         reference: per clip, embeddings `(windows, dim)`.
         outputs: the same clips in the same order.
+        groups: the group of each clip; None where each clip is its own.
+        seed: draws blocks of groups.
+        level: coverage of the interval.
 
     Returns:
-        `value`, `n` (clips), `n_windows`, and where there is an interval `low`, `high`, `draws`.
+        `value`, `n` (clips), `n_windows`, `dim`, `n_groups`, and where there is an interval (at least two groups)
+        `low`, `high`, `replicates` (one distance per block of groups) and `replicates_of` (how they were made).
 
     Raises:
-        ValueError: fewer than two clips, or too few embeddings for the distance.
+        ValueError: fewer than two clips, too few embeddings for the distance, or as many groups as clips are not given.
     """
     if len(reference) < 2:
         raise ValueError(f"{len(reference)} clips: a distance of corpora needs at least 2")
+    if len(reference) != len(outputs):
+        raise ValueError(f"the reference has {len(reference)} clips, the system {len(outputs)}")
+    if groups is not None and len(groups) != len(reference):
+        raise ValueError(f"{len(groups)} groups are given for {len(reference)} clips")
     function = DISTANCES.get(distance) or (load_target(distance) if ":" in distance else None)
     if function is None:
         raise ValueError(f"unknown distance {distance!r}; {did_you_mean(distance, DISTANCES)}")
-    found = function(reference, outputs, seed=seed, resamples=resamples, level=level)
+    index = number_groups(range(len(reference)) if groups is None else groups)
+    found = function(reference, outputs, groups=index, seed=seed, level=level)
     n_windows = sum(len(clip) for clip in outputs)
-    return {"n": len(reference), "n_windows": n_windows, **found}
+    sizes = {"n": len(reference), "n_windows": n_windows, "dim": outputs[0].shape[1], "n_groups": 1 + int(index.max())}
+    return {**sizes, **found}
 
 
-def frechet(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
-    """The Fréchet distance; the interval is the basic one, since a resample that repeats clips is farther away."""
-    value, draws = _frechet(reference, outputs, resamples, seed)
-    low, high = (max(bound, 0.0) for bound in basic_interval(value, draws, level))
-    return _drawn(value, low, high, draws)
+def frechet(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
+    """The Fréchet distance of these clips, with a jackknife interval on the log scale."""
+    value, replicates = frechet_replicates(reference, outputs, _blocks(groups, seed))
+    cell: dict[str, Any] = {"value": value}
+    if len(replicates) < 2:
+        return cell
+    error, freedom = replicate_error(replicates, JACKKNIFE)
+    factor = math.exp(t_half_width(error, freedom, level) / value) if value > 0.0 else 1.0
+    return cell | _bounds(value / factor, value * factor, replicates)
 
 
-def frechet_at_infinity(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
+def frechet_debiased(
+    reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float
+) -> dict[str, Any]:
+    """The Fréchet distance less its bias of few clips, by the jackknife over groups (Quenouille 1956)."""
+    value, replicates = frechet_replicates(reference, outputs, _blocks(groups, seed))
+    count = len(replicates)
+    if count < 2:
+        raise ValueError("a bias can be estimated from two groups of clips and more")
+    corrected = count * value - (count - 1) * float(np.mean(replicates))
+    error, freedom = replicate_error(replicates, JACKKNIFE)
+    half = t_half_width(error, freedom, level)
+    return {"value": corrected} | _bounds(corrected - half, corrected + half, replicates)
+
+
+def frechet_at_infinity(
+    reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float
+) -> dict[str, Any]:
     """The Fréchet distance extrapolated to infinitely many clips; it has no interval."""
     return {"value": float(frechet_infinity(reference, outputs, paired=True, seed=seed).value)}
 
 
-def kernel(reference: Clips, outputs: Clips, *, seed: int, resamples: int, level: float) -> dict[str, Any]:
-    """The kernel audio distance; it is unbiased in resamples as well, so the interval is that of percentiles."""
+def kernel(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
+    """The kernel audio distance, with a jackknife interval."""
     paired = _are_paired(reference, outputs)
     value = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
-    draws = _kernel_draws(reference, outputs, resample_blocks(len(reference), resamples, seed), paired=paired)
-    low, high = percentile_interval(draws, level)
-    return _drawn(value, low, high, draws)
+    replicates = _kernel_replicates(reference, outputs, _blocks(groups, seed), paired)
+    if len(replicates) < 2:
+        return {"value": value}
+    half = t_half_width(*replicate_error(replicates, JACKKNIFE), level)
+    return {"value": value} | _bounds(value - half, value + half, replicates)
 
 
 #: Distances of corpora by the name before the colon of a metric.
-DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {"fad": frechet, "fad_inf": frechet_at_infinity, "kad": kernel}
+DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {
+    "fad": frechet,
+    "fad_debiased": frechet_debiased,
+    "fad_inf": frechet_at_infinity,
+    "kad": kernel,
+}
 
 
-def _drawn(value: float, low: float, high: float, draws: Sequence[float]) -> dict[str, Any]:
-    return {"value": float(value), "low": low, "high": high, "draws": [float(draw) for draw in draws]}
+def _blocks(groups: np.ndarray, seed: int) -> np.ndarray:
+    """(n,): for each clip the block of groups with which the jackknife leaves it out."""
+    n_groups = 1 + int(groups.max())
+    of_group = np.empty(n_groups, dtype=np.int32)
+    for block, members in enumerate(leave_out_blocks(n_groups, seed)):
+        of_group[members] = block
+    return of_group[groups]
 
 
-def compare_draws(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> list[dict[str, Any]]:
-    """Differences of every two systems, draw by draw; systems on different clips are not compared."""
+def _bounds(low: float, high: float, replicates: Sequence[float]) -> dict[str, Any]:
+    return {"low": low, "high": high, "replicates": [float(x) for x in replicates], "replicates_of": JACKKNIFE}
+
+
+def compare_replicates(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> list[dict[str, Any]]:
+    """Differences of every two systems, replicate by replicate; systems on different clips are not compared.
+
+    Args:
+        cells: by system, what `corpus_distance` returns, with the ids of its `clips`.
+        level: coverage of each interval.
+
+    Returns:
+        For every two cells with replicates `a`, `b`, `n`, `n_groups`, and either `reason` or `difference` (a - b),
+        `low`, `high` and `p`, of this pair alone (`benchmarks.statistics.multiple.adjust_pairs` adjusts them).
+    """
     found: list[dict[str, Any]] = []
     names = list(cells)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             a, b = cells[first], cells[second]
-            if "draws" not in a or "draws" not in b:
+            if "replicates" not in a or "replicates" not in b:
                 continue
-            record: dict[str, Any] = {"a": first, "b": second, "n": a["n"]}
+            record: dict[str, Any] = {"a": first, "b": second, "n": a["n"], "n_groups": a["n_groups"]}
             if a["clips"] != b["clips"]:
                 found.append(record | {"reason": "measured on different clips"})
                 continue
-            value = a["value"] - b["value"]
-            shifts = np.asarray(a["draws"]) - np.asarray(b["draws"])
-            low, high = basic_interval(value, shifts, level)
-            significant = low > 0 or high < 0
-            found.append(record | {"difference": value, "low": low, "high": high, "significant": significant})
+            difference = a["value"] - b["value"]
+            error, freedom = replicate_error(np.subtract(a["replicates"], b["replicates"]), a["replicates_of"])
+            half = t_half_width(error, freedom, level)
+            record |= {"difference": difference, "low": difference - half, "high": difference + half}
+            found.append(record | {"p": two_sided_p(difference, error, freedom)})
     return found
 
 
-def _frechet(reference: Clips, outputs: Clips, resamples: int, seed: int) -> tuple[float, list[float]]:
-    """The distance, and one per resample of the clips; exactly 0 for a system that changes nothing."""
-    if all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
-        return 0.0, [0.0] * resamples
-    return frechet_draws(reference, outputs, resample_blocks(len(reference), resamples, seed))
-
-
-def frechet_draws(
-    reference: Sequence[np.ndarray], system: Sequence[np.ndarray], indices: Iterable[np.ndarray]
-) -> tuple[float, list[float]]:
-    """Fréchet distance of two paired sets of clips, and of each resample of the clips.
-
-    Both sets are resampled with the same clips: a system's output belongs to its reference. A resample
-    repeats clips and so has a larger small-sample bias than the sets themselves; the basic interval
-    (2 d - quantiles of the draws) takes that shift off again.
+def frechet_replicates(reference: Clips, outputs: Clips, blocks: np.ndarray) -> tuple[float, list[float]]:
+    """Fréchet distance of two paired sets of clips, and without each block of clips in turn.
 
     Args:
         reference: per clip, embeddings (windows, dim).
-        system: the same clips in the same order.
-        indices: blocks (rows, n_clips) from `resample_blocks`.
+        outputs: the same clips in the same order.
+        blocks: block of each clip, numbered from 0.
 
     Returns:
-        The distance, and one distance per row of the blocks.
+        The distance, and one distance per block; none where a set without a block has fewer than 2 embeddings. All are
+        exactly 0 for a system that changes nothing.
 
     Raises:
-        ValueError: different numbers of clips, or a set with fewer than 2 embeddings.
+        ValueError: a set with fewer than 2 embeddings.
     """
-    if len(reference) != len(system):
-        raise ValueError(f"the reference has {len(reference)} clips, the system {len(system)}")
-    sets = []
-    for clips in (reference, system):
-        parts = [np.atleast_2d(np.asarray(clip, dtype=np.float64)) for clip in clips]
-        sets.append((np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])))
-
-    def distance(counts: npt.NDArray[np.int64]) -> float:
-        a, b = (_repeated(rows, counts[clip]) for rows, clip in sets)
-        return frechet_distance(a, b)
-
-    whole = distance(np.ones(len(reference), dtype=np.int64))
-    draws = [distance(counts) for block in indices for counts in count_draws(block, len(reference))]
-    return whole, draws
-
-
-def _repeated(rows: Values, counts: npt.NDArray[np.int64]) -> Moments:
-    """Moments of `rows` with row i taken counts[i] times; large sets by one weighted product, no copies."""
-    used = counts > 0
-    rows, counts = rows[used], counts[used]
-    n = int(counts.sum())
-    if n <= 2 * rows.shape[1]:
-        return Moments.from_embeddings(np.repeat(rows, counts, axis=0))
-    mean = counts @ rows / n
-    weighted = (rows - mean) * np.sqrt(counts)[:, None]
-    return Moments(n, mean, weighted.T @ weighted)
+    n_blocks = int(blocks.max()) + 1
+    sides = [(np.concatenate(clips), np.repeat(blocks, [len(x) for x in clips])) for clips in (reference, outputs)]
+    if len(sides[0][0]) > 1 and all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
+        return 0.0, [0.0] * n_blocks
+    wholes = [Moments.from_embeddings(rows) for rows, _ in sides]
+    value = frechet_distance(*wholes)
+    if min(len(rows) - np.bincount(block).max() for rows, block in sides) < 2:
+        return value, []
+    replicates = []
+    for block in range(n_blocks):
+        parts = []
+        for (rows, of), whole in zip(sides, wholes, strict=True):
+            kept = of != block
+            small = int(kept.sum()) <= 2 * rows.shape[1]
+            parts.append(Moments.from_embeddings(rows[kept]) if small else whole.without(rows[~kept]))
+        replicates.append(frechet_distance(*parts))
+    return value, replicates
 
 
 def _are_paired(reference: Clips, outputs: Clips) -> bool:
@@ -159,42 +199,44 @@ def _are_paired(reference: Clips, outputs: Clips) -> bool:
     return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
 
 
-def _kernel_draws(reference: Clips, outputs: Clips, blocks: Iterable[np.ndarray], *, paired: bool) -> list[float]:
-    """Unbiased MMD² x scale for each draw of clips, given in blocks (rows, n_clips).
-
-    Kernel sums between clips are taken once. A clip drawn w times counts w² times against others but w
-    times against itself: copies of one clip say nothing about the distance between two.
-    """
+def _kernel_replicates(reference: Clips, outputs: Clips, blocks: np.ndarray, paired: bool) -> list[float]:
+    """Unbiased MMD² x scale without each block of clips in turn; kernel sums between blocks are taken once."""
     sigma = median_bandwidth(np.concatenate(reference))
     sums = {
-        "xx": _clip_sums(reference, reference, sigma, within=True),
-        "yy": _clip_sums(outputs, outputs, sigma, within=True),
-        "xy": _clip_sums(reference, outputs, sigma, within=paired),
+        "xx": _block_sums(reference, reference, blocks, sigma, within=True),
+        "yy": _block_sums(outputs, outputs, blocks, sigma, within=True),
+        "xy": _block_sums(reference, outputs, blocks, sigma, within=paired),
     }
-    n = len(reference)
-    draws = []
-    for weights in (row.astype(np.float64) for block in blocks for row in count_draws(block, n)):
-        pairs = np.outer(weights, weights)
-        np.fill_diagonal(pairs, weights)
-        means = {name: float((pairs * total).sum() / (pairs * count).sum()) for name, (total, count) in sums.items()}
-        draws.append(SCALE * (means["xx"] + means["yy"] - 2 * means["xy"]))
-    return draws
+    replicates = []
+    for block in range(int(blocks.max()) + 1):
+        kept = np.arange(int(blocks.max()) + 1) != block
+        means = {name: _mean(total[kept][:, kept], count[kept][:, kept]) for name, (total, count) in sums.items()}
+        replicates.append(SCALE * (means["xx"] + means["yy"] - 2 * means["xy"]))
+    return [] if np.isnan(replicates).any() else replicates
 
 
-def _clip_sums(x: Clips, y: Clips, sigma: float, *, within: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the Gaussian kernel over the windows of every two clips, and how many pairs they hold."""
-    total = np.empty((len(x), len(y)))
+def _mean(total: Values, count: Values) -> float:
+    pairs = float(count.sum())
+    return float(total.sum()) / pairs if pairs else math.nan
+
+
+def _block_sums(x: Clips, y: Clips, blocks: np.ndarray, sigma: float, *, within: bool) -> tuple[Values, Values]:
+    """Sums of the Gaussian kernel over the windows of every two blocks, and how many pairs they hold."""
+    n_blocks = int(blocks.max()) + 1
+    total, count = np.zeros((n_blocks, n_blocks)), np.zeros((n_blocks, n_blocks))
     rows = np.concatenate(y).astype(np.float64)
     ends = np.cumsum([0, *(len(clip) for clip in y)])
+    of = np.repeat(blocks, [len(clip) for clip in y])
+    sizes = np.bincount(of, minlength=n_blocks)
     squares = np.square(rows).sum(axis=1)
     for i, clip in enumerate(x):
         a = clip.astype(np.float64)
         gaps = np.square(a).sum(axis=1)[:, None] + squares - 2 * a @ rows.T
-        kernel = np.exp(np.maximum(gaps, 0.0) / (-2 * sigma**2))
+        values = np.exp(np.maximum(gaps, 0.0) / (-2 * sigma**2))
         if within:  # a window is compared neither with itself nor with its own reconstruction
-            kernel[np.arange(len(a)), ends[i] + np.arange(len(a))] = 0.0
-        total[i] = np.add.reduceat(kernel, ends[:-1], axis=1).sum(axis=0)
-    count = np.outer([len(clip) for clip in x], [len(clip) for clip in y]).astype(np.float64)
-    if within:
-        count -= np.diag([float(len(clip)) for clip in x])
-    return total, np.maximum(count, 1e-300)
+            values[np.arange(len(a)), ends[i] + np.arange(len(a))] = 0.0
+        total[blocks[i]] += np.bincount(of, weights=values.sum(axis=0), minlength=n_blocks)
+        count[blocks[i]] += len(a) * sizes
+        if within:
+            count[blocks[i], blocks[i]] -= len(a)
+    return total, count

@@ -6,8 +6,8 @@ same clips, and the bound is taken from the largest studentized deviation of a r
 smallest p-value does not grow with their number, so 200 resamples are enough for ten comparisons.
 
 Means of scores are studentized in every resample by that resample's own standard error (bootstrap-t): with
-40 clips and skewed scores this is what keeps the promise. Corpus distances have no such error; theirs is the
-spread of all draws.
+40 clips and skewed scores this is what keeps the promise. Corpus distances have replicates instead
+of resamples; their joint law is normal with the jackknife's covariance.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ import numpy as np
 
 from benchmarks.statistics.bootstrap import Values
 from benchmarks.statistics.groups import group_index
-from benchmarks.statistics.intervals import max_t_bound, shifted_center
-from benchmarks.statistics.means import differences_of, infinite_mean, ratio, studentized
+from benchmarks.statistics.intervals import max_t_bound
+from benchmarks.statistics.means import differences_of, infinite_mean, studentized
+from benchmarks.statistics.replicates import replicate_error
 from benchmarks.statistics.significance import holm
+
+#: Draws of the joint law of several corpus distances' differences.
+_DRAWN = 9_999
 
 
 @dataclass(frozen=True)
@@ -202,28 +206,37 @@ def best_of_column(
 
 
 def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], *, level: float) -> list[Compared]:
-    """One system's corpus distance against several others', draw by draw on the same clips.
+    """One system's corpus distance against several others', replicate by replicate on the same clips.
+
+    The deviations behind the simultaneous bound are drawn: normal with the covariance that the jackknife gives the
+    differences, over the square root of a chi-square with its degrees of freedom.
 
     Args:
         own, others: aggregates of `benchmarks.statistics.corpus.corpus_distance` with their `clips`.
         level: coverage of the intervals.
     """
     found: dict[str, Compared] = {}
-    family, deviations = [], []
+    family: list[Drawn] = []
+    influences: list[Values] = []
+    freedom = 0.0
     for name, other in others.items():
-        if "draws" not in own or "draws" not in other:
-            found[name] = Compared(name, reason="no bootstrap draws")
+        if "replicates" not in own or "replicates" not in other:
+            found[name] = Compared(name, reason="no replicates")
         elif own["clips"] != other["clips"]:
             found[name] = Compared(name, reason="measured on different clips")
         else:
-            draws = np.asarray(own["draws"], dtype=np.float64) - np.asarray(other["draws"], dtype=np.float64)
+            apart = np.subtract(own["replicates"], other["replicates"])
             difference = float(own["value"] - other["value"])
-            middle, spread = float(draws.mean()), float(draws.std(ddof=1))
-            # A resample repeats clips, which moves a Fréchet distance: that bias is taken off.
-            family.append(Drawn(name, int(own["n"]), difference, shifted_center(difference, draws), spread))
-            deviations.append(ratio(np.abs(draws - middle), spread))
+            error, freedom = replicate_error(apart, own["replicates_of"])
+            family.append(Drawn(name, int(own["n"]), difference, difference, error))
+            centered = apart - apart.mean()
+            length = float(np.sqrt(np.square(centered).sum()))
+            influences.append(centered / length if error > 0 else np.zeros(len(centered)))
     if family:
-        found |= simultaneous(family, np.stack(deviations, axis=1), level)
+        generator = np.random.Generator(np.random.PCG64([len(influences[0]), len(family)]))
+        normal = generator.standard_normal((_DRAWN, len(influences[0]))) @ np.stack(influences, axis=1)
+        spread = np.sqrt(generator.chisquare(freedom, _DRAWN) / freedom)
+        found |= simultaneous(family, np.abs(normal) / spread[:, None], level)
     return [found[name] for name in others]
 
 

@@ -29,7 +29,8 @@ def draws_json(draws: Draws) -> str:
     cells: dict[str, dict[str, Any]] = {}
     for metric, rows in draws.items():
         for name, cell in rows.items():
-            kept: dict[str, Any] = {"value": cell["value"], "draws": [significant(draw, 9) for draw in cell["draws"]]}
+            kept: dict[str, Any] = {"value": cell["value"], "replicates_of": cell["replicates_of"]}
+            kept["replicates"] = [significant(value, 9) for value in cell["replicates"]]
             if list(cell["clips"]) != clips:
                 kept["clips"] = list(cell["clips"])
             cells.setdefault(metric, {})[name] = kept

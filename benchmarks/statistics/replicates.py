@@ -1,0 +1,61 @@
+"""Standard errors and intervals from replicates of a statistic: the jackknife over groups, and half samples.
+
+A replicate is the statistic without some groups of clips. Which groups is decided by (seed, number of groups) alone,
+so two systems on the same clips have the same groups in replicate k, and any function of their replicates (a
+difference, a logarithm) is paired replicate by replicate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
+
+Values = npt.NDArray[np.float64]
+
+JACKKNIFE = "jackknife"
+
+
+def replicate_error(values: Sequence[float] | Values, replicates_of: str) -> tuple[float, float]:
+    """Standard error of a statistic and its degrees of freedom, from the statistic's replicates.
+
+    Args:
+        values: one number per replicate, such as a distance, the difference of two, or the logarithm of one.
+        replicates_of: how the replicates were made, as the cell says: "jackknife".
+
+    Returns:
+        The error (NaN for fewer than two replicates; 0 for equal ones), and the degrees of freedom of Student's t.
+
+    Raises:
+        ValueError: no such kind of replicates.
+    """
+    if replicates_of != JACKKNIFE:
+        raise ValueError(f"replicates of {replicates_of!r}; known: {JACKKNIFE!r}")
+    data = np.asarray(values, dtype=np.float64)
+    if len(data) < 2:
+        return math.nan, 0.0
+    error = float(np.std(data)) * math.sqrt(len(data) - 1)
+    return (error if error > 1e-12 * float(np.abs(data).max()) else 0.0), len(data) - 1.0
+
+
+def t_half_width(error: float, freedom: float, level: float) -> float:
+    """Half the width of a symmetric interval: `error` times the quantile of Student's t.
+
+    Raises:
+        ValueError: level is not in (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level={level}: must be between 0 and 1")
+    return error * float(stdtrit(freedom, (1.0 + level) / 2.0)) if freedom > 0 else math.nan
+
+
+def two_sided_p(difference: float, error: float, freedom: float) -> float:
+    """P(|t| at least this large) for a difference and its error; an error of 0 lets the difference itself decide."""
+    if math.isnan(error) or freedom <= 0:
+        return math.nan
+    if error == 0.0:
+        return 1.0 if difference == 0.0 else 0.0
+    return 2.0 * float(stdtr(freedom, -abs(difference) / error))
