@@ -64,7 +64,7 @@ with open({log!r}, "a") as log:
     log.write(json.dumps(arguments) + "\\n")
 known = {{"--ignore-config": 0, "--no-playlist": 0, "--quiet": 0, "--no-progress": 0, "--no-warnings": 0,
          "--no-cache-dir": 0, "--format": 1, "--extract-audio": 0, "--audio-format": 1,
-         "--postprocessor-args": 1, "--output": 1, "--cookies": 1}}
+         "--postprocessor-args": 1, "--output": 1, "--cookies": 1, "--js-runtimes": 1}}
 options, at = {{}}, 0
 while at < len(arguments) and arguments[at] != "--":
     if arguments[at] not in known:
