@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 
@@ -114,8 +115,14 @@ class Registry:
 
     def _entry_points(self) -> dict[str, str]:
         if self._from_entry_points is None:
-            from importlib.metadata import entry_points  # takes longer than all of `--help` else
-
-            found = entry_points(group=self._group) if self._group else ()
+            found = _installed().select(group=self._group) if self._group else ()
             self._from_entry_points = {point.name: point.value for point in found}
         return self._from_entry_points
+
+
+@cache
+def _installed() -> Any:
+    """The entry points of all installed packages, whose files are read once."""
+    from importlib.metadata import entry_points  # takes longer than all of `--help` else
+
+    return entry_points()

@@ -144,7 +144,7 @@ def test_wrong_usage_is_exit_code_2_in_one_line(
 def test_a_missing_table_builder_is_one_line_and_the_rest_goes_on(
     toml: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks.tables.build import TABLES
+    from benchmarks.tables import TABLES
 
     mine = tmp_path / "tiny.toml"
     mine.write_text(toml.read_text() + "[table1]\ntasks = ['x']\n")

@@ -15,7 +15,8 @@ import pytest
 from harness_helpers import tiny_suite, tiny_toml, write_clips
 
 from benchmarks.cli.main import main
-from benchmarks.harness.executors import EXECUTORS, SerialExecutor, make_executor
+from benchmarks.harness import EXECUTORS
+from benchmarks.harness.executors import SerialExecutor, make_executor
 from benchmarks.harness.run import RunOptions, run_units
 from benchmarks.harness.units import Unit, execute, pinned_threads
 from benchmarks.registry import UnknownNameError

@@ -12,6 +12,7 @@ from harness_helpers import tiny_suite, write_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import registry
 from benchmarks.autoencoders import AUTOENCODERS, Autoencoder, AutoencoderSpec, create_autoencoder
 from benchmarks.autoencoders.check import ContractError, check_autoencoder
 from benchmarks.autoencoders.names import label_of, system_code
@@ -280,6 +281,7 @@ def test_an_installed_package_adds_a_system(tmp_path: Path, monkeypatch: pytest.
     (info / "entry_points.txt").write_text("[m2l.autoencoders]\nmine = mine_installed:Mine\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(AUTOENCODERS, "_from_entry_points", None)
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
     assert "mine" in AUTOENCODERS.names()
     system = create_autoencoder("mine")
     assert isinstance(system, Adapted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from hypothesis import given
@@ -68,13 +69,10 @@ def test_a_missing_attribute_is_an_import_error_that_names_it() -> None:
 
 
 def test_entry_points_add_names_and_own_names_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
-
-    def points(group: str) -> list[EntryPoint]:
-        assert group == "m2l.autoencoders"
-        return [EntryPoint("mine", "builtins:list", group), EntryPoint("own", "builtins:list", group)]
-
-    monkeypatch.setattr("importlib.metadata.entry_points", points)
+    group = "m2l.autoencoders"
+    points = [EntryPoint("mine", "builtins:list", group), EntryPoint("own", "builtins:list", group)]
+    others = [EntryPoint("other", "builtins:list", "m2l.datasets")]
+    monkeypatch.setattr("benchmarks.registry._installed", lambda: EntryPoints([*points, *others]))
     registry = Registry("autoencoder", entry_point_group="m2l.autoencoders")
     registry.register("own", "builtins:dict")
     assert registry.names() == ["mine", "own"]

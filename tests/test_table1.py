@@ -16,7 +16,7 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import SuiteError, load_suite, parse_suite
-from benchmarks.tables.build import TABLES
+from benchmarks.tables import TABLES
 from benchmarks.tables.table import TableResult
 from probes.table1 import build, request_from
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.report.aggregates import table_from
-from benchmarks.tables.build import TABLES
+from benchmarks.tables import TABLES
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult
 from m2l.io.json_files import read_object

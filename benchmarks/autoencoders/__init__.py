@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS
-from benchmarks.autoencoders.own.adapted import complete, controlled
 from benchmarks.registry import Registry, load_target
 from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import is_first_party
 
+if TYPE_CHECKING:
+    from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
+
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of `base` at their first use: listing names imports no numpy."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_target(f"benchmarks.autoencoders.base:{name}")
+
 
 AUTOENCODERS = Registry("autoencoder", entry_point_group="m2l.autoencoders")
 AUTOENCODERS.register("identity", "benchmarks.autoencoders.controls:Identity")
@@ -61,6 +70,8 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         factory, parameter = KINDS[kind]
         named = {} if label is None else {"name": label}
         return load_target(factory)(**{parameter: argument}, **named, **options)  # type: ignore[no-any-return]
+
+    from benchmarks.autoencoders.own.adapted import complete, controlled
 
     own = own_target(name)
     if own is None:

@@ -56,8 +56,8 @@ KINDS = {
     "embedders": "benchmarks.embedders:list_embedders",
     "datasets": "benchmarks.datasets:list_datasets",
     "suites": "benchmarks.suite:list_suites",
-    "tables": "benchmarks.tables.build:TABLES.names",
-    "executors": "benchmarks.harness.executors:EXECUTORS",
+    "tables": "benchmarks.tables:TABLES.names",
+    "executors": "benchmarks.harness:EXECUTORS",
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError, Dataset, PublishedSize, dataset_digest
 from benchmarks.registry import Registry, load_target
+
+if TYPE_CHECKING:
+    from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError, Dataset, PublishedSize, dataset_digest
 
 __all__ = [
     "DATASETS",
@@ -19,6 +21,14 @@ __all__ = [
     "list_datasets",
     "published_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of `base` at their first use: listing names imports no numpy."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_target(f"benchmarks.datasets.base:{name}")
+
 
 DATASETS = Registry("data set", entry_point_group="m2l.datasets")
 DATASETS.register("synthetic", "benchmarks.datasets.synthetic.clips:SyntheticClips")

@@ -1,4 +1,4 @@
-"""The interface of embedders, their registry, and whether each can run here. Imports no model and no torch.
+"""The interface of embedders, their registry, and whether each can run here. Imports no model, no torch and no numpy.
 
 A name carries everything that changes the number: `clap-music_audioset_epoch_15_esc_90.14@10s-1s` is that
 LAION checkpoint on 10 s windows with a hop of 1 s; a name in square brackets is another package's
@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import PurePath
-from typing import Any, NamedTuple, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from benchmarks.embedders.own import declared_rate, make_embedder
 from benchmarks.registry import Registry
@@ -25,6 +23,9 @@ from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
 from benchmarks.weights.find import has_weight, weight_digest
 from benchmarks.weights.table import CLAP_TOWERS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class ShortClipError(ValueError):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.user_code import UserCodeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class OwnEmbedder:
@@ -56,6 +57,8 @@ class OwnEmbedder:
             self.made.close()
 
     def _checked(self, found: Any) -> np.ndarray:
+        import numpy as np  # the registry of embedders imports this module
+
         vectors = np.atleast_2d(np.asarray(found, dtype=np.float32))
         if vectors.ndim != 2:
             raise ValueError(f"{self.name}: embed returned shape {vectors.shape}, expected (windows, dim)")

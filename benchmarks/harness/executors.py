@@ -10,13 +10,12 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 
+from benchmarks.harness import EXECUTORS
 from benchmarks.harness.base import BaseExecutor, Executor
 from benchmarks.harness.clusters import DaskExecutor, RayExecutor
 from benchmarks.harness.units import Done, Unit, execute
 from benchmarks.registry import UnknownNameError
 from m2l.processes import end_with_parent
-
-EXECUTORS = ("serial", "loky", "dask", "ray")
 
 
 def make_executor(name: str = "loky", *, workers: int | None = None, address: str | None = None) -> Executor:

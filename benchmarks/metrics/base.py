@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from benchmarks.embedders import embedder_entry, embedder_label, embedder_status
 from benchmarks.registry import load_target
 from benchmarks.weights.find import has_weight
 
+if TYPE_CHECKING:
+    import numpy as np
+
 #: A value; with a reason where it is NaN, or with a remark.
 Score = tuple[float, "str | None"]
 #: `(preds, target, sample_rate)`: output and original, float32 `(channels, samples)`, and their rate in Hz.
-ScoreFunction = Callable[[np.ndarray, np.ndarray, int], "Score | float"]
+ScoreFunction: TypeAlias = "Callable[[np.ndarray, np.ndarray, int], Score | float]"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,13 +12,12 @@ import ast
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[2]
 _FIRST_PARTY = ("m2l", "benchmarks", "probes")
@@ -66,7 +65,8 @@ def canonical_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
+    numpy = sys.modules.get("numpy")  # no value is of its types before it is imported
+    if numpy and isinstance(value, numpy.generic):
         return value.item()
     if isinstance(value, Path):
         return value.as_posix()

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING
 from benchmarks.errors import UsageError
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport
-from benchmarks.registry import Registry
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
+from benchmarks.tables import TABLES
 
 if TYPE_CHECKING:
     from benchmarks.tables.figure2 import FigureResult
     from benchmarks.tables.table import TableResult
-
-#: Name -> builder `build(suite, store, executor, options) -> (TableResult, RunReport)`, imported when asked for.
-TABLES = Registry("table", entry_point_group="m2l.tables")
-TABLES.register("table1", "probes.table1:build")
-TABLES.register("table2", "benchmarks.tables.paper:build_table2")
-TABLES.register("table3", "benchmarks.tables.paper:build_table3")
-TABLES.register("figure2", "benchmarks.tables.figure2:build")
 
 #: What `--only N` stands for.
 PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",), "figure2": ("figure2",)}
