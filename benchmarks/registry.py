@@ -5,11 +5,12 @@ Listing a registry imports nothing; creating an entry imports only its own modul
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
+
+from m2l.names import did_you_mean, nearest
 
 
 class UnknownNameError(ValueError):
@@ -26,19 +27,6 @@ class UnknownNameError(ValueError):
         known = list(known)
         super().__init__(f"unknown {kind} {name!r}; {did_you_mean(name, known, summary)}")
         self.kind, self.name, self.near = kind, name, nearest(name, known)
-
-
-def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """The names that `name` may be a misspelling of, the nearest first."""
-    return difflib.get_close_matches(name, sorted(known), n=n, cutoff=0.5)
-
-
-def did_you_mean(name: str, known: Iterable[str], summary: str = "") -> str:
-    """ "did you mean 'x'?", or where nothing is near `summary` (default: the list of all names)."""
-    known = sorted(known)
-    if near := nearest(name, known):
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return summary or f"known: {', '.join(known)}"
 
 
 def load_target(target: str) -> Any:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from benchmarks.errors import UsageError
 from benchmarks.metrics.base import Metric
 from benchmarks.metrics.registry import parse_metric
-from benchmarks.registry import UnknownNameError, did_you_mean
+from benchmarks.registry import UnknownNameError
+from m2l.names import did_you_mean
 
 FOLDER = Path(__file__).resolve().parent / "suites"
 

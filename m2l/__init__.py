@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from m2l.config import Music2LatentConfig, create_config, list_configs
     from m2l.encoder_decoder import EncoderDecoder
     from m2l.io.checkpoints import WeightsNotFoundError, list_checkpoints
-    from m2l.io.published import CheckpointError
+    from m2l.io.torch_files import CheckpointError
     from m2l.model import Music2Latent
 
 _HOMES = {
-    "CheckpointError": "m2l.io.published",
+    "CheckpointError": "m2l.io.torch_files",
     "EncoderDecoder": "m2l.encoder_decoder",
     "Music2Latent": "m2l.model",
     "Music2LatentConfig": "m2l.config",

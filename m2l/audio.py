@@ -91,6 +91,19 @@ def as_channels_first(audio: Any, name: str = "audio") -> np.ndarray:
     return array
 
 
+def check_audio(audio: Any, sample_rate: Any, name: str = "audio") -> np.ndarray:
+    """One clip as float32 (channels, samples), read as `as_channels_first` does.
+
+    Raises:
+        AudioError: as `as_channels_first`; for a batch, or an impossible `sample_rate`.
+    """
+    array = as_channels_first(audio, name)
+    if array.ndim != 2:
+        raise AudioError(f"{name} has shape {array.shape}; expected (channels, samples)")
+    check_sample_rate(sample_rate, f"sample_rate of {name}")
+    return array
+
+
 def check_values(audio: np.ndarray, name: str, first_sample: int = 0) -> None:
     """Refuse samples that no audio has.
 

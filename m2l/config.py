@@ -7,12 +7,13 @@ Table 3. The small ones share its layout at a fraction of its cost.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from m2l.names import did_you_mean
 
 
 class ConfigError(ValueError):
@@ -242,9 +243,7 @@ def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
     """
     for key in values:
         if key not in _FIELDS:
-            near = difflib.get_close_matches(str(key)[:100], _FIELDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown config field {_short(key)}{hint}")
+            raise ConfigError(f"unknown config field {_short(key)}; {did_you_mean(str(key), _FIELDS)}")
     try:
         return Music2LatentConfig(**values)
     except ConfigError:
@@ -344,9 +343,7 @@ def create_config(name: str, overlay: str | Path | dict[str, Any] | None = None)
         OSError: if the file cannot be read.
     """
     if name not in _PRESETS:
-        near = difflib.get_close_matches(name, _PRESETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"unknown preset {name!r}; {hint}presets: {', '.join(_PRESETS)}")
+        raise ConfigError(f"unknown preset {name!r}; {did_you_mean(name, _PRESETS)}")
     config = _PRESETS[name]
     if overlay is None:
         return config

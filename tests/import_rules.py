@@ -19,7 +19,7 @@ PACKAGES = ("m2l", "benchmarks", "probes")
 #: The places of each package from the bottom to the top: a place imports from its own layer and those below.
 LAYERS = {
     "m2l": [
-        "config audio kernels processes arrays",
+        "config audio kernels names processes arrays",
         "io representation layers",
         "encoder decoder unet streaming",
         "consistency",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from m2l.audio import fit_length, resample
+from benchmarks.autoencoders.base import AutoencoderSpec
+from m2l.audio import check_audio, fit_length, resample
 from m2l.io.digest import file_sha256
 
 RATE, FRAME = 32000, 128

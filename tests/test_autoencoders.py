@@ -170,9 +170,9 @@ def test_unknown_system_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("audio", "rate", "message"),
     [
-        (np.zeros((1, 0), np.float32), 44100, "no samples"),
+        (np.zeros((1, 0), np.float32), 44100, "is empty"),
         (np.zeros((1, 2, 3), np.float32), 44100, "shape"),
-        (np.full((1, 100), np.nan, np.float32), 44100, "not finite"),
+        (np.full((1, 100), np.nan, np.float32), 44100, "non-finite"),
         (np.zeros((1, 100), np.float32), 0, "sample_rate"),
     ],
 )

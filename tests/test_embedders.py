@@ -36,8 +36,8 @@ from benchmarks.embedders.frontends import clap_log_mel, musicnn_log_mel, vggish
 from benchmarks.embedders.vggish import published_shapes as vggish_shapes
 from benchmarks.registry import UnknownNameError
 from benchmarks.weights.find import WeightsNotFoundError
-from benchmarks.weights.loading import CheckpointError, read_checkpoint
 from benchmarks.weights.table import CLAP_TOWERS
+from m2l.io.torch_files import CheckpointError, read_pickled
 
 CLAP = "clap-630k-audioset-best@file"
 
@@ -201,11 +201,11 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     Payload.target = tmp_path / "was here"
     torch.save({"state_dict": {}, "epoch": Payload()}, tmp_path / "bad.pt")
     with pytest.raises(CheckpointError, match=r"bad\.pt"):
-        read_checkpoint(tmp_path / "bad.pt")
+        read_pickled(tmp_path / "bad.pt", any_form=True)
     assert not Payload.target.exists()
     (tmp_path / "text.pt").write_text("not a checkpoint")
     with pytest.raises(CheckpointError, match=r"text\.pt"):
-        read_checkpoint(tmp_path / "text.pt")
+        read_pickled(tmp_path / "text.pt", any_form=True)
     with pytest.raises(CheckpointError, match="no state dict"):
         audio_state([1, 2], "a list")
 

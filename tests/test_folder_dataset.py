@@ -85,7 +85,7 @@ def test_clips_that_are_cut_short_are_counted_and_never_measured(tmp_path, capsy
     assert f"{len(kinds) + 1} x unreadable: the file: cut short" in shown
     for name in ("cut.mp3", "claims.flac"):
         (clip,) = [clip for clip in create_dataset("folder", path=clips).clips() if clip.id == name]
-        with pytest.raises(ClipError, match=r"cut short \(of \d+ samples in its header, \d+ are there\)"):
+        with pytest.raises(ClipError, match=r"cut short \(its header announces \d+ samples, but"):
             clip.load()
 
 

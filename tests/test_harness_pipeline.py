@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from benchmarks.embedders import EmbedderStatus
 from benchmarks.harness import units
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.progress import Progress, duration
-from benchmarks.harness.run import RunOptions, RunReport, describe_pending, run_units, waves_of
+from benchmarks.harness.run import RunOptions, RunReport, run_units, waves_of
 from benchmarks.harness.units import Done, Unit
+from benchmarks.status.dry_run import describe, weighed
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
 from benchmarks.tables.paper import build_table2
@@ -114,15 +116,14 @@ def test_always_computes_again(clips: Path, tmp_path: Path) -> None:
 def test_dry_run_lists_the_work_and_its_cost(clips: Path, tmp_path: Path) -> None:
     suite, store = tiny_suite(clips), Store(tmp_path)
     _, report = build(suite, store, dry_run=True)
-    lines = describe_pending(report, store, 2)
-    assert lines[0] == "0 units are in the store, 28 would run"
-    assert "no rate measured yet" in "\n".join(lines)
+    text = describe(weighed(report, suite, RunOptions(dry_run=True), store), 2)
+    assert text.startswith("0 units are in the store, 28 would run, of 28")
+    assert "reconstruct: noise-20db, opus-16k" in text[text.index("Without a measured rate") :]
     build(suite, store)
     grown = tiny_suite(clips, seed=1)  # another seed: other noise, other scores; known rates
     _, report = build(grown, store, dry_run=True)
-    text = "\n".join(describe_pending(report, store, 2))
-    assert "reconstruct  opus-16k" in text
-    assert "about 0 s of CPU" in text
+    text = describe(weighed(report, grown, RunOptions(dry_run=True), store), 2)
+    assert re.search(r"\| reconstruct +\| +\d+ \| +0 \| +\d+ \| +0.0 h \| +< 0.01 ", text), text
 
 
 def test_limit_takes_the_first_clips(clips: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from m2l.cli.main import main  # noqa: E402
 from m2l.config import ConfigError, create_config, from_dict, from_json  # noqa: E402
 from m2l.io.checkpoints import Checkpoint, check_weights, read_card, read_metadata  # noqa: E402
 from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
-from m2l.io.published import key_map, read_pickled, read_published  # noqa: E402
+from m2l.io.published import key_map, read_published  # noqa: E402
+from m2l.io.torch_files import read_pickled  # noqa: E402
 
 CONFIG = create_config("tiny")
 #: Values that no field of a config has, or that make a model of absurd size.

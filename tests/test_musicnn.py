@@ -17,7 +17,7 @@ from benchmarks.embedders import ShortClipError, create_embedder
 from benchmarks.embedders.musicnn import MusiCNN, MusiCNNOutput, load_musicnn, patches, torch_state
 from benchmarks.embedders.tf_bundle import BundleError, read_bundle, read_index
 from benchmarks.weights.find import find_weight, has_weight
-from benchmarks.weights.loading import CheckpointError
+from m2l.io.torch_files import CheckpointError
 
 available, why_not = has_weight("musicnn-msd")
 needs_weights = pytest.mark.skipif(not available, reason=why_not)

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.metrics.si_sdr import si_sdr, si_sdr_batch, si_sdr_detailed
+from benchmarks.metrics.si_sdr import si_sdr, si_sdr_detailed
 
 RATE = 44100
 
@@ -79,18 +79,6 @@ def test_channel_policies() -> None:
         exact(preds.reshape(-1), target.reshape(-1)), abs=1e-8
     )
     assert si_sdr(preds[:1], target[:1]) == left
-
-
-def test_batch_gives_one_value_per_item() -> None:
-    target = noise(channels=3)
-    preds = target + 0.1 * noise(channels=3, seed=1)
-    values = si_sdr_batch(preds, target)
-    assert values.shape == (3,)
-    assert values[1] == si_sdr(preds[1], target[1])
-    stereo = si_sdr_batch([preds[:2], preds[1:]], [target[:2], target[1:]], channels="per_channel")
-    assert stereo[0] == pytest.approx(values[:2].mean())
-    with pytest.raises(ValueError, match="3 items, target 2"):
-        si_sdr_batch(preds, target[:2])
 
 
 def test_identity_is_infinite_and_unrelated_is_low() -> None:

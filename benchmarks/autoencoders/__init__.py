@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
 from benchmarks.autoencoders.names import KINDS
 from benchmarks.registry import Registry, load_target
 from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import is_first_party
 
-if TYPE_CHECKING:
-    from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
-
 __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder", "list_autoencoders"]
-
-
-def __getattr__(name: str) -> Any:
-    """The classes of `base` at their first use: listing names imports no numpy."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load_target(f"benchmarks.autoencoders.base:{name}")
-
 
 AUTOENCODERS = Registry("autoencoder", entry_point_group="m2l.autoencoders")
 AUTOENCODERS.register("identity", "benchmarks.autoencoders.controls:Identity")

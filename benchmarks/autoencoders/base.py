@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
 
 #: How a system treats channels: it folds to mono, is stereo itself, or runs once per channel.
 CHANNEL_POLICIES = ("mono", "stereo", "per_channel")
@@ -93,24 +95,3 @@ class Autoencoder(Protocol):
                 message is the reason the tables report.
         """
         ...
-
-
-def check_audio(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Validate and return float32 `(channels, samples)`; 1-D input is mono.
-
-    Raises:
-        ValueError: wrong number of dimensions, no samples, values that are not finite, or a rate <= 0.
-    """
-    audio = np.asarray(audio, dtype=np.float32)
-    if audio.ndim == 1:
-        audio = audio[None]
-    if audio.ndim != 2 or audio.shape[0] == 0:
-        raise ValueError(f"audio must be (channels, samples), got shape {audio.shape}")
-    if audio.shape[1] == 0:
-        raise ValueError("audio has no samples")
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate must be positive, got {sample_rate}")
-    if not np.isfinite(audio).all():
-        bad = int(np.count_nonzero(~np.isfinite(audio)))
-        raise ValueError(f"audio has {bad} values that are not finite")
-    return audio

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from m2l.audio import fit_length, resample
+from benchmarks.autoencoders.base import AutoencoderSpec
+from m2l.audio import check_audio, fit_length, resample
 
 #: Written in blocks: one call with a minute of stereo Vorbis overflows libsndfile's stack.
 _BLOCK = 4096

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
-from benchmarks.weights.loading import CheckpointError, load_strict, read_checkpoint
+from benchmarks.weights.loading import load_strict
+from m2l.io.torch_files import CheckpointError, read_pickled
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,7 @@ class CoDiCodec(NeuralAutoencoder):
 
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
-        content = read_checkpoint(path)
+        content = read_pickled(path, any_form=True)
         if not isinstance(content, dict) or "gen_state_dict" not in content:
             raise CheckpointError(f"{path} has no entry 'gen_state_dict': not a CoDiCodec checkpoint")
         return load_strict(cls.build(config), content["gen_state_dict"], str(path))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.autoencoders.base import AutoencoderSpec
+from m2l.audio import check_audio
 
 
 class Identity:

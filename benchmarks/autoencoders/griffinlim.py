@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
-from m2l.audio import fit_length, resample
+from benchmarks.autoencoders.base import AutoencoderSpec
+from m2l.audio import check_audio, fit_length, resample
 
 SAMPLE_RATE = 44100
 N_FFT = 4096

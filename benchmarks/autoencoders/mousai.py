@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
-from benchmarks.weights.loading import CheckpointError, check_state, load_strict, read_checkpoint
+from benchmarks.weights.loading import check_state, load_strict
+from m2l.io.torch_files import CheckpointError, read_pickled
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ class _Mousai(NeuralAutoencoder):
     @classmethod
     def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
         model = cls.build(config)
-        load_published(model, read_checkpoint(path), str(path))
+        load_published(model, read_pickled(path, any_form=True), str(path))
         return model
 
     def _encode(self, audio: Tensor) -> dict[str, Tensor]:

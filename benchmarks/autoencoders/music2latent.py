@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import m2l
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.store.fingerprint import digest
 from benchmarks.weights.find import find_weight
+from m2l.audio import check_audio
 from m2l.config import Music2LatentConfig, create_config
 from m2l.io.checkpoints import read_card, read_metadata
 from m2l.io.digest import file_sha256

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder
-from benchmarks.weights.loading import CheckpointError
+from m2l.io.torch_files import CheckpointError
 
 if TYPE_CHECKING:
     import torch

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.store.fingerprint import derive_seed, digest
 from benchmarks.weights.find import find_weight, weight_digest, weight_source
-from m2l.audio import fit_length, resample, to_mono
+from m2l.audio import check_audio, fit_length, resample, to_mono
 
 if TYPE_CHECKING:
     import torch

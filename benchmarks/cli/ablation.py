@@ -86,7 +86,7 @@ def ablation(
     from benchmarks.compare.ablation import FULL, MINI, measure_rows
     from m2l.config import ConfigError
     from m2l.io.atomic import InUseError
-    from m2l.io.published import CheckpointError
+    from m2l.io.torch_files import CheckpointError
     from m2l.training import SettingsError, TrainingStopped
     from m2l.training.data import DataError
     from m2l.training.loop import UnreadableDataError

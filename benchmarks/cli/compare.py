@@ -68,11 +68,12 @@ def compare(
     run, executor, store = work.open(dry_run=dry_run)
     from benchmarks.compare.systems import compare as measure
     from benchmarks.evaluation.plan import Planner
-    from benchmarks.harness.run import describe_pending
+    from benchmarks.status.dry_run import describe, weighed
 
+    planner = Planner(load_suite(suite), run)
     with executor:
         found = measure(
-            Planner(load_suite(suite), run),
+            planner,
             store,
             executor,
             systems,
@@ -83,7 +84,7 @@ def compare(
     for line in found.warnings:
         print(f"warning: {line}", file=sys.stderr)
     if run.dry_run:
-        print("\n".join(describe_pending(found.report, store, getattr(executor, "workers", 1))))
+        print(describe(weighed(found.report, planner.suite, run, store), getattr(executor, "workers", 1)))
         return OK
     if output is not None:
         print("written:", *(str(path) for path in found.write(output)), file=sys.stderr)
@@ -118,17 +119,17 @@ def curve(
     options, executor, store = work.open(dry_run=dry_run)
     from benchmarks.compare.curve import CONTROLS, RunError, curve_json, measure_curve, write_curve
     from benchmarks.evaluation.plan import Planner
-    from benchmarks.harness.run import describe_pending
+    from benchmarks.status.dry_run import describe, weighed
 
     controls = CONTROLS if against is None else split_names(against) or []
     try:
+        planner = Planner(load_suite(suite), options)
         with executor:
-            planner = Planner(load_suite(suite), options)
             found = measure_curve(planner, store, executor, run, metrics=split_names(metrics), controls=controls)
     except RunError as error:
         raise FileNotFoundError(str(error)) from None
     if options.dry_run:
-        print("\n".join(describe_pending(found.report, store, getattr(executor, "workers", 1))))
+        print(describe(weighed(found.report, planner.suite, options, store), getattr(executor, "workers", 1)))
         return OK
     if output is not None:
         print(f"written: {write_curve(found, run, output)}", file=sys.stderr)

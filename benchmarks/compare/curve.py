@@ -21,7 +21,7 @@ from benchmarks.store.store import Store
 from benchmarks.tables.places import stem_for
 from benchmarks.tables.text import json_text
 from m2l.io.atomic import write_atomic
-from m2l.io.published import CheckpointError
+from m2l.io.torch_files import CheckpointError
 from m2l.training.checkpoint import STEP_FILE, list_checkpoints, read_settings, step_of, verify_checkpoint
 
 #: Not a coder but a floor: what keeping magnitudes and inventing phases gives.

@@ -15,6 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from m2l.audio import AudioError, check_audio
+
 Audio = npt.NDArray[np.float32]
 
 
@@ -82,34 +84,10 @@ class Clip:
             FileNotFoundError: The file does not exist.
         """
         audio, sample_rate = self.loader()
-        return check_audio(audio, sample_rate, f"clip {self.id!r} of {self.dataset!r}"), int(sample_rate)
-
-
-def check_audio(audio: npt.NDArray[Any], sample_rate: float, what: str) -> Audio:
-    """Verify the contract of `Clip.load`, and return the audio as contiguous float32.
-
-    Args:
-        audio: Samples `(channels, samples)`.
-        sample_rate: In Hz.
-        what: Names the audio in error messages.
-
-    Raises:
-        ClipError: As described in `Clip.load`.
-    """
-    if audio.ndim != 2:
-        raise ClipError(f"{what}: audio has shape {audio.shape}, expected (channels, samples)")
-    if 0 in audio.shape:
-        raise ClipError(f"{what}: no samples (shape {audio.shape})")
-    if not np.isfinite(sample_rate) or sample_rate <= 0:
-        raise ClipError(f"{what}: sample rate is {sample_rate!r}")
-    finite = np.isfinite(audio)
-    if not finite.all():
-        channel, sample = np.argwhere(~finite)[0]
-        raise ClipError(
-            f"{what}: {audio[channel, sample]} at channel {channel}, sample {sample} "
-            f"({int((~finite).sum())} samples are not finite)"
-        )
-    return np.ascontiguousarray(audio, dtype=np.float32)
+        try:
+            return check_audio(audio, sample_rate, f"clip {self.id!r} of {self.dataset!r}"), int(sample_rate)
+        except AudioError as error:
+            raise ClipError(str(error)) from None
 
 
 @dataclass(frozen=True)

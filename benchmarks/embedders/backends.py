@@ -17,7 +17,7 @@ from benchmarks.embedders.base import ShortClipError
 from benchmarks.embedders.clap import fit_window
 from benchmarks.embedders.torch_embedder import TorchEmbedder
 from benchmarks.embedders.vggish import MIN_SAMPLES
-from benchmarks.weights.loading import read_checkpoint
+from m2l.io.torch_files import read_pickled
 
 
 class FrechetAudioDistanceVGGish(TorchEmbedder):
@@ -30,7 +30,7 @@ class FrechetAudioDistanceVGGish(TorchEmbedder):
             model_name="vggish", sample_rate=self.sample_rate, use_pca=False, use_activation=False
         )
         network: nn.Module = tool.model
-        state = read_checkpoint(self.path)
+        state = read_pickled(self.path, any_form=True)
         # Its constructor has loaded torch.hub's copy of the weights; ours may be another file.
         network.load_state_dict({k: v for k, v in state.items() if not k.startswith("pproc.")}, strict=False)
         network.device = self.device  # type: ignore[assignment]

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from benchmarks.embedders.frontends import clap_log_mel, mel_filters_slaney
 from benchmarks.embedders.torch_embedder import TorchEmbedder
-from benchmarks.weights.loading import CheckpointError, check_state, read_checkpoint
+from benchmarks.weights.loading import check_state
+from m2l.io.torch_files import CheckpointError, read_pickled
 
 #: 10 s at 48 kHz: the only length the network takes.
 WINDOW = 480_000
@@ -220,7 +221,7 @@ class ClapEmbedder(TorchEmbedder):
         self.tower, self.mode = tower, mode
 
     def _load(self) -> nn.Module:
-        state = audio_state(read_checkpoint(self.path), str(self.path))
+        state = audio_state(read_pickled(self.path, any_form=True), str(self.path))
         return ClapAudio(self.tower, state, str(self.path))
 
     def _windows(self, audio: torch.Tensor) -> torch.Tensor:

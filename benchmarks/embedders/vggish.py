@@ -8,7 +8,8 @@ from torch import nn
 from benchmarks.embedders.base import ShortClipError
 from benchmarks.embedders.frontends import vggish_log_mel
 from benchmarks.embedders.torch_embedder import TorchEmbedder
-from benchmarks.weights.loading import check_state, read_checkpoint
+from benchmarks.weights.loading import check_state
+from m2l.io.torch_files import read_pickled
 
 #: Frames per example, and the hop between examples: 0.96 s.
 EXAMPLE_FRAMES = 96
@@ -53,7 +54,7 @@ class VGGishEmbedder(TorchEmbedder):
     """One embedding per 0.96 s; an incomplete last window is dropped."""
 
     def _load(self) -> nn.Module:
-        state = read_checkpoint(self.path)
+        state = read_pickled(self.path, any_form=True)
         # Some copies of the checkpoint carry the PCA of the released post-processor, which FAD does not use.
         state = {key: value for key, value in state.items() if not key.startswith("pproc.")}
         check_state(state, published_shapes(), str(self.path))

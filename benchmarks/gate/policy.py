@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.metrics.base import Metric
 from benchmarks.metrics.registry import METRICS, declared_metric
-from benchmarks.registry import did_you_mean
+from m2l.names import did_you_mean
 
 #: Bound on the probability, over all cells together, of calling a run worse that is not (Holm).
 ALPHA = 0.002

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.harness.base import Executor
-from benchmarks.harness.progress import Estimate, Monitor, Progress, duration
+from benchmarks.harness.progress import Monitor, Progress
 from benchmarks.harness.units import Done, Unit, is_provisional
 from benchmarks.store.store import Store
 
@@ -230,21 +230,3 @@ def missing_units(
         needed.update(item.key for unit in chosen for item in unit.inputs)
         todo.append(chosen)
     return todo[::-1]
-
-
-def describe_pending(report: RunReport, store: Store, workers: int) -> list[str]:
-    """Lines of a dry run: units and CPU time by stage and name."""
-    estimate = Estimate(store)
-    groups: dict[tuple[str, str], list[Unit]] = {}
-    for unit in report.pending:
-        groups.setdefault((unit.stage, unit.name), []).append(unit)
-    lines = [f"{report.cached} units are in the store, {len(report.pending)} would run"]
-    for (stage, name), units in sorted(groups.items()):
-        seconds, unknown = estimate.total(units)
-        cost = f"about {duration(seconds)} of CPU" if not unknown else "no rate measured yet"
-        lines.append(f"  {stage:12} {name:28} {len(units):5} units  {cost}")
-    seconds, unknown = estimate.total(report.pending)
-    tail = f", without {unknown} units of unknown cost" if unknown else ""
-    if report.pending:
-        lines.append(f"  in all about {duration(seconds / max(workers, 1))} on {workers} workers{tail}")
-    return lines

@@ -9,7 +9,7 @@ the same pair can read 18.7 dB in one and 21.3 dB in another. `conventions.py` h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -69,20 +69,6 @@ def si_sdr(
         ValueError: shapes differ, are empty, or not 1-D or 2-D; unknown `channels` or `convention`.
     """
     return si_sdr_detailed(preds, target, zero_mean, channels, convention=convention, sample_rate=sample_rate).value
-
-
-def si_sdr_batch(preds: Sequence[Any] | Any, target: Sequence[Any] | Any, **options: Any) -> np.ndarray:
-    """SI-SDR of each item: (batch, samples) or (batch, channels, samples) arrays, or sequences of items.
-
-    Returns:
-        (batch,) float64; options as for `si_sdr`.
-
-    Raises:
-        ValueError: the two batches have different lengths, or an item is invalid.
-    """
-    if len(preds) != len(target):
-        raise ValueError(f"preds has {len(preds)} items, target {len(target)}")
-    return np.array([si_sdr(p, t, **options) for p, t in zip(preds, target, strict=True)], dtype=np.float64)
 
 
 def si_sdr_detailed(

@@ -16,9 +16,10 @@ import numpy as np
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
 from benchmarks.metrics.moments import Moments
-from benchmarks.registry import did_you_mean, load_target
+from benchmarks.registry import load_target
 from benchmarks.statistics.groups import leave_out_blocks, number_groups
 from benchmarks.statistics.replicates import JACKKNIFE, Values, replicate_error, t_half_width, two_sided_p
+from m2l.names import did_you_mean
 
 Clips = Sequence[np.ndarray]
 

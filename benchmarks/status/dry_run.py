@@ -125,10 +125,16 @@ def dry_run(
     Raises:
         SuiteError, UnknownNameError: the suite names what does not exist, or has a wrong option.
     """
-    plan = plan_suite(suite, options, wanted, store)
+    return weighed(plan_suite(suite, options, wanted, store), suite, options, store, results)
+
+
+def weighed(
+    report: RunReport, suite: Suite, options: RunOptions, store: Store, results: str | Path | None = None
+) -> DryRun:
+    """What a store lacks of all that a dry run (`report`) has planned."""
     rates = measured_rates(store, results)
-    stages = costs_of(plan.planned, store, options.overwrite, rates)
-    return DryRun(suite.name, suite.title, store.location, sorted_needs(plan.needs.values()), stages, rates)
+    stages = costs_of(report.planned, store, options.overwrite, rates)
+    return DryRun(suite.name, suite.title, store.location, sorted_needs(report.needs.values()), stages, rates)
 
 
 def plan_suite(suite: Suite, options: RunOptions, wanted: Sequence[str], store: Store) -> RunReport:

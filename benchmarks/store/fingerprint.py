@@ -47,6 +47,7 @@ _NEUTRAL = frozenset(
         "m2l.io.cache",
         "m2l.io.digest",
         "m2l.io.json_files",
+        "m2l.names",
     }
 )
 

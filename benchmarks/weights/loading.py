@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from m2l.io.torch_files import CheckpointError
 
 if TYPE_CHECKING:
     import torch
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is not in the published format; names the keys that differ."""
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Any:
-    """Contents of a .pt/.pth file, with `weights_only=True`: tensors and plain containers.
-
-    Published training checkpoints also hold numpy scalars (losses, epochs). Those are accepted; any other object is
-    refused.
-
-    Raises:
-        CheckpointError: not a torch file, or it holds objects that would have to be executed.
-    """
-    import torch
-
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read as a checkpoint of tensors: {first}") from error
-
-
-def _numpy_scalars() -> list[Any]:
-    """The parts of a pickled numpy scalar, under their names in numpy 1 and numpy 2."""
-    scalar = type(np.float64(0.0)).__reduce__(np.float64(0.0))[0]  # type: ignore[arg-type]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    dtypes = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "?")]
-    return [*((scalar, name) for name in names), np.dtype, *dtypes, codecs.encode, (codecs.encode, "_codecs.encode")]
 
 
 def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], what: str) -> None:

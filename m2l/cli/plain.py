@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import shutil
@@ -13,6 +12,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError
+
+from m2l.names import did_you_mean
 
 
 def whole(least: float = -math.inf, most: float = math.inf) -> Callable[[Any, Sequence[Any]], int]:
@@ -65,17 +66,14 @@ def usage_message(error: CycloptsError) -> str:
         # cyclopts' own message would import every command to see which of them are hidden
         name = error.unused_tokens[0]
         known = [command for command in error.app if command.startswith("-") == name.startswith("-")]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        return f"unknown {'option' if name.startswith('-') else 'command'} {name!r}; {hint}"
+        return f"unknown {'option' if name.startswith('-') else 'command'} {name!r}; {did_you_mean(name, known)}"
     if isinstance(error, MissingArgumentError) and error.app is not None:
         # A mistyped option is the likely reason why another one is missing.
         known = [name for argument in error.app.assemble_argument_collection() for name in argument.names]
         for token in error.unused_tokens or ():
             name = token.partition("=")[0]
             if name.startswith("--") and name != "--" and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                return f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                return f"unknown option {name!r}; {did_you_mean(name, known)}"
     return " ".join(str(error).split())
 
 

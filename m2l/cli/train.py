@@ -244,7 +244,7 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
     from m2l.config import ConfigError
     from m2l.io.atomic import InUseError
     from m2l.io.checkpoints import WeightsNotFoundError
-    from m2l.io.published import CheckpointError
+    from m2l.io.torch_files import CheckpointError
     from m2l.training import TrainingStopped
     from m2l.training.checkpoint import list_checkpoints
     from m2l.training.data import DataError
@@ -312,7 +312,7 @@ def export(
 ) -> int:
     """Write the averaged weights of a training run as a checkpoint."""
     from m2l.config import ConfigError
-    from m2l.io.published import CheckpointError
+    from m2l.io.torch_files import CheckpointError
     from m2l.training.export import export
 
     try:

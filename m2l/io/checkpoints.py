@@ -6,7 +6,6 @@ in its header), and the published one (`music2latent.pt`, see `m2l.io.published`
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,9 @@ from m2l.config import ConfigError, Music2LatentConfig, create_config, from_json
 from m2l.io.atomic import write_atomic
 from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME, cache_dir, in_hub_cache
 from m2l.io.json_files import parse_object
-from m2l.io.published import CheckpointError, describe_keys, first_line, key_map, read_published
+from m2l.io.published import describe_keys, key_map, read_published
+from m2l.io.torch_files import CheckpointError, first_line
+from m2l.names import did_you_mean
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -76,14 +77,10 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
             f" with: {command}"
         )
     known = [*list_checkpoints(), HUB_NAME]
-    close = difflib.get_close_matches(name.lower()[:200], [one.lower() for one in known], n=1)
-    near = next((one for one in known if close and one.lower() == close[0]), None)
-    hint = f" Did you mean {near!r}?" if near else ""
+    hint = did_you_mean(name, known)
     if name in list_configs() and name not in known:
-        hint = f" It is a preset: random:{name} is that architecture, untrained."
-    raise WeightsNotFoundError(
-        f"no checkpoint at {name!r} and none of that name.{hint} Known names: {', '.join(known)}"
-    )
+        hint = f"it is a preset: random:{name} is that architecture, untrained"
+    raise WeightsNotFoundError(f"no checkpoint at {name!r} and none of that name; {hint}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""MP3 files: frames that each tell their length, of which several streams may be joined in a file."""
+"""MP3 files: one or more streams of frames, each of which states its own length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from m2l.io.layout import Layout, Part, Source, after_id3, before_tags, joined
+from m2l.io.layout import Layout, Part, Source, after_id3, before_tags, joined, shortfall
 
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _BITRATES = {
@@ -22,7 +22,7 @@ _BITRATES = {
 _SMALLEST_FRAME = 24
 _LAYER_III = 1  # as headers have it
 _MAX_TRIES = 100_000
-# Bytes behind the last frame from which the decoder would report damage.
+# With this many bytes behind the last frame, the decoder would report damage.
 _DECODER_SKIPS = 1024
 
 
@@ -46,14 +46,14 @@ def _mpeg_frame(header: bytes) -> tuple[int, int, tuple[int, int, int]] | None:
 
 @dataclass
 class _Stream:
-    """One of joined MP3 streams: what its first frame counts, and what was found."""
+    """One of several joined MP3 streams: what its first frame announces, and what was found."""
 
     start: int
     kind: tuple[int, int, int]
     samples: int
     counted: int | None = None
     counted_bytes: int | None = None
-    #: Bytes of a first frame that is no sound, and whether the decoder takes a count from it.
+    #: Size of a first frame that holds a header instead of sound, and whether the decoder reads its count.
     tag: int = 0
     is_known: bool = False
     frames: int = 0
@@ -70,7 +70,7 @@ class _Stream:
 
 
 def mpeg(source: Source, begin: int) -> Layout:
-    """Hold the frames of each stream against the count in its first."""
+    """Compare the number of frames in each stream with the count in its first frame."""
     end = before_tags(source)
     first = next(_synced(source, begin, min(end, begin + 2**20), end), None)
     if first is None:
@@ -85,7 +85,7 @@ def mpeg(source: Source, begin: int) -> Layout:
     for number, stream in enumerate(streams, 1):
         uncounted = not stream.counted
         if not stream.is_known and stream.kind[1] == _LAYER_III:
-            # libsndfile would guess the length from the first frame, and read no further.
+            # libsndfile would guess the length from the first frame and stop reading there.
             parts.append(Part(stream.start + stream.tag, stream.stop, (), _counting_frame(source, stream)))
         else:
             parts.append(Part(0 if number == 1 else stream.start, stream.stop))
@@ -94,17 +94,17 @@ def mpeg(source: Source, begin: int) -> Layout:
         where = "" if len(streams) == 1 else f"part {number} of {len(streams)}: "
         there = stream.frames * stream.samples
         if uncounted:
-            cuts.append(f"{where}it ends within a frame after {there} samples, with more announced")
+            cuts.append(f"{where}it ends inside a frame, after {there} samples")
         else:
             counted = (stream.counted or 0) * stream.samples
-            cuts.append(f"{where}of {counted} samples in its header, {there} are there")
-    note = f"holds {junk} bytes of no audio between its frames" if junk else None
+            cuts.append(f"{where}{shortfall(counted, there)}")
+    note = f"holds {junk} bytes between its frames that are not audio" if junk else None
     exact = all(stream.is_known or stream.kind[1] == _LAYER_III for stream in streams)
     return Layout(tuple(parts), joined(cuts), note, exact)
 
 
 def _hop(source: Source, stream: _Stream, end: int) -> int | None:
-    """Frames behind the first, if nothing but frames of one kind follows it up to the end; quicker than a walk."""
+    """The number of frames after the first, if only frames of its kind follow up to the end; faster than a walk."""
     sizes: dict[bytes, int] = {}
     position, frames = stream.start, -1
     while position < end:
@@ -144,7 +144,7 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
                 junk += following - position
             position = following
             found = _stream_at(source, position)
-            # What a header counts may well be interrupted; the decoder goes on behind it.
+            # A counted stream may be interrupted by junk; the decoder continues after it.
             if stream.counted is None or found.tag or found.kind != stream.kind:
                 stream = found
                 streams.append(stream)
@@ -155,7 +155,7 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
             found = _stream_at(source, position)
             full = stream.counted is not None and stream.frames >= stream.counted
             if full and not found.tag:
-                # More than was counted: another stream, unless it is junk that looks like a frame.
+                # More frames than were counted: another stream begins, unless this is junk that looks like a frame.
                 full = next(_synced(source, position, position + 1, end, followers=3), None) == position
             if found.tag or full:
                 stream = found
@@ -168,7 +168,7 @@ def _walk(source: Source, stream: _Stream, end: int) -> tuple[list[_Stream], int
 
 
 def _counting_frame(source: Source, stream: _Stream) -> bytes:
-    """A frame in front of a stream that tells a decoder how many there are."""
+    """A frame to put in front of a stream that tells the decoder the number of frames."""
     head = bytearray(source.at(stream.start, 4))
     head[1] |= 1  # without a checksum
     head[2] = head[2] & 0x0D | 9 << 4
@@ -190,7 +190,7 @@ def _stream_at(source: Source, position: int) -> _Stream:
     assert frame is not None
     side = _side_information(head)
     stream = _Stream(position, frame[2], frame[1])
-    # As the decoder has it, which takes it for sound unless all before the name is zero.
+    # Like the decoder, which takes the frame for sound unless everything before the name is zero.
     if head[4 + side : 8 + side] in (b"Xing", b"Info") and not any(head[4 : 4 + side]):
         flags = head[11 + side]
         words = [int.from_bytes(head[at : at + 4], "big") for at in (12 + side, 16 + side)]
@@ -205,7 +205,10 @@ def _stream_at(source: Source, position: int) -> _Stream:
 
 
 def _synced(source: Source, begin: int, stop: int, end: int, followers: int = 1) -> Iterator[int]:
-    """Positions from `begin` to `stop` of frames that others of their kind follow, or the end; the first thousands."""
+    """Positions within `begin` … `stop` of frames that are followed by frames of their kind or by `end`.
+
+    At most `_MAX_TRIES` candidates are tried.
+    """
     for position in islice(_headers(source, begin, min(stop, end - _SMALLEST_FRAME)), _MAX_TRIES):
         frame = _mpeg_frame(source.at(position + 1, 2))
         if frame is None:
@@ -222,7 +225,7 @@ def _synced(source: Source, begin: int, stop: int, end: int, followers: int = 1)
 
 
 def _headers(source: Source, begin: int, stop: int) -> Iterator[int]:
-    """Positions of what may be the header of a frame."""
+    """Positions of bytes that may be the header of a frame."""
     while begin < stop:
         block = source.at(begin, min(2**16, stop - begin + 2))
         for match in re.finditer(rb"\xff[\xe2-\xff][\x10-\xef]", block):

@@ -1,4 +1,4 @@
-"""Ogg and FLAC files: pages and frames, of which several streams may be joined in a file."""
+"""Ogg and FLAC files: one or more streams of pages or frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from m2l.io.layout import Layout, Part, Source, before_tags, joined
+from m2l.io.layout import Layout, Part, Source, before_tags, joined, shortfall
 
 # --- Ogg ------------------------------------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 @dataclass
 class _Chain:
-    """One link of an Ogg file: streams that begin together, and the one of them that is audio."""
+    """One link of a chained Ogg file: streams that begin together, one of which is audio."""
 
     start: int
     serial: int | None = None
@@ -31,7 +31,7 @@ class _Chain:
 
 
 def ogg(source: Source, begin: int) -> Layout:
-    """Walk the pages, each of which tells its length."""
+    """Walk through the pages, each of which states its length."""
     links: list[_Chain] = []
     position = begin
     incomplete = False
@@ -57,7 +57,7 @@ def ogg(source: Source, begin: int) -> Layout:
             break
         if links and serial == links[-1].serial:
             link = links[-1]
-            # Streams that were cut out of others begin with any number.
+            # A stream that was cut out of another one may begin with any page number.
             missing = number != link.page + 1 and link.samples > 0
             if link.damage is None and (missing or _page_is_damaged(source.at(position, length))):
                 link.damage = position
@@ -73,7 +73,7 @@ def ogg(source: Source, begin: int) -> Layout:
 
 def _ogg_fault(source: Source, links: list[_Chain], incomplete: bool) -> str | None:
     for number, link in enumerate(links, 1):
-        if link.serial is None:  # nothing that is known: the decoder's business
+        if link.serial is None:  # an unknown codec: left to the decoder
             continue
         where = "it" if len(links) == 1 else f"part {number} of {len(links)}"
         if link.damage is not None:
@@ -81,14 +81,13 @@ def _ogg_fault(source: Source, links: list[_Chain], incomplete: bool) -> str | N
         if link.ended:
             continue
         if incomplete and number == len(links):
-            return f"is cut short: {where} ends within a page after {link.samples} samples, with more announced"
-        else:
-            return f"is cut short: {where} ends after {link.samples} samples without the mark of the end of a stream"
+            return f"is cut short: {where} ends inside a page, after {link.samples} samples"
+        return f"is cut short: {where} ends after {link.samples} samples, without a page that marks the end"
     return None
 
 
 def _page_is_damaged(page: bytes) -> bool:
-    # Ogg's checksum is zlib's with bits in the other order, and without its inversions.
+    # Ogg's checksum is zlib's with the bits in reverse order and without the inversions.
     blank = page[:22] + bytes(4) + page[26:]
     found = ~zlib.crc32(blank.translate(_BITS_REVERSED), 0xFFFFFFFF) & 0xFFFFFFFF
     return int(f"{found:032b}"[::-1], 2) != int.from_bytes(page[22:26], "little")
@@ -108,7 +107,7 @@ _BLOCK_SIZES = {
 
 @dataclass(frozen=True)
 class _StreamInfo:
-    """What a FLAC stream's header says; `samples` is 0 where it does not tell."""
+    """What a FLAC stream's header says; `samples` is 0 if the header does not give a total."""
 
     start: int
     block: int
@@ -116,7 +115,7 @@ class _StreamInfo:
     largest_frame: int
 
     def tail_bytes(self) -> int:
-        """Bytes at the end that hold two whole frames or more."""
+        """A number of bytes at the end that holds at least two whole frames."""
         return min(_MAX_TAIL, max(2**16, 3 * self.largest_frame))
 
 
@@ -128,7 +127,7 @@ class _Frame:
 
 
 def flac(source: Source, begin: int) -> Layout:
-    """Hold the last frame of each stream against its header."""
+    """Compare the last frame of each stream with the total in its header."""
     starts = _flac_starts(source, begin)
     parts, cuts, notes = [], [], []
     for number, (start, stop) in enumerate(pairwise([*starts, before_tags(source)]), 1):
@@ -137,19 +136,19 @@ def flac(source: Source, begin: int) -> Layout:
         end = None if info is None else _flac_end(source, info, stop)
         part = Part(start, source.size if last else stop)
         found, complete = _checked(source.at(end.position, stop - end.position)) if end else (False, False)
-        # By chance, the checksum turns up within one in seven cut frames: the decoder will tell.
+        # One in seven truncated frames contains its checksum by chance: the decoder will notice.
         if info is None or end is None or (end.end == info.samples and found):
             parts.append(part)
             continue
-        complete = complete or (found and not last)  # tags of the next stream may follow
+        complete = complete or (found and not last)  # the next stream's tags may follow
         where = "" if len(starts) == 1 else f"part {number} of {len(starts)}: "
         there = end.end if complete else end.first
         if info.samples > there:
-            cuts.append(f"{where}of {info.samples} samples in its header, {there} are there")
+            cuts.append(f"{where}{shortfall(info.samples, there)}")
         elif info.samples:
-            notes.append(f"{where}counts {info.samples} samples in its header, and holds {there}")
+            notes.append(f"{where}announces {info.samples} samples in its header but holds {there}")
         elif not complete and last:
-            cuts.append(f"{where}it ends within a frame after {there} samples, with more announced")
+            cuts.append(f"{where}it ends inside a frame, after {there} samples")
         at = start + 8 + 13
         high = source.at(at, 1)[0] & 0xF0 | there >> 32
         patch = (at, bytes([high]) + (there & 0xFFFFFFFF).to_bytes(4, "big"))
@@ -171,7 +170,7 @@ def _stream_info(source: Source, start: int) -> _StreamInfo | None:
 
 
 def _flac_starts(source: Source, begin: int) -> list[int]:
-    """Where the streams begin. Large files are searched only if their frames do not count up from end to end."""
+    """Where the streams begin. A large file is searched only if its sample numbers do not rise from end to end."""
     info = _stream_info(source, begin)
     if info is not None and source.size - begin > _SCAN_BYTES and _counts_up(source, info):
         return [begin]
@@ -187,7 +186,7 @@ def _flac_starts(source: Source, begin: int) -> list[int]:
 
 
 def _counts_up(source: Source, info: _StreamInfo) -> bool:
-    """Whether sample numbers rise through the file, at points that lie closer and closer to both of its ends."""
+    """Whether sample numbers rise through the file, checked at points that get denser towards both ends."""
     tail = info.tail_bytes()
     end = _flac_end(source, info, source.size)
     if end is None or end.end != info.samples:
@@ -205,7 +204,7 @@ def _counts_up(source: Source, info: _StreamInfo) -> bool:
         if point + tail > length:
             continue
         frames = _frames(source, info, info.start + point, info.start + point + tail)
-        # A chance hit in audio data is followed by no frame that continues it.
+        # A chance hit in audio data is not followed by a frame that continues it.
         chained = [a for a, b in pairwise(frames) if a.end == b.first]
         if not chained or chained[0].first <= before:
             return False
@@ -214,7 +213,7 @@ def _counts_up(source: Source, info: _StreamInfo) -> bool:
 
 
 def _flac_end(source: Source, info: _StreamInfo, stop: int) -> _Frame | None:
-    """The last frame before `stop`; None if no two frames that follow each other are found."""
+    """The last frame before `stop`; None if no two consecutive frames are found."""
     start = max(info.start + 42, stop - info.tail_bytes())
     lengths: dict[int, int] = {}
     best: tuple[int, _Frame | None] = (0, None)
@@ -225,12 +224,12 @@ def _flac_end(source: Source, info: _StreamInfo, stop: int) -> _Frame | None:
             best = (lengths[frame.end], frame)
     if best[0] >= 2:
         return best[1]
-    # A short stream of one frame, which is the first.
+    # A short stream may have a single frame, which starts at sample 0.
     return frames[0] if len(frames) == 1 and frames[0].first == 0 else None
 
 
 def _checked(data: bytes) -> tuple[bool, bool]:
-    """Whether a frame's checksum turns up at all, and at its end, where only zeros may follow."""
+    """Whether a frame's checksum occurs anywhere in it, and whether it does at its end, where only zeros may follow."""
     value, found = 0, 0
     for count, byte in enumerate(data, 1):
         value = (value << 8 ^ _CRC16[value >> 8 ^ byte]) & 0xFFFF
@@ -246,7 +245,7 @@ def _frames(source: Source, info: _StreamInfo, start: int, stop: int) -> list[_F
 
 
 def _frame(data: bytes, at: int, block: int) -> _Frame | None:
-    """The frame whose header stands at `at`, if a valid one does."""
+    """The frame whose header is at `at`; None if there is no valid header."""
     head = data[at : at + 16]
     if len(head) < 6 or head[3] & 1 or head[3] >> 4 > 10 or head[3] >> 1 & 7 == 3 or head[2] & 15 == 15:
         return None
@@ -279,7 +278,7 @@ def _crc8(data: bytes) -> int:
 
 
 def _crc_table(bits: int, polynomial: int) -> list[int]:
-    """Remainders of all bytes."""
+    """The CRC remainder of every byte."""
     table = []
     for value in range(256):
         value <<= bits - 8

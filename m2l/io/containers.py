@@ -1,15 +1,14 @@
-"""Where the audio of a file lies: its joined parts, what its container claims, and whether it is complete.
+"""Where the audio of a file lies: its joined streams, what its container announces, and whether it is complete.
 
-libsndfile reads the first of several joined streams, and what is left of a file that was cut, silently.
+libsndfile silently reads only the first of several joined streams, and whatever is left of a truncated file.
 `examine` reads headers only, in blocks of bounded size, and no more of a file than it needs.
 
-How a cut is recognized:
-- WAV, RF64, W64, AIFF, AU, CAF: the audio chunk claims more bytes than the file has. Sizes that programs write to
-  a pipe (0, 2^31 - 64 KiB and more) claim nothing, so that a cut of such a file cannot be told.
-- FLAC: the last frame ends before the header's total. Where the header does not tell, only a frame that is itself
-  incomplete can be told.
-- Ogg (Vorbis, Opus, FLAC, Speex): a page is missing or damaged, or the last is not marked as the end of its stream.
-- MP3: fewer frames than its Xing, Info or VBRI header counts; without such a header, an incomplete last frame.
+How truncation is detected:
+- WAV, RF64, W64, AIFF, AU, CAF: the audio chunk announces more bytes than the file has. The sizes that programs
+  write when they stream to a pipe (0, 2^31 - 64 KiB and above) say nothing, so truncation then goes unnoticed.
+- FLAC: the last frame ends before the total in the header. Without a total, only an incomplete last frame is noticed.
+- Ogg (Vorbis, Opus, FLAC, Speex): a page is missing or damaged, or the last page does not mark the end of the stream.
+- MP3: there are fewer frames than the Xing, Info or VBRI header counts; without one, the last frame is incomplete.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from functools import lru_cache
 
 from m2l.io.container_mpeg import mpeg
 from m2l.io.container_streams import flac, ogg
-from m2l.io.layout import BLOCK, Layout, Part, Source, after_id3
+from m2l.io.layout import BLOCK, Layout, Part, Source, after_id3, shortfall
 
-# Sizes from here up are what programs write to a pipe, where they cannot know it.
+# Sizes from here up are placeholders of programs that write to a pipe and cannot know the size.
 _STREAMED_RIFF = 2**31 - 2**16
 _STREAMED_AIFF = 0x7F000000
 _MAX_CHUNKS = 10_000
@@ -37,14 +36,14 @@ _TAG_MAGICS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
 
 
 def examine(path: str | os.PathLike[str]) -> Layout:
-    """The layout of a file; remembered while the file does not change.
+    """The layout of a file; cached as long as the file does not change.
 
     Raises:
         OSError: if it cannot be read.
     """
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
-    # Clocks of file systems are coarse: a file that was just written may change once more at the same time.
+    # File system clocks are coarse: a file that was just written may change again without a new time stamp.
     if abs(time.time_ns() - status.st_mtime_ns) < _JUST_NOW:
         return _examine(os.fspath(path), status.st_size)
     return _remembered(os.fspath(path), status.st_size, identity)
@@ -81,15 +80,15 @@ def _whole(source: Source, *patches: tuple[int, bytes]) -> Layout:
 
 
 def _payload(source: Source, begin: int, claimed: int, layout: Layout) -> Layout:
-    """The layout with what its audio chunk claims held against the bytes that are there."""
+    """The layout, with a fault if the audio chunk announces more bytes than the file has."""
     there = max(0, source.size - begin)
     if claimed > there:
-        return replace(layout, fault=f"is cut short: of {claimed} bytes of audio in its header, {there} are there")
+        return replace(layout, fault=f"is cut short: {shortfall(claimed, there, 'bytes of audio')}")
     return layout
 
 
 def _behind(source: Source, position: int, next_chunk: Callable[[int], int | None], layout: Layout) -> Layout:
-    """The layout with a word on what follows the audio and is neither a chunk nor a tag."""
+    """The layout, with a remark if something other than chunks and tags follows the audio."""
     for _ in range(_MAX_CHUNKS):
         following = None if source.at(position, 4) in _FILE_MAGICS else next_chunk(position)
         if following is None or following > source.size:
@@ -98,9 +97,9 @@ def _behind(source: Source, position: int, next_chunk: Callable[[int], int | Non
     left = source.size - position
     head = source.at(position, 16)
     if head[:4] in _FILE_MAGICS and left > 64:
-        return replace(layout, fault=f"has a second file joined to it at byte {position}, which would not be read")
+        return replace(layout, fault=f"is followed by a second file at byte {position}, which would not be read")
     if left > _ODD_BYTES and not head.startswith(_TAG_MAGICS) and any(source.at(position, BLOCK)):
-        return replace(layout, note=f"ends in {left} bytes that are no part of its audio, and are not read")
+        return replace(layout, note=f"ends in {left} bytes that are not part of its audio and are ignored")
     return layout
 
 
@@ -175,10 +174,9 @@ def _aiff(source: Source, begin: int) -> Layout:
             if width and whole.fault is None and claimed // width != frames:
                 there = claimed // width
                 if there < frames:
-                    words = f"is cut short: of {frames} samples in its header, {there} are there"
-                    return replace(whole, fault=words)
+                    return replace(whole, fault=f"is cut short: {shortfall(frames, there)}")
                 if there > frames + 1:  # one may be padding
-                    whole = replace(whole, note=f"counts {frames} samples in its header, and holds {there}")
+                    whole = replace(whole, note=f"announces {frames} samples in its header but holds {there}")
             return whole if whole.fault else _behind(source, following, next_chunk, whole)
         position = following
     return _whole(source)
@@ -201,7 +199,7 @@ def _w64(source: Source, begin: int) -> Layout:
                 return _whole(source)
             whole = _payload(source, position + 24, claimed, _whole(source))
             if whole.fault is None:
-                # libsndfile takes all that follows for audio.
+                # libsndfile would take everything that follows for audio.
                 whole = replace(whole, parts=(Part(0, position + 24 + claimed),))
                 return _behind(source, following, next_chunk, whole)
             return whole

@@ -1,4 +1,4 @@
-"""What the readers of containers share: the parts of a file, its bytes at random, and the tags around its audio."""
+"""What the container readers share: the parts of a file, random access to its bytes, and the tags around its audio."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Layout:
 
     Attributes:
         parts: in order; at least one.
-        fault: what is missing, as the rest of a sentence; None where nothing is, or it cannot be told.
-        note: what else is odd and does not keep anyone from reading the parts, as the rest of a sentence.
-        exact: whether the length that the decoder tells must come out to the sample.
+        fault: what is missing, as the rest of a sentence after the file's name; None if nothing is known to be.
+        note: anything else that is unusual but does not prevent reading, likewise as the rest of a sentence.
+        exact: whether the decoder must yield exactly the number of samples that it announces.
     """
 
     parts: tuple[Part, ...]
@@ -41,7 +41,7 @@ class Layout:
 
 
 class Source:
-    """Random access to the bytes of an open file, a block held at a time.
+    """Random access to the bytes of an open file, with one block held in memory.
 
     Args:
         file: open for reading.
@@ -103,6 +103,11 @@ def before_tags(source: Source) -> int:
     return end
 
 
+def shortfall(announced: int, present: int, unit: str = "samples") -> str:
+    """What is wrong with a stream that holds less than its header says."""
+    return f"its header announces {announced} {unit}, but only {present} are present"
+
+
 def joined(cuts: list[str]) -> str | None:
-    """The fault of a file whose streams have these."""
+    """The fault of a file whose streams are cut short in these ways; None if there are none."""
     return "is cut short: " + "; ".join(cuts) if cuts else None

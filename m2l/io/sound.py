@@ -16,7 +16,7 @@ import soundfile
 
 from m2l.audio import AudioError, check_sample_rate
 from m2l.io.containers import examine
-from m2l.io.layout import Layout, Part
+from m2l.io.layout import Layout, Part, shortfall
 
 #: Largest number of frames handed to libsndfile at once: one call for 60 s of stereo Vorbis crashes it.
 BLOCK_FRAMES = 65_536
@@ -245,7 +245,7 @@ class SoundFile:
         slack = _VORBIS_SLACK if info.subtype == "VORBIS" else 0
         if self._layout.exact and info.frames is not None and self._done < info.frames - slack:
             part = "" if len(self._infos) == 1 else f"part {self._index + 1} of {len(self._infos)}: "
-            fault = f"is cut short: {part}of {info.frames} samples in its header, {self._done} are there"
+            fault = f"is cut short: {part}{shortfall(info.frames, self._done)}"
             if not self._incomplete:
                 raise AudioError(f"{self._path} {fault}")
             self.fault = self.fault or fault

@@ -29,8 +29,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from m2l.io.atomic import write_atomic
-from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, CheckpointError, write_checkpoint
+from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, write_checkpoint
 from m2l.io.digest import file_sha256
+from m2l.io.torch_files import CheckpointError
 from m2l.model import Music2Latent
 from m2l.training.settings import SettingsError, TrainingSettings, from_dict
 

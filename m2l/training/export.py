@@ -13,7 +13,8 @@ import torch
 
 from m2l.arrays import torch_dtype
 from m2l.io.atomic import write_atomic
-from m2l.io.checkpoints import CheckpointError, write_checkpoint
+from m2l.io.checkpoints import write_checkpoint
+from m2l.io.torch_files import CheckpointError
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints

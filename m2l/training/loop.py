@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from m2l.consistency import step_size
 from m2l.io.atomic import InUseError, exclusive, write_atomic
-from m2l.io.checkpoints import CheckpointError
+from m2l.io.torch_files import CheckpointError
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints

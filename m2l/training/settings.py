@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from m2l.names import did_you_mean
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -175,8 +176,7 @@ def from_dict(values: dict[str, Any]) -> TrainingSettings:
     known = {field.name for field in dataclasses.fields(TrainingSettings)}
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise SettingsError(f"unknown training setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise SettingsError(f"unknown training setting {key!r}; {did_you_mean(key, known)}")
     try:
         return TrainingSettings(**values)
     except TypeError as error:

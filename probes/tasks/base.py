@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -360,7 +360,3 @@ def audio_clip(
         license=license,
         seconds=seconds,
     )
-
-
-#: What a task module offers: `load(root=None, **options) -> TaskData`.
-TaskLoader = Callable[..., TaskData]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.weights.loading import CheckpointError
+from m2l.io.torch_files import CheckpointError
 
 #: Entries of our configuration that diffusers' class does not know.
 _OURS = ("chunk_latents", "decoder_mapping_width")

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoencoders.base import CHANNEL_POLICIES, Autoencoder, AutoencoderSpec, check_audio
-from benchmarks.registry import did_you_mean
+from benchmarks.autoencoders.base import CHANNEL_POLICIES, Autoencoder, AutoencoderSpec
 from benchmarks.store.fingerprint import derive_seed
-from m2l.audio import as_channels_first, fit_length, resample, to_mono
+from m2l.audio import as_channels_first, check_audio, fit_length, resample, to_mono
 from m2l.io.digest import file_sha256
+from m2l.names import did_you_mean
 
 #: A decoder may drop this much of a clip's end (its last frame); more is an error, not padded with silence.
 MISSING_SECONDS = 0.5

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.autoencoders.base import AutoencoderSpec, check_audio
+from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.own.adapted import with_channels
 from benchmarks.autoencoders.own.external import wav_bytes
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.store.fingerprint import digest
-from m2l.audio import fit_length, resample
+from m2l.audio import check_audio, fit_length, resample
 from m2l.io.digest import known_sha256
 from m2l.processes import GUARD
 

@@ -37,10 +37,6 @@ class Draw:
         """Uniform in [low, high)."""
         return low + (high - low) * self.unit()
 
-    def log_uniform(self, low: float, high: float) -> float:
-        """Uniform in the logarithm, in [low, high)."""
-        return float(low * (high / low) ** self.unit())
-
     def integer(self, count: int) -> int:
         """Uniform in 0 … count - 1."""
         return min(int(self.unit() * count), count - 1)

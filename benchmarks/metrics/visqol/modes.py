@@ -116,11 +116,6 @@ class VisqolResult:
         return cls(math.nan, reason, sample_rate=sample_rate)
 
     @property
-    def lag_seconds(self) -> float:
-        """`lag` in seconds."""
-        return self.lag / self.sample_rate if self.sample_rate else 0.0
-
-    @property
     def n_patches(self) -> int:
         """Number of scored patches."""
         return len(self.patch_nsim)
