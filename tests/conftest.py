@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import settings
@@ -38,21 +41,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(3600))
 
 
+#: What became of tests that ran in a new interpreter: the report of those that failed, else "".
+_reports: dict[str, str] = {}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Tests marked `forks` run in a new interpreter.
+    """Tests marked `forks` run in a new interpreter, those of a module in the same one.
 
     A child forked off a process with several threads can wait forever for what one of them held, and other tests
     leave threads behind (clusters in this process, pools, servers).
     """
     if pyfuncitem.get_closest_marker("forks") is None or _NEW_INTERPRETER in os.environ:
         return None
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts="]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(
-        [*command, "-q", pyfuncitem.nodeid], env=environment | {_NEW_INTERPRETER: "1"}, cwd=pyfuncitem.config.rootpath,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1000, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        pytest.fail(done.stdout, pytrace=False)
+    if pyfuncitem.nodeid not in _reports:
+        module = [item for item in pyfuncitem.session.items if item.path == pyfuncitem.path]
+        _reports.update(_run_anew([item for item in module if item.get_closest_marker("forks")]))
+    if report := _reports.pop(pyfuncitem.nodeid):
+        pytest.fail(report, pytrace=False)
     return True
+
+
+def _run_anew(items: list[pytest.Item]) -> dict[str, str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "-q"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "report.xml"
+        done = subprocess.run(
+            [*command, f"--junitxml={path}", *(item.nodeid for item in items)],
+            env=environment | {_NEW_INTERPRETER: "1"}, cwd=items[0].config.rootpath,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1000, check=False,
+        )  # fmt: skip
+        cases = ElementTree.parse(path).iter("testcase") if path.exists() else ()
+        passed = {case.get("name") for case in cases if case.find("failure") is None and case.find("error") is None}
+    return {item.nodeid: "" if item.name in passed else done.stdout for item in items}

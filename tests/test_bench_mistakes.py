@@ -45,7 +45,7 @@ MISTAKES = [
     ("status --suite tiny.toml --limit -3", "--limit"),
     ("status --suite tiny.toml --store afile", "afile"),
     ("report --suite tiny.toml", "no results in results/tiny"),
-    ("report --results golden -o adir --audio none", "adir is not empty and not a report"),
+    ("report --results golden -o adir --audio none", "adir is not empty and is not a report"),
     ("report --results golden -o afile --audio none", "afile is a file"),
     ("report --results golden --clips none", "none"),
     ("report --results golden --workers -1", "workers"),

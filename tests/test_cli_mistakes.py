@@ -87,7 +87,7 @@ MISTAKES = [
     ("encode a.wav -o out --checkpoint bad", 3, ["bad/model.safetensors is not"]),
     ("encode a.wav -o out --checkpoint empty", 3, ["empty holds neither model.safetensors nor"]),
     ("encode a.wav -o out --checkpoint broken.pt", 3, ["broken.pt is not a readable checkpoint"]),
-    ("encode a.wav -o out --checkpoint notes.txt", 3, ["notes.txt is no checkpoint", "expected .safetensors"]),
+    ("encode a.wav -o out --checkpoint notes.txt", 3, ["notes.txt is not a checkpoint", "expected .safetensors"]),
     ("info bad", 3, ["bad/model.safetensors"]),
     ("info notes.txt", 3, ["notes.txt is not a checkpoint, latents file or audio file"]),
     ("decode a.wav -o b.wav", 1, ["a.wav", "not a readable latents file"]),

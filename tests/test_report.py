@@ -138,7 +138,7 @@ def test_listening_page_says_scores_and_why(built: Path) -> None:
         assert f"<dd>{value:.2f}</dd>".replace("-", "−") in text
         shown += 1
     assert shown == 4
-    assert "The SI-SDR of 12 of 12 reconstructions was held against the table" in text
+    assert "The SI-SDR of 12 of 12 reconstructions was checked against the table" in text
 
 
 def test_audio_that_is_not_what_was_scored_is_marked(measured: tuple[Path, Path], tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_without_the_clips_the_numbers_are_still_shown(
     shutil.copytree(folder / "results" / "tiny", results)
     assert make_report(tmp_path, other, tmp_path / "out") == 0
     assert "The clips are not on the machine that made this report" in capsys.readouterr().out
-    assert "Nothing to hear" in (tmp_path / "out" / "listen.html").read_text(encoding="utf-8")
+    assert "No audio." in (tmp_path / "out" / "listen.html").read_text(encoding="utf-8")
     assert "opus-16k" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 

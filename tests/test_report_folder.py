@@ -65,7 +65,7 @@ def test_the_command_refuses_and_says_what_to_do(tmp_path: Path, capsys: pytest.
     mine.mkdir()
     (mine / MARKER).write_text('{"pytest": "results"}')
     assert main(["report", "--results", str(GOLDEN), "-o", str(mine), "--audio", "none"]) == 2
-    assert "mine is not empty and not a report: choose another folder with -o" in capsys.readouterr().err
+    assert "mine is not empty and is not a report: choose another folder with -o" in capsys.readouterr().err
     afile = tmp_path / "afile"
     afile.write_text("")
     assert main(["report", "--results", str(GOLDEN), "-o", str(afile / "deep"), "--audio", "none"]) == 2
@@ -97,7 +97,7 @@ def test_a_copied_marker_gives_nothing_away(tmp_path: Path) -> None:
         check_target(mine)
     (mine / "index.html").unlink()
     (mine / "listen.html").write_text("my own page")
-    with pytest.raises(FileExistsError, match=r"listen\.html is not the report's"):
+    with pytest.raises(FileExistsError, match=r"listen\.html does not belong to the report"):
         write(site(index="new", listen="b"), mine)
     assert (mine / "listen.html").read_text() == "my own page"
 

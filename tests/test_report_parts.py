@@ -357,7 +357,7 @@ def test_audio_survives_its_compression(format: str, rate: int, channels: int) -
     expected = np.sin(2 * np.pi * 400 * np.arange(len(decoded)) / found) * 0.5
     middle = slice(len(decoded) // 4, len(decoded) // 2)
     assert np.abs(decoded[middle, 0] - expected[middle]).max() < (0.05 if format == "mp3-small" else 0.02)
-    with pytest.raises(ValueError, match="'wma': it is one of mp3, mp3-small, ogg, flac"):
+    with pytest.raises(ValueError, match="'wma': it must be one of mp3, mp3-small, ogg, flac"):
         encode(audio, rate, "wma")
 
 

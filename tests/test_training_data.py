@@ -144,8 +144,8 @@ def test_parts_of_files(tmp_path: Path) -> None:
         ("list.csv", b"split,path\ntrain\n", "it needs a 'path' in every row"),
         ("list.jsonl", b'{"path": 3}\n', "it needs a 'path' in every row"),
         ("list.jsonl", b"[1, 2]\n", "it needs a 'path' in every row"),
-        ("list.jsonl", b'{"path": "a.wav"\n', "is no manifest"),
-        ("song.m4a", bytes(range(256)), "song.m4a' is no manifest"),
+        ("list.jsonl", b'{"path": "a.wav"\n', "is not a manifest"),
+        ("song.m4a", bytes(range(256)), "song.m4a' is not a manifest"),
     ],
 )
 def test_what_is_no_manifest_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:

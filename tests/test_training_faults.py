@@ -245,10 +245,10 @@ def test_a_runs_own_validation_audio_is_no_training_data(data: tuple[str, str], 
         ("PIPE", "not a regular file"),
         ("LINK", "no training data"),
         ("/dev/zero", "not a regular file"),
-        ("song.m4a", "is no manifest, and .m4a is not a readable format"),
+        ("song.m4a", "is not a manifest, and .m4a is not a readable audio format"),
         ("list.csv", "names what is not a file"),
-        ("wide.csv", "is no manifest: field larger"),
-        ("deep.jsonl", "is no manifest"),
+        ("wide.csv", "is not a manifest: field larger"),
+        ("deep.jsonl", "is not a manifest"),
     ],
 )
 def test_data_that_is_none_is_one_line(

@@ -202,7 +202,7 @@ def test_whoever_loaded_before_another_went_on_starts_again(run: Path, data: tup
     late = Trainer(tiny(data), run, device="cpu")
     train(tiny(data), run)
     content = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    with pytest.raises(InUseError, match="trained on by another process meanwhile"):
+    with pytest.raises(InUseError, match="trained by another process in the meantime"):
         late.train(quiet=True)
     assert {path: path.read_bytes() for path in content} == content
 

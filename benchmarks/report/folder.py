@@ -70,7 +70,7 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
     others = [name for name in _files_below(folder) if name not in own]
     for name in others:
         if name in files:
-            raise FileExistsError(f"{folder / name} is not the report's: choose another folder with -o")
+            raise FileExistsError(f"{folder / name} does not belong to the report: choose another folder with -o")
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{_prefix(folder)}{os.getpid()}-", suffix=".part"))
     try:
         made.chmod(0o755)
@@ -107,12 +107,12 @@ def _own_files(folder: Path) -> set[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known, listed = False, {}
     if not known:
-        raise FileExistsError(f"{folder} is not empty and not a report: choose another folder with -o")
+        raise FileExistsError(f"{folder} is not empty and is not a report: choose another folder with -o")
     found = {MARKER}
     for name, digest in listed.items():
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or name.startswith("/"):
-            raise FileExistsError(f"{folder / MARKER} lists {name!r}, which is no file of a report")
+            raise FileExistsError(f"{folder / MARKER} lists {name!r}, which is not a file of a report")
         path = folder / name
         if any((folder / parent).is_symlink() for parent in [*PurePosixPath(name).parents][:-1]):
             continue  # the report never makes a link to a folder

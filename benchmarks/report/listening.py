@@ -132,10 +132,10 @@ def build_listening(
     if options.audio == "none":
         return Listening(reason="This report was made without audio (--audio none).")
     if options.audio not in FORMATS:
-        raise ValueError(f"audio format {options.audio!r}: it is one of {', '.join([*FORMATS, 'none'])}")
+        raise ValueError(f"audio format {options.audio!r}: it must be one of {', '.join([*FORMATS, 'none'])}")
     table = found.tables.get("table2")
     if table is None:
-        return Listening(reason="Table 2 has not been measured, so no system has been heard.")
+        return Listening(reason="Table 2 has not been measured, so there are no systems to listen to.")
     if suite is None:
         return Listening(
             reason=f"No suite {found.suite!r} ships with m2l, so the clips are not known: "
@@ -284,7 +284,9 @@ def _clip_view(
             made.files[picture] = result.arrays["picture"].tobytes()
         own = meta.get("gain_db", results[ORIGINAL].meta.get("gain_db", 0.0))
         if own < common - 0.05:
-            notes.append(f"{show(common - own, 1)} dB quieter than it is, since its peaks are far above full scale")
+            notes.append(
+                f"{show(common - own, 1)} dB quieter than measured, because its peaks are far above full scale"
+            )
         notes += _check(table, name, clip.id, meta, made)
         spoken = ", ".join(f"{metric} {text}" for metric, text, _ in scores)
         alt = f"Mel spectrogram of “{title}”, {label}" + (f": {spoken}" if spoken else "")
@@ -361,7 +363,7 @@ def _check(table: TableResult, name: str, clip_id: str, meta: dict[str, Any], ma
     made.unequal += 1
     return [
         f"this audio has SI-SDR {show(value, 2)} dB, the table says {show(expected, 2)}: "
-        "other code or libraries made it"
+        "it was made by other code or libraries"
     ]
 
 

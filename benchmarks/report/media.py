@@ -103,7 +103,7 @@ def encode(audio: npt.NDArray[np.float32], sample_rate: int, format: str) -> byt
     import soundfile
 
     if format not in FORMATS:
-        raise ValueError(f"audio format {format!r}: it is one of {', '.join(FORMATS)}")
+        raise ValueError(f"audio format {format!r}: it must be one of {', '.join(FORMATS)}")
     container, subtype, options, _, _ = FORMATS[format]
     rate = sample_rate
     if container == "MP3" and rate not in _MP3_RATES:

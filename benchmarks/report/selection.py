@@ -99,7 +99,7 @@ def _picks(order: Sequence[str], title: str, n_systems: int) -> list[list[_Pick]
     return [
         [_Pick(order[i], place(i, "lowest")) for i in range(half)],
         [_Pick(order[n - 1 - i], place(i, "highest")) for i in range(half)],
-        [_Pick(order[i], f"middling {title}, {ordinal(i + 1)} of {n} clips {over}") for i in middle[:half]],
+        [_Pick(order[i], f"median {title}, {ordinal(i + 1)} of {n} clips {over}") for i in middle[:half]],
     ]
 
 

@@ -29,9 +29,7 @@ def cache_dir() -> Path:
             folder = platformdirs.user_cache_dir("m2l", appauthor=False)
         return Path(folder).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(
-            "this user has no home folder for caches: set M2L_CACHE to a folder that can be written"
-        ) from None
+        raise FileNotFoundError("this user has no home folder for caches: set M2L_CACHE to a writable folder") from None
 
 
 def in_hub_cache(repository: str, path: str, revisions: Iterable[str]) -> Path | None:

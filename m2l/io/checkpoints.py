@@ -114,7 +114,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         config = create_config("paper")
         names = {ours: theirs for theirs, ours in key_map(config).items()}
         return Checkpoint(str(path), config, read_published(path, config), names)
-    raise CheckpointError(f"{path} is no checkpoint: expected .safetensors, or .pt in the published format")
+    raise CheckpointError(f"{path} is not a checkpoint: expected .safetensors, or .pt in the published format")
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

@@ -30,7 +30,7 @@ def read_pickled(path: Path, *, any_form: bool = False) -> Any:
             and archives with compressed entries. For files whose checksum is known.
 
     Raises:
-        CheckpointError: if the file is damaged, is no checkpoint, or contains anything else.
+        CheckpointError: if the file is damaged, is not a checkpoint, or contains anything else.
         OSError: if it cannot be opened.
     """
     import torch
@@ -76,11 +76,13 @@ def _check_archive(path: Path, file: IO[bytes]) -> None:
     file.seek(0)
     if not zipfile.is_zipfile(file):
         raise CheckpointError(
-            f"{path} is not a readable checkpoint: it is damaged, or no archive of torch.save (1.6 or later)"
+            f"{path} is not a readable checkpoint: it is damaged, or not an archive of torch.save (1.6 or later)"
         )
     entries = zipfile.ZipFile(file).infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(f"{path} is not a readable checkpoint: torch.save does not pack its entries")
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint: its entries are compressed, which torch.save never does"
+        )
     claimed = sum(max(entry.file_size, entry.compress_size) for entry in entries)
     if claimed > size:
         raise CheckpointError(f"{path} is not a readable checkpoint: its entries claim {claimed} bytes, it has {size}")

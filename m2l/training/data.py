@@ -176,9 +176,9 @@ def _path_and_weight(spec: str) -> tuple[Path, float]:
 
 def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
     if path.suffix.lower() in OTHER_AUDIO:
-        raise DataError(f"{str(path)!r} is no manifest, and {path.suffix} is not a readable format of audio")
+        raise DataError(f"{str(path)!r} is not a manifest, and {path.suffix} is not a readable audio format")
     if path.stat().st_size > MAX_MANIFEST:
-        raise DataError(f"{str(path)!r} is no manifest: it has {path.stat().st_size} bytes")
+        raise DataError(f"{str(path)!r} is not a manifest: it has {path.stat().st_size} bytes")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() in (".jsonl", ".json"):
@@ -190,7 +190,7 @@ def _manifest_rows(path: Path, split: str) -> list[dict[str, Any]]:
         if not all(isinstance(row, dict) and row.get("path") and isinstance(row["path"], str) for row in rows):
             raise ValueError("it needs a 'path' in every row")
     except (ValueError, TypeError, csv.Error, RecursionError) as error:
-        raise DataError(f"{str(path)!r} is no manifest: {error}") from error
+        raise DataError(f"{str(path)!r} is not a manifest: {error}") from error
     if any("split" in row for row in rows):
         splits = sorted({str(row.get("split")) for row in rows})
         rows = [row for row in rows if row.get("split") == split]

@@ -96,7 +96,7 @@ def world(device: str | None = None) -> Iterator[World]:
     gloo on the CPU, NCCL on GPUs.
 
     Raises:
-        SettingsError: for an environment that does not describe a group, or processes that do not find each other.
+        SettingsError: for an environment that does not describe a group, or processes that cannot find each other.
     """
     here = _here()
     if here.size == 1:
@@ -110,7 +110,7 @@ def world(device: str | None = None) -> Iterator[World]:
         dist.init_process_group(backend, rank=here.rank, world_size=here.size)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SettingsError(f"the {here.size} processes of the run do not find each other: {reason}") from error
+        raise SettingsError(f"the {here.size} processes of the run cannot find each other: {reason}") from error
     try:
         yield here
     finally:
@@ -127,7 +127,7 @@ def _here() -> World:
             raise ValueError
     except ValueError:
         said = ", ".join(f"{name}={value}" for name, value in text.items())
-        raise SettingsError(f"{said} in the environment describe no process of a run; use torchrun") from None
+        raise SettingsError(f"{said} in the environment do not describe a process of a run; use torchrun") from None
     return here
 
 

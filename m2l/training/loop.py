@@ -212,7 +212,7 @@ class Trainer:
         """Clean up the folder, as its only writer."""
         newest = checkpoints.newest_step(self.run, [path for path, _ in self._damaged])
         if newest > self.state.step:
-            raise InUseError(f"{self.run} was trained on by another process meanwhile; start again")
+            raise InUseError(f"{self.run} was trained by another process in the meantime; start again")
         checkpoints.remove_leftovers(self.run)
         for path, reason in self._damaged:
             start = f"step {self.state.step}"
