@@ -21,6 +21,9 @@ from scipy.special import stdtr, stdtrit
 
 Values = npt.NDArray[np.float64]
 
+#: Resamples from which on their share is a p-value.
+_TAIL = 10
+
 
 def percentile_interval(draws: Sequence[float] | Values, level: float, method: str = "linear") -> tuple[float, float]:
     """The middle `level` of the draws.
@@ -81,31 +84,35 @@ def max_t_bound(deviations: Values, level: float) -> tuple[float, Values]:
     return (float(largest[rank - 1]) if rank <= len(largest) else math.inf), largest
 
 
-def t_bound(level: float, freedom: int) -> float:
-    """How many standard errors Student's two-sided interval spans."""
+def t_bound(level: float, freedom: float) -> float:
+    """How many standard errors Student's two-sided interval spans; `freedom` may be fractional or infinite."""
     return -float(stdtrit(freedom, (1.0 - level) / 2.0))
 
 
-def t_like_p_value(difference: float, error: float, freedom: int, bound: float, level: float) -> float:
-    """Two-sided p-value of "no difference" that is at most 1 - level exactly when `bound` errors do not reach 0.
+def two_sided_p_value(statistic: float, freedom: float) -> float:
+    """P(|t| at least this large) of Student's t."""
+    return min(1.0, 2.0 * float(stdtr(freedom, -abs(statistic))))
 
-    Student's t, with the statistic scaled so that its quantile at `level` is the given bound: with a bound from the
-    bootstrap-t it follows the skew of the scores as the interval does, and is not limited to 1 / resamples, which
-    corrections for many comparisons need.
+
+def bootstrap_p_value(statistic: float, largest: Values, freedom: float, level: float) -> float:
+    """P(a deviation of at least `statistic`), at most 1 - level exactly when the statistic is beyond `max_t_bound`.
+
+    The share of resamples that deviate as much, as long as there are `_TAIL` of them. Beyond, where a share would be
+    too coarse for a correction for many comparisons, Student's t goes on from there, stretched so that it meets the
+    share at that point: it keeps the skew that the resamples show.
 
     Args:
-        difference: the mean difference.
-        error: its standard error. Without one (0) the difference itself decides.
-        freedom: degrees of freedom, at least 1.
-        bound: half-width of the interval in standard errors.
+        statistic: a difference in standard errors, not negative.
+        largest: deviations of the resamples, in ascending order.
+        freedom: degrees of freedom of the tail.
         level: coverage of the interval.
     """
-    if error == 0.0:
-        return 0.0 if difference != 0.0 else 1.0
-    if math.isinf(bound):
-        return 1.0
-    statistic = abs(difference) / error * t_bound(level, freedom) / bound
-    return min(1.0, 2.0 * float(stdtr(freedom, -statistic)))
+    n = len(largest)
+    beyond = n - int(np.searchsorted(largest, statistic, side="left"))
+    share = (1 + _TAIL) / (n + 1)
+    if beyond >= _TAIL or share > 1.0 - level or not math.isfinite(largest[-_TAIL]):
+        return (1 + beyond) / (n + 1)
+    return two_sided_p_value(statistic / float(largest[-_TAIL]) * t_bound(1.0 - share, freedom), freedom)
 
 
 def t_p_value(harm: float, error: float, freedom: int) -> float:

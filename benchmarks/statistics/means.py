@@ -1,9 +1,14 @@
 """Means over clips with intervals, and paired differences between systems.
 
 The estimate is the mean over clips; what is resampled is the group (`benchmarks.statistics.groups`). The interval is
-symmetric, `mean +- bound * error`, with the cluster-robust standard error and a bound from the bootstrap-t: the
-quantile of |mean* - mean| / error*, where each resample of the groups has its own error. With fewer than `FEW_GROUPS`
-groups resamples say little, and the bound is Student's with G - 1 degrees of freedom.
+symmetric, `mean +- bound * error`. With S_g and n_g the sum and number of the values of group g, the squared error is
+the cluster-robust `G / (G - 1) * sum((S_g - n_g mean)^2) / n^2` (Liang and Zeger 1986, with the usual small-sample
+factor), which for one clip per group is the standard error of a mean.
+
+The bound comes from the bootstrap-t: the quantile of |mean* - mean| / error*, where each resample of the groups has its
+own error. It is never below Student's with `n^2 / sum(n_g^2) - 1` degrees of freedom, by the effective number of groups
+(Carter, Schnepel and Steigerwald 2017): where one group holds half of the clips, resamples alone are too confident.
+With fewer than `FEW_GROUPS` groups they say little, and the bound is Student's.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import numpy as np
 
 from benchmarks.statistics.bootstrap import CONFIDENCE, N_RESAMPLES, Values
 from benchmarks.statistics.groups import Index, group_index, group_sums, group_weights, number_groups
-from benchmarks.statistics.intervals import max_t_bound, t_bound, t_like_p_value
+from benchmarks.statistics.intervals import bootstrap_p_value, max_t_bound, t_bound, two_sided_p_value
 
 Labels = Sequence[str] | Sequence[int] | np.ndarray
 
@@ -67,7 +72,7 @@ class Difference:
         mean: the mean difference.
         low, high: its interval; NaN where there is none.
         error: cluster-robust standard error, NaN for a single group.
-        freedom: its degrees of freedom, groups - 1.
+        freedom: its degrees of freedom, the effective number of groups - 1.
         p: two-sided p-value of "no difference", of this pair alone; at most 1 - confidence exactly when `significant`.
     """
 
@@ -77,7 +82,7 @@ class Difference:
     low: float = math.nan
     high: float = math.nan
     error: float = math.nan
-    freedom: int = 0
+    freedom: float = 0.0
     p: float = 1.0
     confidence: float = CONFIDENCE
 
@@ -94,6 +99,7 @@ class Studentized:
     Attributes:
         means, errors: (columns,) means over clips and their cluster-robust standard errors.
         n, n_groups: (columns,) values and groups behind them.
+        freedom: (columns,) effective number of groups - 1.
         deviations: (resamples, columns) |mean* - mean| / error*.
     """
 
@@ -101,6 +107,7 @@ class Studentized:
     errors: Values
     n: np.ndarray
     n_groups: np.ndarray
+    freedom: Values
     deviations: Values
 
 
@@ -191,38 +198,41 @@ def _mean(data: Values, index: Index, n_resamples: int, confidence: float, seed:
     data, index = data[present], number_groups(index[present])
     n, n_groups = len(data), 1 + int(index.max(initial=-1))
     if np.isinf(data).any():
-        return infinite_mean(data, n_groups, confidence)
+        return _infinite(data, n_groups, confidence)
     if n_groups < 2:
         return Difference(n, n_groups, float(data.mean()) if n else math.nan, confidence=confidence)
     found = studentized(data[:, None], index, n_resamples, seed)
     return differences_of(found, confidence)[0]
 
 
-def infinite_mean(data: Values, n_groups: int, confidence: float) -> Difference:
+def _infinite(data: Values, n_groups: int, confidence: float) -> Difference:
     """The mean of values of which some are infinite: known for sure if all are the same, else without an interval."""
     with np.errstate(invalid="ignore"):
         mean = float(data.mean())
     if n_groups > 1 and (data == data[0]).all():
-        return Difference(len(data), n_groups, mean, mean, mean, 0.0, n_groups - 1, 0.0, confidence)
+        return Difference(len(data), n_groups, mean, mean, mean, 0.0, n_groups - 1.0, 0.0, confidence)
     return Difference(len(data), n_groups, mean, confidence=confidence)
 
 
 def differences_of(found: Studentized, confidence: float) -> list[Difference]:
     """Each column by itself: its interval, and the p-value of the mean 0."""
     made = []
-    columns = zip(found.n, found.n_groups, found.means, found.errors, found.deviations.T, strict=True)
-    for n, n_groups, mean, error, deviations in columns:
-        freedom = int(n_groups) - 1
-        if freedom < 1:
-            made.append(Difference(int(n), int(n_groups), float(mean), confidence=confidence))
-            continue
-        bound = t_bound(confidence, freedom)
-        if n_groups >= FEW_GROUPS:
-            bound = max_t_bound(deviations[:, None], confidence)[0]
-        half = bound * float(error) if error > 0 else 0.0
-        p = t_like_p_value(float(mean), float(error), freedom, bound, confidence)
-        low, high = float(mean) - half, float(mean) + half
-        made.append(Difference(int(n), int(n_groups), float(mean), low, high, float(error), freedom, p, confidence))
+    for i, deviations in enumerate(found.deviations.T):
+        mean, error, freedom = float(found.means[i]), float(found.errors[i]), float(found.freedom[i])
+        n, n_groups = int(found.n[i]), int(found.n_groups[i])
+        if n_groups < 2:
+            made.append(Difference(n, n_groups, mean, confidence=confidence))
+        elif error == 0.0:  # the same value for every clip
+            made.append(Difference(n, n_groups, mean, mean, mean, 0.0, freedom, float(mean == 0.0), confidence))
+        else:
+            bound, statistic = t_bound(confidence, freedom), abs(mean) / error
+            p = two_sided_p_value(statistic, freedom)
+            if n_groups >= FEW_GROUPS:
+                drawn, largest = max_t_bound(deviations[:, None], confidence)
+                bound = max(bound, drawn)
+                p = max(p, bootstrap_p_value(statistic, largest, freedom, confidence))
+            low, high = mean - bound * error, mean + bound * error
+            made.append(Difference(n, n_groups, mean, low, high, error, freedom, p, confidence))
     return made
 
 
@@ -251,6 +261,7 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
     errors = np.where(errors > 1e-12 * scale, errors, 0.0)  # what rounding leaves of equal values
     least = np.where(n_groups >= _FEW, _LEAST_ERROR * errors, 0.0)
     squares, products, sizes_squared = np.square(sums), sums * sizes, np.square(sizes)
+    freedom = np.square(n) / np.maximum(sizes_squared.sum(axis=0), 1) - 1.0
     deviations = []
     for block in group_weights(len(sums), resamples, seed):
         weights = block.astype(np.float64)
@@ -261,7 +272,7 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
         error = np.sqrt(np.maximum(spread, 0.0) * drawn / np.maximum(drawn - 1, 1)) / totals
         error = np.maximum(np.where(error > 1e-9 * errors, error, 0.0), least)
         deviations.append(np.where(drawn > 1, ratio(np.abs(shift), error), 0.0))
-    return Studentized(means, errors, n, n_groups, np.where(errors > 0, np.concatenate(deviations), 0.0))
+    return Studentized(means, errors, n, n_groups, freedom, np.where(errors > 0, np.concatenate(deviations), 0.0))
 
 
 def ratio(values: Values, scale: Values | float) -> Values:

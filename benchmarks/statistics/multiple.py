@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks.statistics.bootstrap import Values
 from benchmarks.statistics.groups import group_index
-from benchmarks.statistics.intervals import max_t_bound
-from benchmarks.statistics.means import differences_of, infinite_mean, studentized
+from benchmarks.statistics.intervals import max_t_bound, t_bound, two_sided_p_value
+from benchmarks.statistics.means import differences_of, studentized
 from benchmarks.statistics.replicates import replicate_error
 from benchmarks.statistics.significance import holm
 
@@ -89,12 +89,11 @@ def compare_scores(
         both = _shared_differences(own, scores)
         values = np.array(list(both.values()))
         n_groups = 1 + int(group_index(both, groups).max(initial=-1))
-        if len(both) < 2:
-            found[name] = Compared(name, len(both), n_groups, reason=f"{len(both)} clips in common: at least 2 needed")
-        elif n_groups < 2:
-            found[name] = Compared(name, len(both), n_groups, reason="all clips in common are of one group")
+        if (reason := _why_none(values, n_groups)) is not None:
+            found[name] = Compared(name, len(both), n_groups, reason=reason)
         elif np.isinf(values).any():
-            found[name] = _infinite(name, values, n_groups, resamples)
+            bound = float(values[0])
+            found[name] = Compared(name, len(both), n_groups, bound, bound, bound, 1 / (resamples + 1), True)
         else:
             columns[name] = both
     if columns:
@@ -102,10 +101,16 @@ def compare_scores(
         table = np.array([[column.get(clip, math.nan) for column in columns.values()] for clip in clips])
         drawn = studentized(table, group_index(clips, groups), resamples, seed)
         family = [
-            Drawn(name, int(n), float(mean), float(mean), float(error), int(n_groups))
-            for name, n, n_groups, mean, error in zip(
-                columns, drawn.n, drawn.n_groups, drawn.means, drawn.errors, strict=True
+            Drawn(
+                name,
+                int(drawn.n[i]),
+                float(drawn.means[i]),
+                float(drawn.means[i]),
+                float(drawn.errors[i]),
+                int(drawn.n_groups[i]),
+                float(drawn.freedom[i]),
             )
+            for i, name in enumerate(columns)
         ]
         found |= simultaneous(family, drawn.deviations, level)
     return [found[name] for name in others]
@@ -115,6 +120,17 @@ def _shared_differences(a: Mapping[str, float], b: Mapping[str, float]) -> dict[
     """a - b by clip, for the clips both have; equal infinities differ by 0, and NaN is left out."""
     both = {clip: 0.0 if a[clip] == b[clip] else a[clip] - b[clip] for clip in a.keys() & b.keys()}
     return {clip: value for clip, value in both.items() if not math.isnan(value)}
+
+
+def _why_none(differences: Values, n_groups: int) -> str | None:
+    """Why differences of clips have no interval; None when they have one."""
+    if len(differences) < 2:
+        return f"{len(differences)} clips in common: at least 2 needed"
+    if n_groups < 2:
+        return "all clips in common are of one group"
+    if np.isinf(differences).any() and not (differences == differences[0]).all():
+        return "infinite for some clips and finite for others"
+    return None
 
 
 def compare_pairs(
@@ -138,18 +154,17 @@ def compare_pairs(
     families: dict[tuple[str, ...], list[tuple[dict[str, Any], dict[str, float]]]] = {}
     for first, second in combinations(values, 2):
         both = _shared_differences(values[first], values[second])
-        record: dict[str, Any] = {"a": first, "b": second, "n": len(both)}
-        records.append(record)
-        if values[first].keys() != values[second].keys():
-            record |= {"n": len(values[first].keys() & values[second].keys()), "reason": "measured on different clips"}
-            continue
         clips = tuple(sorted(both))
         n_groups = 1 + int(group_index(clips, groups).max(initial=-1))
+        record: dict[str, Any] = {"a": first, "b": second, "n": len(both), "n_groups": n_groups}
+        records.append(record)
         scores = np.array(list(both.values()))
-        if n_groups < 2 or np.isinf(scores).any():
-            found = infinite_mean(scores, n_groups, level) if len(scores) else None
-            record |= {"n_groups": n_groups, "difference": found.mean if found else math.nan}
-            record |= {"low": found.low, "high": found.high, "p": found.p} if found else {}
+        if values[first].keys() != values[second].keys():
+            record |= {"reason": "measured on different clips"}
+        elif (reason := _why_none(scores, n_groups)) is not None:
+            record |= {"reason": reason}
+        elif np.isinf(scores).any():
+            record |= {name: float(scores[0]) for name in ("difference", "low", "high")} | {"p": 0.0}
         else:
             families.setdefault(clips, []).append((record, both))
     # Pairs on the same clips are resampled together, which changes no number and saves most of the time.
@@ -157,27 +172,25 @@ def compare_pairs(
         table = np.array([[both[clip] for _, both in pairs] for clip in clips])
         drawn = studentized(table, group_index(clips, groups), resamples, seed)
         for (record, _), found in zip(pairs, differences_of(drawn, level), strict=True):
-            record |= {"n_groups": found.n_groups, "difference": found.mean}
-            record |= {"low": found.low, "high": found.high, "p": found.p}
+            record |= {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p}
     return records
 
 
 def adjust_pairs(records: Sequence[Mapping[str, Any]], level: float) -> list[dict[str, Any]]:
-    """The records of a column with `p_adjusted` (Holm over all of them) and `significant` by it.
+    """The records of a column with `p_adjusted` (Holm 1979, over all of them) and `significant` by it.
+
+    Holm needs p-values alone and no joint draws, so one rule serves means, distances of corpora and probes, and it
+    holds however the pairs depend on each other. By simulation (45 pairs of 10 systems, 18 groups and 8 to 42 clips)
+    it finds as many true differences as step-down max-T over the same resamples, and more than single-step max-T.
 
     Args:
-        records: pairs with their own `p`; those without one stay as they are.
+        records: pairs with their own `p`; those without one (or NaN) stay as they are.
         level: 1 - the probability that any pair without a difference is called significant.
     """
-    tested = [record for record in records if "p" in record]
-    adjusted = iter(holm([record["p"] for record in tested]))
-    made = []
-    for record in records:
-        if "p" not in record:
-            made.append(dict(record))
-            continue
-        p = next(adjusted)
-        made.append({**record, "p_adjusted": p, "significant": p <= 1.0 - level})
+    tested = [i for i, record in enumerate(records) if not math.isnan(record.get("p", math.nan))]
+    made = [dict(record) for record in records]
+    for i, p in zip(tested, holm([records[i]["p"] for i in tested]), strict=True):
+        made[i] |= {"p_adjusted": p, "significant": p <= 1.0 - level}
     return made
 
 
@@ -242,7 +255,8 @@ def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, An
 
 @dataclass(frozen=True)
 class Drawn:
-    """A difference before it is decided: its value, the middle of its interval, and its standard error."""
+    """A difference before it is decided: its value, the middle of its interval, its standard error, and the error's
+    degrees of freedom."""
 
     name: str
     n: int
@@ -250,12 +264,13 @@ class Drawn:
     center: float
     error: float
     n_groups: int = 0
+    freedom: float = math.inf
 
 
 def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> dict[str, Compared]:
     """Intervals and adjusted p-values of differences drawn jointly.
 
-    An interval excludes 0 exactly when p <= 1 - level.
+    An interval excludes 0 exactly when p <= 1 - level. None is narrower than Student's with its degrees of freedom.
 
     Args:
         family: the differences.
@@ -270,25 +285,16 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
     found = {}
     for item in family:
         if item.error > 0:
-            half = bound * item.error
-            p = (1 + int((largest >= abs(item.center) / item.error).sum())) / (n_draws + 1)
+            statistic = abs(item.center) / item.error
+            half = max(bound, t_bound(level, item.freedom)) * item.error
+            p = (1 + int((largest >= statistic).sum())) / (n_draws + 1)
+            p = max(p, two_sided_p_value(statistic, item.freedom))
         else:  # the same difference for every clip
             half, p = 0.0, 1.0 if item.center == 0 else 1 / (n_draws + 1)
         low, high = item.center - half, item.center + half
         significant = low > 0 or high < 0
         found[item.name] = Compared(item.name, item.n, item.n_groups, item.difference, low, high, p, significant)
     return found
-
-
-def _infinite(name: str, values: Values, n_groups: int, resamples: int) -> Compared:
-    """A comparison in which a clip's difference is infinite."""
-    n = len(values)
-    if (values == math.inf).all() or (values == -math.inf).all():
-        bound = float(values[0])
-        return Compared(name, n, n_groups, bound, bound, bound, 1 / (resamples + 1), True)
-    with np.errstate(invalid="ignore"):
-        mean = float(values.mean())
-    return Compared(name, n, n_groups, mean, reason="infinite for some clips and finite for others")
 
 
 def best_of(values: Mapping[str, float], higher_is_better: bool) -> list[str]:
