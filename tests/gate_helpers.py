@@ -18,6 +18,12 @@ def clip_names(count: int) -> list[str]:
     return [f"clip{i:02d}" for i in range(count)]
 
 
+def tracks(sizes: Sequence[int]) -> dict[str, str]:
+    """The group of each clip: the first `sizes[0]` clips are of "track0", and so on."""
+    names = [f"track{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    return dict(zip(clip_names(len(names)), names, strict=True))
+
+
 def record(cells: Mapping[str, Mapping[str, CellRecord]], **changes: Any) -> Record:
     """A record of some cells; `changes` replace its other fields."""
     systems = dict.fromkeys(system for rows in cells.values() for system in rows)
@@ -25,7 +31,6 @@ def record(cells: Mapping[str, Mapping[str, CellRecord]], **changes: Any) -> Rec
         "suite": "tiny",
         "clips_sha256": "abc",
         "seed": 0,
-        "resamples": 200,
         "metrics": {m: {"title": TITLES[m][0], "digits": TITLES[m][1]} for m in cells},
         "systems": {name: {} for name in systems},
         "cells": cells,
@@ -42,10 +47,16 @@ def pairs(scores: Sequence[float] | np.ndarray, failures: Mapping[str, str] | No
     return CellRecord(mean, scores=values, failures=failures or {})
 
 
-def corpus(reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray], seed: int = 0) -> CellRecord:
+def corpus(
+    reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray], groups: Mapping[str, str] | None = None
+) -> CellRecord:
     """A cell of a Fréchet distance, measured as the benchmark does."""
-    found = corpus_distance("fad", reference, outputs, seed=seed, level=0.95)
-    return CellRecord(found["value"], draws=tuple(found["replicates"]), clips=tuple(clip_names(len(outputs))))
+    clips = clip_names(len(outputs))
+    labels = [(groups or {}).get(clip, clip) for clip in clips]
+    found = corpus_distance("fad", reference, outputs, groups=labels, seed=0, level=0.95)
+    return CellRecord(
+        found["value"], replicates=tuple(found["replicates"]), replicates_of=found["replicates_of"], clips=tuple(clips)
+    )
 
 
 def si_sdr_record(scores: Sequence[float] | np.ndarray, **changes: Any) -> Record:

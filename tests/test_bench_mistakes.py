@@ -236,6 +236,6 @@ def test_the_gate_writes_junit_whatever_is_wrong(place: Path, tmp_path: Path, mo
         suite = ElementTree.parse(path).getroot().find("testsuite")
         assert suite is not None
         assert suite.get("errors") == "1"
-    monkeypatch.setattr("benchmarks.cli.gate.compare", lambda *_, **__: {}["a fault of ours"])
+    monkeypatch.setattr("benchmarks.gate.run.compare", lambda *_, **__: {}["a fault of ours"])
     assert main(["gate", "--results", "golden", "--junit", str(tmp_path / "ours.xml")]) == 3
     assert "internal error: KeyError" in (tmp_path / "ours.xml").read_text()

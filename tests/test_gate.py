@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_helpers import clip_names, corpus, pairs, record, si_sdr_record
+from gate_helpers import clip_names, corpus, pairs, record, si_sdr_record, tracks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.cli.gate import status_of
 from benchmarks.gate.judge import compare
+from benchmarks.gate.output import status_of
 from benchmarks.gate.policy import PolicyError, metric_of, parse_tolerance
 from benchmarks.gate.record import CellRecord, Record
 from benchmarks.gate.render import message, to_json, to_junit, to_markdown
 from benchmarks.metrics.registry import list_metrics, parse_metric
-from benchmarks.statistics.significance import holm, minimum_detectable
+from benchmarks.statistics.significance import POWER, holm, minimum_detectable, power_of
 
 RNG = np.random.default_rng
 BASE = RNG(0).normal(-3.85, 6.0, 48)
@@ -186,7 +186,7 @@ def test_fewer_clips_are_never_same_or_better(gone: set[int], gain: float) -> No
     assert verdict_of(si_sdr_record(BASE), si_sdr_record(now)) == "missing"
 
 
-def test_distances_need_the_same_clips_and_draws() -> None:
+def test_distances_need_the_same_clips_and_replicates() -> None:
     reference = [RNG(i).standard_normal((6, 4)) for i in range(12)]
     outputs = [x + 0.3 * RNG(50 + i).standard_normal(x.shape) for i, x in enumerate(reference)]
     cell = corpus(reference, outputs)
@@ -197,11 +197,13 @@ def test_distances_need_the_same_clips_and_draws() -> None:
         return f"{found.verdict}: {found.reason}"
 
     assert now(cell) == "same: "
-    assert "missing: no bootstrap draws" in now(replace(cell, draws=(), clips=()))
+    assert "missing: no replicates" in now(replace(cell, replicates=(), clips=()))
     assert "missing: 1 of 12 clips" in now(corpus(reference[:11], outputs[:11]))
     assert "missing: measured on 12 clips" in now(replace(cell, clips=cell.clips[::-1]))
-    assert "missing: other bootstrap draws: 11 of seed 0" in now(replace(cell, draws=cell.draws[1:]))
-    assert "missing: other bootstrap draws: 12 of seed 3" in now(cell, seed=3)
+    halves = replace(cell, replicates_of="half samples")
+    assert "missing: other replicates: 12 (half samples) of 12 groups, seed 0, pinned 12 (jackknife)" in now(halves)
+    assert "missing: other replicates: 12 (jackknife) of 12 groups, seed 3" in now(cell, seed=3)
+    assert "missing: other replicates: 12 (jackknife) of 11 groups" in now(cell, groups=tracks([2]))
 
 
 def test_an_empty_baseline_gates_nothing_and_is_missing() -> None:
@@ -245,7 +247,7 @@ def test_more_cells_and_wider_spread_raise_what_can_be_detected() -> None:
     assert minimum_detectable(0.0, 47, 0.1, 60, 0.005) == 0.1
 
 
-def test_one_clip_and_distances_without_draws_are_judged_by_tolerance_alone() -> None:
+def test_one_clip_and_distances_without_replicates_are_judged_by_tolerance_alone() -> None:
     assert verdict_of(si_sdr_record([5.0]), si_sdr_record([4.0])) == "worse"
     assert verdict_of(si_sdr_record([5.0]), si_sdr_record([4.95])) == "same"
     before, near, far = (record({"fad:vggish": {"codec": CellRecord(v)}}) for v in (1.0, 1.01, 1.1))
@@ -285,6 +287,79 @@ def test_a_wrong_alpha_is_named(alpha: float) -> None:
 def test_another_suites_baseline_is_refused() -> None:
     with pytest.raises(ValueError, match="'tiny', the results of 'open'"):
         compare(FULL, replace(FULL, suite="open"))
+
+
+def test_the_stated_power_is_the_inverse_of_what_can_be_detected() -> None:
+    least = minimum_detectable(0.05, 17, 0.1, 60, 0.005)
+    assert power_of(least, 0.05, 17, 0.1, 60, 0.005) == pytest.approx(POWER)
+    assert power_of(least / 2, 0.05, 17, 0.1, 60, 0.005) < 0.5
+    assert (power_of(0.2, 0.0, 17, 0.1, 60, 0.005), power_of(0.05, 0.0, 17, 0.1, 60, 0.005)) == (1.0, 0.0)
+    assert math.isnan(power_of(0.2, math.nan, 0, 0.1, 60, 0.005))
+
+
+# ---------------------------------------------------------------- groups
+
+
+def grouped(scores: np.ndarray, sizes: list[int]) -> Record:
+    return si_sdr_record(scores, groups=tracks(sizes))
+
+
+def test_clips_of_one_track_do_not_outvote_the_others() -> None:
+    """The same scores: 48 clips that got worse are a regression, two tracks of 24 clips may be chance."""
+    now = BASE - 0.5 + RNG(1).normal(0, 0.1, 48)
+    assert verdict_of(si_sdr_record(BASE), si_sdr_record(now)) == "worse"
+    for sizes, expected in (([4] * 12, "worse"), ([24, 24], "same"), ([48], "worse")):  # one track: by tolerance alone
+        assert verdict_of(grouped(BASE, sizes), grouped(now, sizes)) == expected
+    assert verdict_of(grouped(BASE, [24, 24]), grouped(now, [24, 24]), strict=True) == "worse"
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=12), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_groups_of_one_size_are_tested_as_their_means(sizes: list[int], seed: int) -> None:
+    """Otherwise the interval is no narrower than that of as many groups of one size."""
+    shifts = RNG(seed).normal(-1, 1, sum(sizes))
+    zeros = np.zeros(len(shifts))
+    (found,) = compare(grouped(zeros, sizes), grouped(shifts, sizes)).verdicts
+    assert (found.n, found.n_groups) == (len(shifts), len(sizes))
+    assert found.low <= found.change <= found.high
+    if len(set(sizes)) == 1:
+        means = shifts.reshape(len(sizes), -1).mean(axis=1)
+        (alone,) = compare(si_sdr_record(0 * means), si_sdr_record(means)).verdicts
+        assert (found.p, found.low, found.high) == pytest.approx((alone.p, alone.low, alone.high))
+
+
+def test_the_pull_on_a_distance_is_that_of_groups() -> None:
+    groups = tracks([4] * 5)
+    reference = [RNG(i).standard_normal((8, 3)) for i in range(20)]
+    near = [x + 0.1 * RNG(50 + i).standard_normal(x.shape) for i, x in enumerate(reference)]
+    broken = [x + (3.0 if 8 <= i < 12 else 0.0) for i, x in enumerate(near)]
+    before, now = (
+        record({"fad:vggish": {"codec": corpus(reference, x, groups)}}, groups=groups) for x in (near, broken)
+    )
+    (found,) = compare(before, now, strict=True).verdicts
+    assert (found.n, found.n_groups) == (20, 5)
+    assert found.clips[0][0] == "track2"
+    assert len(found.clips) == 5
+    assert "on 20 clips of 5 groups; pulled most by track2" in message(found)
+
+
+def test_every_output_says_clips_and_groups() -> None:
+    sizes = [4] * 12
+    report = compare(grouped(BASE, sizes), grouped(BASE - 1 + RNG(1).normal(0, 0.1, 48), sizes))
+    text = to_markdown(report)
+    assert "on 48 clips of 12 groups" in text
+    assert "| 48 (12) " in text
+    assert "SI-SDR: a change of 0.500 in 48 clips of 12 groups is caught with probability 1.00" in text
+    assert "on 48 clips of 12 groups" in to_junit(report)
+    (found,) = json.loads(to_json(report, 1))["verdicts"]
+    assert (found["n"], found["n_groups"]) == (48, 12)
+    alone = to_markdown(compare(si_sdr_record(BASE), si_sdr_record(BASE)))
+    assert "a change of 0.500 in 48 clips is caught" in alone
+
+
+def test_other_groups_than_pinned_are_told() -> None:
+    report = compare(si_sdr_record(BASE), si_sdr_record(BASE, groups=tracks([2, 2])))
+    assert report.notes == ("4 clips belong to other groups than pinned",)
 
 
 # ---------------------------------------------------------------- output

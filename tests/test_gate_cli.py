@@ -98,14 +98,14 @@ def test_missing_is_3_and_worse_goes_before_it(place: Path, capsys: pytest.Captu
     assert gate(place) == 1
 
 
-def test_draws_of_another_run_do_not_count(place: Path) -> None:
-    path = place / "results" / "tiny" / "table2.draws.json"
+def test_replicates_of_another_run_do_not_count(place: Path) -> None:
+    path = place / "results" / "tiny" / "table2.replicates.json"
     if not path.is_file():
         pytest.skip("the embedder's weights are not installed")
-    draws = json.loads(path.read_text())
-    for cell in draws["cells"]["fad:musicnn-msd@3s"].values():
+    replicates = json.loads(path.read_text())
+    for cell in replicates["cells"]["fad:musicnn-msd@3s"].values():
         cell["value"] += 1.0
-    path.write_text(json.dumps(draws))
+    path.write_text(json.dumps(replicates))
     assert gate(place) == 3
     path.unlink()
     assert gate(place) == 3
@@ -139,7 +139,7 @@ def test_a_baseline_survives_its_file(place: Path) -> None:
     assert pinned.measured == list(current.measured)
     for metric, system in pinned.measured:
         assert pinned.cells[metric][system].scores == current.cells[metric][system].scores
-        assert pinned.cells[metric][system].draws == current.cells[metric][system].draws
+        assert pinned.cells[metric][system].replicates == current.cells[metric][system].replicates
         assert pinned.cells[metric][system].clips == current.cells[metric][system].clips
 
 
@@ -168,6 +168,41 @@ def test_a_damaged_baseline_is_an_error_that_names_it(place: Path, damage: str) 
     with pytest.raises(RecordError, match=r"baseline\.json"):
         read_baseline(path)
     assert gate(place) == 2
+
+
+def test_a_baseline_of_an_earlier_format_names_the_command_that_pins_anew(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = place / "results" / "tiny" / "baseline.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "format": 1, "tolerances": {"si_sdr": 0.3}}))
+    capsys.readouterr()
+    assert gate(place) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: baseline format 1, this version reads 2; pin the results anew with: m2l-bench gate" in err
+    assert err.rstrip().endswith("--update")
+    assert gate(place, "--update") == 0
+    assert read_baseline(path).tolerances == {"si_sdr": 0.3}  # kept, as from a baseline of this format
+    assert gate(place) == 0
+
+
+def test_groups_of_a_folders_table_reach_the_verdict(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six clips of three tracks: read from the results, kept by the baseline, said by the verdict."""
+    shutil.copytree(measured / "results", tmp_path / "results")
+    shutil.copy(measured / "tiny.toml", tmp_path)
+    path = tmp_path / "results" / "tiny" / "table2.json"
+    table = json.loads(path.read_text())
+    clips = list(next(iter(table["scores"]["si_sdr"].values())))
+    groups = {clip: f"track{number // 2}" for number, clip in enumerate(clips)}
+    path.write_text(json.dumps({**table, "groups": groups}))
+    assert gate(tmp_path, "--update") == 0
+    assert read_baseline(path.parent / "baseline.json").groups == groups
+    change_table(tmp_path, "opus-16k", -9.0)
+    capsys.readouterr()
+    assert gate(tmp_path) == 1
+    assert "on 6 clips of 3 groups" in capsys.readouterr().err
 
 
 def test_cut_scores_are_noticed(place: Path) -> None:

@@ -115,7 +115,7 @@ def show(folder: Path) -> None:
         assert str(folder) in str(error)  # noqa: PT017 (there need not be an error)
 
 
-RESULTS = ["table2.json", "table1.json", "table3.json", "figure2.json", "table2.draws.json"]
+RESULTS = ["table2.json", "table1.json", "table3.json", "figure2.json", "table2.replicates.json"]
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
@@ -135,7 +135,7 @@ def test_damaged_results_are_shown_or_named(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["NaN", '{"format": NaN}', "[" * 100_000, "9" * 10_000, '"\\ud800"', "\x00", "null"])
 def test_what_is_no_object_is_named(tmp_path: Path, judge: Callable[[Path], None], text: str) -> None:
-    for name in ("baseline.json", "table2.json", "table2.draws.json"):
+    for name in ("baseline.json", "table2.json", "table2.replicates.json"):
         folder = tmp_path / name / "synthetic"
         shutil.copytree(GOLDEN, folder)
         (folder / name).write_text(text)

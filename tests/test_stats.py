@@ -129,7 +129,6 @@ def test_draws_do_not_depend_on_their_blocks(n: int, monkeypatch: pytest.MonkeyP
 def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
     """All indices of 2,000 resamples at once would be 320 MB, and their counts as much again."""
     from benchmarks.statistics.multiple import compare_scores
-    from benchmarks.statistics.significance import bootstrap_means, pull_on
 
     values = np.random.default_rng(0).standard_normal(20_000)
     scores = {f"{i:05d}": float(value) for i, value in enumerate(values)}
@@ -138,8 +137,6 @@ def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
         lambda: summarize(values),
         lambda: paired_difference(scores, other),
         lambda: compare_scores(scores, {"b": other}, resamples=500, seed=0, level=0.95),
-        lambda: bootstrap_means(values, 500),
-        lambda: pull_on(values[:500], 20_000, 0),
     ]
     for call in calls:
         tracemalloc.start()

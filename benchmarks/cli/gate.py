@@ -7,35 +7,26 @@ of a red run says which it is. Whatever happens, JUnit and Markdown say it too.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from benchmarks.cli.options import Json, Names, Results, SuiteName, command_line
-from benchmarks.errors import MISSING as MISSING_STATUS
-from benchmarks.errors import OK, USAGE, UsageError, describe_os_error, discard_output
-from benchmarks.gate.judge import MISSING, WORSE, GateReport, compare
+from benchmarks.errors import MISSING, OK, USAGE, UsageError, describe_os_error
+from benchmarks.gate.output import Output, shown
 from benchmarks.gate.policy import ALPHA, PolicyError, parse_tolerance
-from benchmarks.gate.record import Record, RecordError, read_baseline, write_baseline
-from benchmarks.gate.render import difference_lines, junit_of_error, message, to_json, to_junit, to_markdown
-from benchmarks.gate.results import read_results
-from benchmarks.metrics.base import Metric
+from benchmarks.gate.record import RecordError
+from benchmarks.gate.run import Gate
 from benchmarks.registry import UnknownNameError
 from benchmarks.suite import SuiteError, load_suite
 from benchmarks.tables.build import parts_of
 from benchmarks.tables.places import Place, place_of
 from benchmarks.tables.text import json_text, write_if_changed
-from m2l.io.atomic import write_atomic
-
-WORSE_STATUS = 1
 
 
 @Parameter(name="*")
@@ -67,15 +58,10 @@ class GateOptions:
     update: bool = False
     system: Annotated[list[str] | None, Parameter(metavar="NAME")] = None
 
-    def command(self, *more: str) -> str:
-        """The gate's command line for the same suite and folders, to be typed as it is printed."""
-        words = command_line("gate", suite=self.suite, results=self.results, baseline=self.baseline)
-        return " ".join([words, *more])
-
     @property
-    def tables_command(self) -> str:
-        """The command line that measures what the gate judges."""
-        return command_line("tables", suite=self.suite, results=self.results)
+    def pin_command(self) -> str:
+        """The command line that pins the results of the same suite and folders."""
+        return command_line("gate", suite=self.suite, results=self.results, baseline=self.baseline, update=True)
 
 
 _DEFAULTS = GateOptions()
@@ -88,101 +74,41 @@ def gate(options: GateOptions = _DEFAULTS) -> int:
     """
     if options.junit and Path(options.junit).is_dir():
         raise UsageError(f"--junit {options.junit}: this is a folder; give a file, as in {options.junit}/gate.xml")
+    output = Output(options.suite, options.junit, options.json)
     try:
-        return _gate(options)
+        return _gate(options, output)
     except (UsageError, RecordError, PolicyError, SuiteError, UnknownNameError) as error:
-        return _not_judged(options, str(error), USAGE)
+        return output.not_judged(str(error), USAGE)
     except OSError as error:
-        return _not_judged(options, describe_os_error(error), MISSING_STATUS)
+        return output.not_judged(describe_os_error(error), MISSING)
     except Exception as error:  # our fault, and yet not "worse"
         traceback.print_exc()
-        return _not_judged(options, f"internal error: {type(error).__name__}: {error}", MISSING_STATUS)
+        return output.not_judged(f"internal error: {type(error).__name__}: {error}", MISSING)
 
 
-def _gate(options: GateOptions) -> int:
-    loaded = load_suite(options.suite)
-    suite, metrics = loaded.name, loaded.metrics
-    place = place_of(options.results, suite)
-    path = _baseline_path(options.baseline, place, suite)
-    tolerances = dict(parse_tolerance(text, metrics) for text in options.tolerance)
+def _gate(options: GateOptions, output: Output) -> int:
+    suite = load_suite(options.suite)
+    place = place_of(options.results, suite.name)
+    found = Gate(
+        place=place,
+        baseline=_baseline_path(options.baseline, place, suite.name),
+        tolerances=dict(parse_tolerance(text, suite.metrics) for text in options.tolerance),
+        metrics=suite.metrics,
+        measure_command=command_line("tables", suite=options.suite, results=options.results),
+        pin_command=options.pin_command,
+    )
     if not 0.0 < options.alpha < 0.5:
         raise UsageError(f"--alpha: alpha={options.alpha:g} must be between 0 and 0.5")
     if options.update:
-        return _update(place, path, options, tolerances, metrics)
+        changes = found.pin(options.system)
+        if changes is None:
+            print(f"{place.reference}: nothing was measured; no baseline written", file=sys.stderr)
+            return MISSING
+        return shown(OK, changes)
     if options.system:
         raise UsageError("--system chooses what --update pins; a gate judges everything pinned")
-    if not path.is_file():
-        raise FileNotFoundError(f"no baseline {path}; pin the results with: {options.command('--update')}")
-    baseline = read_baseline(path)
-    if place.in_checkout:
-        print(f"gate: {place.newest} against {path}", file=sys.stderr)
-    try:
-        current = read_results(place.newest)
-    except FileNotFoundError as error:
-        print(f"gate: {error}; measure them with: {options.tables_command}", file=sys.stderr)
-        current = Record(baseline.suite, "", 0, 0, {}, {}, {})
-    try:
-        report = compare(
-            baseline,
-            current,
-            tolerances=tolerances,
-            alpha=options.alpha,
-            strict=options.strict,
-            only=[name for _, parts in parts_of(options.only) for name in parts] if options.only else None,
-            metrics=metrics,
-        )
-    except (PolicyError, ValueError) as error:
-        raise RecordError(f"{path}: {error}") from None
-    status = status_of(report)
-    text = to_markdown(report)
-    _say(report)
-    if options.junit:
-        status = _written(status, options.junit, to_junit(report))
-    _append_step_summary(text)
-    return _shown(status, to_json(report, status) if options.json else text)
-
-
-def status_of(report: GateReport) -> int:
-    """The exit code of a report; a baseline without cells gates nothing, which is missing too."""
-    if report.of(WORSE):
-        return WORSE_STATUS
-    return MISSING_STATUS if report.of(MISSING) or not report.verdicts else OK
-
-
-def _not_judged(options: GateOptions, text: str, status: int) -> int:
-    """Say why there is no verdict, wherever somebody may look for one."""
-    with suppress(OSError):
-        print(f"m2l-bench: {text}", file=sys.stderr)
-    if options.junit:
-        _written(status, options.junit, junit_of_error(options.suite, text))
-    markdown = f"### Gate of suite {options.suite}: red (not judged)\n\n{text}\n"
-    _append_step_summary(markdown)
-    record = {"suite": options.suite, "status": status, "error": text}
-    return _shown(status, dumps(record, indent=2, sort_keys=True) + "\n" if options.json else markdown)
-
-
-def _written(status: int, path: str, text: str) -> int:
-    """Write a file; one that cannot be written is no reason to lose a verdict, but none to be green."""
-    try:
-        write_atomic(path, text)
-        return status
-    except OSError as error:
-        print(f"m2l-bench: {path} is not written: {error.strerror or error}", file=sys.stderr)
-        return status or MISSING_STATUS
-
-
-def _shown(status: int, text: str) -> int:
-    """Print a verdict; a closed pipe does not change it."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        discard_output()
-    except OSError as error:
-        discard_output()
-        with suppress(OSError):
-            print(f"m2l-bench: the verdict cannot be printed: {error.strerror or error}", file=sys.stderr)
-        return status or MISSING_STATUS
-    return status
+    only = [name for _, parts in parts_of(options.only) for name in parts] if options.only else None
+    return output.verdict(found.judge(alpha=options.alpha, strict=options.strict, only=only))
 
 
 def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
@@ -191,64 +117,6 @@ def _baseline_path(given: str | None, place: Place, suite: str) -> Path:
         return place.reference / "baseline.json"
     folder = Path(given).is_dir() or not (Path(given).suffix or Path(given).exists())
     return Path(given) / suite / "baseline.json" if folder else Path(given)
-
-
-def _update(
-    place: Place, path: Path, options: GateOptions, tolerances: dict[str, float], metrics: dict[str, Metric]
-) -> int:
-    """Pin the current results; tolerances of the old baseline are kept."""
-    folder = place.reference
-    try:
-        current = read_results(folder)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; measure them with: {options.tables_command}") from None
-    if place.in_checkout and place.newest != folder:
-        print(
-            f"pinned are the tables of {folder}; to take over those of {place.measured} first: "
-            f"{options.tables_command} --refresh",
-            file=sys.stderr,
-        )
-    old = read_baseline(path) if path.is_file() else None
-    if old is not None:
-        tolerances = {**old.tolerances, **tolerances}
-    new = current.pinned(options.system, tolerances)
-    values = [
-        (table, metric, system, record.cells[metric][system].value)
-        for table, record in new.tables.items()
-        for metric, system in record.measured
-    ]
-    if not values:
-        print(f"{folder}: nothing was measured; no baseline written", file=sys.stderr)
-        return MISSING_STATUS
-    try:
-        before = compare(old, current, tolerances=tolerances, metrics=metrics) if old is not None else None
-    except ValueError as error:
-        raise RecordError(f"{path}: {error}") from None
-    text = "\n".join([f"### Baseline of suite {new.suite}", "", *difference_lines(before, values)]) + "\n"
-    if before is not None:
-        text += f"\nThe new numbers against the old baseline:\n\n{to_markdown(before)}"
-    write_baseline(path, new)
-    print(f"written: {path}", file=sys.stderr)
-    return _shown(OK, text)
-
-
-def _append_step_summary(text: str) -> None:
-    """GitHub shows this file's Markdown on the run's page."""
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        try:
-            with open(summary, "a", encoding="utf-8") as file:
-                file.write(text + "\n")
-        except OSError as error:
-            print(f"GITHUB_STEP_SUMMARY is not written: {describe_os_error(error)}", file=sys.stderr)
-
-
-def _say(report: GateReport) -> None:
-    """What is wrong, on stderr too: in a log it stands out from the table."""
-    for name in (WORSE, MISSING):
-        for item in report.of(name):
-            print(f"gate: {name}: {message(item)}", file=sys.stderr)
-    if not report.verdicts:
-        print("gate: the baseline pins nothing", file=sys.stderr)
 
 
 def _last(kind: type, tokens: Sequence[Any]) -> int:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from json import loads
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -32,12 +29,11 @@ from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables.build import build_part, wanted_parts
-from benchmarks.tables.cost import cost_markdown, cost_record
 from benchmarks.tables.figure2 import FigureResult
-from benchmarks.tables.places import INCOMPLETE, ROOT, Place, place_of, remove_incomplete
-from benchmarks.tables.scores import write_scores
+from benchmarks.tables.places import ROOT, Place, place_of
 from benchmarks.tables.table import TableResult
-from benchmarks.tables.text import json_text, write_if_changed
+from benchmarks.tables.text import json_text
+from benchmarks.tables.write import shown_text, write_parts
 
 Strict = Annotated[bool, Parameter(help="exit with 1 when a clip failed or a cell has no value")]
 
@@ -80,8 +76,17 @@ def tables(
         return _plan(chosen, suite, wanted, store, work, run, executor, results or ROOT, format)
     made, report = _measure(chosen, wanted, store, work, run, executor)
     status = _finish(made, report, verbose=work.verbose, strict=strict)
-    target = _Target(suite, results, place, store, work, refresh, format)
-    return status if _write(made, target, failed=bool(report.failed)) else status or FAILED
+    written = write_parts(
+        made, place, store, refresh=refresh, change=work.overwrite != "never", failed=bool(report.failed)
+    )
+    # after writing: a reader that closes the pipe early loses no file
+    print(shown_text(made, written.costs, format), flush=True)
+    if any(item.measured for item in made) and not work.quiet:
+        command = command_line("report", suite=suite, store=work.store, results=results)
+        print(f"to look and listen: {command}", file=sys.stderr)
+    if place.in_checkout and written.names and not (refresh or work.limit):
+        _say_reproduction(chosen, place, written.names)
+    return status or FAILED if written.refused else status
 
 
 def run(
@@ -157,90 +162,13 @@ def _finish(made: Sequence[TableResult | FigureResult], report: RunReport, *, ve
     return FAILED if strict and measured and unclean and not report.failed else status
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where tables are written, how they are printed, and the options that say so."""
+def _say_reproduction(suite: Suite, place: Place, written: Sequence[str]) -> None:
+    """In the checkout: how much of the committed results was reproduced."""
+    from benchmarks.gate.record import RecordError
+    from benchmarks.gate.reproduction import reproduction_lines
 
-    suite: str
-    results: str | None
-    place: Place
-    store: Store
-    work: Work
-    refresh: bool
-    format: str
-
-
-def _write(made: Sequence[TableResult | FigureResult], options: _Target, *, failed: bool) -> bool:
-    """Write and print; False when `--overwrite never` met a file that would change."""
-    place, store, work = options.place, options.store, options.work
-    folder = place.measured
-    fine, shown, written = True, [], []
-    for item in made:
-        if isinstance(item, FigureResult):
-            text = item.to_json() if options.format == "json" else item.to_markdown()
-        else:
-            text = item.render(options.format)
-        if isinstance(item, TableResult) or options.format in ("md", "json"):
-            shown.append(text)
-        if item.measured and work.overwrite == "never" and _differs(item, folder):
-            print(f"{folder / item.name}.json would change; left as it is (--overwrite never)", file=sys.stderr)
-            fine = False
-        elif failed and (lost := _lost(item, folder)):
-            paths = _written_to(item, folder, store, item.name + INCOMPLETE)
-            print(
-                f"{folder / item.name}.json is kept: this run failed and lacks {lost} of its cells;",
-                "written beside it:",
-                *(str(path) for path in paths),
-                file=sys.stderr,
-            )
-        elif not item.measured:
-            print(f"{item.name}: nothing could be measured; no file written", file=sys.stderr)
-        else:
-            paths = _written_to(item, folder, store, item.name)
-            remove_incomplete(folder, item.name)
-            if options.refresh:
-                paths += _written_to(item, place.reference, store, item.name)
-            print("written:", *(str(path) for path in paths), file=sys.stderr)
-            written.append(item.name)
-    targets = [folder, *([place.reference] if options.refresh else [])]
-    if written:
-        for target in targets:
-            write_scores(target)
-    costs = cost_record(store, [row.name for item in made if isinstance(item, TableResult) for row in item.rows])
-    if costs["systems"]:
-        for target in targets:
-            write_if_changed(target / "cost.json", json_text(costs))
-        if options.format == "md":
-            shown.append(cost_markdown(costs))
-    print("\n".join(shown), flush=True)  # after writing: a reader that closes the pipe early loses no file
-    if any(item.measured for item in made) and not work.quiet:
-        command = command_line("report", suite=options.suite, store=work.store, results=options.results)
-        print(f"to look and listen: {command}", file=sys.stderr)
-    if place.in_checkout and written and not (options.refresh or work.limit):
-        from benchmarks.gate.record import RecordError
-        from benchmarks.gate.reproduction import reproduction_lines
-
-        try:
-            lines = reproduction_lines(place.reference, folder, written, load_suite(options.suite).metrics)
-        except (OSError, RecordError) as error:
-            lines = [f"not compared with {place.reference}: {error}"]
-        print(*lines, sep="\n", file=sys.stderr)
-    return fine
-
-
-def _written_to(item: TableResult | FigureResult, folder: Path, store: Store, stem: str) -> list[Path]:
-    if isinstance(item, FigureResult):
-        return item.write(folder, store, stem)
-    return item.write(folder, stem)
-
-
-def _lost(item: TableResult | FigureResult, folder: Path) -> int:
-    """How many cells with a value the file in the folder has and the new one lacks."""
-    from benchmarks.gate.reproduction import read_values, values_of
-
-    return len(read_values(folder / f"{item.name}.json").keys() - values_of(loads(item.to_json())).keys())
-
-
-def _differs(item: TableResult | FigureResult, folder: Path) -> bool:
-    path = folder / f"{item.name}.json"
-    return path.is_file() and path.read_text(encoding="utf-8") != item.to_json()
+    try:
+        lines = reproduction_lines(place.reference, place.measured, written, suite.metrics)
+    except (OSError, RecordError) as error:
+        lines = [f"not compared with {place.reference}: {error}"]
+    print(*lines, sep="\n", file=sys.stderr)

@@ -2,16 +2,18 @@
 
 Every pinned cell (metric x system) is compared clip by clip with the same clips of the current run:
 
-  scores of pairs   paired bootstrap over clips of the mean difference
-  corpus distances  bootstrap draw k of both runs repeats the same clips, so their difference is a paired
-                    draw; taken of log(distance + tolerance), since a distance is a sum of squares: a fault in
-                    half of the clips makes it many times larger and as much more uncertain
+  scores of pairs   the mean difference, and what it is without each group of clips in turn
+  corpus distances  replicate k of both runs leaves out the same groups, so their difference is a paired
+                    replicate; taken of log(distance + tolerance), since a distance is a sum of squares: a fault
+                    in half of the clips makes it many times larger and as much more uncertain
 
-The standard error of the change comes from the bootstrap (x sqrt(n / (n - 1)), as it resamples the clips at
-hand), its one-sided p-value from Student's t with n - 1 degrees of freedom: Holm's correction needs p-values
-far below 1 / resamples. With equal runs the differences of clips are symmetric about 0, where the t test
-is exact or conservative. Holm's step-down correction over all cells bounds the probability of any false
-"worse" by `alpha`; the tolerance lowers it further.
+Clips of a group (a track) share their faults, so that groups are what is counted, not clips. The standard error
+of the change comes from a jackknife over groups, its one-sided p-value from Student's t (see
+`benchmarks.gate.evidence`): Holm's correction needs p-values far below what resampling can tell. With equal runs
+the differences of groups are symmetric about 0, where the t test is exact or conservative. Holm's step-down
+correction over all cells bounds the probability of any false "worse" by `alpha`; the tolerance lowers it further.
+
+What can be caught depends on the number of groups. POWERTABLE
 
 Table 3 is judged as Table 2 is. A point of Figure 2 and a probe of Table 1 are judged by their tolerance
 alone: the one has no scores of clips in its file, the other has the spread over seeds in its tolerance.
@@ -19,7 +21,7 @@ alone: the one has no scores of clips in its file, the other has the spread over
 The numbers must come from the same clips: a cell, metric, system or clip that is gone is "missing", never
 "same". Nothing here loads a model or torch.
 
-The bootstrap asks whether other clips would show the change too; that is what a noisy system needs. A system
+The test asks whether other clips would show the change too; that is what a noisy system needs. A system
 that gives the same bits on every run needs less: what its pinned clips lost, it lost. `strict` counts every
 change beyond its tolerance.
 """
@@ -34,10 +36,12 @@ from benchmarks.gate.evidence import Evidence, evidence_of
 from benchmarks.gate.policy import ALPHA, family_of, metric_of, spread_tolerance
 from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record
 from benchmarks.metrics.base import Metric
-from benchmarks.statistics.bootstrap import N_RESAMPLES
 from benchmarks.statistics.intervals import t_p_value
-from benchmarks.statistics.significance import holm, minimum_detectable
+from benchmarks.statistics.significance import holm, minimum_detectable, power_of
 from benchmarks.store.processor import describe, same_processor
+
+#: The change whose chance of being caught a report states, in tolerances: 0.5 dB of SI-SDR.
+SAMPLE = 5.0
 
 WORSE, MISSING, BETTER, SAME = "worse", "missing", "better", "same"
 VERDICTS = (WORSE, MISSING, BETTER, SAME)
@@ -53,14 +57,15 @@ class Verdict:
         higher_is_better: direction.
         verdict: one of `VERDICTS`.
         baseline, current: values as the tables give them.
-        n: clips compared.
+        n, n_groups: clips compared, and the groups that they form.
         change: current - baseline over the clips both have, on the metric's clamped scale.
         low, high: its 95 % interval.
         tolerance: what is let through.
         detectable: smallest change that would be caught with probability `POWER`, given the spread of the
-            differences seen; NaN where nothing was compared.
+            differences seen between groups; NaN where nothing was compared.
+        sample_change, power: a change of `SAMPLE` tolerances, and the probability that it would be caught.
         p: one-sided p-value of the change in the bad direction after Holm's correction.
-        clips: (clip, its change, or its pull on a corpus distance), worst first.
+        clips: (clip, its change), or (group, its pull on a corpus distance), worst first.
         collapsed: clips that lost more than the metric's limit for one clip.
         reason: why it is missing, or a remark.
         table: the table or figure it stands in.
@@ -76,11 +81,14 @@ class Verdict:
     baseline: float
     current: float | None = None
     n: int = 0
+    n_groups: int = 0
     change: float = math.nan
     low: float = math.nan
     high: float = math.nan
     tolerance: float = math.nan
     detectable: float = math.nan
+    sample_change: float = math.nan
+    power: float = math.nan
     p: float = math.nan
     clips: tuple[tuple[str, float], ...] = ()
     collapsed: tuple[str, ...] = ()
@@ -128,7 +136,6 @@ def compare(
     tolerances: Mapping[str, float] | None = None,
     alpha: float = ALPHA,
     strict: bool = False,
-    resamples: int = N_RESAMPLES,
     only: Collection[str] | None = None,
     metrics: Mapping[str, Metric] | None = None,
 ) -> GateReport:
@@ -140,7 +147,6 @@ def compare(
         tolerances: absolute tolerances that replace those pinned with the baseline and the defaults.
         alpha: bound on the probability of any false "worse".
         strict: count changes beyond their tolerance whatever their p-value.
-        resamples: bootstrap resamples for scores of pairs.
         only: tables to judge ("table1", ...); None for all that are pinned.
         metrics: those of the suite by name; a user's own metric is known from here alone.
 
@@ -163,7 +169,7 @@ def compare(
             continue
         now = measured.get(table, replace(current, metrics={}, systems={}, cells={}, others={}))
         for metric, system in pinned.measured:
-            draft, evidence = _draft(table, pinned, now, metric, system, limits, resamples, metrics)
+            draft, evidence = _draft(table, pinned, now, metric, system, limits, metrics)
             drafts.append(draft)
             found.append(evidence)
         known = set(pinned.measured)
@@ -183,7 +189,6 @@ def _draft(
     metric: str,
     system: str,
     limits: Mapping[str, float],
-    resamples: int,
     known: Mapping[str, Metric] | None,
 ) -> tuple[Verdict, Evidence | None]:
     """A cell before it is judged beside the others, and what its clips or seeds say."""
@@ -199,7 +204,7 @@ def _draft(
         tolerance = spread_tolerance(pinned.seeds, pinned.n, others)
     evidence = None
     if cell is not None:
-        evidence, gap = evidence_of(pinned, cell, policy, tolerance, (baseline, current), resamples)
+        evidence, gap = evidence_of(pinned, cell, policy, tolerance, (baseline, current))
         problem = gap or problem
     metadata = baseline.metrics[metric]
     draft = Verdict(
@@ -244,6 +249,7 @@ def _with_evidence(draft: Verdict, evidence: Evidence, policy: Metric) -> Verdic
     return replace(
         draft,
         n=evidence.n,
+        n_groups=evidence.n_groups,
         change=evidence.change,
         low=evidence.low,
         high=evidence.high,
@@ -263,8 +269,10 @@ def _judge(drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha
     verdicts = list(drafts)
     for position, (i, item) in enumerate(tested):
         limit = item.on_scale(drafts[i].tolerance)
-        detectable = item.from_scale(minimum_detectable(item.error, item.n - 1, limit, family, alpha))
-        draft = replace(drafts[i], p=worse[position], detectable=detectable)
+        detectable = item.from_scale(minimum_detectable(item.error, item.freedom, limit, family, alpha))
+        sample = SAMPLE * drafts[i].tolerance
+        power = power_of(item.on_scale(sample), item.error, item.freedom, limit, family, alpha)
+        draft = replace(drafts[i], p=worse[position], detectable=detectable, sample_change=sample, power=power)
         if ((strict or draft.p < alpha) and draft.harm > draft.tolerance) or draft.collapsed:
             draft = replace(draft, verdict=WORSE)
         elif draft.verdict == SAME and -draft.harm > draft.tolerance and (strict or better[position] < alpha):
@@ -277,7 +285,7 @@ def _judge(drafts: Sequence[Verdict], evidence: Sequence[Evidence | None], alpha
 
 def _adjusted(found: Sequence[tuple[float, Evidence]]) -> list[float]:
     """P-values after Holm's correction; a cell without a standard error is judged by its tolerance, outside it."""
-    values = [t_p_value(harm, item.error, item.n - 1) for harm, item in found]
+    values = [t_p_value(harm, item.error, item.freedom) for harm, item in found]
     inside = [i for i, (_, item) in enumerate(found) if not math.isnan(item.error)]
     for i, value in zip(inside, holm([values[i] for i in inside]), strict=True):
         values[i] = value
@@ -297,6 +305,13 @@ def _notes(baseline: Record, current: Record) -> list[str]:
         before, now = metadata.get("weights_sha256"), current.systems.get(name, {}).get("weights_sha256")
         if now and before != now:
             found.append(f"{name}: weights {str(before or 'none')[:12]} -> {str(now)[:12]}")
+    changed = {
+        clip
+        for clip in baseline.groups.keys() | current.groups.keys()
+        if baseline.groups.get(clip, clip) != current.groups.get(clip, clip)
+    }
+    if changed and current.metrics:
+        found.append(f"{len(changed)} clips belong to other groups than pinned")
     before_libraries = dict(baseline.about.get("libraries", {}))
     for name, version in dict(current.about.get("libraries", {})).items():
         if before_libraries.get(name) != version:

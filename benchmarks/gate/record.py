@@ -1,8 +1,8 @@
-"""What the gate compares: scores, draws and seeds behind the tables of a suite, now or pinned.
+"""What the gate compares: scores, replicates and seeds behind the tables of a suite, now or pinned.
 
 The current record is read from `results/<suite>/` (see `benchmarks.gate.results`); the pinned one from
 `baseline.json`, which holds the same numbers, one line per cell of Table 2, and nothing else of the run but
-what makes it comparable (clips, seeds) or explains a difference (weights, library versions, processor).
+what makes it comparable (clips, their groups, seeds) or explains a difference (weights, library versions, processor).
 Tables 1 and 3 and Figure 2 are records of their own inside that of Table 2; a baseline of a version before
 them has none.
 """
@@ -24,7 +24,8 @@ from m2l.io.json_files import read_object
 TABLE = "table2"
 #: Records inside that of Table 2, and what messages call them.
 OTHERS = {"table1": "Table 1", "table3": "Table 3", "figure2": "Figure 2"}
-_FORMAT = 1
+#: 2: groups of clips, and replicates of distances in place of bootstrap draws.
+_FORMAT = 2
 #: Significant digits kept in a baseline: far below every tolerance, and half the file's size.
 _DIGITS = 7
 _MOST_DIGITS = 12
@@ -34,6 +35,14 @@ class RecordError(ValueError):
     """A file that is no record; the message names it."""
 
 
+class BaselineFormatError(RecordError):
+    """A baseline of another format, which has to be pinned anew; `tolerances` are those that it holds."""
+
+    def __init__(self, message: str, tolerances: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.tolerances = tolerances
+
+
 @dataclass(frozen=True)
 class CellRecord:
     """One metric of one system.
@@ -41,8 +50,9 @@ class CellRecord:
     Attributes:
         value: mean over clips, or the distance; None where it could not be measured.
         scores: clip id -> score, for a metric of pairs (infinities allowed).
-        draws: bootstrap draws of a corpus distance; draw k repeats the clips of draw k of any other run.
-        clips: ids behind `draws`, in the order of the draws.
+        replicates: of a corpus distance; replicate k uses the same groups of clips in every run.
+        replicates_of: how they were made ("jackknife", "half samples").
+        clips: ids behind `replicates`; the order of their groups is that of a jackknife's blocks.
         reason: why there is no value.
         failures: clip id -> why it has no score.
         seeds: the score of each seed, for a probe of Table 1.
@@ -51,7 +61,8 @@ class CellRecord:
 
     value: float | None
     scores: Mapping[str, float] = field(default_factory=dict)
-    draws: tuple[float, ...] = ()
+    replicates: tuple[float, ...] = ()
+    replicates_of: str = ""
     clips: tuple[str, ...] = ()
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -71,25 +82,26 @@ class Record:
     Attributes:
         suite: name.
         clips_sha256: digest of ids and audio of all clips.
-        seed, resamples: of the draws.
+        seed: of the replicates.
         metrics: name -> {"title", "digits"}, in table order; "data" is the digest of a task's data.
         systems: name -> metadata that explain a change (weights digest, steps, source).
         cells: metric -> system -> cell.
         about: version, numerical libraries, processor.
         tolerances: absolute tolerances pinned with the baseline, by metric.
         others: the other tables, by name.
+        groups: clip id -> group, of clips that are not their own group.
     """
 
     suite: str
     clips_sha256: str
     seed: int
-    resamples: int
     metrics: Mapping[str, Mapping[str, Any]]
     systems: Mapping[str, Mapping[str, Any]]
     cells: Mapping[str, Mapping[str, CellRecord]]
     about: Mapping[str, Any] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
     others: Mapping[str, Record] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, Record]:
@@ -153,18 +165,25 @@ def read_baseline(path: str | Path) -> Record:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        RecordError: it is no baseline, or one of another format.
+        BaselineFormatError: it is a baseline of an earlier format.
+        RecordError: it is no baseline, or one of an unknown format.
     """
     record = read_object(path, RecordError)
-    if record.get("format") != _FORMAT:
-        raise RecordError(f"{path}: baseline format {record.get('format')!r}, this version reads {_FORMAT}")
+    number = record.get("format")
+    text = f"{path}: baseline format {number!r}, this version reads {_FORMAT}"
+    if number not in range(1, _FORMAT + 1):
+        raise RecordError(text)
     try:
         tolerances = dict(parse_tolerance(f"{k}={v}", None) for k, v in record["tolerances"].items())
+        if number != _FORMAT:
+            raise BaselineFormatError(text, tolerances)
         return replace(
             _pinned_record(record, record["suite"]),
             tolerances=tolerances,
             others={name: _pinned_record(record[name], record["suite"]) for name in OTHERS if name in record},
         )
+    except BaselineFormatError:
+        raise
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"{path}: damaged baseline: {type(error).__name__} {error}") from None
 
@@ -188,12 +207,24 @@ def _pinned_record(record: Mapping[str, Any], suite: str) -> Record:
         suite=suite,
         clips_sha256=str(record["clips_sha256"]),
         seed=int(record["seed"]),
-        resamples=int(record["resamples"]),
         metrics=metrics,
         systems=systems,
         cells=cells,
         about=about,
+        groups=checked_groups(record["groups"]),
     )
+
+
+def checked_groups(record: Mapping[str, Any]) -> dict[str, str]:
+    """Clip id -> group as what it has to be.
+
+    Raises:
+        AttributeError, TypeError: it is not that.
+    """
+    groups = dict(record.items())
+    if not all(isinstance(group, str) and group for group in groups.values()):
+        raise TypeError("a clip's group must be a name")
+    return groups
 
 
 def checked_metadata(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +253,9 @@ def _pinned_cell(cell: Mapping[str, Any], clips: list[str]) -> CellRecord:
             raise ValueError("a pinned cell without a score")
         return CellRecord(value, scores=scores)
     ids = [clips[index] for index in cell["clips"]] if "clips" in cell else clips
-    return CellRecord(value, draws=finite_row(cell["draws"]), clips=tuple(ids), n=n)
+    replicates = finite_row(cell["replicates"])
+    kind = str(cell["replicates_of"]) if replicates else ""
+    return CellRecord(value, replicates=replicates, replicates_of=kind, clips=tuple(ids), n=n)
 
 
 def baseline_text(record: Record) -> str:
@@ -243,8 +276,8 @@ def _body(record: Record) -> dict[str, Any]:
         "about": record.about,
         "clips_sha256": record.clips_sha256,
         "seed": record.seed,
-        "resamples": record.resamples,
         "clips": clips,
+        "groups": {clip: record.groups[clip] for clip in clips if clip in record.groups},
         "metrics": [{**dict(metadata), "name": name} for name, metadata in record.metrics.items()],
         "systems": [{**dict(metadata), "name": name} for name, metadata in record.systems.items()],
         "cells": {
@@ -261,7 +294,9 @@ def _plain_cell(cell: CellRecord, clips: list[str], position: Mapping[str, int])
     if cell.scores:
         plain["scores"] = [rounded(cell.scores[clip]) if clip in cell.scores else None for clip in clips]
         return plain
-    plain["draws"] = [rounded(draw) for draw in cell.draws]
+    plain["replicates"] = [rounded(replicate) for replicate in cell.replicates]
+    if cell.replicates:
+        plain["replicates_of"] = cell.replicates_of
     if list(cell.clips) != clips:
         plain["clips"] = [position[clip] for clip in cell.clips]
     return plain
@@ -285,5 +320,5 @@ def finite_row(values: Iterable[Any]) -> tuple[float, ...]:
     """
     found = [read_number(value) for value in values]
     if not all(value is not None and math.isfinite(value) for value in found):
-        raise ValueError("a draw or seed is not finite")
+        raise ValueError("a replicate or seed is not finite")
     return tuple(value for value in found if value is not None)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks.gate.judge import BETTER, MISSING, SAME, VERDICTS, WORSE, GateReport, Verdict
+from benchmarks.gate.judge import BETTER, MISSING, SAME, SAMPLE, VERDICTS, WORSE, GateReport, Verdict
 from benchmarks.gate.record import OTHERS, TABLE
 from benchmarks.statistics.significance import POWER
 from benchmarks.tables.text import ABSENT, interval_text, json_text, markdown_table, number_text
@@ -26,7 +26,7 @@ def message(verdict: Verdict) -> str:
     text = (
         f"{head} changed by {size}, "
         f"from {number_text(verdict.baseline, verdict.digits)} to {number_text(verdict.current, verdict.digits)}, "
-        f"on {verdict.n} clips"
+        f"on {_sizes(verdict)}"
     )
     if verdict.verdict == WORSE:
         if verdict.collapsed:
@@ -37,6 +37,12 @@ def message(verdict: Verdict) -> str:
         if verdict.reason:
             text += f"; besides, {verdict.reason}"
     return text
+
+
+def _sizes(verdict: Verdict) -> str:
+    """Clips, and their groups where those are fewer."""
+    groups = f" of {verdict.n_groups} group{'s' if verdict.n_groups > 1 else ''}"
+    return f"{verdict.n} clips{groups if verdict.n_groups < verdict.n else ''}"
 
 
 def _floor(verdict: Verdict) -> str:
@@ -56,7 +62,8 @@ def to_markdown(report: GateReport) -> str:
     if len(lines) > 2:
         lines.append("")
     header = [
-        "system", "metric", "baseline", "now", "change [95 %]", "tolerance", "detectable", "p", "clips", "verdict",
+        "system", "metric", "baseline", "now", "change [95 %]", "tolerance", "detectable", "p", "clips (groups)",
+        "verdict",
     ]  # fmt: skip
     changed = [_row(item) for name in (WORSE, MISSING, BETTER) for item in report.of(name)]
     if changed:
@@ -73,13 +80,30 @@ def to_markdown(report: GateReport) -> str:
     if report.unpinned:
         cells = [f"{system} {metric}" for metric, system in report.unpinned]
         lines.append(f"Measured and not pinned: {', '.join(cells)}  ")
-    chance = f"and p (one-sided, paired bootstrap over clips, Holm over all cells) below {report.alpha:g}"
+    chance = f"and p (one-sided, paired jackknife over groups of clips, Holm over all cells) below {report.alpha:g}"
     rule = "whatever p is (strict)" if report.strict else chance
     lines += [
         f"Worse: beyond the tolerance, {rule}; or a clip collapsed. Detectable: the smallest change caught with "
-        f"probability {POWER:g}, given the spread of the differences seen.  "
+        f"probability {POWER:g}, given the spread of the differences seen between groups.  "
     ]
+    lines += [f"{text}  " for text in _power_lines(report)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _power_lines(report: GateReport) -> list[str]:
+    """What the groups at hand can show, by metric: the chance of catching a change of `SAMPLE` tolerances."""
+    found: dict[tuple[str, int, int], list[Verdict]] = {}
+    for item in report.verdicts:
+        if not math.isnan(item.power) and item.table == TABLE:
+            found.setdefault((item.title, item.n_groups, item.n), []).append(item)
+    lines = []
+    for (title, _, _), items in found.items():
+        least = min(items, key=lambda item: item.power)
+        sizes = {number_text(item.sample_change, _finer(item)) for item in items}
+        size = sizes.pop() if len(sizes) == 1 else f"{SAMPLE:g} tolerances"
+        chance = f"{least.power:.2f} at least ({least.system})" if least.power < 0.995 else "1.00"
+        lines.append(f"{title}: a change of {size} in {_sizes(least)} is caught with probability {chance}")
+    return lines
 
 
 def to_json(report: GateReport, status: int) -> str:
@@ -132,7 +156,7 @@ def _row(item: Verdict) -> list[str]:
         number_text(item.tolerance, finer),
         number_text(item.detectable if compared else None, finer),
         f"{item.p:.2g}" if compared else ABSENT,
-        str(item.n),
+        str(item.n) if item.n_groups == item.n else f"{item.n} ({item.n_groups})",
         f"**{item.verdict}**" if item.verdict != SAME else SAME,
     ]
 

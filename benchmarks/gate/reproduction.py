@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.gate.judge import BETTER, SAME, compare
 from benchmarks.gate.policy import PolicyError
@@ -13,33 +12,11 @@ from benchmarks.gate.record import RecordError
 from benchmarks.gate.render import message
 from benchmarks.gate.results import read_results
 from benchmarks.metrics.base import Metric
-from benchmarks.tables.text import read_number
-from m2l.io.json_files import read_object
+from benchmarks.tables.values import read_values
 
 #: Costs are counted, not estimated: bit rates of codecs may differ in a byte or two on another processor.
 _COST_SHARE = 1e-3
 _LISTED = 40
-
-
-def values_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """(row, column) -> value of every measured cell of a parsed table or figure."""
-    found: dict[tuple[str, str], float | None] = {}
-    for row in record.get("rows", ()):
-        for key, cell in row["cells"].items():
-            found[row["name"], key] = read_number(cell["value"])
-    for system, curves in record.get("curves", {}).items():
-        for key, points in curves.items():
-            for point in points:
-                found[f"{system}@{point['n_steps']}", key] = read_number(point["value"])
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def read_values(path: Path) -> dict[tuple[str, str], float]:
-    """`values_of` a file; empty if it does not exist or is not a table of this project."""
-    try:
-        return values_of(read_object(path, ValueError))
-    except (OSError, LookupError, TypeError, AttributeError, ValueError, OverflowError):
-        return {}
 
 
 def reproduction_lines(

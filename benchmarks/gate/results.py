@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.policy import PROBE, family_of
-from benchmarks.gate.record import OTHERS, TABLE, CellRecord, Record, RecordError, checked_metadata, finite_row, rounded
-from benchmarks.tables.draws import read_draws
+from benchmarks.gate.record import (
+    OTHERS,
+    TABLE,
+    CellRecord,
+    Record,
+    RecordError,
+    checked_groups,
+    checked_metadata,
+    finite_row,
+    rounded,
+)
+from benchmarks.statistics.groups import group_index
 from benchmarks.tables.places import INCOMPLETE
+from benchmarks.tables.replicates import read_replicates
 from benchmarks.tables.text import read_number
 from m2l.io.json_files import read_object
 
@@ -26,7 +37,7 @@ _UNTRAINED = "chance"
 def read_results(folder: str | Path) -> Record:
     """The current record of a suite's results folder.
 
-    Draws are used only where they belong to the table's value: a stale file of draws is ignored.
+    Replicates are used only where they belong to the table's value and groups: a stale file of them is ignored.
 
     Raises:
         FileNotFoundError: the folder holds no table and no figure.
@@ -44,7 +55,7 @@ def read_results(folder: str | Path) -> Record:
     if len(suites) > 1:
         named = ", ".join(f"{name}.json of {record.suite!r:.60}" for name, record in found.items())
         raise RecordError(f"{folder} holds tables of different suites: {named}")
-    main = found.pop(TABLE, None) or Record(suites.pop(), "", 0, 0, {}, {}, {})
+    main = found.pop(TABLE, None) or Record(suites.pop(), "", 0, {}, {}, {})
     return replace(main, others=found)
 
 
@@ -52,13 +63,13 @@ def _read(folder: Path, stem: str, name: str) -> Record:
     path = folder / f"{stem}.json"
     record = read_object(path, RecordError)
     try:
-        draws = read_draws(folder, stem)
+        replicates = read_replicates(folder, stem)
     except ValueError as error:
         raise RecordError(str(error)) from None
     try:
         if name == "figure2":
             return _figure(record)
-        return _probes(record) if name == "table1" else _table(record, draws)
+        return _probes(record) if name == "table1" else _table(record, replicates)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"{path}: not a table of this version: {type(error).__name__} {error}") from None
 
@@ -73,40 +84,49 @@ def _about(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return about | ({"processor": provenance["processor"]} if "processor" in provenance else {})
 
 
-def _table(table: Mapping[str, Any], draws: Mapping[str, Any]) -> Record:
-    """Tables 2 and 3: scores of clips, and draws of corpus distances."""
+def _table(table: Mapping[str, Any], replicates: Mapping[str, Any]) -> Record:
+    """Tables 2 and 3: scores of clips, and replicates of corpus distances."""
     provenance = table["provenance"]
     suite = provenance["suite"]
     columns = contested(table["columns"])
+    groups = checked_groups(table.get("groups") or {})
     cells: dict[str, dict[str, CellRecord]] = {name: {} for name in columns}
     for row in table["rows"]:
         for metric in columns:
             if metric in row["cells"]:
                 scores = table["scores"].get(metric, {}).get(row["name"], {})
-                found = draws.get(metric, {}).get(row["name"], {})
-                cells[metric][row["name"]] = _scored_cell(row["cells"][metric], scores, found)
+                found = replicates.get(metric, {}).get(row["name"], {})
+                cells[metric][row["name"]] = _scored_cell(row["cells"][metric], scores, found, groups)
     return Record(
         suite=str(table["suite"]),
         clips_sha256=str(provenance["clips_sha256"]),
         seed=int(suite["seed"]),
-        resamples=int(suite["statistics"]["corpus_resamples"]),
         metrics={name: _facts_of(column) for name, column in columns.items()},
         systems={row["name"]: _metadata(row["metadata"]) for row in table["rows"]},
         cells=cells,
         about=_about(provenance),
+        groups=groups,
     )
 
 
-def _scored_cell(cell: Mapping[str, Any], scores: Mapping[str, Any], draws: Mapping[str, Any]) -> CellRecord:
+def _scored_cell(
+    cell: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any], groups: Mapping[str, str]
+) -> CellRecord:
     value = read_number(cell["value"])
-    mine = bool(draws) and value is not None and _close(read_number(draws["value"]), value)
+    replicated: dict[str, Any] = {}
+    if found and value is not None and _close(read_number(found["value"]), value):
+        blocks = [[str(clip) for clip in group] for group in found["groups"]]
+        clips = tuple(clip for group in blocks for clip in group)
+        numbers = [number for number, group in enumerate(blocks) for _ in group]
+        if group_index(clips, groups).tolist() == numbers:
+            replicates = tuple(rounded(x) for x in finite_row(found["replicates"]))
+            replicated = {"replicates": replicates, "replicates_of": str(found["replicates_of"]), "clips": clips}
     return CellRecord(
         value=value,
         scores={clip: rounded(score) for clip, raw in scores.items() if (score := read_number(raw)) is not None},
-        draws=tuple(rounded(draw) for draw in finite_row(draws["replicates"])) if mine else (),
-        clips=tuple(str(clip) for clip in draws["clips"]) if mine else (),
         reason=str(cell["reason"] or ""),
         failures=dict(cell["details"].get("failed_clips", {})),
+        **replicated,
     )
 
 
@@ -135,7 +155,6 @@ def _probes(table: Mapping[str, Any]) -> Record:
         suite=str(table["suite"]),
         clips_sha256="",
         seed=0,
-        resamples=0,
         metrics={
             name: {**_facts_of(column), "data": tasks.get(name.partition("/")[0], "")}
             for name, column in columns.items()
@@ -164,7 +183,6 @@ def _figure(figure: Mapping[str, Any]) -> Record:
         suite=str(figure["suite"]),
         clips_sha256=str(provenance["clips_sha256"]),
         seed=int(provenance["suite"]["seed"]),
-        resamples=0,
         metrics={name: _facts_of(column) for name, column in columns.items()},
         systems=systems,
         cells=cells,

@@ -98,3 +98,19 @@ def clustered_error(values: Values, index: Index) -> tuple[float, float, int]:
     sums = group_sums((values - mean)[:, None], index)
     error = math.sqrt(n_groups / (n_groups - 1) * float(np.square(sums).sum())) / len(values)
     return mean, error if error > 1e-12 * float(np.abs(values).max()) else 0.0, n_groups - 1
+
+
+def effective_groups(index: Index) -> float:
+    """How many groups of one size tell as much: `n^2 / sum(n_g^2)`, the number of groups where all sizes are equal.
+
+    It replaces the number of groups in degrees of freedom where a few groups hold most clips (Carter, Schnepel and
+    Steigerwald 2017).
+    """
+    sizes = np.bincount(index).astype(np.float64)
+    return float(sizes.sum() ** 2 / np.square(sizes).sum())
+
+
+def left_out_means(values: Values, index: Index) -> Values:
+    """(groups,): the mean over clips without each group, the replicates of a jackknife. There must be two groups."""
+    sizes = np.bincount(index)
+    return (values.sum() - np.bincount(index, weights=values)) / (len(values) - sizes)

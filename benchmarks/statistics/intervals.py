@@ -115,7 +115,7 @@ def bootstrap_p_value(statistic: float, largest: Values, freedom: float, level: 
     return two_sided_p_value(statistic / float(largest[-_TAIL]) * t_bound(1.0 - share, freedom), freedom)
 
 
-def t_p_value(harm: float, error: float, freedom: int) -> float:
+def t_p_value(harm: float, error: float, freedom: float) -> float:
     """P(a change this bad or worse | no change) from Student's t.
 
     Right where p-values below 1 / resamples are needed and the mean of the differences of n groups is nearly normal.
@@ -124,8 +124,8 @@ def t_p_value(harm: float, error: float, freedom: int) -> float:
     Args:
         harm: change in the bad direction.
         error: its standard error. Without one (0, NaN, a single group) the change itself decides.
-        freedom: degrees of freedom of the error, groups - 1.
+        freedom: degrees of freedom of the error, groups - 1 or fewer.
     """
-    if math.isnan(error) or error == 0.0 or freedom < 1:
+    if math.isnan(error) or error == 0.0 or freedom <= 0:
         return 0.0 if harm > 0.0 else 1.0
     return float(stdtr(freedom, -harm / error))
