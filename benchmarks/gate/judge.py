@@ -13,7 +13,15 @@ of the change comes from a jackknife over groups, its one-sided p-value from Stu
 the differences of groups are symmetric about 0, where the t test is exact or conservative. Holm's step-down
 correction over all cells bounds the probability of any false "worse" by `alpha`; the tolerance lowers it further.
 
-What can be caught depends on the number of groups. POWERTABLE
+What can be caught depends on the number of groups. By simulation (16 cells; a decoder that draws fresh noise of 0.3 dB
+in each run; a drop of SI-SDR that varies by 0.3 dB; noise and drop correlated by 0.8 within a group), a drop of
+
+  0.5 dB on 48 clips, each its own group, is caught in 100 % of trials
+  0.5 / 1 dB on 42 clips of 18 tracks (of 1 to 4 clips), in 27 / 99 %
+  1 / 2 dB on 42 clips of 11 artists (of 1 to 9), in 53 / 99 %
+
+and with one group that holds half of all clips hardly any is. One group alone tells nothing of chance: it is judged by
+its tolerance, as a single clip is. A report states the same for the spread that it saw.
 
 Table 3 is judged as Table 2 is. A point of Figure 2 and a probe of Table 1 are judged by their tolerance
 alone: the one has no scores of clips in its file, the other has the spread over seeds in its tolerance.
