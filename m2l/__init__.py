@@ -1,11 +1,13 @@
 """Music2Latent: a consistency autoencoder for music (ISMIR 2024), re-built from the paper.
 
-    from m2l import Music2Latent
-    model = Music2Latent.from_pretrained("mini")
-    latents = model.encode(audio, sample_rate)            # (channels, 64, L), about 11 a second
+    import m2l
+    model = m2l.load("mini")                              # a Music2Latent; `model` shows what it is
+    latents = model.encode("song.wav")                    # (channels, 64, L), about 11 a second
+    latents = model.encode(audio, sample_rate)            # or an array (channels, samples)
     audio = model.decode(latents, length=audio.shape[-1], sample_rate=sample_rate)
 
-Names are imported on first use, so `import m2l` alone does not load torch.
+`EncoderDecoder` is the interface of the published package. Names are imported on first use, so `import m2l` alone does
+not load torch.
 
 A process forked off one that has imported `m2l` computes with one thread: torch's others stay behind in the parent,
 and waiting for them would hang. Start workers by "spawn" or "forkserver" to let them use several.
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from m2l.encoder_decoder import EncoderDecoder
     from m2l.io.checkpoints import WeightsNotFoundError, list_checkpoints
     from m2l.io.torch_files import CheckpointError
+    from m2l.loading import load
     from m2l.model import Music2Latent
 
 _HOMES = {
@@ -36,6 +39,7 @@ _HOMES = {
     "create_config": "m2l.config",
     "list_checkpoints": "m2l.io.checkpoints",
     "list_configs": "m2l.config",
+    "load": "m2l.loading",
 }
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "create_config",
     "list_checkpoints",
     "list_configs",
+    "load",
 ]
 
 
@@ -64,3 +69,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'm2l' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

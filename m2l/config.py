@@ -15,6 +15,9 @@ from typing import Any
 
 from m2l.names import did_you_mean
 
+#: Prefix of names of untrained models: only these are ever random.
+RANDOM = "random:"
+
 
 class ConfigError(ValueError):
     """A configuration that describes no model; the message names the field and the value."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from m2l.arrays import default_device, float_tensor, like, torch_dtype, without_
 from m2l.audio import as_channels_first, fit_length, resample
 from m2l.config import Music2LatentConfig, create_config
 from m2l.decoder import Decoder
+from m2l.description import as_html, as_text, describe
 from m2l.encoder import Encoder
 from m2l.io import checkpoints as loading
-from m2l.io.blocks import BlockReader, ItemReader
+from m2l.io.blocks import BlockReader, ItemReader, samples_of
 from m2l.kernels.memory import Pool
 from m2l.layers import constructing
 from m2l.representation import representation_to_waveform, waveform_to_representation
@@ -34,8 +35,9 @@ class Music2Latent(nn.Module):
     """A consistency autoencoder for music: 44.1 kHz audio <-> 64-dimensional latents at about 11 Hz.
 
     Each channel of the audio is an item of its own. Audio comes as numpy array or torch tensor, 1-D, (channels,
-    samples) or (batch, channels, samples), at any rate, and goes back in the same kind and shape. The samples are
-    padded by 3 hops in front and as needed behind, so that all are covered by whole windows and none is lost.
+    samples) or (batch, channels, samples), at any rate, and goes back in the same kind and shape; the path of an audio
+    file stands for its samples, as numpy array (channels, samples), and its rate. The samples are padded by 3 hops in
+    front and as needed behind, so that all are covered by whole windows and none is lost.
 
     These methods run without gradients, and warn when an input asks for one. With gradients, for audio
     (items, samples) and latents (items, 64, L):
@@ -59,6 +61,9 @@ class Music2Latent(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.unet = UNet(config)
+        #: Name or path of the weights, as it was given; empty if there are none.
+        self.source = ""
+        self._place: Path | None = None
         # Memory of large feature maps on a CPU, kept between calls and freed with the model.
         self._pool = Pool()
 
@@ -100,13 +105,15 @@ class Music2Latent(nn.Module):
             WeightsNotFoundError: if the weights are not on this machine; says what to run.
             CheckpointError: if the file is damaged, unsafe, or does not fit its config.
         """
-        checkpoint = loading.read_checkpoint(loading.find_checkpoint(name_or_path, revision))
+        place = loading.find_checkpoint(name_or_path, revision)
+        checkpoint = loading.read_checkpoint(place)
         with constructing(None):
             model = cls(checkpoint.config)
         loading.check_weights(checkpoint, model.state_dict())
         target = torch_dtype(dtype)
         weights = {key: value.to(target) for key, value in checkpoint.weights.items()}
         model.load_state_dict(weights, assign=True)
+        model.source, model._place = os.fspath(name_or_path), place.absolute()
         return _channels_last(model).eval().to(default_device(device))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -121,6 +128,27 @@ class Music2Latent(nn.Module):
             flat = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
             state.update(flat.view(torch.uint8).numpy())
         return state.hexdigest()
+
+    @property
+    def license(self) -> str:
+        """License of the weights, from the card beside them, which is read now: no result depends on it."""
+        return "" if self._place is None else loading.license_of(self.source, self._place)
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is: preset, parameters, rates, license and digest, as `m2l info` prints them."""
+        return describe(
+            self.config,
+            weights=self.source,
+            license=self.license,
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            digest="none" if self.device.type == "meta" else self.digest(),
+        )
+
+    def __repr__(self) -> str:
+        return as_text(type(self).__name__, self.describe(), f"{self.dtype} on {self.device}")
+
+    def _repr_html_(self) -> str:
+        return as_html(type(self).__name__, self.describe(), f"{self.dtype} on {self.device}")
 
     @property
     def device(self) -> torch.device:
@@ -266,30 +294,40 @@ class Music2Latent(nn.Module):
 
     # --- audio --------------------------------------------------------------------------------------------
 
+    @overload
+    def encode(self, audio: Array, sample_rate: int | None = None) -> Array: ...
+
+    @overload
+    def encode(self, audio: str | os.PathLike[str]) -> np.ndarray: ...
+
     @without_gradients
-    def encode(self, audio: Array, sample_rate: int | None = None) -> Array:
+    def encode(self, audio: Any, sample_rate: int | None = None) -> Any:
         """Audio -> latents.
 
         Args:
-            audio: (…, samples), see the class.
-            sample_rate: its rate in Hz; the model's own (44.1 kHz) if None.
+            audio: (…, samples), see the class; or the path of an audio file, which is read as a whole (for files of
+                hours there is `m2l.audio_files.encode_file`).
+            sample_rate: its rate in Hz; the model's own (44.1 kHz) if None. A file has its own.
 
         Returns:
             (…, 64, L), L = `n_latents(samples at the model's rate)`; of about unit variance (tanh latents / 0.06 for
             the published weights, in +-1 / 0.06).
 
         Raises:
-            AudioError: for audio that is empty, not finite, or oddly shaped.
+            AudioError: for audio that is empty, not finite, or oddly shaped, and for a file that is no audio or comes
+                with a `sample_rate`.
+            OSError: for a file that cannot be opened.
         """
         return self._analyze(audio, sample_rate, self.encode_representation)
 
     @without_gradients
-    def features(self, audio: Array, sample_rate: int | None = None) -> Array:
+    def features(self, audio: Any, sample_rate: int | None = None) -> Any:
         """Audio -> the encoder features that Table 1 probes, (…, 8192, L); not scaled. See `encode`."""
         return self._analyze(audio, sample_rate, self.features_representation)
 
     def _analyze(self, audio: Any, sample_rate: int | None, network: Callable[[Tensor], Tensor]) -> Any:
         # To float32 items (channels of all clips) at the model's rate.
+        audio, sample_rate = samples_of(audio, sample_rate)
         array = as_channels_first(audio)
         leading = () if np.ndim(audio) == 1 else array.shape[:-1]
         rate = self.config.sample_rate if sample_rate is None else sample_rate
@@ -362,8 +400,9 @@ class Music2Latent(nn.Module):
         return like(latents, torch.from_numpy(array).reshape(*tensor.shape[:-2], -1))
 
     @without_gradients
-    def reconstruct(self, audio: Array, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0) -> Array:
+    def reconstruct(self, audio: Any, sample_rate: int | None = None, *, n_steps: int = 1, seed: int = 0) -> Any:
         """`decode(encode(audio))` at the input's rate, kind and shape: exactly as many samples come back."""
+        audio, sample_rate = samples_of(audio, sample_rate)
         samples = as_channels_first(audio).shape[-1]
         latents = self.encode(audio, sample_rate)
         return self.decode(latents, samples, sample_rate=sample_rate, n_steps=n_steps, seed=seed)

@@ -2,6 +2,7 @@
 
 import sys
 
-from benchmarks.cli.main import main
+from m2l.launch import launch
 
-sys.exit(main(["probe", *sys.argv[1:]]))
+if __name__ == "__main__":
+    sys.exit(launch("m2l-bench", "benchmarks.cli.main", ["probe", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks.cli.main import main
+from m2l.launch import launch
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch("m2l-bench", "benchmarks.cli.main"))

@@ -21,7 +21,7 @@ from benchmarks.cli.options import Json
 from benchmarks.errors import INTERRUPTED, MISSING, OK, USAGE, UsageError, describe_os_error, discard_output
 from benchmarks.registry import UnknownNameError, load_target
 from benchmarks.user_code import reporting
-from m2l.cli.plain import new_app, print_help, usage_message
+from m2l.cli.plain import new_app, print_help, styled, usage_message
 from m2l.processes import interrupt_on_sigterm
 
 Kind = Literal["autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors"]
@@ -161,7 +161,7 @@ def _guard(call: Callable[[], int]) -> int:
 
 def _complain(error: object, status: int) -> int:
     with suppress(OSError):
-        print(f"m2l-bench: {error}", file=sys.stderr)
+        print(f"{styled('m2l-bench:', 'red', sys.stderr)} {error}", file=sys.stderr)
     return status
 
 

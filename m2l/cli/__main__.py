@@ -2,7 +2,7 @@
 
 import sys
 
-from m2l.cli.main import main
+from m2l.launch import m2l
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(m2l())

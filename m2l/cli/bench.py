@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 from pathlib import Path
+
+from m2l.launch import launch
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 3
-    return int(importlib.import_module("benchmarks.cli.main").main())
+    return launch("m2l-bench", "benchmarks.cli.main")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar, get_
 
 from cyclopts import Parameter
 
+from m2l.cli.plain import styled
+from m2l.config import RANDOM
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
 FINE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
-#: Prefix of names of untrained models: only these are ever random.
-RANDOM = "random:"
 #: Suffixes of checkpoints in the published format.
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 CHECKPOINT_HELP = (
@@ -55,7 +56,7 @@ def fail(error: object, code: int) -> int:
     """Print what went wrong; returns `code`. Of the processes of a `torchrun`, the first is left to speak."""
     if is_follower():
         yield_to_torchrun()
-    say(f"m2l: {message_of(error)}")
+    say(f"{styled('m2l:', 'red', sys.stderr)} {message_of(error)}")
     return code
 
 
@@ -174,24 +175,14 @@ def load_model(checkpoint: str, device: str | None = None, dtype: str = "float32
     from m2l.config import ConfigError
     from m2l.io.checkpoints import WeightsNotFoundError
     from m2l.io.torch_files import CheckpointError
-    from m2l.model import Music2Latent
+    from m2l.loading import load
 
     target = check_device(device)
     try:
-        if checkpoint.startswith(RANDOM):
-            preset, _, seed = checkpoint.removeprefix(RANDOM).partition(":")
-            model = Music2Latent.from_config(preset, seed=_seed(seed or "0", checkpoint))
-        else:
-            model = Music2Latent.from_pretrained(checkpoint, device="cpu")
+        model = load(checkpoint, device="cpu")
     except ConfigError as error:
         raise UsageError(error) from error
     except (WeightsNotFoundError, CheckpointError, OSError) as error:
         raise MissingError(message_of(error)) from error
     digest = model.digest()
     return model.to(device=target, dtype=torch_dtype(dtype)).eval().requires_grad_(False), digest
-
-
-def _seed(text: str, checkpoint: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:20]) < 2**63):
-        raise UsageError(f"{checkpoint!r}: the seed after the last colon must be 0 … 2^63 - 1, not {text[:40]!r}")
-    return int(text)

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,7 @@ from m2l.cli.common import (
 from m2l.cli.jobs import Job, Plan, Record, Source, as_file, is_pipe, job_key, plan_jobs, record_above
 from m2l.cli.options import Conversion, Decode, Encode, FromAudio, Reconstruct, ToAudio
 from m2l.io.atomic import InUseError, exclusive, remove_leftovers
+from m2l.io.cache import HUB_NAME
 from m2l.io.digest import file_sha256
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader
 from m2l.io.sound import audio_info, output_format
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
     from m2l.model import Music2Latent
 
 Progress = Callable[[float], None]
+
+#: What is said of the checkpoints that ship.
+DEMONSTRATION = (
+    "a demonstration, trained for minutes on a CPU. For music worth listening to: m2l-bench fetch music2latent "
+    f"--accept-license, then --checkpoint {HUB_NAME}"
+)
 
 # --- the commands -------------------------------------------------------------------------------------------------
 
@@ -134,6 +142,8 @@ class Batch:
         if self._loaded is None or self._name != name:
             self._loaded = None  # free the old one first
             self._loaded, self._name = load_model(name, self.options.device, self.options.dtype), name
+            if not self.options.quiet:
+                _write(_named(*self._loaded), sys.stderr.isatty())
         return self._loaded
 
     def window(self, model: Music2Latent) -> int | None:
@@ -204,6 +214,8 @@ class Batch:
             outcome.status = "failed"
             return outcome, isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         except Exception as error:  # such as torch's out-of-memory errors; one file must not stop the others
+            if self.options.verbose:
+                say(traceback.format_exc().rstrip())
             hint = "; a smaller --window needs less memory" if "memory" in str(error).lower() else ""
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             outcome.error = f"{type(error).__name__}: {reason}{hint}"
@@ -310,10 +322,24 @@ def _tell(outcome: Outcome, number: int, total: int, live: bool, quiet: bool) ->
         # "song.wav: song.wav is not readable audio" would say the name once too often.
         name = outcome.input
         message = f"m2l: {name}: {(outcome.error or '').removeprefix(f'{name} ').removeprefix(f'{name}: ')}"
-        tqdm.write(message, file=sys.stderr) if live else say(message)
+        _write(message, live)
     elif not quiet and not live:
         took = "" if outcome.took is None else f" {outcome.audio_seconds:.1f} s of audio in {outcome.took:.1f} s"
         say(f"[{number}/{total}] {outcome.status} {outcome.output}{took}")
+
+
+def _write(message: str, live: bool) -> None:
+    """Print to stderr, above the progress bar if there may be one."""
+    tqdm.write(message, file=sys.stderr) if live else say(message)
+
+
+def _named(model: Music2Latent, digest: str) -> str:
+    """Which weights are used, and that those that ship are no more than a demonstration."""
+    from m2l.io.checkpoints import list_checkpoints
+
+    facts = ", ".join(filter(None, (model.license, digest[:12])))
+    text = f"m2l: checkpoint {model.source} ({facts})"
+    return f"{text}: {DEMONSTRATION}" if model.source in list_checkpoints() else text
 
 
 def _report(options: Conversion, plan: Plan, outcomes: list[Outcome]) -> int:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from m2l.audio import AudioError
-from m2l.cli.common import CHECKPOINT_HELP, FAILED, FINE, MISSING, PICKLED, RANDOM, MissingError, fail, load_model, path
+from m2l.cli.common import CHECKPOINT_HELP, FAILED, FINE, MISSING, PICKLED, MissingError, fail, load_model, path
 from m2l.cli.jobs import AUDIO_SUFFIXES, check_input
+from m2l.config import RANDOM
 from m2l.io.latents import SUFFIX, LatentsError, LatentsReader, is_latents
 from m2l.io.sound import audio_info
 
@@ -75,22 +76,9 @@ def _audio(target: str, known: bool) -> dict[str, Any]:
 
 
 def _checkpoint(target: str) -> dict[str, Any]:
-    model, digest = load_model(target, device="cpu")
-    config = model.config
-    return {
-        "kind": "untrained model" if target.startswith(RANDOM) else "checkpoint",
-        "name": target,
-        "preset": config.name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sample_rate": config.sample_rate,
-        "latent_dim": config.latent_dim,
-        "latent_rate": config.latent_rate,
-        "downsampling_ratio": config.downsampling_ratio,
-        "compression_ratio": config.compression_ratio,
-        "latent_scale": config.latent_scale,
-        "feature_dim": config.feature_dim,
-        "digest": digest,
-    }
+    model, _ = load_model(target, device="cpu")
+    kind = "untrained model" if target.startswith(RANDOM) else "checkpoint"
+    return {"kind": kind, "name": target, **model.describe()}
 
 
 def _lines(facts: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ class Conversion:
     overwrite: bool = option(False, "redo finished outputs, and replace files in OUT that m2l did not make")
     json: bool = option(False, "print one JSON object with the outcome of each file")
     quiet: bool = option(False, "print only errors on stderr, no progress")
+    verbose: Annotated[bool, Parameter(alias="-v")] = option(False, "print tracebacks of unexpected errors")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
-"""Command lines made with cyclopts, in plain text: help in two columns, errors as one line, no color and no boxes."""
+"""Command lines made with cyclopts, in plain text: help in two columns, errors as one line, no boxes, little color."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError
@@ -36,6 +37,7 @@ Whole = Annotated[int, Parameter(converter=whole(), metavar="N")]
 
 #: Columns of option names before their help, and the widest line of help.
 _NAMES, _WIDEST = 30, 110
+_STYLES = {"bold": "1", "red": "31"}
 
 
 def new_app(name: str, help: str, **more: Any) -> App:
@@ -77,13 +79,19 @@ def usage_message(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
+def styled(text: str, style: Literal["bold", "red"], stream: TextIO) -> str:
+    """The text in a style if `stream` is a terminal and the environment variable NO_COLOR is not set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain else f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
 class _Columns:
     """cyclopts' help as two aligned columns, printed to stdout like any other text."""
 
     def __call__(self, console: object, options: object, panel: Any) -> None:
         if not panel.entries:
             return
-        print(f"\n{panel.title}:")
+        print("\n" + styled(f"{panel.title}:", "bold", sys.stdout))
         for entry in panel.entries:
             self._show(entry, commands=panel.format == "command")
 

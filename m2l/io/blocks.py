@@ -242,6 +242,19 @@ def read_audio(
         return audio, reader.sample_rate
 
 
+def samples_of(audio: Any, sample_rate: int | None) -> tuple[Any, int | None]:
+    """The samples and rate of a file if `audio` is a path, else both as they are.
+
+    Raises:
+        OSError, AudioError: see `read_audio`; also for a path with a rate, since a file has its own.
+    """
+    if not isinstance(audio, (str, os.PathLike)):
+        return audio, sample_rate
+    if sample_rate is not None:
+        raise AudioError(f"{os.fspath(audio)} has a sample rate of its own; sample_rate is for arrays")
+    return read_audio(audio)
+
+
 def _write_error(path: Path, reason: str) -> OSError:
     """libsndfile's failed write with the cause that it does not tell."""
     if shutil.disk_usage(path.parent).free < 2**20:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
-#: Hub repository of the published weights (CC BY-NC 4.0), the file in it, and the commit that is fetched.
+#: Hub repository of the published weights, their license, the file in it, and the commit that is fetched.
 HUB_NAME = "SonyCSLParis/music2latent"
+HUB_LICENSE = "CC BY-NC 4.0"
 HUB_FILE = "music2latent.pt"
 HUB_COMMIT = "dfe05b5c770118a742047b29297cad0d93072250"
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from m2l.config import ConfigError, Music2LatentConfig, create_config, from_json, list_configs
 from m2l.io.atomic import write_atomic
-from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME, cache_dir, in_hub_cache
+from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_LICENSE, HUB_NAME, cache_dir, in_hub_cache
 from m2l.io.json_files import parse_object
 from m2l.io.published import describe_keys, key_map, read_published
 from m2l.io.torch_files import CheckpointError, first_line
@@ -73,7 +73,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], revision: str | None =
             else "m2l-bench fetch music2latent --accept-license"
         )
         raise WeightsNotFoundError(
-            f"{HUB_NAME}{'@' + revision if revision else ''} is not on this machine. Get it (233 MB, CC BY-NC 4.0)"
+            f"{HUB_NAME}{'@' + revision if revision else ''} is not on this machine. Get it (233 MB, {HUB_LICENSE})"
             f" with: {command}"
         )
     known = [*list_checkpoints(), HUB_NAME]
@@ -197,6 +197,17 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return parse_object(read_text(path), path, CheckpointError)
+
+
+def license_of(name: str, place: Path) -> str:
+    """License of the weights called `name`, from the card beside them at `place`; "not stated" if there is none."""
+    if name == HUB_NAME:
+        return HUB_LICENSE
+    try:
+        license = read_card(place if place.is_dir() else place.parent).get("license")
+    except CheckpointError:  # a card is no part of the weights
+        license = None
+    return str(license or "not stated")
 
 
 def check_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> None:
