@@ -9,7 +9,7 @@ SUITE  ?= synthetic
 # Processes that run tests, the later halves of each other's shares at the end; some 3 GB of memory each.
 WORKERS ?= 2
 
-.PHONY: help tables gate test test-all lint format rivals clean
+.PHONY: help tables gate test test-all lint format docs rivals clean
 
 help:
 	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
@@ -17,6 +17,7 @@ help:
 	@echo "make test      the default tests (no network, some 5 minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff (lint, format) and mypy"
+	@echo "make docs      the documentation site, into site/"
 	@echo "make rivals    install what 'm2l-bench speed' races against"
 
 # One stamp per set of packages: set-up is skipped while the files that define it are unchanged.
@@ -54,10 +55,14 @@ format: $(BIN)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(BIN)/.core
+	$(PIP) install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
+
 # visqol-python's libsvm dependency builds from source; --no-deps keeps pip from replacing pinned packages.
 rivals: $(BIN)/.dev
 	$(PIP) install -q --no-deps music2latent==0.1.8
 	$(PIP) install -q libsvm-official
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -135,6 +135,8 @@ class Batch:
     record: Record | None = None
     # The last model stays loaded, since most neighboring files share it.
     _name: str = ""
+    # The checkpoint that was named on stderr last.
+    _named: str = ""
     _loaded: tuple[Music2Latent, str] | None = field(default=None, repr=False)
 
     def model(self, name: str) -> tuple[Music2Latent, str]:
@@ -142,8 +144,6 @@ class Batch:
         if self._loaded is None or self._name != name:
             self._loaded = None  # free the old one first
             self._loaded, self._name = load_model(name, self.options.device, self.options.dtype), name
-            if not self.options.quiet:
-                _write(_named(*self._loaded), sys.stderr.isatty())
         return self._loaded
 
     def window(self, model: Music2Latent) -> int | None:
@@ -229,6 +229,9 @@ class Batch:
             Seconds of audio; None if the output is already done.
         """
         model, digest, checkpoint = self._model_for(job, file)
+        if checkpoint != self._named and not self.options.quiet:
+            _write(_named(model, digest), sys.stderr.isatty())
+            self._named = checkpoint
         piped = file != job.source
         content = cache(partial(file_sha256, file))
         source = Source(os.path.abspath(job.source), "" if piped else os.path.realpath(job.source), content)
