@@ -68,7 +68,7 @@ def test_load_takes_what_the_option_checkpoint_takes(tmp_path) -> None:
     assert m2l.load(tmp_path / "mine").digest() == made.digest()
     with pytest.raises(ConfigError, match=r"2\^63"):
         m2l.load("random:tiny:x")
-    with pytest.raises(m2l.WeightsNotFoundError, match="Did you mean 'mini'"):
+    with pytest.raises(m2l.WeightsNotFoundError, match="did you mean 'mini'"):
         m2l.load("mimi")
 
 
