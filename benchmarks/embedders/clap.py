@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.embedders.frontends import clap_log_mel, mel_filters_slaney
+from benchmarks.embedders.frontends import clap_log_mel
+from benchmarks.embedders.mel_filters import mel_filters_slaney
 from benchmarks.embedders.torch_embedder import TorchEmbedder
 from benchmarks.weights.loading import check_state
 from m2l.io.torch_files import CheckpointError, read_pickled

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from benchmarks.metrics.base import PairMetric, Score
+from benchmarks.metrics.defined import all_silent
 from m2l.audio import cancels, is_silent
 
 
@@ -40,7 +41,8 @@ def clip_score(metric: PairMetric, preds: np.ndarray, target: np.ndarray, sample
     values: list[float] = []
     notes: dict[str, None] = {}
     for estimate, original in pairs:
-        if metric.worst is not None and is_silent(estimate) and not is_silent(original):
+        silent = is_silent if metric.folds else all_silent
+        if metric.worst is not None and silent(estimate) and not silent(original):
             values.append(metric.worst)
             notes[f"silent output, counted as {metric.worst:g}{unit}"] = None
             continue

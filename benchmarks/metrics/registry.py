@@ -1,6 +1,6 @@
 """Metrics by name: ours, those of installed packages (entry points `m2l.metrics`), and a user's own functions.
 
-    si_sdr                          a metric of pairs
+    si_sdr, si_sdr:side             metrics of pairs
     fad:vggish                      a distance of corpora in an embedder's space
     fad:my_embedder.py:Embedder     the same in the space of a user's embedder
     my_metric.py:function           a user's function of (preds, target, sample_rate), or a `Metric`
@@ -25,6 +25,20 @@ from benchmarks.user_code import UserCodeError, is_first_party
 
 METRICS = Registry("metric", entry_point_group="m2l.metrics")
 METRICS.register("si_sdr", "benchmarks.metrics.si_sdr:SI_SDR")
+METRICS.register("si_sdr:mid", "benchmarks.metrics.si_sdr:SI_SDR_MID")
+METRICS.register("si_sdr:side", "benchmarks.metrics.si_sdr:SI_SDR_SIDE")
+METRICS.register("si_sdr:joint", "benchmarks.metrics.si_sdr:SI_SDR_JOINT")
+METRICS.register("si_sdr:per_channel", "benchmarks.metrics.si_sdr:SI_SDR_PER_CHANNEL")
+METRICS.register("snr", "benchmarks.metrics.snr:SNR")
+METRICS.register("mel", "benchmarks.metrics.mel:MEL")
+METRICS.register("mr_stft", "benchmarks.metrics.mr_stft:MR_STFT")
+METRICS.register("mr_stft:dac", "benchmarks.metrics.mr_stft:MR_STFT_DAC")
+METRICS.register("lsd", "benchmarks.metrics.lsd:LSD")
+METRICS.register("lsd:8k-", "benchmarks.metrics.lsd:LSD_HIGH")
+METRICS.register("loudness_error", "benchmarks.metrics.loudness:LOUDNESS_ERROR")
+METRICS.register("stereo_coherence", "benchmarks.metrics.stereo:STEREO_COHERENCE")
+METRICS.register("stereo_phase", "benchmarks.metrics.stereo:STEREO_PHASE")
+METRICS.register("chroma", "benchmarks.metrics.chroma:CHROMA")
 METRICS.register("visqol", "benchmarks.metrics.visqol.metric:VISQOL")
 METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
 METRICS.register("fad_debiased", "benchmarks.metrics.frechet:FAD_DEBIASED")
@@ -67,7 +81,7 @@ def parse_metric(name: str | Metric) -> Metric:
     if isinstance(name, Metric):
         return name
     label, target = split_label(name)
-    kind, colon, argument = target.partition(":")
+    kind, colon, argument = (target, "", "") if target in METRICS else target.partition(":")
     if kind in METRICS:
         found = _declared(kind)
         if isinstance(found, CorpusMetric):
@@ -84,7 +98,7 @@ def parse_metric(name: str | Metric) -> Metric:
 
 def declared_metric(name: str) -> Metric | None:
     """The metric, or the distance without its embedder, that a column of results is named after; None if unknown."""
-    kind = name.partition(":")[0]
+    kind = name if name in METRICS else name.partition(":")[0]
     return _declared(kind) if kind in METRICS else None
 
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks.metrics.base import PairMetric, Score
+from benchmarks.metrics.base import PairMetric, Score, ScoreFunction
 from benchmarks.metrics.conventions import CONVENTIONS, Convention
+from benchmarks.metrics.defined import undefined
 from benchmarks.registry import load_target
+from m2l.audio import cancels, is_silent
 
 _NOT_FINITE = "non-finite samples"
+#: dB: what a silent output of an audible clip counts as, and what an exact one does.
+_WORST, _BEST = -100.0, 100.0
 
 Channels = Literal["mono", "per_channel", "joint"]
 
@@ -222,6 +226,55 @@ def clip_si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Scor
     return float(found.value), found.reason
 
 
+def joint_si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """SI-SDR of the channels as one long signal: swapped channels and a wrong polarity of one change it."""
+    if reason := undefined(preds, target, samples=2):
+        return math.nan, reason
+    found = si_sdr_detailed(preds, target, zero_mean=True, channels="joint")
+    return found.value, found.reason
+
+
+def mean_si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """Mean of the channels' SI-SDR: swapped channels change it; polarity does not, as α takes it up."""
+    if reason := undefined(preds, target, samples=2):
+        return math.nan, reason
+    channels = [_channel(p[None], t[None]) for p, t in zip(preds, target, strict=True)]
+    defined = [value for value, _ in channels if not math.isnan(value)]
+    reasons = {f"channel {i}: {reason}": None for i, (_, reason) in enumerate(channels) if reason}
+    return float(np.mean(defined)) if defined else math.nan, "; ".join(reasons)
+
+
+def mid_si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """SI-SDR of (left + right) / 2: polarity of one channel changes it; swapped channels do not, they add alike."""
+    return _of_sum(preds, target, 1, "mid")
+
+
+def side_si_sdr(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """SI-SDR of (left - right) / 2: a mono fold leaves nothing of it, and polarity of one channel changes it.
+
+    Swapped channels do not: they turn its sign, which α takes up.
+    """
+    return _of_sum(preds, target, -1, "side")
+
+
+def _of_sum(preds: np.ndarray, target: np.ndarray, sign: int, name: str) -> Score:
+    """SI-SDR of (left + sign * right) / 2, where the original has any of it."""
+    if reason := undefined(preds, target, samples=2, stereo=True):
+        return math.nan, reason
+    right = np.array([[1.0], [sign]], dtype=np.float32)
+    if cancels(target * right):
+        return math.nan, f"target has nothing in its {name}"
+    return _channel(*((audio * right).mean(axis=0, keepdims=True) for audio in (preds, target)))
+
+
+def _channel(preds: np.ndarray, target: np.ndarray) -> Score:
+    """SI-SDR of signals (1, samples); a silent one counts as the worst where the original is audible."""
+    if is_silent(preds) and not is_silent(target):
+        return _WORST, f"silent output, counted as {_WORST:g} dB"
+    found = si_sdr_detailed(preds, target, zero_mean=True)
+    return min(max(found.value, _WORST), _BEST) if not found.reason else math.nan, found.reason
+
+
 #: float32 audio holds no difference from its original above 100 dB, and as far below 0 dB all that an output
 #: shares with its original is rounding. Unrelated audio stays above (-40 to -90 dB), so silence never beats it.
 #: By chance it scores about -40 dB, where a last bit moves the score by whole decibels: the gate looks no lower.
@@ -234,9 +287,20 @@ SI_SDR = PairMetric(
     modules=("benchmarks.metrics.si_sdr", "benchmarks.metrics.visqol.jit", "benchmarks.metrics.clip_score"),
     folds=True,
     exact=True,
-    worst=-100.0,
-    best=100.0,
+    worst=_WORST,
+    best=_BEST,
     tolerance=0.1,
     floor=-40.0,
     collapse=10.0,
 )
+
+
+def _of_channels(name: str, title: str, what: str, function: ScoreFunction) -> PairMetric:
+    note = f"scale-invariant signal-to-distortion ratio in dB, zero-mean, {what}, float64"
+    return replace(SI_SDR, name=f"si_sdr:{name}", title=title, note=note, function=function, folds=False)
+
+
+SI_SDR_MID = _of_channels("mid", "SI-SDR mid", "of the mean of left and right", mid_si_sdr)
+SI_SDR_SIDE = _of_channels("side", "SI-SDR side", "of half the difference of left and right", side_si_sdr)
+SI_SDR_JOINT = _of_channels("joint", "SI-SDR joint", "of all channels as one signal", joint_si_sdr)
+SI_SDR_PER_CHANNEL = _of_channels("per_channel", "SI-SDR channels", "mean of the channels' values", mean_si_sdr)
