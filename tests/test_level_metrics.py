@@ -68,7 +68,8 @@ def test_what_is_not_measured_has_a_reason() -> None:
     value, reason = loudness_error(target, 1e-4 * target, 44100)
     assert math.isnan(value)
     assert reason == "target is below -70 LUFS"
-    with pytest.raises(ValueError, match=r"0\.300 s, at least 0\.4 s"):
-        loudness_error(*(x[:, :13230] for x in pair()), 44100)
-    with pytest.raises(ValueError, match="sample rate 2000 Hz"):
-        loudness_error(*pair(), 2000)
+    short = loudness_error(*(x[:, :13230] for x in pair()), 44100)
+    slow = loudness_error(*pair(), 2000)
+    assert math.isnan(short[0] + slow[0])
+    assert short[1] == "0.300 s, at least 0.4 s needed for loudness"
+    assert slow[1] == "sample rate 2000 Hz, at least 4000 Hz needed for loudness"

@@ -58,7 +58,10 @@ def loudness_error(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> S
     """
     if reason := undefined(preds, target):
         return math.nan, reason
-    original, output = loudness(target, sample_rate), loudness(preds, sample_rate)
+    try:
+        original, output = loudness(target, sample_rate), loudness(preds, sample_rate)
+    except ValueError as error:
+        return math.nan, str(error)
     if original == -math.inf:
         return math.nan, f"target is below {GATE:g} LUFS"
     if output == -math.inf:

@@ -123,10 +123,9 @@ def _declared(kind: str) -> Metric:
 
 
 def _unknown(name: str) -> UnknownNameError:
-    pairs = [kind for kind in METRICS.names() if kind not in CORPUS_METRICS]
     groups = (
-        f"known: {', '.join(pairs)}; {', '.join(CORPUS_METRICS)} with an embedder, as in fad:vggish "
-        "(m2l-bench list embedders); or FILE.py:function of your own"
+        f"there are si_sdr, mel, visqol and others (m2l-bench list metrics); {', '.join(CORPUS_METRICS)} with an "
+        "embedder, as in fad:vggish (m2l-bench list embedders); or FILE.py:function of your own"
     )
     return UnknownNameError("metric", name, list_metrics(), groups)
 
