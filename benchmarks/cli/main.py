@@ -30,6 +30,7 @@ Kind = Literal["autoencoders", "metrics", "embedders", "datasets", "suites", "ta
 COMMANDS = {
     "tables": ("benchmarks.cli.tables:tables", "measure what is missing, write tables and figures"),
     "run": ("benchmarks.cli.tables:run", "measure what is missing, or one shard of it; write no tables"),
+    "score": ("benchmarks.cli.score:score", "score two folders of files, or two files"),
     "compare": ("benchmarks.cli.compare:compare", "measure your autoencoder beside a suite's baselines"),
     "curve": ("benchmarks.cli.compare:curve", "measure every kept checkpoint of a training run"),
     "ablation": ("benchmarks.cli.ablation:ablation", "train the rows of Table 3 from scratch and measure them"),

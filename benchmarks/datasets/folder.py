@@ -44,6 +44,7 @@ class FolderDataset:
         start: Skip this much of each file, in seconds.
         recursive: Whether to descend into sub-folders (hidden ones are always skipped).
         table: The CSV table, relative to the folder; by default `clips.csv` where it exists and has both columns.
+        group_folders: Whether the files of one sub-folder are a group, too, where the table names none.
         group_name: What captions call a group.
         license: Shown beside the results.
         citation: Shown beside the results.
@@ -65,6 +66,7 @@ class FolderDataset:
         start: float = 0.0,
         recursive: bool = True,
         table: str | os.PathLike[str] | None = None,
+        group_folders: bool = False,
         group_name: str = "group",
         license: str = "unknown",
         citation: str = "",
@@ -77,7 +79,7 @@ class FolderDataset:
         self.name = name or as_text(self.path.resolve().name)
         self.seconds, self.start, self.recursive = seconds, start, recursive
         self.license, self.citation = license, citation
-        self.group_name = group_name
+        self.group_folders, self.group_name = group_folders, group_name
         self._groups = self._read_groups(table)
 
     def clips(self, split: str | None = None) -> list[Clip]:
@@ -144,6 +146,7 @@ class FolderDataset:
         except OSError as error:  # e.g. no permission: reported by load(), like any other damage
             content = f"unreadable: {error.strerror}"
         top = relative.split("/")[0] if "/" in relative else None
+        sub_folder = relative.rpartition("/")[0] if self.group_folders else ""
         return Clip(
             id=relative,
             dataset=self.name,
@@ -153,5 +156,5 @@ class FolderDataset:
             loader=FileLoader(str(path), self.start, self.seconds),
             split=top if top in self.splits else None,
             license=self.license,
-            group=self._groups.get(nfc(relative), ""),
+            group=self._groups.get(nfc(relative), sub_folder),
         )

@@ -46,6 +46,7 @@ def measure(
     metrics: Sequence[Metric],
     system_options: Mapping[str, Mapping[str, Any]] | None = None,
     compare: bool = True,
+    metadata_too: bool = True,
     needed: Sequence[str] = (),
 ) -> Measured:
     """Run whatever the cells of `wanted` x `metrics` need and read them from the store.
@@ -60,6 +61,7 @@ def measure(
         metrics: columns.
         system_options: options of systems by name.
         compare: also compare every two rows on the same clips.
+        metadata_too: also gather what only running the systems tells; it needs the audio of all clips.
         needed: systems without which the run is pointless.
 
     Raises:
@@ -76,7 +78,8 @@ def measure(
     given = system_options or {}
     rows = plan_rows(planner, wanted, given, needed)
     plan = {(row.label, metric.name): planner.cell(row, metric) for row in rows for metric in metrics}
-    metadata = {row.label: planner.metadata(row) for row in rows if row.reason is None or row.units}
+    told = [row for row in rows if metadata_too and (row.reason is None or row.units)]
+    metadata = {row.label: planner.metadata(row) for row in told}
     comparisons = {}
     for metric in metrics if compare else ():
         units = {row.label: unit for row in rows if (unit := plan[row.label, metric.name].unit) is not None}

@@ -288,7 +288,7 @@ class Planner(SuiteClips):
     def corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
         """The cell of a distance of corpora: embeddings of originals and of outputs, and the distance between them."""
         statistics = self.suite.statistics
-        reference = tuple(self._embed(metric.embedder, (load,)) for load in self.load_units)
+        reference = self.embeddings(metric.embedder)
         outputs = tuple(
             self._embed(metric.embedder, (load, unit)) for load, unit in zip(self.load_units, row.units, strict=True)
         )
@@ -302,6 +302,10 @@ class Planner(SuiteClips):
             AggregateJob(self._resampling(statistics.corpus_resamples), self.clip_ids, metric.distance),
             amount=self.seconds,
         )
+
+    def embeddings(self, embedder: str) -> tuple[Unit, ...]:
+        """The units that embed the clips themselves."""
+        return tuple(self._embed(embedder, (load,)) for load in self.load_units)
 
     def _embed(self, embedder: str, inputs: tuple[Unit, ...]) -> Unit:
         if embedder not in self._embedders:
