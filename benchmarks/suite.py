@@ -79,7 +79,7 @@ class Table2(Columns):
 
 @dataclass(frozen=True)
 class Figure2(Columns):
-    """Quality of one system against its number of denoising steps, on the first `clips` clips."""
+    """Quality of one system against its number of denoising steps, on `clips` clips spread over groups (0: all)."""
 
     systems: list[str]
     metrics: list[Metric]
@@ -94,7 +94,7 @@ class Figure2(Columns):
 
 @dataclass(frozen=True)
 class Table3(Columns):
-    """The ablation: row title -> system, in order, on the first `clips` clips (0: all)."""
+    """The ablation: row title -> system, in order, on `clips` clips spread over groups (0: all)."""
 
     rows: dict[str, str]
     metrics: list[Metric]
@@ -106,18 +106,15 @@ class Statistics:
     """How intervals are made.
 
     Attributes:
-        resamples: paired bootstrap resamples for scores of clips.
-        corpus_resamples: the same for distances of corpora, which cost a decomposition each.
+        resamples: bootstrap resamples of groups of clips, for means of scores; distances of corpora need none.
         level: coverage of the intervals.
     """
 
     resamples: int = 10000
-    corpus_resamples: int = 200
     level: float = 0.95
 
     def __post_init__(self) -> None:
         _at_least("statistics.resamples", self.resamples, 100)
-        _at_least("statistics.corpus_resamples", self.corpus_resamples, 20)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile as sf
 
+from benchmarks.embedders import EmbedderStatus
+from benchmarks.harness import units
 from benchmarks.suite import Suite, parse_suite
 
 RATE = 16000
@@ -29,7 +32,7 @@ def tiny_suite(folder: Path, **changes: Any) -> Suite:
         "name": "tiny",
         "data": {"dataset": "folder", "options": {"path": str(folder)}, "unit_clips": 2},
         "table2": {"systems": ["identity", "noise-20db", "opus-16k"], "metrics": ["si_sdr"]},
-        "statistics": {"resamples": 200, "corpus_resamples": 20},
+        "statistics": {"resamples": 200},
     }
     for key, value in changes.items():
         record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
@@ -47,7 +50,6 @@ systems = ["identity", "noise-20db", "opus-16k"]
 metrics = ["si_sdr"]
 [statistics]
 resamples = 200
-corpus_resamples = 20
 """
 
 
@@ -56,3 +58,26 @@ def tiny_toml(folder: Path, clips: Path) -> Path:
     path = folder / "tiny.toml"
     path.write_text(TOML.format(path=clips))
     return path
+
+
+class Loudness:
+    """An embedder of two numbers a window; refuses clips under a second, as one of a whole batch."""
+
+    sample_rate = 8000
+
+    def embed(self, audio: np.ndarray) -> np.ndarray:
+        if len(audio) < self.sample_rate:
+            raise ValueError("under a second")
+        windows = audio[: len(audio) // 800 * 800].reshape(-1, 800)
+        return np.stack([windows.std(axis=1), np.abs(np.diff(windows)).mean(axis=1)], axis=1)
+
+    def embed_batch(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        return [self.embed(clip) for clip in clips]
+
+
+def use_loudness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of corpora with `Loudness` in place of any embedder, in this process."""
+    monkeypatch.setattr("benchmarks.evaluation.stages.create_embedder", lambda name, **_: Loudness())
+    monkeypatch.setattr("benchmarks.metrics.base.embedder_status", lambda name: EmbedderStatus(True, ""))
+    monkeypatch.setattr("benchmarks.evaluation.plan.embedder_identity", lambda name: {"name": name, "test": "loudness"})
+    monkeypatch.setattr(units, "_resident", (None, None))

@@ -162,7 +162,7 @@ def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "suite.toml").write_text(
         'name = "theirs"\n[data]\ndataset = "folder"\noptions = { path = "clips" }\n'
         '[table2]\nsystems = ["identity", "my_codec:Codec"]\nmetrics = ["si_sdr"]\n'
-        "[statistics]\nresamples = 100\ncorpus_resamples = 20\n"
+        "[statistics]\nresamples = 100\n"
     )
     command = f'"{sys.executable}" -m benchmarks'
     pin = f"{command} tables --suite suite.toml --quiet --executor serial && {command} gate --suite suite.toml --update"

@@ -28,7 +28,6 @@ unit_clips = 4
 systems = [{systems}]
 metrics = ["si_sdr", "fad:musicnn-msd@3s"]
 [statistics]
-corpus_resamples = 100
 """
 
 

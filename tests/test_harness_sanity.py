@@ -23,7 +23,7 @@ def measure(tmp_path: Path, data: dict, metrics: list[str], executor_name: str) 
             "name": "sanity",
             "data": {"unit_clips": 3, **data},
             "table2": {"systems": SYSTEMS, "metrics": metrics},
-            "statistics": {"resamples": 2000, "corpus_resamples": 100},
+            "statistics": {"resamples": 2000},
         }
     )
     with make_executor(executor_name) as executor:

@@ -67,7 +67,7 @@ def suite_file(place: Path, metrics: list[str], systems: str = '"identity", "noi
     path.write_text(
         f'[data]\ndataset = "folder"\noptions = {{ path = "{place / "clips"}" }}\nunit_clips = 3\n'
         f"[table2]\nsystems = [{systems}]\nmetrics = {json.dumps(metrics)}\n"
-        "[statistics]\nresamples = 200\ncorpus_resamples = 20\n"
+        "[statistics]\nresamples = 200\n"
     )
     return path
 

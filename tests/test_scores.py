@@ -45,13 +45,13 @@ def test_a_clip_has_a_score_or_a_reason(results: Path) -> None:
     path = write_scores(results / "tiny")
     assert path == results / "tiny" / "scores.csv"
     assert path.read_text() == (
-        "table,clip,system,metric,value,reason\n"
-        'table2,a,"mine, too",si_sdr,-1.5,\n'
-        "table2,a,z,si_sdr,inf,\n"
-        "table2,b,z,si_sdr,0.30000000000000004,\n"
-        'table2,c,"mine, too",si_sdr,,IsADirectoryError: no audio\n'
-        "table2,c,z,si_sdr,,IsADirectoryError: no audio\n"
-        "table3,a,z,si_sdr,4.0,\n"
+        "table,clip,group,system,metric,value,reason\n"
+        'table2,a,a,"mine, too",si_sdr,-1.5,\n'
+        "table2,a,a,z,si_sdr,inf,\n"
+        "table2,b,b,z,si_sdr,0.30000000000000004,\n"
+        'table2,c,c,"mine, too",si_sdr,,IsADirectoryError: no audio\n'
+        "table2,c,c,z,si_sdr,,IsADirectoryError: no audio\n"
+        "table3,a,a,z,si_sdr,4.0,\n"
     )
     found = benchmarks.load_scores(str(results / "tiny.toml"), results)
     assert len(found) == 6

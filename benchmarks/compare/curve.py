@@ -98,7 +98,7 @@ def measure_curve(
         system_options=points.options,
     )
     where = planner.suite.title or planner.suite.name
-    title = f"Quality over training steps ({where}, {len(planner.clips)} clips)"
+    title = f"Quality over training steps ({where}, {planner.description})"
     return dataclasses.replace(found, table=dataclasses.replace(found.table, name="curve", title=title))
 
 

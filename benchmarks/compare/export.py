@@ -74,10 +74,10 @@ def export(planner: Planner, store: Store, folder: Path, *, replace: bool = Fals
             else:
                 write_atomic(path, data)
                 written += 1
-            lines.append([file, clip_id, rate, audio.shape[0], audio.shape[1]])
+            lines.append([file, clip_id, planner.groups.get(clip_id, ""), rate, audio.shape[0], audio.shape[1]])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "clip", "sample_rate", "channels", "samples"])
+    writer.writerow(["file", "clip", "group", "sample_rate", "channels", "samples"])
     writer.writerows(lines)
     # Ids of files whose names are no Unicode are written as the bytes that they are.
     write_atomic(folder / "clips.csv", table.getvalue().encode(errors="surrogateescape"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.evaluation.cells import Column
 from benchmarks.harness.run import RunReport
 from benchmarks.statistics.multiple import Compared, verdict
+from benchmarks.tables.best import best_columns
 from benchmarks.tables.places import stem_for
 from benchmarks.tables.table import TableResult, footnotes_of
 from benchmarks.tables.text import interval_text, json_text, markdown_table, number_text, one_line, write_if_changed
@@ -33,40 +34,23 @@ _CSV_HEADER = [
 
 
 @dataclass(frozen=True)
-class Best:
-    """Who has the best value of a column.
-
-    Attributes:
-        column: the metric.
-        names: the best row (several when exactly equal).
-        value: its value.
-        level_with: rows that it does not differ from significantly.
-    """
-
-    column: Column
-    names: list[str]
-    value: float
-    level_with: list[str]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Everything a comparison found.
 
     Attributes:
-        table: rows of baselines and new systems.
+        table: rows of baselines and new systems, and comparisons of every two of them.
         new: names of the new rows.
         against: (new row, metric) -> differences from every baseline.
-        best: per metric.
         report: how the run went.
+        units: what intervals resample, as in "tracks".
         warnings: files without clips, and the like.
     """
 
     table: TableResult
     new: list[str]
     against: Mapping[tuple[str, str], list[Compared]]
-    best: list[Best]
     report: RunReport
+    units: str = "clips"
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -81,30 +65,8 @@ class Comparison:
         return [column for column in self.table.columns if column.higher_is_better is not None]
 
     def to_markdown(self) -> str:
-        """The rows, a block of differences per new system, and the best of each column."""
-        parts = [self.table.to_markdown()]
-        for name in self.new:
-            parts.append(self._differences(name))
-        rows = [
-            [
-                best.column.title,
-                ", ".join(best.names),
-                number_text(best.value, best.column.digits),
-                ", ".join(best.level_with) or "nobody",
-            ]
-            for best in self.best
-        ]
-        if rows:
-            header = ["column", "best", "value", "not significantly different"]
-            parts.append(
-                "### Best of each column\n\n"
-                "Without controls, which do not code (ratio 1)"
-                + (", and rows measured on a part of the clips" if self.table.partial() else "")
-                + ".\n\n"
-                + markdown_table(header, rows)
-                + "\n"
-            )
-        return "\n".join(parts)
+        """The rows with the best of each column below them, and a block of differences per new system."""
+        return "\n".join([self.table.to_markdown(), *map(self._differences, self.new)])
 
     def _differences(self, name: str) -> str:
         columns = [column for column in self._metrics if (name, column.key) in self.against]
@@ -126,7 +88,7 @@ class Comparison:
             f"### {name} minus each baseline",
             "",
             f"▲ {name} is better, ▼ worse, ≈ no significant difference: intervals hold for all baselines of a "
-            "column at once (max-T bootstrap over clips).",
+            f"column at once (max-T over {self.units}).",
             "",
             markdown_table(["", *(column.heading for column in columns)], rows),
             "",
@@ -141,7 +103,7 @@ class Comparison:
         """One row per value, and one per difference from a baseline, at full precision."""
         import pandas
 
-        best = {(name, item.column.key) for item in self.best for name in item.names}
+        best = {(name, key) for key, item in best_columns(self.table).items() for name in item.names}
         partial = self.table.partial()
         lines: list[dict[str, Any]] = []
         for row in self.table.rows:
@@ -195,7 +157,7 @@ class Comparison:
         record["warnings"] = self.warnings
         if partial := self.table.partial():
             record["partial"] = [{"row": row, "column": key, "measured": why} for (row, key), why in partial.items()]
-        record["best"] = [asdict(item) | {"column": item.column.key} for item in self.best]
+        record["best"] = [asdict(item) | {"column": key} for key, item in best_columns(self.table).items()]
         return json_text(record)
 
     def render(self, format: str) -> str:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from benchmarks.autoencoders.names import label_of
 from benchmarks.autoencoders.own.external import External
-from benchmarks.compare.result import NO_VALUE, Best, Comparison
-from benchmarks.evaluation.cells import Column, Row
+from benchmarks.compare.result import NO_VALUE, Comparison
+from benchmarks.evaluation.cells import Row
 from benchmarks.evaluation.left_out import partial_rows
 from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
 from benchmarks.metrics.base import Metric
-from benchmarks.statistics.multiple import Compared, best_of, compare_corpora, compare_scores, names_of
+from benchmarks.statistics.multiple import Compared, compare_corpora, compare_scores
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import CorruptEntryError, Store
 from benchmarks.suite import SuiteError, parse_columns
-from benchmarks.tables.columns import COST_COLUMNS, cost_cells, metric_columns, notes, provenance, row_metadata
+from benchmarks.tables.best import verdict_lines
+from benchmarks.tables.columns import (
+    COST_COLUMNS,
+    cost_cells,
+    metric_columns,
+    notes,
+    provenance,
+    row_metadata,
+    units_of,
+)
 from benchmarks.tables.table import TableResult
 
 
@@ -68,7 +76,7 @@ def compare(
     # Cells of all rows; a broken class of the user's stops here.
     wanted = [(name, None) for name in names]
     planner.options.refuse_broken = True
-    measured = measure(planner, store, executor, wanted, metrics, options, compare=False, needed=new)
+    measured = measure(planner, store, executor, wanted, metrics, options, needed=new)
     # Differences of every new system from every baseline.
     found = _Differences(planner, store, measured, metrics)
     own, others = ([label_of(name) for name in part] for part in (new, base))
@@ -81,20 +89,23 @@ def compare(
     }
     # The table, with those columns of costs that say something.
     rows = _rows(measured, keys, own)
-    columns = metric_columns(metrics)
+    columns = metric_columns(metrics, measured.cells)
     costs = [c for c in COST_COLUMNS if any(row.cells[c.key].value is not None for row in rows)]
     table = TableResult(
         name="compare",
-        title=f"{', '.join(own)} beside {planner.suite.title or planner.suite.name}, {measured.n_clips} clips",
+        title=f"{', '.join(own)} beside {planner.suite.title or planner.suite.name}, {measured.description}",
         suite=planner.suite.name,
         columns=[*columns, *costs],
         rows=rows,
         notes=notes(planner.suite, measured)[:1],
+        comparisons=measured.comparisons,
         scores=measured.scores,
+        groups=measured.groups,
         provenance=provenance(planner.suite, measured),
     )
-    best = [item for column in columns if (item := _best(column, measured, found)) is not None]
-    return Comparison(table, own, against, best, measured.report, _warnings(planner, new, options))
+    lines = verdict_lines(table, planner.suite.statistics.level)
+    table = replace(table, notes=[*table.notes, *lines])
+    return Comparison(table, own, against, measured.report, units_of(measured), _warnings(planner, new, options))
 
 
 def _check_labels(names: Sequence[str]) -> None:
@@ -142,7 +153,12 @@ class _Differences:
             values = {other: meta["values"] for other, meta in there.items()}
             statistics = suite.statistics
             records = compare_scores(
-                own["values"], values, resamples=statistics.resamples, seed=suite.seed, level=statistics.level
+                own["values"],
+                values,
+                self.planner.groups,
+                resamples=statistics.resamples,
+                seed=suite.seed,
+                level=statistics.level,
             )
             # A few clips with one far from the others allow any difference; the metric's own range does not.
             low, high = self.metrics[metric].limits
@@ -171,23 +187,6 @@ class _Differences:
             return self.store.get(unit.key).meta if unit is not None else None
         except (KeyError, CorruptEntryError):
             return None
-
-
-def _best(column: Column, measured: Measured, found: _Differences) -> Best | None:
-    """The best row of a column and its equals; controls and rows measured on a part of the clips do not compete."""
-    partial = found.partial(column.key)
-    rows = [
-        row.label
-        for row in measured.rows
-        if row.spec is not None and row.spec.compression_ratio != 1.0 and row.label not in partial
-    ]
-    cells = {label: measured.cells[label, column.key].value for label in rows}
-    values = {label: value for label, value in cells.items() if value is not None and not math.isnan(value)}
-    names = best_of(values, bool(column.higher_is_better))
-    if not names:
-        return None
-    records = found.of(names[0], [label for label in values if label not in names], column.key)
-    return Best(column, names, values[names[0]], names_of(records, significant=False))
 
 
 def _warnings(planner: Planner, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -113,8 +113,13 @@ class SuiteClips:
 
     @property
     def description(self) -> str:
-        """How many clips there are, as in "42 clips of 18 tracks by 11 artists"."""
-        return describe(self.clips, self.group_name)
+        """How many clips there are, as in "42 clips of 18 tracks by 11 artists"; and how, if not the first ones."""
+        text = describe(self.clips, self.group_name)
+        if self.clips == self.suite_clips[: len(self.clips)]:
+            return text
+        if len({clip.cluster for clip in self.clips}) == len(self.clips):
+            return f"{text}, the first of each of {len(self.clips)} {self.group_name}s"
+        return f"{text}, spread over all {self.group_name}s"
 
     @cached_property
     def manifest_digest(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class EmbedJob:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made: seed and number of bootstrap resamples, and coverage."""
+    """How intervals are made: seed, number of bootstrap resamples of scores, and coverage."""
 
     seed: int
     resamples: int
@@ -80,16 +80,29 @@ class Resampling:
 
 @dataclass(frozen=True)
 class AggregateJob:
-    """Payload of `aggregate_pairs` and `aggregate_corpus`: the order of the clips, and a corpus metric's distance."""
+    """Payload of `aggregate_pairs` and `aggregate_corpus`.
+
+    Attributes:
+        resampling: how intervals are made.
+        clip_ids: the order of the clips.
+        groups: clip -> group, of clips that are not their own group.
+        distance: of a corpus metric.
+    """
 
     resampling: Resampling
     clip_ids: tuple[str, ...]
+    groups: Mapping[str, str]
     distance: str = ""
+
+    def groups_of(self, clips: Iterable[str]) -> list[str]:
+        """The group of each clip."""
+        return [self.groups.get(clip, clip) for clip in clips]
 
 
 @dataclass(frozen=True)
 class CompareJob:
-    """Payload of `compare_score_units` and `compare_corpus_units`: the rows of the inputs."""
+    """Payload of `compare_score_units` and `compare_corpus_units`: the rows of the inputs, and clip -> group."""
 
     rows: tuple[str, ...]
     resampling: Resampling
+    groups: Mapping[str, str]

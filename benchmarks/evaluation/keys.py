@@ -16,7 +16,7 @@ STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregat
 
 def stage_spec(stage: str) -> dict[str, Any]:
     """What every unit of a stage depends on: the stage's version and code, and the numerical libraries."""
-    shared = ("m2l.audio", "benchmarks.statistics.bootstrap") if stage == "aggregate" else ("m2l.audio",)
+    shared = ("m2l.audio", "benchmarks.statistics.multiple") if stage == "aggregate" else ("m2l.audio",)
     return {
         "version": STAGE_VERSIONS[stage],
         "code": [module_digest("benchmarks.evaluation.stages"), code_digest(*shared)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,23 @@ from benchmarks.user_code import stdout_to_stderr
 
 @dataclass
 class Measured:
-    """Cells of a block of rows and columns, the scores of clips behind them, and how the run went."""
+    """Cells of a block of rows and columns, what is behind them, and how the run went.
+
+    Attributes:
+        rows: systems.
+        cells: (row, metric) -> cell.
+        metadata: row -> what only running a system tells.
+        scores: metric -> row -> clip -> score.
+        comparisons: of every two rows of a column.
+        report: how the run went.
+        n_clips: clips that were asked for.
+        manifest: digest of their ids and audio.
+        description: their number in words, as in "42 clips of 18 tracks by 11 artists".
+        group_name: what a group of clips is called.
+        groups: clip -> group, of clips that are not their own group.
+        replicates: metric -> row -> a corpus distance with its replicates, and the clips of each group.
+        coverage: how much of the data set is available, where that is not all.
+    """
 
     rows: list[SystemRow]
     cells: dict[tuple[str, str], Cell]
@@ -34,7 +51,10 @@ class Measured:
     report: RunReport
     n_clips: int
     manifest: str
-    draws: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    description: str = "0 clips"
+    group_name: str = "group"
+    groups: dict[str, str] = field(default_factory=dict)
+    replicates: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     coverage: str | None = None
 
 
@@ -91,15 +111,16 @@ def measure(
     report = run_units(targets, store, executor, options)
     if options.dry_run:
         _note_needs(report, planner, rows, metrics)
-    # Read: cells with their scores and draws, then metadata and comparisons.
+    # Read: cells with their scores and replicates, then metadata and comparisons.
     reader = _Reader(store, executor, options, report)
     found: dict[tuple[str, str], Cell] = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    draws: dict[str, dict[str, dict[str, Any]]] = {}
+    replicates: dict[str, dict[str, dict[str, Any]]] = {}
     unusable: dict[str, str] = {}
+    by_name = {metric.name: metric for metric in metrics}
     for (label, name), cell in plan.items():
         result = reader.read(cell.unit) if cell.unit is not None and cell.reason is None else None
-        found[label, name] = reader.reason_cell(cell) if result is None else to_cell(result)
+        found[label, name] = reader.reason_cell(cell) if result is None else to_cell(result, by_name[name])
         if (why := found[label, name].reason) is not None and not (result is None and reader.pends(cell)):
             report.blocked[label, name] = why
         if result is not None:
@@ -108,8 +129,9 @@ def measure(
         if result is not None and "values" in result.meta:
             scores.setdefault(name, {})[label] = result.meta["values"]
         elif result is not None and "replicates" in result.meta:
-            kept = {key: result.meta[key] for key in ("value", "clips", "replicates", "replicates_of")}
-            draws.setdefault(name, {})[label] = kept
+            kept = {key: result.meta[key] for key in ("value", "replicates", "replicates_of")}
+            kept["groups"] = _members(result.meta["clips"], planner.groups)
+            replicates.setdefault(name, {})[label] = kept
     if options.shard is not None:
         unusable |= _shard_losses(planner, rows, reader, report)
     report.unusable = count_reasons({clip: tidy(why) for clip, why in unusable.items()})
@@ -128,9 +150,20 @@ def measure(
         report,
         n_clips,
         manifest,
-        draws,
+        planner.description,
+        planner.group_name,
+        planner.groups,
+        replicates,
         planner.coverage,
     )
+
+
+def _members(clips: Sequence[str], groups: Mapping[str, str]) -> list[list[str]]:
+    """The clips of each group, groups in order of first appearance."""
+    members: dict[str, list[str]] = {}
+    for clip in clips:
+        members.setdefault(groups.get(clip, clip), []).append(clip)
+    return list(members.values())
 
 
 def _note_needs(report: RunReport, planner: Planner, rows: Sequence[SystemRow], metrics: Sequence[Metric]) -> None:
@@ -227,13 +260,17 @@ class _Reader:
         return Cell(reason=NOT_COMPUTED)
 
 
-def to_cell(result: Result) -> Cell:
+def to_cell(result: Result, metric: Metric) -> Cell:
     """A table cell from an aggregate."""
     meta = result.meta
     failed = {clip: tidy(why) for clip, why in sorted(meta.get("failures", {}).items())}
     failures = count_reasons(failed)
     # Only entries with content: a complete cell has none of these details.
-    details: dict[str, Any] = {"n_windows": meta["n_windows"]} if "n_windows" in meta else {}
+    details: dict[str, Any] = {key: meta[key] for key in ("n_windows", "dim") if key in meta}
+    if meta.get("n_groups", meta.get("n")) != meta.get("n"):
+        details["n_groups"] = meta["n_groups"]
+    if getattr(metric, "covariances", False) and meta.get("n_windows", math.inf) <= meta.get("dim", 0):
+        details["few_windows"] = True
     given = meta.get("n", 0) + len(failed.keys() - meta.get("unusable", {}).keys())
     if given != meta.get("n", 0):
         details["given"] = given
@@ -248,11 +285,16 @@ def to_cell(result: Result) -> Cell:
         value=meta["value"],
         n=meta["n"],
         median=meta.get("median"),
-        low=meta.get("low"),
-        high=meta.get("high"),
+        low=_bound(meta.get("low")),
+        high=_bound(meta.get("high")),
         failures=failures,
         details=details | {"failed_clips": failed},
     )
+
+
+def _bound(value: float | None) -> float | None:
+    """A bound of an interval; one group of clips has none."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _without_data(

@@ -221,20 +221,16 @@ class Planner(SuiteClips):
 
     def pair_comparison(self, metric: PairMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
         """Pairwise comparisons of one column's cells, by the scores of clips."""
-        statistics = self.suite.statistics
-        spec = stage_spec("aggregate") | {"rows": list(labels), "level": statistics.level}
-        spec |= {"seed": self.suite.seed, "resamples": statistics.resamples}
-        payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
-        target = "benchmarks.evaluation.stages:compare_score_units"
-        name = f"compare {metric.name}"
-        return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
+        return self._comparison(metric, "compare_score_units", labels, cells)
 
     def corpus_comparison(self, metric: CorpusMetric, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
-        """Pairwise comparisons of one column's cells, by their bootstrap draws."""
-        statistics = self.suite.statistics
-        spec = stage_spec("aggregate") | {"rows": list(labels), "level": statistics.level}
-        payload = CompareJob(tuple(labels), self._resampling(statistics.resamples))
-        target = "benchmarks.evaluation.stages:compare_corpus_units"
+        """Pairwise comparisons of one column's cells, by their replicates."""
+        return self._comparison(metric, "compare_corpus_units", labels, cells)
+
+    def _comparison(self, metric: Metric, function: str, labels: Sequence[str], cells: Sequence[Unit]) -> Unit:
+        spec = stage_spec("aggregate") | {"rows": list(labels)} | self._statistics_spec()
+        payload = CompareJob(tuple(labels), self._resampling(), self.groups)
+        target = f"benchmarks.evaluation.stages:{function}"
         name = f"compare {metric.name}"
         return Unit("aggregate", name, target, spec, tuple(cells), payload, amount=self.seconds)
 
@@ -260,14 +256,13 @@ class Planner(SuiteClips):
             )
             for load, unit in zip(self.load_units, row.units, strict=True)
         )
-        statistics = self.suite.statistics
         return Unit(
             "aggregate",
             metric.name,
             "benchmarks.evaluation.stages:aggregate_pairs",
-            stage_spec("aggregate") | self._statistics_spec(statistics.resamples),
+            stage_spec("aggregate") | self._statistics_spec(),
             scores,
-            AggregateJob(self._resampling(statistics.resamples), self.clip_ids),
+            AggregateJob(self._resampling(), self.clip_ids, self.groups),
             amount=self.seconds,
         )
 
@@ -287,19 +282,18 @@ class Planner(SuiteClips):
 
     def corpus_cell(self, row: SystemRow, metric: CorpusMetric) -> Unit:
         """The cell of a distance of corpora: embeddings of originals and of outputs, and the distance between them."""
-        statistics = self.suite.statistics
         reference = self.embeddings(metric.embedder)
         outputs = tuple(
             self._embed(metric.embedder, (load, unit)) for load, unit in zip(self.load_units, row.units, strict=True)
         )
-        spec = stage_spec("aggregate") | self._statistics_spec(statistics.corpus_resamples)
+        spec = stage_spec("aggregate") | self._statistics_spec()
         return Unit(
             "aggregate",
             metric.name,
             "benchmarks.evaluation.stages:aggregate_corpus",
             spec | {"distance": metric.distance, "code": code_of_distance(metric)},
             reference + outputs,
-            AggregateJob(self._resampling(statistics.corpus_resamples), self.clip_ids, metric.distance),
+            AggregateJob(self._resampling(), self.clip_ids, self.groups, metric.distance),
             amount=self.seconds,
         )
 
@@ -327,13 +321,10 @@ class Planner(SuiteClips):
             watch=tried.watch if tried else None,
         )
 
-    def _resampling(self, resamples: int) -> Resampling:
-        return Resampling(self.suite.seed, resamples, self.suite.statistics.level)
+    def _resampling(self) -> Resampling:
+        statistics = self.suite.statistics
+        return Resampling(self.suite.seed, statistics.resamples, statistics.level)
 
-    def _statistics_spec(self, resamples: int) -> dict[str, Any]:
-        return {
-            "seed": self.suite.seed,
-            "resamples": resamples,
-            "level": self.suite.statistics.level,
-            "clips": list(self.clip_ids),
-        }
+    def _statistics_spec(self) -> dict[str, Any]:
+        """What intervals depend on beside the values; a new grouping of the clips measures no audio anew."""
+        return asdict(self._resampling()) | {"clips": list(self.clip_ids), "groups": self.groups}

@@ -264,14 +264,17 @@ def aggregate_pairs(unit: Unit, store: Store) -> Result:
     meta: dict[str, Any] = {"values": ordered}
     meta |= {name: _joined(scores, name) for name in ("failures", "unusable", "lost", "notes")}
     if ordered:
-        found = summarize(list(ordered.values()), n_resamples=how.resamples, confidence=how.level, seed=how.seed)
-        meta |= {"value": found.mean, "median": found.median, "n": found.n}
+        groups = job.groups_of(ordered)
+        found = summarize(
+            list(ordered.values()), groups, n_resamples=how.resamples, confidence=how.level, seed=how.seed
+        )
+        meta |= {"value": found.mean, "median": found.median, "n": found.n, "n_groups": found.n_groups}
         meta |= {"low": found.low, "high": found.high}
     return Result(meta)
 
 
 def aggregate_corpus(unit: Unit, store: Store) -> Result:
-    """A distance of corpora with its interval over clips. Payload: `AggregateJob`.
+    """A distance of corpora with its interval over groups of clips. Payload: `AggregateJob`.
 
     Inputs: embeddings of the clips, then of the reconstructions, in equal numbers of units. Only clips
     that both have count: a system's output is compared with what it was made from.
@@ -292,6 +295,7 @@ def aggregate_corpus(unit: Unit, store: Store) -> Result:
             job.distance,
             [reference[clip] for clip in clips],
             [outputs[clip] for clip in clips],
+            groups=job.groups_of(clips),
             seed=how.seed,
             level=how.level,
         )
@@ -330,7 +334,7 @@ def compare_score_units(unit: Unit, store: Store) -> Result:
     job: CompareJob = unit.payload
     values = {row: fetch(item, store).meta["values"] for row, item in zip(job.rows, unit.inputs, strict=True)}
     how = job.resampling
-    records = compare_pairs(values, resamples=how.resamples, seed=how.seed, level=how.level)
+    records = compare_pairs(values, job.groups, resamples=how.resamples, seed=how.seed, level=how.level)
     return Result({"comparisons": adjust_pairs(records, how.level)})
 
 
@@ -338,9 +342,8 @@ def compare_corpus_units(unit: Unit, store: Store) -> Result:
     """Pairwise comparisons of one corpus distance, by its replicates on the same clips. Payload: `CompareJob`."""
     job: CompareJob = unit.payload
     cells = {row: fetch(item, store).meta for row, item in zip(job.rows, unit.inputs, strict=True)}
-    return Result(
-        {"comparisons": adjust_pairs(compare_replicates(cells, level=job.resampling.level), job.resampling.level)}
-    )
+    level = job.resampling.level
+    return Result({"comparisons": adjust_pairs(compare_replicates(cells, level=level), level)})
 
 
 def _without_clip(message: str, clip: Any) -> str:

@@ -162,12 +162,14 @@ class CorpusMetric(Metric):
 
     Attributes:
         distance: a name in `benchmarks.statistics.corpus.DISTANCES`, or `"module:function"` of such a function:
-            value, interval and bootstrap draws from embeddings of clips.
+            value, interval and replicates from embeddings of clips.
         embedder: name of the embedder; empty as declared.
+        covariances: whether it rests on covariances, which no more windows than dimensions leave singular.
     """
 
     distance: str
     embedder: str = ""
+    covariances: bool = False
 
     __reduce__ = Metric.__reduce__
 

@@ -123,6 +123,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
             }
             for metric, rows in record["scores"].items()
         },
+        groups=record.get("groups", {}),
         provenance=record["provenance"],
     )
     parts: list[Column | Row | PublishedRow] = [*table.columns, *(table.published_columns or ())]

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +182,8 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
         return f"The clips are not on the machine that made this report: {tidy(str(error))}"
     limited = int(table.provenance.get("n_clips", len(planner.clips)))
     if limited < len(planner.clips):
-        planner.n_clips = limited  # the tables were made with --limit
-        for name in ("clips", "clip_ids", "manifest_digest", "load_units", "seconds"):
+        planner.options = replace(planner.options, limit=limited)  # the tables were made with --limit
+        for name in ("suite_clips", "clips", "groups", "clip_ids", "manifest_digest", "load_units", "seconds"):
             planner.__dict__.pop(name, None)
     if planner.manifest_digest != table.provenance.get("clips_sha256"):
         return (

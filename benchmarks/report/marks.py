@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.evaluation.cells import Column, Row
+from benchmarks.tables.best import best_columns, column_of
 from benchmarks.tables.table import TableResult
 
 #: `mark` of a cell.
@@ -49,7 +49,7 @@ class Comparisons:
         for record in table.comparisons:
             if "significant" not in record:
                 continue  # measured on different clips: no comparison
-            key, scale = _column_and_scale(record)
+            key, scale = column_of(record), 100.0 if "task" in record else 1.0
             if (record["a"], key) in partial or (record["b"], key) in partial:
                 continue
             value, low, high = (_scaled(record.get(name), scale) for name in ("difference", "low", "high"))
@@ -94,43 +94,12 @@ def verdict(found: Difference, column: Column) -> int:
     return 1 if (found.value > 0) == bool(column.higher_is_better) else -1
 
 
-def marks(table: TableResult, comparisons: Comparisons, competing: Iterable[str]) -> dict[tuple[str, str], str]:
-    """(row, column key) -> BEST, or TIED for what does not differ from the best by the paired interval.
-
-    Only rows in `competing` take part: controls that return their input would always win, and a row measured on
-    fewer clips than others had the easier ones. A column with fewer than two finite values has no best.
-    """
-    names, partial = set(competing), table.partial()
+def marks(table: TableResult) -> dict[tuple[str, str], str]:
+    """(row, column key) -> BEST, or TIED for what is not distinguishable from the best."""
     found: dict[tuple[str, str], str] = {}
-    for column in table.columns:
-        if column.higher_is_better is None:
-            continue
-        values = {
-            row.name: _finite(row, column.key)
-            for row in table.rows
-            if row.name in names and (row.name, column.key) not in partial
-        }
-        measured = {name: value for name, value in values.items() if value is not None}
-        if len(measured) < 2:
-            continue
-        best = (max if column.higher_is_better else min)(measured, key=lambda name: measured[name])
-        found[best, column.key] = BEST
-        for name in measured:
-            difference = comparisons.get(column.key, name, best)
-            if name != best and difference is not None and not difference.significant:
-                found[name, column.key] = TIED
+    for key, best in best_columns(table).items():
+        found |= {(name, key): TIED for name in best.level_with} | {(name, key): BEST for name in best.names}
     return found
-
-
-def _finite(row: Row, key: str) -> float | None:
-    cell = row.cells.get(key)
-    return None if cell is None or cell.value is None or not math.isfinite(cell.value) else cell.value
-
-
-def _column_and_scale(record: Mapping[str, Any]) -> tuple[str, float]:
-    if "task" in record:
-        return f"{record['task']}/{record['metric']}", 100.0
-    return str(record["metric"]), 1.0
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

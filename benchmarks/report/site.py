@@ -208,8 +208,8 @@ def _summary(found: Aggregates, views: Mapping[str, TableView]) -> list[tuple[st
     figures: list[tuple[str, str]] = []
     if "table2" in views:
         view, table = views["table2"], found.tables["table2"]
-        n = int(table.provenance.get("n_clips", 0))
-        figures.append((str(n), "clip" if n == 1 else "clips"))
+        number, _, what = str(table.provenance.get("clips", "0 clips")).partition(" ")
+        figures.append((number, what))
         figures.append((f"{view.measured} of {len(view.rows)}", "systems measured"))
     if "table1" in views:
         view = views["table1"]

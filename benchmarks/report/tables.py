@@ -12,7 +12,7 @@ from benchmarks.evaluation.cells import Cell, Column, Row
 from benchmarks.evaluation.left_out import all_exact, items_of
 from benchmarks.report.marks import Comparisons, marks
 from benchmarks.report.wording import NOT_APPLICABLE, count, interval, show
-from benchmarks.tables.table import TableResult, footnotes_of
+from benchmarks.tables.table import FEW_WINDOWS, FEW_WINDOWS_LINE, TableResult, few_windows, footnotes_of
 
 UNKNOWN = "not known"
 
@@ -133,11 +133,6 @@ def contests(columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.higher_is_better is not None]
 
 
-def competing(table: TableResult) -> list[str]:
-    """Rows among which there is a best: all but controls and floors."""
-    return [row.name for row in table.rows if tag_of(row) not in ("control", "floor")]
-
-
 def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> TableView:
     """The view of a table.
 
@@ -146,11 +141,12 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
         pages: row name -> address of its page.
     """
     comparisons = Comparisons(table)
-    found = marks(table, comparisons, competing(table))
+    found = marks(table)
     everywhere = table.common_failures()
     footnotes: dict[str, int] = {}
     usual = {column.key: items_of(table.column_cells(column.key).values()) for column in table.columns}
     item = "test item" if table.name == "table1" else "clip"
+    few = [FEW_WINDOWS_LINE] if any(few_windows(cell) for row in table.rows for cell in row.cells.values()) else []
     rows = []
     for row in table.rows:
         cells = []
@@ -171,7 +167,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
         rows=rows,
         footnotes=[(index, text) for text, index in footnotes.items()],
         everywhere=[f"{count(n, item)} left out of every cell: {why}" for why, n in everywhere.items()],
-        notes=[*table.partial_lines(), *table.notes],
+        notes=[*few, *table.partial_lines(), *table.notes],
         published=published_view(table),
         comparisons=comparisons.against_all(table.columns, table.rows),
         n_compared=len(comparisons),
@@ -192,7 +188,7 @@ def cell_view(
         numbers.insert(0, footnotes.setdefault(reason, len(footnotes) + 1))
         return CellView("missing", column.key, text="not measured", notes=numbers, title=reason)
     bounds = "exact" if all_exact(cell) else interval(cell.low, cell.high, column.digits)
-    text = show(cell.value, column.digits)
+    text = show(cell.value, column.digits) + (FEW_WINDOWS if few_windows(cell) else "")
     contest = column.higher_is_better is not None
     parts = [f"{column.title}{f' ({column.unit})' if column.unit else ''}: {cell.value:.6g}"]
     if contest:
@@ -201,6 +197,8 @@ def cell_view(
         parts.append(f"n = {cell.n}")
         if "n_windows" in cell.details:
             parts.append(f"{cell.details['n_windows']} windows")
+        if "n_groups" in cell.details:
+            parts.append(count(cell.details["n_groups"], "group"))
         if "std" in cell.details:
             parts.append(f"standard deviation over seeds {cell.details['std']:.2g}")
     return CellView(

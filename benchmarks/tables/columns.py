@@ -24,9 +24,17 @@ COST_COLUMNS = (
 )
 
 
-def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
-    """Columns of metrics; where two would have one title, the embedder's name tells them apart."""
-    columns = [Column(m.name, m.title, m.higher_is_better, m.digits, note=m.note) for m in metrics]
+def metric_columns(metrics: Sequence[Metric], cells: Mapping[tuple[str, str], Cell]) -> list[Column]:
+    """Columns of metrics; where two would have one title, the embedder's name tells them apart.
+
+    Args:
+        metrics: in order.
+        cells: (row, metric) -> cell; a distance's note says how many windows it rests on.
+    """
+    columns = [
+        Column(m.name, m.title, m.higher_is_better, m.digits, note=f"{m.note}{_windows(m.name, cells)}")
+        for m in metrics
+    ]
     titles = [column.title for column in columns]
     return [
         replace(column, title=f"{column.title} [{column.key.partition(':')[2]}]")
@@ -34,6 +42,15 @@ def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
         else column
         for column in columns
     ]
+
+
+def _windows(metric: str, cells: Mapping[tuple[str, str], Cell]) -> str:
+    """ "; 126 windows, 200 dimensions" of a distance of corpora; of a row with the most windows."""
+    details = [cell.details for (_, name), cell in cells.items() if name == metric and "dim" in cell.details]
+    if not details:
+        return ""
+    most = max(details, key=lambda found: int(found["n_windows"]))
+    return f"; {most['n_windows']} windows, {most['dim']} dimensions"
 
 
 #: Columns of published figures, by table: keys of reference.json.
@@ -85,20 +102,22 @@ def row_metadata(row: SystemRow, metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def units_of(measured: Measured) -> str:
+    """What intervals resample, as in "tracks"."""
+    return f"{measured.group_name}s" if measured.groups else "clips"
+
+
 def notes(suite: Suite, measured: Measured) -> list[str]:
     """Lines below a measured table."""
-    level = f"{suite.statistics.level * 100:g} %"
-    lines = [
-        f"Mean over clips (corpus value for FAD and KAD) with the {level} bootstrap interval over clips, seed "
-        f"{suite.seed}; systems are compared on the same clips (`comparisons` in the JSON)."
-    ]
-    compared = [record for record in measured.comparisons if "significant" in record]
-    if compared:
-        apart = sum(record["significant"] for record in compared)
-        lines.append(f"{apart} of {len(compared)} pairs of systems differ by their paired interval.")
-    if measured.coverage:
-        lines.append(measured.coverage)
-    return lines
+    units = units_of(measured)
+    line = (
+        "Mean over clips, or distance between all clips and all outputs (FAD, KAD), with its "
+        f"{suite.statistics.level * 100:g} % interval: bootstrap-t over {units} for means, jackknife over {units} for "
+        f"distances (seed {suite.seed}); systems are compared on the same clips (`comparisons` in the JSON)."
+    )
+    if measured.groups:
+        line += f" Clips of one {measured.group_name} do not count as independent."
+    return [line, *([measured.coverage] if measured.coverage else [])]
 
 
 def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
@@ -108,6 +127,7 @@ def provenance(suite: Suite, measured: Measured) -> dict[str, Any]:
         "suite": suite.to_dict(),
         "m2l": m2l.__version__,
         "n_clips": measured.n_clips,
+        "clips": measured.description,
         "clips_sha256": measured.manifest,
         "libraries": library_versions(),
         "processor": processor(),

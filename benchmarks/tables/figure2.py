@@ -122,9 +122,9 @@ def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -
             curves.setdefault(name, {}).setdefault(metric.name, []).append(point)
     figure = FigureResult(
         name="figure2",
-        title=f"Figure 2. Quality against denoising steps ({suite.title or suite.name}, {measured.n_clips} clips)",
+        title=f"Figure 2. Quality against denoising steps ({suite.title or suite.name}, {measured.description})",
         suite=suite.name,
-        columns=metric_columns(section.metrics),
+        columns=metric_columns(section.metrics, measured.cells),
         steps=list(section.steps),
         curves=curves,
         comparisons=measured.comparisons,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from benchmarks.evaluation.cells import Column, Row
@@ -12,6 +13,7 @@ from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.metrics.base import Metric
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
+from benchmarks.tables.best import verdict_lines
 from benchmarks.tables.columns import (
     COST_COLUMNS,
     PUBLISHED_COLUMNS,
@@ -76,16 +78,18 @@ def _table(
         rows.append(Row(row.label, cells | cost_cells(row, metadata), heading, row_metadata(row, metadata)))
     table = TableResult(
         name=name,
-        title=f"{title} ({suite.title or suite.name}, {measured.n_clips} clips)",
+        title=f"{title} ({suite.title or suite.name}, {measured.description})",
         suite=suite.name,
-        columns=[*metric_columns(metrics), *costs],
+        columns=[*metric_columns(metrics, measured.cells), *costs],
         rows=rows,
         published=published_rows(name),
         published_columns=PUBLISHED_COLUMNS[name],
         notes=notes(suite, measured),
         comparisons=measured.comparisons,
         scores=measured.scores,
-        draws=measured.draws,
+        groups=measured.groups,
+        replicates=measured.replicates,
         provenance=provenance(suite, measured),
     )
-    return table, measured.report
+    lines = [*table.notes, *verdict_lines(table, suite.statistics.level)]
+    return dataclasses.replace(table, notes=lines), measured.report

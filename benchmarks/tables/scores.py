@@ -1,7 +1,8 @@
 """Scores of single clips: the file `scores.csv` beside a suite's tables, and its reader.
 
 The file is a pure function of the table files in its folder, so it always fits them. Every clip that a system
-was given has a row with its score, or with the reason why it has none. Distances between corpora (FAD, KAD)
+was given has a row with its score, or with the reason why it has none, and its group (its own name where it has none):
+what resamples clips should resample groups. Distances between corpora (FAD, KAD)
 have no scores of clips.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 NAME = "scores.csv"
-COLUMNS = ("table", "clip", "system", "metric", "value", "reason")
+COLUMNS = ("table", "clip", "group", "system", "metric", "value", "reason")
 #: Tables whose cells are means over clips.
 _TABLES = ("table2", "table3")
 
@@ -56,6 +57,7 @@ def write_scores(folder: str | Path) -> Path | None:
 def _rows(table: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The clips of one table, with a score or a reason."""
     rows = []
+    groups = record.get("groups", {})
     for metric, by_system in record["scores"].items():
         cells = {row["name"]: row["cells"][metric] for row in record["rows"] if metric in row["cells"]}
         for system, values in by_system.items():
@@ -65,7 +67,7 @@ def _rows(table: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows += [
                 head | {"clip": clip, "reason": one_line(why)} for clip, why in reasons.items() if clip not in values
             ]
-    return rows
+    return [row | {"group": groups.get(row["clip"], row["clip"])} for row in rows]
 
 
 def load_scores(suite: str, results: str | Path | None = None) -> pandas.DataFrame:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.evaluation.left_out import all_exact, count_clips, counted, items_of, listed, lost, partial_rows
-from benchmarks.tables.draws import draws_json, draws_path
+from benchmarks.tables.replicates import replicates_json, replicates_path
 from benchmarks.tables.text import (
     interval_text,
     json_text,
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     import pandas
 
 FORMATS = ("md", "csv", "json", "latex")
+#: Mark of a Fréchet distance of no more windows than dimensions, and what it means.
+FEW_WINDOWS = "†"
+FEW_WINDOWS_LINE = (
+    f"{FEW_WINDOWS} no more windows than dimensions: covariances are singular, and the distance is far above that of "
+    "many clips"
+)
 #: A cell that the table has a row and a column for, and no record of.
 _UNMEASURED = Cell(reason="not measured")
 
@@ -48,7 +54,8 @@ class TableResult:
         notes: lines below the table.
         comparisons: pairwise comparisons on the same items (JSON only, counted in the notes).
         scores: metric -> row -> item -> score, for those who test differences themselves (JSON only).
-        draws: metric -> row -> bootstrap draws of a corpus distance, for the same (a file of their own).
+        groups: clip -> group, of clips that are not their own group (JSON only, counted in the title).
+        replicates: metric -> row -> replicates of a corpus distance, for the same (a file of their own).
         provenance: versions, digests, seeds. Nothing that changes between two runs of the same work.
     """
 
@@ -62,7 +69,8 @@ class TableResult:
     notes: Sequence[str] = ()
     comparisons: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
-    draws: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    replicates: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +124,7 @@ class TableResult:
                 "notes": list(self.notes),
                 "comparisons": list(self.comparisons),
                 "scores": self.scores,
+                **({"groups": self.groups} if self.groups else {}),
                 "provenance": self.provenance,
             }
         )
@@ -189,6 +198,8 @@ class TableResult:
         lines += [f"[{number}] {one_line(reason)}  " for reason, number in footnotes.items()]
         if footnotes:
             lines.append("")
+        if any(few_windows(cell) for column in self.columns for cell in self.column_cells(column.key).values()):
+            lines.append(f"{FEW_WINDOWS_LINE}  ")
         lines += [f"Left out of every cell: {count} x {one_line(why)}  " for why, count in everywhere.items()]
         lines += [f"{line}  " for line in self.partial_lines()]
         lines += [f"{column.title}: {column.note}  " for column in self.columns if column.note]
@@ -222,7 +233,7 @@ class TableResult:
         return {"md": self.to_markdown, "csv": self.to_csv, "json": self.to_json, "latex": self.to_latex}[format]()
 
     def write(self, folder: str | Path, stem: str = "") -> list[Path]:
-        """Write `<stem>.json`, `.csv`, `.md` and, where there are draws, `.draws.json`; returns the paths.
+        """Write `<stem>.json`, `.csv`, `.md` and, where there are replicates, `.replicates.json`; returns the paths.
 
         A file whose bytes are the same is left alone. The stem is the table's name unless another is given.
         """
@@ -232,9 +243,9 @@ class TableResult:
             path = Path(folder) / f"{stem}.{suffix}"
             write_if_changed(path, self.render(suffix))
             paths.append(path)
-        if self.draws:
-            paths.append(draws_path(folder, stem))
-            write_if_changed(paths[-1], draws_json(self.draws))
+        if self.replicates:
+            paths.append(replicates_path(folder, stem))
+            write_if_changed(paths[-1], replicates_json(self.replicates))
         return paths
 
 
@@ -251,6 +262,11 @@ def footnotes_of(cell: Cell, everywhere: Mapping[str, int]) -> list[str]:
     return texts + [f"{count_clips(n)}: {why}" for why, n in listed(counted(cell))]
 
 
+def few_windows(cell: Cell) -> bool:
+    """Whether a Fréchet distance rests on no more windows than dimensions."""
+    return bool(cell.details.get("few_windows", False))
+
+
 def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Mapping[str, int], items: int) -> str:
     """A cell in Markdown: value and interval, or the number of the footnote that holds the reason."""
     marks = "".join(f" [{footnotes.setdefault(text, len(footnotes) + 1)}]" for text in footnotes_of(cell, everywhere))
@@ -264,7 +280,7 @@ def _show(cell: Cell, column: Column, footnotes: dict[str, int], everywhere: Map
     text = number_text(cell.value, column.digits)
     if math.isfinite(cell.value):
         text += " (exact)" if all_exact(cell) else interval_text(cell.low, cell.high, column.digits)
-    return text + marks
+    return text + (f" {FEW_WINDOWS}" if few_windows(cell) else "") + marks
 
 
 def _latex_cell(cell: Cell, column: Column) -> str:
