@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
 from benchmarks.metrics.frechet import frechet_distance
-from benchmarks.metrics.kernel import kernel_distance, median_bandwidth
+from benchmarks.metrics.kernel import kernel_distance, median_bandwidth, paired_kernel_distance
 from benchmarks.statistics.corpus import compare_replicates, corpus_distance
 from benchmarks.statistics.multiple import adjust_pairs
 
@@ -27,9 +25,7 @@ def corpus(n_clips: int = 12, dim: int = 6, shift: float = 0.0, scale: float = 1
     return clips
 
 
-@pytest.mark.parametrize(
-    ("distance", "function"), [("fad", frechet_distance), ("kad", partial(kernel_distance, paired=True))]
-)
+@pytest.mark.parametrize(("distance", "function"), [("fad", frechet_distance), ("kad", kernel_distance)])
 def test_the_value_is_the_distance_of_all_windows(distance: str, function: object) -> None:
     reference, outputs = corpus(), corpus(shift=0.7)
     found = corpus_distance(distance, reference, outputs, **OPTIONS)
@@ -40,12 +36,13 @@ def test_the_value_is_the_distance_of_all_windows(distance: str, function: objec
     assert found["low"] < found["value"] < found["high"]
 
 
-def test_identical_corpora_are_at_exactly_zero() -> None:
-    found = corpus_distance("fad", corpus(), corpus(), **OPTIONS)
+@pytest.mark.parametrize("distance", ["fad", "fad_debiased", "kad_paired"])
+def test_identical_corpora_are_at_exactly_zero(distance: str) -> None:
+    found = corpus_distance(distance, corpus(), corpus(), **OPTIONS)
     assert (found["value"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("distance", ["fad", "kad"])
+@pytest.mark.parametrize("distance", ["fad", "fad_debiased", "kad", "kad_paired"])
 def test_worse_outputs_are_farther_by_the_paired_interval(distance: str) -> None:
     reference = corpus()
     cells = {
@@ -70,19 +67,22 @@ def test_systems_on_different_clips_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize("groups", [None, [0, 0, 1, 2, 3, 3, 4, 5, 5, 6, 6, 6]], ids=["clips", "groups"])
-@pytest.mark.parametrize(
-    ("distance", "function"), [("fad", frechet_distance), ("kad", partial(kernel_distance, paired=True))]
-)
-def test_a_replicate_is_the_distance_without_a_group(distance: str, function: object, groups: list[int] | None) -> None:
+@pytest.mark.parametrize("distance", ["fad", "fad_debiased", "kad", "kad_paired"])
+def test_a_replicate_is_the_distance_without_a_group(distance: str, groups: list[int] | None) -> None:
     reference, outputs = corpus(), corpus(shift=0.7)
     found = corpus_distance(distance, reference, outputs, groups=groups, **OPTIONS)
     of = groups or list(range(12))
     assert found["n_groups"] == len(found["replicates"]) == len(set(of))
     for group, replicate in enumerate(found["replicates"]):
         kept = [i for i in range(12) if of[i] != group]
-        rest = (np.concatenate([clips[i] for i in kept]) for clips in (reference, outputs))
-        options = {} if distance == "fad" else {"bandwidth": median_bandwidth(np.concatenate(reference))}
-        assert replicate == pytest.approx(function(*rest, **options), rel=1e-4)  # type: ignore[operator]
+        rest = [[clips[i] for i in kept] for clips in (reference, outputs)]
+        if distance == "kad_paired":
+            expected = paired_kernel_distance(*rest, bandwidth=median_bandwidth(np.concatenate(reference)))
+        elif distance == "kad":
+            expected = kernel_distance(*map(np.concatenate, rest), bandwidth=median_bandwidth(np.concatenate(outputs)))
+        else:
+            expected = frechet_distance(*map(np.concatenate, rest))
+        assert replicate == pytest.approx(expected, rel=1e-9)
 
 
 def test_intervals_shrink_with_clips() -> None:

@@ -44,9 +44,10 @@ METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
 METRICS.register("fad_debiased", "benchmarks.metrics.frechet:FAD_DEBIASED")
 METRICS.register("fad_inf", "benchmarks.metrics.frechet:FAD_INF")
 METRICS.register("kad", "benchmarks.metrics.kernel:KAD")
+METRICS.register("kad_paired", "benchmarks.metrics.kernel:KAD_PAIRED")
 
 #: Those of ours that are distances of corpora, so that listing names imports nothing.
-CORPUS_METRICS = ("fad", "fad_debiased", "fad_inf", "kad")
+CORPUS_METRICS = ("fad", "fad_debiased", "fad_inf", "kad", "kad_paired")
 
 _MOST_DIGITS = 12
 #: Fields that a user's function may carry as attributes, and what they have to be.

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
-from benchmarks.metrics.kernel import SCALE, kernel_distance, median_bandwidth
+from benchmarks.metrics.kernel import SCALE, kernel_terms
 from benchmarks.metrics.moments import Moments
 from benchmarks.registry import load_target
 from benchmarks.statistics.groups import leave_out_blocks, number_groups
-from benchmarks.statistics.replicates import JACKKNIFE, Values, replicate_error, t_half_width, two_sided_p
+from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width, two_sided_p
 from m2l.names import did_you_mean
 
 Clips = Sequence[np.ndarray]
@@ -94,16 +94,35 @@ def frechet_debiased(
 def frechet_at_infinity(
     reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float
 ) -> dict[str, Any]:
-    """The Fréchet distance extrapolated to infinitely many clips; it has no interval."""
-    return {"value": float(frechet_infinity(reference, outputs, paired=True, seed=seed).value)}
+    """The Fréchet distance extrapolated to infinitely many groups of clips, drawn alike on both sides.
+
+    It has no interval: a jackknife would take 57 distances per group. `frechet_debiased` has one.
+    """
+    sides = [
+        [np.concatenate([clips[i] for i in np.flatnonzero(groups == group)]) for group in range(1 + int(groups.max()))]
+        for clips in (reference, outputs)
+    ]
+    return {"value": float(frechet_infinity(*sides, paired=True, seed=seed).value)}
 
 
 def kernel(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
-    """The kernel audio distance, with a jackknife interval."""
-    paired = _are_paired(reference, outputs)
-    value = kernel_distance(np.concatenate(reference), np.concatenate(outputs), paired=paired)
-    replicates = _kernel_replicates(reference, outputs, _blocks(groups, seed), paired)
-    if len(replicates) < 2:
+    """The kernel audio distance as kadtk computes it, with a jackknife interval."""
+    return _kernel(reference, outputs, _blocks(groups, seed), level, paired=False)
+
+
+def paired_kernel(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
+    """The kernel audio distance by pairs of windows of different clips, with a jackknife interval."""
+    return _kernel(reference, outputs, _blocks(groups, seed), level, paired=True)
+
+
+def _kernel(reference: Clips, outputs: Clips, blocks: np.ndarray, level: float, *, paired: bool) -> dict[str, Any]:
+    if paired and _identical(reference, outputs):
+        return {"value": 0.0} | _bounds(0.0, 0.0, [0.0] * (1 + int(blocks.max())))
+    terms = kernel_terms(reference, outputs, blocks, paired=paired)
+    value, replicates = SCALE * terms.value, SCALE * terms.left_out
+    if math.isnan(value):
+        raise ValueError(f"{sum(map(len, outputs))} embeddings are too few pairs for a kernel distance")
+    if len(replicates) < 2 or np.isnan(replicates).any():
         return {"value": value}
     half = t_half_width(*replicate_error(replicates, JACKKNIFE), level)
     return {"value": value} | _bounds(value - half, value + half, replicates)
@@ -115,6 +134,7 @@ DISTANCES: dict[str, Callable[..., dict[str, Any]]] = {
     "fad_debiased": frechet_debiased,
     "fad_inf": frechet_at_infinity,
     "kad": kernel,
+    "kad_paired": paired_kernel,
 }
 
 
@@ -178,7 +198,7 @@ def frechet_replicates(reference: Clips, outputs: Clips, blocks: np.ndarray) -> 
     """
     n_blocks = int(blocks.max()) + 1
     sides = [(np.concatenate(clips), np.repeat(blocks, [len(x) for x in clips])) for clips in (reference, outputs)]
-    if len(sides[0][0]) > 1 and all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True)):
+    if len(sides[0][0]) > 1 and _identical(reference, outputs):
         return 0.0, [0.0] * n_blocks
     wholes = [Moments.from_embeddings(rows) for rows, _ in sides]
     value = frechet_distance(*wholes)
@@ -195,49 +215,6 @@ def frechet_replicates(reference: Clips, outputs: Clips, blocks: np.ndarray) -> 
     return value, replicates
 
 
-def _are_paired(reference: Clips, outputs: Clips) -> bool:
-    """Whether window i of every output stands for window i of its original."""
-    return all(len(a) == len(b) for a, b in zip(reference, outputs, strict=True))
-
-
-def _kernel_replicates(reference: Clips, outputs: Clips, blocks: np.ndarray, paired: bool) -> list[float]:
-    """Unbiased MMD² x scale without each block of clips in turn; kernel sums between blocks are taken once."""
-    sigma = median_bandwidth(np.concatenate(reference))
-    sums = {
-        "xx": _block_sums(reference, reference, blocks, sigma, within=True),
-        "yy": _block_sums(outputs, outputs, blocks, sigma, within=True),
-        "xy": _block_sums(reference, outputs, blocks, sigma, within=paired),
-    }
-    replicates = []
-    for block in range(int(blocks.max()) + 1):
-        kept = np.arange(int(blocks.max()) + 1) != block
-        means = {name: _mean(total[kept][:, kept], count[kept][:, kept]) for name, (total, count) in sums.items()}
-        replicates.append(SCALE * (means["xx"] + means["yy"] - 2 * means["xy"]))
-    return [] if np.isnan(replicates).any() else replicates
-
-
-def _mean(total: Values, count: Values) -> float:
-    pairs = float(count.sum())
-    return float(total.sum()) / pairs if pairs else math.nan
-
-
-def _block_sums(x: Clips, y: Clips, blocks: np.ndarray, sigma: float, *, within: bool) -> tuple[Values, Values]:
-    """Sums of the Gaussian kernel over the windows of every two blocks, and how many pairs they hold."""
-    n_blocks = int(blocks.max()) + 1
-    total, count = np.zeros((n_blocks, n_blocks)), np.zeros((n_blocks, n_blocks))
-    rows = np.concatenate(y).astype(np.float64)
-    ends = np.cumsum([0, *(len(clip) for clip in y)])
-    of = np.repeat(blocks, [len(clip) for clip in y])
-    sizes = np.bincount(of, minlength=n_blocks)
-    squares = np.square(rows).sum(axis=1)
-    for i, clip in enumerate(x):
-        a = clip.astype(np.float64)
-        gaps = np.square(a).sum(axis=1)[:, None] + squares - 2 * a @ rows.T
-        values = np.exp(np.maximum(gaps, 0.0) / (-2 * sigma**2))
-        if within:  # a window is compared neither with itself nor with its own reconstruction
-            values[np.arange(len(a)), ends[i] + np.arange(len(a))] = 0.0
-        total[blocks[i]] += np.bincount(of, weights=values.sum(axis=0), minlength=n_blocks)
-        count[blocks[i]] += len(a) * sizes
-        if within:
-            count[blocks[i], blocks[i]] -= len(a)
-    return total, count
+def _identical(reference: Clips, outputs: Clips) -> bool:
+    """Whether a system changed nothing."""
+    return all(np.array_equal(a, b) for a, b in zip(reference, outputs, strict=True))
