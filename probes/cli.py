@@ -24,20 +24,6 @@ app = new_app("probe", "Evaluate representations on the tasks of Table 1.")
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Fits:
-    """How often a probe is trained, and how its intervals are made.
-
-    Attributes:
-        seeds: number of seeds
-        resamples: resamples of the bootstrap
-    """
-
-    seeds: Whole = 5
-    resamples: Whole = 1000
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
 class What:
     """What is evaluated.
 
@@ -46,6 +32,7 @@ class What:
         representation: registered name, NAME@OUTPUT, module:Class (extract returns (n_frames, dim)), npy:FOLDER,
             hear:MODULE, autoencoder:NAME, music2latent:PATH, or chance; may be repeated
         protocol: mir_ref-1 or strict-1
+        seeds: number of seeds
         deform: also test on deformed clips: noise:15, mp3:64, pitch:1, …; may be repeated
         shuffle_labels: permute training labels: scores must fall to chance
     """
@@ -53,10 +40,11 @@ class What:
     task: Annotated[list[str], Parameter(metavar="NAME")]
     representation: Annotated[list[str], Parameter(metavar="NAME")]
     protocol: Annotated[str, Parameter(metavar="NAME")] = "mir_ref-1"
+    seeds: Whole = 5
     deform: Annotated[tuple[str, ...], Parameter(metavar="SPEC")] = ()
     shuffle_labels: bool = False
 
-    def request(self, fits: Fits) -> Request:
+    def request(self) -> Request:
         """The request for `probes.runner`.
 
         Raises:
@@ -66,10 +54,9 @@ class What:
         from probes.protocol import get_protocol, seeds_from
         from probes.request import Request
 
-        check_resamples(fits)
         try:
             deformations = tuple(str(parse_deformation(text)) for text in self.deform)
-            seeds = tuple(seeds_from(0, fits.seeds))
+            seeds = tuple(seeds_from(0, self.seeds))
         except ValueError as error:
             raise UsageError(str(error)) from None
         return Request(
@@ -77,17 +64,13 @@ class What:
             representations=tuple(dict.fromkeys(self.representation)),
             protocol=get_protocol(self.protocol),
             seeds=seeds,
-            resamples=fits.resamples,
             deformations=deformations,
             shuffle_labels=self.shuffle_labels,
         )
 
 
-FITS = Fits()
-
-
 @app.command
-def run(*, what: What, fits: Fits = FITS, work: Work = WORK, output: Output = None, json: Json = False) -> int:
+def run(*, what: What, work: Work = WORK, output: Output = None, json: Json = False) -> int:
     """Evaluate representations on tasks.
 
     Args:
@@ -95,15 +78,15 @@ def run(*, what: What, fits: Fits = FITS, work: Work = WORK, output: Output = No
     """
     if output is not None:
         check_folder("--output", output)
-    return _show([_evaluate(what.request(fits), work)], work, output, json)
+    return _show([_evaluate(what.request(), work)], work, output, json)
 
 
 @app.command
-def table(*, what: What, fits: Fits = FITS, work: Work = WORK, format: Format = "md") -> int:
+def table(*, what: What, work: Work = WORK, format: Format = "md") -> int:
     """Evaluate representations on tasks and print Table 1."""
     from probes.table1 import table_of
 
-    found = _evaluate(what.request(fits), work)
+    found = _evaluate(what.request(), work)
     print(table_of(found, "probe", "command line").render(format))
     return _status(found, work)
 
@@ -139,7 +122,7 @@ def import_mir_ref(
     config: str,
     /,
     *,
-    fits: Fits = FITS,
+    seeds: Whole = 5,
     work: Work = WORK,
     show: Annotated[bool, Parameter(name="--print")] = False,
     output: Output = None,
@@ -149,17 +132,17 @@ def import_mir_ref(
 
     Args:
         config: mir_ref's experiment file
+        seeds: number of seeds
         show: only show what it means here
         output: write one result file and the predictions per cell to this folder
     """
     from probes.mirref import read_experiments, requests_of
 
-    if fits.seeds < 1:
-        raise UsageError(f"at least one seed is needed, got {fits.seeds}")
-    check_resamples(fits)
+    if seeds < 1:
+        raise UsageError(f"at least one seed is needed, got {seeds}")
     if output is not None:
         check_folder("--output", output)
-    planned = requests_of(read_experiments(config), n_seeds=fits.seeds, resamples=fits.resamples)
+    planned = requests_of(read_experiments(config), n_seeds=seeds)
     if show:
         print(jsons.dumps([item.describe() for item in planned], indent=2))
         return OK
@@ -175,7 +158,6 @@ def import_mir_ref(
 def export_mir_ref(
     *,
     what: What,
-    fits: Fits = FITS,
     work: Work = WORK,
     features: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
@@ -189,7 +171,7 @@ def export_mir_ref(
 
     if features is not None:
         check_folder("--features", features)
-    request = what.request(fits)
+    request = what.request()
     # The experiment file is the result; with features it names the folder that they are in.
     print(export_experiments(request, str(features or "data")), end="")
     if features is None:
@@ -200,16 +182,6 @@ def export_mir_ref(
         print(f"written: {path}" if why is None else f"left out: {path}: {why}", file=sys.stderr)
         left_out += why is not None
     return _status(found, work) or (FAILED if left_out else OK)
-
-
-def check_resamples(fits: Fits) -> None:
-    """Refuse a number of resamples below 0.
-
-    Raises:
-        UsageError: naming the option.
-    """
-    if fits.resamples < 0:
-        raise UsageError(f"--resamples must be at least 0, got {fits.resamples}")
 
 
 def _evaluate(request: Request, work: Work) -> ProbeRun:

@@ -29,7 +29,6 @@ def evaluate(
     protocol: Protocol,
     seeds: Sequence[int],
     *,
-    resamples: int = 1000,
     device: str = "cpu",
     shuffle_labels: bool = False,
     variants: Mapping[str, np.ndarray] | None = None,
@@ -41,7 +40,6 @@ def evaluate(
         problems: tasks; those with the same batch size are trained in one pass.
         protocol: how.
         seeds: of the probes; "knn" has no randomness and counts as one.
-        resamples: bootstrap resamples of the test items.
         device: where to train.
         shuffle_labels: permute the targets of all items that are not tested: scores must fall to chance.
         variants: deformation -> features of the same items after it; only test rows are read.
@@ -70,7 +68,7 @@ def evaluate(
             for problem in problems:
                 models = _knn_models(features, problem, protocol)
                 for suffix, matrix in tested.items():
-                    found[problem.name][probe + suffix] = _test(models, matrix, problem, resamples)
+                    found[problem.name][probe + suffix] = _test(models, matrix, problem)
             continue
         if probe not in ("mlp", "linear"):
             raise ValueError(f"unknown probe {probe!r}; known: mlp, linear, knn")
@@ -87,7 +85,7 @@ def evaluate(
             for problem in group:
                 for suffix, matrix in tested.items():
                     found[problem.name][probe + suffix] = _test(
-                        trained[problem.name], matrix, problem, resamples, size if protocol.drop_last else 0
+                        trained[problem.name], matrix, problem, size if protocol.drop_last else 0
                     )
     return found
 
@@ -101,9 +99,7 @@ class _Models:
     broken: int = 0  # seeds whose loss on the validation part is not finite
 
 
-def _test(
-    models: _Models, features: np.ndarray, problem: Problem, resamples: int, drop_last: int = 0
-) -> Evaluation | str:
+def _test(models: _Models, features: np.ndarray, problem: Problem, drop_last: int = 0) -> Evaluation | str:
     """Predictions for all test parts, scored."""
     bad = int((~np.isfinite(features[problem.test_rows]).all(axis=1)).sum())
     if bad:
@@ -122,7 +118,7 @@ def _test(
         if count:
             largest = np.abs(features[problem.test_rows]).max()
             return f"{what} not finite with {count} of {len(predictions)} seeds (the largest feature is {largest:.2g})"
-    return score(problem, predictions, resamples, models.details, drop_last)
+    return score(problem, predictions, models.details, drop_last)
 
 
 def _shuffled(problem: Problem) -> Problem:
@@ -228,7 +224,7 @@ class EvaluateJob:
     """Payload of `probe`: tasks on one feature matrix.
 
     Attributes:
-        problems, protocol, seeds, resamples, shuffle_labels: see `evaluate`.
+        problems, protocol, seeds, shuffle_labels: see `evaluate`.
         output: of the representation; None takes its first.
         n_features: how many of the unit's inputs are features of clean audio; they come first.
         deformed: deformation -> number of inputs with features of the test clips after it, in this order.
@@ -238,7 +234,6 @@ class EvaluateJob:
     problems: tuple[Problem, ...]
     protocol: Protocol
     seeds: tuple[int, ...]
-    resamples: int
     shuffle_labels: bool
     output: str | None
     n_features: int
@@ -249,8 +244,8 @@ class EvaluateJob:
 def probe(unit: Unit, store: Store) -> Result:
     """Evaluate the tasks of a unit on its features. Payload: `EvaluateJob`.
 
-    Arrays: `task/probe[/deformation]/predictions` (n_seeds, n_test, n_labels) and `…/draws/METRIC`
-    (n_resamples,). Clips without features are left out of every part and reported in `meta["failures"]`.
+    Arrays: `task/probe[/deformation]/predictions` (n_seeds, n_test, n_labels) and `…/replicates/METRIC` (B,), the
+    scores without one block of groups each. Clips without features are left out of every part and reported in `meta["failures"]`.
     """
     job: EvaluateJob = unit.payload
     meta: dict[str, Any] = {"evaluations": {}, "failures": {}}
@@ -258,7 +253,7 @@ def probe(unit: Unit, store: Store) -> Result:
     if job.is_chance:
         for problem in job.problems:
             name = f"{problem.name}/{job.protocol.probes[0]}"
-            _record(meta, arrays, name, chance(problem, job.resamples))
+            _record(meta, arrays, name, chance(problem))
         return Result(meta, arrays)
     features, ids, failures = gather(unit.inputs[: job.n_features], store, job.output)
     missing = np.flatnonzero(~np.isfinite(features).all(axis=1))
@@ -280,7 +275,6 @@ def probe(unit: Unit, store: Store) -> Result:
         problems,
         job.protocol,
         job.seeds,
-        resamples=job.resamples,
         shuffle_labels=job.shuffle_labels,
         variants=variants,
     )
@@ -294,7 +288,8 @@ def _record(meta: dict[str, Any], arrays: dict[str, np.ndarray], key: str, evalu
     if isinstance(evaluation, str):
         meta["evaluations"][key] = {"reason": evaluation}
         return
-    meta["evaluations"][key] = {"per_seed": evaluation.per_seed, "details": evaluation.details}
+    record = {"per_seed": evaluation.per_seed, "details": evaluation.details, "n_groups": evaluation.n_groups}
+    meta["evaluations"][key] = record
     arrays[f"{key}/predictions"] = evaluation.predictions
-    for metric, values in evaluation.draws.items():
-        arrays[f"{key}/draws/{metric}"] = values
+    for metric, values in evaluation.replicates.items():
+        arrays[f"{key}/replicates/{metric}"] = values

@@ -1,7 +1,7 @@
 """The metrics of Table 1, and the corrected readings of them.
 
-Plain functions of targets and predictions. Those of a bootstrap take weights per item: a resample of items
-is an integer weight for each, and sorting once per prediction makes a thousand resamples affordable.
+Plain functions of targets and predictions. They take weights per item: items that are left out weigh 0, and sorting
+once per prediction makes hundreds of such scores affordable.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def f1_scores(
 
     Equal to `sklearn.metrics.f1_score(…, labels=range(n_classes), zero_division=0)`, and to the "micro avg"
     and "macro avg" of the `classification_report` mir_ref prints. A class that is lost only because all of
-    its items have weight 0 (in a resample) is left out of the macro mean.
+    its items have weight 0 is left out of the macro mean.
     """
     target, guess = np.asarray(target), np.asarray(guess)
     everywhere = np.bincount(target, minlength=n_classes) + np.bincount(guess, minlength=n_classes)

@@ -118,7 +118,7 @@ def _list(value: Any, what: str, where: str) -> list[Any]:
     return value
 
 
-def requests_of(experiments: Sequence[Mapping[str, Any]], n_seeds: int = 5, resamples: int = 1000) -> list[Imported]:
+def requests_of(experiments: Sequence[Mapping[str, Any]], n_seeds: int = 5) -> list[Imported]:
     """One request per experiment, data set and probe.
 
     Raises:
@@ -145,7 +145,6 @@ def requests_of(experiments: Sequence[Mapping[str, Any]], n_seeds: int = 5, resa
                     seeds=tuple(seeds_from(0, n_seeds)),
                     task_options={task: task_options},
                     representation_options=options,
-                    resamples=resamples,
                     deformations=deformations,
                 )
                 found.append(Imported(request, tuple(notes)))

@@ -107,10 +107,10 @@ class Planner:
                     "data": self.tasks[name].digest,
                     "splits": [split.digest for split in self._splits(name)],
                     "batch_size": self.tasks[name].info.batch_size,
+                    "clusters": self.tasks[name].clusters_digest,
                 }
                 for name in group
             ],
-            "resamples": request.resamples,
             "shuffle_labels": request.shuffle_labels,
             "deformations": list(request.deformations),
             "code": code_digest("probes.evaluate"),
@@ -122,7 +122,6 @@ class Planner:
             problems,
             protocol,
             tuple(request.seeds),
-            resamples=request.resamples,
             shuffle_labels=request.shuffle_labels,
             output=output,
             n_features=len(features),

@@ -22,7 +22,6 @@ class Request:
         protocol: how.
         seeds: of the probes.
         task_options, representation_options: by name, passed to the factories.
-        resamples: of the bootstrap.
         level: coverage of the intervals.
         deformations: also test on deformed clips (the probe is trained on clean ones).
         shuffle_labels: permute training labels; a check that scores fall to chance.
@@ -34,7 +33,6 @@ class Request:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     representation_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    resamples: int = 1000
     level: float = 0.95
     deformations: tuple[str, ...] = ()
     shuffle_labels: bool = False

@@ -41,6 +41,7 @@ def record_of(found: ProbeRun, cell: ProbeCell) -> dict[str, Any]:
         "shuffled_labels": found.request.shuffle_labels,
         "contaminated": cell.contaminated,
         "n_test": cell.n_test,
+        "n_groups": cell.n_groups,
         "failures": cell.failures,
         "reason": cell.reason,
         "details": cell.details,
@@ -74,7 +75,7 @@ def write_results(found: ProbeRun, folder: Path) -> list[Path]:
     The rest of the name says what is not the default: deformation, protocol, shuffled labels, limit. Names that cannot
     be file names as they are end in a digest. So nothing replaces the results of something else.
 
-    The .npz has `ids`, `targets`, `labels` and `predictions` (n_seeds, n_test, n_labels): enough to compute
+    The .npz has `ids`, `groups`, `targets`, `labels` and `predictions` (n_seeds, n_test, n_labels): enough to compute
     any other metric, or a paired test, without running anything again.
     """
     paths = []
@@ -114,6 +115,7 @@ def _predictions(found: ProbeRun, cell: ProbeCell) -> bytes:
     np.savez_compressed(
         file,
         ids=np.array(ids)[kept],
+        groups=np.array([data.clusters.of.get(clip_id, clip_id) for clip_id in ids])[kept],
         targets=data.targets[rows][kept],
         labels=np.array(data.info.labels),
         predictions=np.asarray(cell.predictions),

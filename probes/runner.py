@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from benchmarks.evaluation.cells import NOT_COMPUTED, tidy
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit, fetch
+from benchmarks.statistics.multiple import Best, adjust_pairs, best_of_column
 from benchmarks.store.store import Result, Store
 from benchmarks.user_code import stdout_to_stderr
+from probes.intervals import difference_interval, score_interval
 from probes.plan import Planner
 from probes.representations.base import RepresentationSpec
 from probes.request import CHANCE, Request
@@ -53,7 +56,8 @@ class ProbeCell:
         left_out: ids of those clips.
         pending: it merely has not been computed yet.
         contaminated: the representation was trained on the task's data set.
-        result: predictions, draws and details, as stored.
+        n_groups: groups of test items, which the intervals count.
+        details, replicates, predictions: as stored.
     """
 
     task: str
@@ -61,6 +65,7 @@ class ProbeCell:
     probe: str
     scores: dict[str, Score] = field(default_factory=dict)
     n_test: int = 0
+    n_groups: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     contaminated: bool = False
@@ -68,7 +73,7 @@ class ProbeCell:
     pending: bool = False
     deformation: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
-    draws: dict[str, np.ndarray] = field(default_factory=dict)
+    replicates: dict[str, np.ndarray] = field(default_factory=dict)
     predictions: np.ndarray | None = None
 
     @property
@@ -256,70 +261,75 @@ def _fill(cell: ProbeCell, result: Result, level: float) -> None:
     if "reason" in record:
         cell.reason = record["reason"]
         return
-    tails = ((1 - level) / 2, (1 + level) / 2)
-    for metric, values in record["per_seed"].items():
-        draws = result.arrays[f"{key}/draws/{metric}"]
-        cell.draws[metric] = draws
-        low, high = shifted_interval(draws, float(np.mean(values)), tails)
-        low, high = max(low, 0.0), min(high, 1.0)
-        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        cell.scores[metric] = Score(float(np.mean(values)), std, tuple(values), low, high)
     cell.predictions = result.arrays[f"{key}/predictions"]
-    cell.n_test = int(cell.predictions.shape[1])
+    cell.n_test, cell.n_groups = int(cell.predictions.shape[1]), int(record["n_groups"])
+    for metric, values in record["per_seed"].items():
+        replicates = cell.replicates[metric] = result.arrays[f"{key}/replicates/{metric}"]
+        mean = float(np.mean(values))
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        low, high = score_interval(metric, mean, replicates, cell.n_test, level)
+        cell.scores[metric] = Score(mean, std, tuple(values), low, high)
     failed = result.meta["failures"].get(cell.task, {})
     cell.failures, cell.left_out = dict(sorted(Counter(failed.values()).items())), frozenset(failed)
     cell.details = record["details"]
 
 
-def shifted_interval(draws: np.ndarray, value: float, tails: tuple[float, float]) -> tuple[float, float]:
-    """Quantiles of bootstrap draws, shifted so that the draws' mean is the measured value.
-
-    Resamples repeat items and lose rare classes, which biases macro means and average precision of small
-    test parts by more than their spread; the shift takes that bias off again.
-    """
-    if not draws.size or np.isnan(draws).all():
-        return math.nan, math.nan
-    low, high = np.nanquantile(draws, tails) - np.nanmean(draws) + value
-    return float(low), float(high)
-
-
 def compare(first: ProbeCell, second: ProbeCell, metric: str, level: float) -> dict[str, Any] | None:
-    """Paired bootstrap of two representations on the same test items; None where that cannot be.
+    """The difference of two representations on the same test items; None where that cannot be.
 
-    Both cells' draws used the same resamples, so the quantiles of their difference are paired.
+    Replicate by replicate both left out the same groups, so the error of their difference is paired.
     """
     if metric not in first.scores or metric not in second.scores or first.n_test != second.n_test:
         return None
     if first.left_out != second.left_out:
         return None
     difference = first.scores[metric].mean - second.scores[metric].mean
-    low, high = shifted_interval(
-        first.draws[metric] - second.draws[metric], difference, ((1 - level) / 2, (1 + level) / 2)
-    )
+    replicates = first.replicates[metric] - second.replicates[metric]
+    low, high, p = difference_interval(difference, replicates, level)
     return {
         "task": first.task,
         "metric": metric,
         "a": first.representation,
         "b": second.representation,
         "n": first.n_test,
+        "n_groups": first.n_groups,
         "difference": difference,
         "low": low,
         "high": high,
-        "significant": bool(low > 0 or high < 0),
+        **({"p": p} if np.isfinite(p) else {"reason": "the test items are one group"}),
     }
 
 
 def all_comparisons(probe_run: ProbeRun) -> list[dict[str, Any]]:
-    """Every two representations on every task, by its main metric."""
+    """Every two representations on every task, by its main metric.
+
+    The pairs of a task are one family: `p_adjusted` and `significant` are Holm's.
+    """
     found = []
-    names = probe_run.request.representations
     for task, info in probe_run.infos.items():
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                a, b = probe_run.cell(first, task), probe_run.cell(second, task)
-                if a is None or b is None:
-                    continue
+        records = []
+        for first, second in combinations(probe_run.request.representations, 2):
+            a, b = probe_run.cell(first, task), probe_run.cell(second, task)
+            if a is not None and b is not None:
                 record = compare(a, b, info.metrics[0], probe_run.request.level)
-                if record is not None:
-                    found.append(record)
+                records += [] if record is None else [record]
+        found += adjust_pairs(records, probe_run.request.level)
     return found
+
+
+def best_of_task(
+    probe_run: ProbeRun, task: str, comparisons: Sequence[Mapping[str, Any]]
+) -> Best | None:
+    """The best representation by a task's main metric, and those not distinguishable from it.
+
+    Only those compete that were tested on the most items, all of them on the same ones; `chance` does not.
+
+    Args:
+        comparisons: of `all_comparisons`.
+    """
+    metric = probe_run.infos[task].metrics[0]
+    cells = [probe_run.cell(name, task) for name in probe_run.request.representations if name != CHANCE]
+    measured = [cell for cell in cells if cell is not None and metric in cell.scores]
+    fewest = min((cell.left_out for cell in measured), key=len, default=frozenset())
+    values = {cell.representation: cell.scores[metric].mean for cell in measured if cell.left_out == fewest}
+    return best_of_column(values, [record for record in comparisons if record["task"] == task], True)

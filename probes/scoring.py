@@ -1,4 +1,4 @@
-"""A task reduced to arrays, and scores of predictions on it with their bootstrap draws."""
+"""A task reduced to arrays, and scores of predictions on it with their jackknife replicates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics.bootstrap import resample_blocks
+from benchmarks.statistics.groups import leave_out_blocks, number_groups
 from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table
 from probes.tasks.base import METRICS, TaskData
 
@@ -25,6 +25,7 @@ class Problem:
         targets: (n_items,) class numbers or (n_items, n_labels) zeros and ones.
         splits: rows of train, validation and test, one triple per fold.
         batch_size: items per training step.
+        groups: (n_items,) number of each item's group, which intervals count; None: each item on its own.
     """
 
     name: str
@@ -33,6 +34,13 @@ class Problem:
     targets: np.ndarray
     splits: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
     batch_size: int
+    groups: np.ndarray | None = None
+
+    @property
+    def test_groups(self) -> np.ndarray:
+        """(n_test,) the groups of `test_rows`, numbered in order of first appearance."""
+        rows = self.test_rows
+        return number_groups(rows if self.groups is None else self.groups[rows])
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -57,15 +65,18 @@ class Evaluation:
     Attributes:
         per_seed: metric -> one value per seed (the mean over folds).
         predictions: (n_seeds, n_test, n_labels) probabilities, test parts fold after fold.
-        draws: metric -> values on bootstrap resamples of the test items, mean over seeds.
+        replicates: metric -> (B,) values without one block of groups of test items each, mean over seeds; the
+            blocks are those of `leave_out_blocks`.
         details: chosen learning rates, kept epochs, and "never_improved" where no seed got better on the validation
             part after its first epoch.
+        n_groups: groups of the test items.
     """
 
     per_seed: dict[str, list[float]]
     predictions: np.ndarray
-    draws: dict[str, np.ndarray]
+    replicates: dict[str, np.ndarray]
     details: dict[str, Any]
+    n_groups: int
 
 
 def problem_of(data: TaskData, scheme: str, name: str | None = None, batch_size: int | None = None) -> Problem:
@@ -74,10 +85,12 @@ def problem_of(data: TaskData, scheme: str, name: str | None = None, batch_size:
         (data.rows(split.train), data.rows(split.validation), data.rows(split.test)) for split in data.splits(scheme)
     )
     info = data.info
-    return Problem(name or info.name, info.kind, info.labels, data.targets, splits, batch_size or info.batch_size)
+    groups = data.clusters.index(clip.id for clip in data.clips)
+    size = batch_size or info.batch_size
+    return Problem(name or info.name, info.kind, info.labels, data.targets, splits, size, groups)
 
 
-def chance(problem: Problem, resamples: int = 1000) -> Evaluation:
+def chance(problem: Problem) -> Evaluation:
     """What the labels alone give: the best constant answer by the training part.
 
     The most frequent class; for keys the constant with the best expected MIREX score; for tags every clip
@@ -92,19 +105,18 @@ def chance(problem: Problem, resamples: int = 1000) -> Evaluation:
             gain = prior @ key_weight_table(problem.labels) if problem.kind == "key" else prior
             constant = np.eye(len(problem.labels))[int(np.argmax(gain))]
         parts.append(np.tile(constant, (len(test), 1)))
-    return score(problem, np.concatenate(parts)[None], resamples, {})
+    return score(problem, np.concatenate(parts)[None], {})
 
 
-def score(
-    problem: Problem, predictions: np.ndarray, resamples: int, details: dict[str, Any], drop_last: int = 0
-) -> Evaluation:
-    """Metrics of predictions per seed, and of bootstrap resamples of the test items.
+def score(problem: Problem, predictions: np.ndarray, details: dict[str, Any], drop_last: int = 0) -> Evaluation:
+    """Metrics of predictions per seed, and without each block of groups of the test items.
+
+    Blocks depend on the test items alone: every representation leaves out the same ones, so that differences of their
+    replicates are paired. Groups that lie in several folds are left out of all of them.
 
     Args:
         problem: the task.
         predictions: (n_seeds, n_test, n_labels), test parts fold after fold.
-        resamples: number of resamples; every representation sees the same ones, so that differences of
-            their draws are paired.
         details: kept as they are.
         drop_last: if set, the incomplete last batch of this size is left out of each test part.
     """
@@ -118,19 +130,19 @@ def score(
     targets = problem.targets[problem.test_rows]
     scorers = [[Scorer(problem, targets[fold], seed[fold]) for fold in folds] for seed in predictions]
     per_seed = [_mean([scorer() for scorer in seed]) for seed in scorers]
-    n = len(targets)
-    draws: dict[str, list[float]] = {name: [] for name in metrics}
-    blocks = resample_blocks(n, resamples, 0) if resamples else ()
-    for chosen in (row for block in blocks for row in block):
-        weights = np.bincount(chosen, minlength=n).astype(float)
+    groups = problem.test_groups
+    replicates: dict[str, list[float]] = {name: [] for name in metrics}
+    for block in leave_out_blocks(1 + int(groups.max()), 0):
+        weights = (~np.isin(groups, block)).astype(float)
         values = _mean([s(weights[fold]) for seed in scorers for s, fold in zip(seed, folds, strict=True)])
         for name in metrics:
-            draws[name].append(values[name])
+            replicates[name].append(values[name])
     return Evaluation(
         {name: [values[name] for values in per_seed] for name in metrics},
         predictions.astype(np.float32),
-        {name: np.array(values) for name, values in draws.items()},
+        {name: np.array(values) for name, values in replicates.items()},
         details,
+        1 + int(groups.max()),
     )
 
 
@@ -145,15 +157,15 @@ class Scorer:
             self.guess = predictions.argmax(axis=1)
 
     def __call__(self, weights: np.ndarray | None = None) -> dict[str, float]:
+        if weights is not None and weights.sum() == 0:
+            return dict.fromkeys(METRICS[self.problem.kind], float("nan"))
         if self.problem.kind == "multilabel":
             area, precision = self.ranking(weights)
             if weights is None and not np.isfinite(area).all():
                 tag = self.problem.labels[int(np.flatnonzero(~np.isfinite(area))[0])]
                 raise ValueError(f"tag {tag!r} has no positive or no negative test item")
-            # a resample may lose all positives of a rare tag: its mean is over the tags that are left
+            # without a group a rare tag may have no positives: the mean is over the tags that are left
             return {"roc_auc": float(np.nanmean(area)), "average_precision": float(np.nanmean(precision))}
-        if weights is not None and weights.sum() == 0:
-            return dict.fromkeys(METRICS[self.problem.kind], float("nan"))
         if self.problem.kind == "key":
             return key_scores(self.targets, self.guess, self.problem.labels, weights)
         return f1_scores(self.targets, self.guess, len(self.problem.labels), weights)

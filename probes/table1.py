@@ -7,8 +7,9 @@ says what to measure; see `request_from`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import m2l
@@ -21,9 +22,9 @@ from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
-from probes.protocol import get_protocol, seeds_from
+from probes.protocol import MIR_REF_BATCH, get_protocol, seeds_from
 from probes.request import CHANCE, Request
-from probes.runner import ProbeCell, ProbeRun, all_comparisons, run
+from probes.runner import ProbeCell, ProbeRun, all_comparisons, best_of_task, run
 from probes.tasks.base import TaskInfo
 
 TITLES = {
@@ -74,7 +75,6 @@ _KEYS = (
     "seeds",
     "task_options",
     "representation_options",
-    "resamples",
     "deformations",
     "note",
 )
@@ -84,8 +84,8 @@ def request_from(section: Mapping[str, Any], seed: int = 0) -> Request:
     """The request of a suite's [table1].
 
     Keys: `tasks` and `representations` (lists of names), `protocol` (default "mir_ref-1"), `seeds` (how
-    many, default 5), `task_options` and `representation_options` (tables by name), `resamples`,
-    `deformations`, `note` (a line below the table).
+    many, default 5), `task_options` and `representation_options` (tables by name), `deformations`, `note` (a line
+    below the table).
 
     Raises:
         SuiteError: an unknown or missing key, or a value of the wrong type.
@@ -107,7 +107,6 @@ def request_from(section: Mapping[str, Any], seed: int = 0) -> Request:
         seeds=tuple(seeds_from(seed, seeds)),
         task_options=section.get("task_options", {}),
         representation_options=section.get("representation_options", {}),
-        resamples=int(section.get("resamples", 1000)),
         deformations=tuple(section.get("deformations", ())),
     )
 
@@ -162,7 +161,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             Row(
                 representation,
                 cells,
-                title=TITLES.get(representation, representation),
+                title=_title(representation),
                 metadata=_metadata(found, representation),
                 note=_contamination(found, representation),
             )
@@ -178,8 +177,9 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             else []
         ),
         f"Percent. {_protocol_note(request)}; mean of {n_seeds} seeds, "
-        "[95 % bootstrap interval over test items, shifted to the measured value]; "
+        f"[{100 * request.level:g} % interval over groups of test items: jackknife, on Wilson's scale]; "
         "standard deviations over seeds are in the JSON.",
+        *_batch_note(found),
         *(
             f"{info.title}: {_sizes(found, name)}; {info.license}."
             for name, info in found.infos.items()
@@ -189,12 +189,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         *found.warnings,
     ]
     comparisons = all_comparisons(found)
-    if comparisons:
-        clear = sum(record["significant"] for record in comparisons)
-        notes.append(
-            f"{clear} of {len(comparisons)} pairs of representations differ clearly on their task's first "
-            "metric (paired bootstrap over test items, see the JSON)."
-        )
+    notes += _verdicts(found, comparisons)
     part = f"; a part of the data, limit {found.limit}" if found.limit else ""
     return TableResult(
         name="table1",
@@ -235,12 +230,13 @@ def to_cells(cell: ProbeCell | None, task: str, info: TaskInfo) -> dict[str, Cel
         key: Cell(
             value=100 * cell.scores[metric].mean,
             n=cell.n_test,
-            low=100 * cell.scores[metric].low,
-            high=100 * cell.scores[metric].high,
+            low=_percent(cell.scores[metric].low),
+            high=_percent(cell.scores[metric].high),
             failures=cell.failures,
             details={
                 "std": 100 * cell.scores[metric].std,
                 "per_seed": [100 * value for value in cell.scores[metric].per_seed],
+                "n_groups": cell.n_groups,
                 "probe": cell.probe,
                 "contaminated": cell.contaminated,
                 **cell.details,
@@ -266,11 +262,53 @@ def _protocol_note(request: Request) -> str:
     return f"Protocol {request.protocol.name}, {kinds[request.protocol.probes[0]]}"
 
 
+def _percent(share: float) -> float | None:
+    return None if math.isnan(share) else 100 * share
+
+
+def _batch_note(found: ProbeRun) -> list[str]:
+    """Which batch sizes are not mir_ref's, and why."""
+    chosen = found.request.protocol.batch_size
+    titles: dict[int, list[str]] = {}
+    for info in found.infos.values():
+        titles.setdefault(chosen or info.batch_size, []).append(info.title)
+    own = {size: names for size, names in titles.items() if size != MIR_REF_BATCH}
+    sizes = "; ".join(f"{size} items for {', '.join(names)}" for size, names in own.items())
+    why = f"{MIR_REF_BATCH:,}, with which mir_ref would leave nothing of their test parts"
+    return [f"Batches of {sizes}, in place of {why}; those of the published table are not known."] if own else []
+
+
+def _verdicts(found: ProbeRun, comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many pairs differ, and the best of each task with those that are not distinguishable from it."""
+    tested = [record for record in comparisons if "significant" in record]
+    if not tested:
+        return []
+    clear = sum(record["significant"] for record in tested)
+    lines = [
+        f"{clear} of {len(tested)} pairs of representations differ on their task's first metric (paired jackknife over "
+        f"groups; Holm over the pairs of a task, {100 * (1 - found.request.level):g} %)."
+    ]
+    for name, info in found.infos.items():
+        best = best_of_task(found, name, comparisons)
+        if best is not None:
+            names, level_with = (", ".join(_title(n) for n in part) for part in (best.names, best.level_with))
+            beside = f"; not distinguishable from it: {level_with}" if level_with else ""
+            heading = METRIC_TITLES[info.metrics[0]][0]
+            lines.append(f"Best on {info.title} ({heading}): {names}, {100 * best.value:.1f}{beside}.")
+    return lines
+
+
+def _title(representation: str) -> str:
+    return TITLES.get(representation, representation)
+
+
 def _sizes(found: ProbeRun, name: str) -> str:
-    splits = found.tasks[name].splits(found.request.protocol.scheme)
-    first = splits[0]
+    """Items of each part, and the groups of those tested: "tested on 352 notes of 14 instruments"."""
+    data = found.tasks[name]
+    splits = data.splits(found.request.protocol.scheme)
+    first, tested = splits[0], data.clusters.describe([i for split in splits for i in split.test])
     text = f"{len(first.train)}/{len(first.validation)}/{len(first.test)} train/validation/test"
-    return text if len(splits) == 1 else f"{len(splits)} folds, the first {text}"
+    return f"{text if len(splits) == 1 else f'{len(splits)} folds, the first {text}'}, tested on {tested}"
 
 
 def _task_record(found: ProbeRun, name: str) -> dict[str, Any]:

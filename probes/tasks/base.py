@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.datasets.audio_files import read_excerpt
 from benchmarks.datasets.base import Clip, ClipError, DataNotFoundError
 from benchmarks.datasets.locations import fetched_root
+from benchmarks.statistics.groups import group_index
 from m2l.io.digest import file_digest, file_sha256
 
 #: kind -> metric keys of `probes.metrics`, in the order of Table 1's columns.
@@ -114,6 +115,30 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Clusters:
+    """Which items of a task are not independent of each other: intervals count groups, not items.
+
+    Attributes:
+        of: clip id -> group. A clip that is missing is its own group.
+        items, groups: what captions call them ("notes", "instruments").
+    """
+
+    of: Mapping[str, str] = field(default_factory=dict)
+    items: str = "clips"
+    groups: str = "groups"
+
+    def index(self, ids: Iterable[str]) -> np.ndarray:
+        """(n,) number of each clip's group, in order of first appearance."""
+        return group_index(ids, self.of)
+
+    def describe(self, ids: Sequence[str]) -> str:
+        """The clips and their groups, counted: "352 notes of 14 instruments"."""
+        n_groups = len(set(self.index(ids).tolist()))
+        text = f"{len(ids):,} {self.items}"
+        return f"{text} of {n_groups:,} {self.groups}" if n_groups < len(ids) else text
+
+
+@dataclass(frozen=True)
 class TaskData:
     """A task with its data: clips in a fixed order, targets, and divisions by name.
 
@@ -124,6 +149,8 @@ class TaskData:
         schemes: division scheme -> splits. "mir_ref" is what Table 1 used, "strict" what it should have
             used (folds, disjoint groups); tasks may add others.
         groups: clip id -> what must not be divided in the strict scheme (artist, note).
+        clusters: what intervals count; by default every clip on its own. Not always `groups`: notes of one pitch must
+            not be divided, and yet it is their instruments that a pitch score has to hold for.
         notes: what a reader of the numbers should know.
     """
 
@@ -133,6 +160,7 @@ class TaskData:
     schemes: Mapping[str, Sequence[Split]]
     groups: Mapping[str, str] | None = None
     notes: tuple[str, ...] = field(default=())
+    clusters: Clusters = field(default_factory=Clusters)
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -161,6 +189,11 @@ class TaskData:
         state.update("\n".join(clip.id for clip in self.clips).encode())
         state.update(np.ascontiguousarray(self.targets).astype("<i4").tobytes())
         return state.hexdigest()
+
+    @cached_property
+    def clusters_digest(self) -> str:
+        """sha256 over the group of every clip."""
+        return hashlib.sha256(self.clusters.index(clip.id for clip in self.clips).astype("<i4").tobytes()).hexdigest()
 
     def check(self) -> None:
         """Hold targets and all splits to what they must be.

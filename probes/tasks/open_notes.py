@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.datasets import create_dataset
 from probes.metrics import PITCH_CLASSES
 from probes.tasks.base import TaskData, TaskInfo
-from probes.tasks.labeled import labeled_task
+from probes.tasks.labeled import labeled_task, note_clusters
 from probes.tasks.tinysol import INSTRUMENTS
 
 NOTES = (
@@ -37,13 +37,15 @@ class _OpenNotes:
         Raises:
             DataNotFoundError: the notes are not on this machine.
         """
+        clips = self.dataset.clips()
         return labeled_task(
             self.info,
-            self.dataset.clips(),
+            clips,
             lambda clip: str(clip.labels[self.label]),
             group=lambda clip: str(clip.labels["group"]),
             folds="grouped",
             notes=NOTES,
+            clusters=note_clusters(clips, self.label),
         )
 
 

@@ -6,12 +6,13 @@ no substitute for the real data sets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.datasets import Clip, create_dataset
 from probes.metrics import KEYS, PITCH_CLASSES
-from probes.tasks.base import TaskData, TaskInfo
-from probes.tasks.labeled import labeled_task
+from probes.tasks.base import Clusters, TaskData, TaskInfo
+from probes.tasks.labeled import labeled_task, note_clusters
 
 LICENSE = "CC0-1.0 (generated)"
 CITATION = "Synthetic music of the m2l benchmark suite"
@@ -51,6 +52,7 @@ class SyntheticTags:
             self._clips,
             lambda clip: [tag for tag in clip.labels["tags"] if tag in self.tags],
             group=lambda clip: str(clip.labels["artist"]),
+            clusters=_artists(self._clips),
         )
 
 
@@ -70,7 +72,14 @@ class SyntheticKeys:
     def load(self) -> TaskData:
         """Clips with keys; see `labeled_task`."""
         clips = self.dataset.clips()
-        return labeled_task(self.info, clips, _key, group=lambda clip: str(clip.labels["artist"]))
+        return labeled_task(
+            self.info, clips, _key, group=lambda clip: str(clip.labels["artist"]), clusters=_artists(clips)
+        )
+
+
+def _artists(clips: Sequence[Clip]) -> Clusters:
+    """Pieces of one artist share style and timbres: intervals count artists."""
+    return Clusters({clip.id: str(clip.labels["artist"]) for clip in clips}, "clips", "artists")
 
 
 def _key(clip: Clip) -> str:
@@ -99,12 +108,14 @@ class _SyntheticNotes:
         ]
 
     def _load(self, label: str) -> TaskData:
+        clips = self._clips()
         return labeled_task(
             self.info,
-            self._clips(),
+            clips,
             lambda clip: str(clip.labels[label]),
             group=lambda clip: str(clip.labels["group"]),
             folds="labels",
+            clusters=note_clusters(clips, label),
         )
 
 

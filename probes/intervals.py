@@ -1,0 +1,81 @@
+"""Intervals of scores and of their differences, from replicates that leave out a group of test items each.
+
+Items of one artist or instrument are right or wrong together, so a replicate is the score without one group (or block
+of groups), and the jackknife's error of these has G - 1 degrees of freedom. It holds for any metric, a macro mean or an
+area under a curve, and needs a score per group where a bootstrap needs a thousand.
+
+A score near 1 has a lopsided distribution, and a perfect one has no spread at all: score +- t * error covers 39 % where
+14 instruments have 0.5 % wrong. So the interval of a score is Wilson's (1927), with the number of items that would
+have this error if they were independent (Dean and Pagano, Statistical Methods in Medical Research 24, 2015), and
+Student's t in place of the normal quantile. By simulation at a nominal 95 % (400 trials; 14 instruments of 15 to 40
+notes, 150 groups of 1 to 4, 123 tracks; 30 to 99.5 % right; groups that differ as in a beta distribution) it covers 92 to
+99 % for micro F1 and 92 to 97 % for macro F1; areas under ROC and precision curves over 75 artists of MagnaTagATune's
+sizes 94 %. Weaker, 79 to 87 %: 97 % right, most of the wrong ones in one instrument of 5 to 14; and macro means over
+classes with only a few items each. A difference of two systems is symmetric where they are equal: there it is t, which
+rejects 0 to 7 % of true nulls.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width, two_sided_p
+
+
+#: Metrics that are means over items: no surer than as many independent answers, yes or no.
+MEANS_OVER_ITEMS = frozenset({"f1_micro", "weighted_micro", "accuracy_micro"})
+
+
+def score_interval(
+    metric: str, value: float, replicates: np.ndarray, n_items: int, level: float
+) -> tuple[float, float]:
+    """Wilson's interval of a score from 0 to 1, with the effective number of independent items; it holds the score.
+
+    With the error e of the replicates and q the quantile of Student's t, n = value (1 - value) / e^2, and the bounds
+    are those x with |value - x| = q sqrt(x (1 - x) / n). For a mean over items n is at most their number, which a score
+    of 0 or 1 has in any metric: it has no spread.
+
+    Args:
+        metric: a key of `probes.metrics`.
+        value: the score of all items.
+        replicates: (B,) scores without one block of groups each; NaN where a score is not defined without it.
+        n_items: items tested.
+        level: coverage.
+
+    Returns:
+        The bounds: NaN with fewer than two replicates, the score itself where no group moves it (the area of a
+        constant).
+    """
+    error, freedom = replicate_error(replicates[np.isfinite(replicates)], JACKKNIFE)
+    if math.isnan(error):
+        return math.nan, math.nan
+    spread = value * (1.0 - value)
+    if spread == 0.0:
+        n: float = n_items
+    else:
+        n = spread / error**2 if error > 0.0 else math.inf
+        n = min(n, n_items) if metric in MEANS_OVER_ITEMS else n
+    if math.isinf(n):
+        return value, value
+    share = t_half_width(1.0, freedom, level) ** 2 / n
+    center = (value + share / 2) / (1 + share)
+    half = math.sqrt(share * (spread + share / 4)) / (1 + share)
+    return min(max(center - half, 0.0), value), max(min(center + half, 1.0), value)
+
+
+def difference_interval(difference: float, replicates: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Student's t interval of a difference of two scores on the same items, and its two-sided p-value.
+
+    Args:
+        difference: of the scores of all items.
+        replicates: (B,) differences without one block of groups each.
+        level: coverage.
+
+    Returns:
+        Bounds within [-1, 1], and p; NaN with fewer than two replicates.
+    """
+    error, freedom = replicate_error(replicates[np.isfinite(replicates)], JACKKNIFE)
+    half = t_half_width(error, freedom, level)
+    return max(difference - half, -1.0), min(difference + half, 1.0), two_sided_p(difference, error, freedom)
