@@ -165,11 +165,17 @@ class Scorer:
                 tag = self.problem.labels[int(np.flatnonzero(~np.isfinite(area))[0])]
                 raise ValueError(f"tag {tag!r} has no positive or no negative test item")
             # without a group a rare tag may have no positives: the mean is over the tags that are left
-            return {"roc_auc": float(np.nanmean(area)), "average_precision": float(np.nanmean(precision))}
+            return {"roc_auc": _known_mean(area), "average_precision": _known_mean(precision)}
         if self.problem.kind == "key":
             return key_scores(self.targets, self.guess, self.problem.labels, weights)
         return f1_scores(self.targets, self.guess, len(self.problem.labels), weights)
 
 
 def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.nanmean([value[name] for value in values])) for name in values[0]}
+    return {name: _known_mean(np.array([value[name] for value in values])) for name in values[0]}
+
+
+def _known_mean(values: np.ndarray) -> float:
+    """Mean of those that are not NaN, which a tag or a fold without items is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

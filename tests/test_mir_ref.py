@@ -108,7 +108,7 @@ def test_inferred_layers_are_those_of_mir_ref() -> None:
     x, first = problem()
     second = replace(first, name="q", targets=first.targets % 2, labels=("a", "b"))
     protocol = get_protocol("mir_ref-1").replace(inferred=("infer",), max_epochs=2)
-    found = evaluate(x, [first, second], protocol, (0,), resamples=0)
+    found = evaluate(x, [first, second], protocol, (0,))
     assert all(not isinstance(found[name]["mlp"], str) for name in "pq"), "tasks of different sizes in one pass"
     with pytest.raises(ValueError, match="all 'infer'"):
         Protocol("p", "mir_ref", protocol.config, inferred=("infer", "64"))
@@ -197,7 +197,7 @@ def test_several_experiments_have_a_folder_each_and_one_json(
     }
     path = tmp_path / "two.yml"
     path.write_text(yaml.safe_dump({"experiments": [record]}))
-    how = ["--executor", "serial", "--store", str(tmp_path / "s"), "--seeds", "1", "--resamples", "10", "--quiet"]
+    how = ["--executor", "serial", "--store", str(tmp_path / "s"), "--seeds", "1", "--quiet"]
     assert main(["probe", "import-mir-ref", str(path), "--json", "--output", str(tmp_path / "out"), *how]) == 0
     records = json.loads(capsys.readouterr().out)
     assert len({item["protocol"]["name"] for item in records}) == len(records) == 2
@@ -240,7 +240,6 @@ def test_exported_features_lie_where_mir_ref_reads_them(tmp_path: Path, monkeypa
         ("edge_module:Right",),
         get_protocol("mir_ref-1"),
         seeds=(0,),
-        resamples=10,
         deformations=("gain:-6",),
     )
     store = str(tmp_path / "store")

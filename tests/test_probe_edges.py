@@ -125,7 +125,6 @@ def probed(tmp_path: Path, *representations: str, limit: int = 0, **changes: Any
         representations=representations,
         protocol=get_protocol("mir_ref-1").replace(max_epochs=25),
         seeds=(0, 1),
-        resamples=20,
         **changes,
     )
     options = RunOptions(quiet=True, limit=limit)
@@ -179,8 +178,8 @@ def test_standardized_probes_do_not_depend_on_the_scale(scale: float) -> None:
     wide = (x * np.float32(scale)).astype(np.float32)
     wide[:, 3] = x[:, 3]  # columns of very different sizes
     protocol = get_protocol("strict-1").replace(max_epochs=4)
-    plain = evaluate(x, [first], protocol, (0,), resamples=0)["p"]
-    scaled = evaluate(wide, [first], protocol, (0,), resamples=0, variants={"same": wide})["p"]
+    plain = evaluate(x, [first], protocol, (0,))["p"]
+    scaled = evaluate(wide, [first], protocol, (0,), variants={"same": wide})["p"]
     for probe in ("mlp", "linear", "knn"):
         expected = plain[probe].predictions  # type: ignore[union-attr]
         for key in (probe, f"{probe}/same"):
@@ -193,13 +192,13 @@ def test_standardized_probes_do_not_depend_on_the_scale(scale: float) -> None:
 def test_overflow_is_a_reason_and_not_a_score() -> None:
     x, first = problem()
     huge = np.tile(np.sign(x), 20) * np.float32(3e38)
-    cell = evaluate(huge, [first], get_protocol("mir_ref-1").replace(max_epochs=3), (0, 1), resamples=0)["p"]["mlp"]
+    cell = evaluate(huge, [first], get_protocol("mir_ref-1").replace(max_epochs=3), (0, 1))["p"]["mlp"]
     assert isinstance(cell, str)
     assert "not finite with 2 of 2 seeds (the largest feature is" in cell
     # a deformed clip far outside of what training saw
     strict = get_protocol("strict-1").replace(max_epochs=3)
     tiny = x * np.float32(1e-20)
-    found = evaluate(tiny, [first], strict, (0,), resamples=0, variants={"loud": x * np.float32(1e30)})["p"]
+    found = evaluate(tiny, [first], strict, (0,), variants={"loud": x * np.float32(1e30)})["p"]
     for probe in ("mlp", "linear", "knn"):
         assert not isinstance(found[probe], str)
         assert "predictions are not finite" in str(found[f"{probe}/loud"])
@@ -214,7 +213,7 @@ def test_reasons_of_cells_reach_table_and_exit_code(tmp_path: Path, capsys: pyte
     how = ["--task", TASK, "--store", str(tmp_path / "s"), "--executor", "serial", "--quiet", "--seeds", "1"]
     for command in ("run", "table"):
         names = ["--representation", "edge_module:Right", "--representation", "edge_module:Flipped"]
-        assert main(["probe", command, *how, "--resamples", "20", *names]) == 3
+        assert main(["probe", command, *how, *names]) == 3
         assert "so transpose it" in capsys.readouterr().out
 
 
@@ -362,7 +361,6 @@ def test_limited_results_are_never_taken_for_whole_ones(tmp_path: Path) -> None:
         ("run --representation hear:", "hear:"),
         ("run --representation mel --task :", "':'"),
         ("run --representation mel --limit -1", "-1"),
-        ("run --representation mel --resamples -1", "-1"),
         ("run --representation mel --device nosuch", "nosuch"),
         ("run --representation mel --output HERE/file", "not a folder"),
         ("run --representation mel --store HERE/file", "not a folder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,6 @@ SMALL: dict[str, Any] = {
         "tasks": ["synthetic-tags", "synthetic-pitch", "synthetic-instrument"],
         "representations": ["mel", "chroma", "chance", "clmr"],
         "seeds": 2,
-        "resamples": 50,
         "task_options": {
             "synthetic-tags": {"size": 100, "seconds": 0.5, "sample_rate": 16000},
             "synthetic-pitch": {"every": 3, "seconds": 0.3, "sample_rate": 16000},
@@ -90,6 +90,25 @@ def test_comparisons_are_paired(table: TableResult) -> None:
     )
     assert record["significant"]
     assert record["low"] <= record["difference"] <= record["high"]
+    assert record["p"] <= record["p_adjusted"] <= 0.05
+    assert record["n_groups"] < record["n"]
+
+
+def test_notes_count_groups_pairs_and_name_the_best(table: TableResult) -> None:
+    text = "\n".join(table.notes)
+    assert "20 test, tested on 20 clips of 10 artists" in text.replace("train/validation/test", "test")
+    assert re.search(r"Synthetic pitch class: [\d/]+ train/validation/test, tested on \d+ notes of 1\d instruments;", text)
+    assert re.search(r"\d of 9 pairs of representations differ .* Holm over the pairs of a task, 5 %", text)
+    assert re.search(r"Best on Synthetic pitch class \(micro F1\): chroma mean, [\d.]+", text)
+    assert "in place of 1,083, with which mir_ref would leave nothing of their test parts" in text
+
+
+def test_no_value_is_outside_its_interval(table: TableResult) -> None:
+    cells = [cell for row in table.rows for cell in row.cells.values() if cell.value is not None]
+    assert len(cells) == 18
+    for cell in cells:
+        assert cell.low <= cell.value <= cell.high
+        assert 1 < cell.details["n_groups"] <= cell.n
 
 
 def test_published_figures_stand_apart(table: TableResult) -> None:
@@ -149,7 +168,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
     monkeypatch.setenv("M2L_CACHE", str(tmp_path))
     what = ["--task", "synthetic-pitch", "--representation", "chance", "--executor", "serial", "--quiet"]
-    assert main(["probe", "run", *what, "--seeds", "1", "--resamples", "20", "--json"]) == 0
+    assert main(["probe", "run", *what, "--seeds", "1", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["scores"]["f1_micro"]["mean"] < 0.4
     for arguments, code, text in (
