@@ -156,10 +156,7 @@ def import_mir_ref(
 
 @app.command(name="export-mir-ref")
 def export_mir_ref(
-    *,
-    what: What,
-    work: Work = WORK,
-    features: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    *, what: What, work: Work = WORK, features: Annotated[Path | None, Parameter(metavar="DIR")] = None
 ) -> int:
     """Print a request as an experiment file of mir_ref.
 

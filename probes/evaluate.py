@@ -245,7 +245,8 @@ def probe(unit: Unit, store: Store) -> Result:
     """Evaluate the tasks of a unit on its features. Payload: `EvaluateJob`.
 
     Arrays: `task/probe[/deformation]/predictions` (n_seeds, n_test, n_labels) and `…/replicates/METRIC` (B,), the
-    scores without one block of groups each. Clips without features are left out of every part and reported in `meta["failures"]`.
+    scores without one block of groups each. Clips without features are left out of every part and reported in
+    `meta["failures"]`.
     """
     job: EvaluateJob = unit.payload
     meta: dict[str, Any] = {"evaluations": {}, "failures": {}}
@@ -270,14 +271,7 @@ def probe(unit: Unit, store: Store) -> Result:
         variants[deformation] = deformed
     for problem in problems:
         meta["failures"][problem.name] = failures
-    found = evaluate(
-        features,
-        problems,
-        job.protocol,
-        job.seeds,
-        shuffle_labels=job.shuffle_labels,
-        variants=variants,
-    )
+    found = evaluate(features, problems, job.protocol, job.seeds, shuffle_labels=job.shuffle_labels, variants=variants)
     for problem in problems:
         for key, evaluation in found[problem.name].items():
             _record(meta, arrays, f"{problem.name}/{key}", evaluation)

@@ -16,8 +16,8 @@ def listing(kind: str, check: bool = False) -> dict[str, str]:
     if kind == "protocols":
         # their settings are documented in probes.protocol; importing it would import torch
         return {
-            "mir_ref-1": "as the published Table 1: raw features, one split; batches of 64 for Beatport and TinySOL (mir_ref's "
-            "1,083 would leave nothing of their test parts)",
+            "mir_ref-1": "as the published Table 1: raw features, one split; batches of 64 for Beatport and TinySOL, "
+            "as mir_ref's 1,083 would leave nothing of their test parts",
             "strict-1": "standardized, folds, disjoint groups, linear and kNN probes",
         }
     if kind == "tasks":

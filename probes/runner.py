@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -15,7 +14,7 @@ from benchmarks.evaluation.cells import NOT_COMPUTED, tidy
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
 from benchmarks.harness.units import Unit, fetch
-from benchmarks.statistics.multiple import Best, adjust_pairs, best_of_column
+from benchmarks.statistics.multiple import adjust_pairs
 from benchmarks.store.store import Result, Store
 from benchmarks.user_code import stdout_to_stderr
 from probes.intervals import difference_interval, score_interval
@@ -315,21 +314,3 @@ def all_comparisons(probe_run: ProbeRun) -> list[dict[str, Any]]:
                 records += [] if record is None else [record]
         found += adjust_pairs(records, probe_run.request.level)
     return found
-
-
-def best_of_task(
-    probe_run: ProbeRun, task: str, comparisons: Sequence[Mapping[str, Any]]
-) -> Best | None:
-    """The best representation by a task's main metric, and those not distinguishable from it.
-
-    Only those compete that were tested on the most items, all of them on the same ones; `chance` does not.
-
-    Args:
-        comparisons: of `all_comparisons`.
-    """
-    metric = probe_run.infos[task].metrics[0]
-    cells = [probe_run.cell(name, task) for name in probe_run.request.representations if name != CHANCE]
-    measured = [cell for cell in cells if cell is not None and metric in cell.scores]
-    fewest = min((cell.left_out for cell in measured), key=len, default=frozenset())
-    values = {cell.representation: cell.scores[metric].mean for cell in measured if cell.left_out == fewest}
-    return best_of_column(values, [record for record in comparisons if record["task"] == task], True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import m2l
@@ -20,11 +20,12 @@ from benchmarks.store.fingerprint import library_versions
 from benchmarks.store.processor import processor
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
+from benchmarks.tables.best import verdict_lines
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
 from probes.protocol import MIR_REF_BATCH, get_protocol, seeds_from
 from probes.request import CHANCE, Request
-from probes.runner import ProbeCell, ProbeRun, all_comparisons, best_of_task, run
+from probes.runner import ProbeCell, ProbeRun, all_comparisons, run
 from probes.tasks.base import TaskInfo
 
 TITLES = {
@@ -178,7 +179,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         ),
         f"Percent. {_protocol_note(request)}; mean of {n_seeds} seeds, "
         f"[{100 * request.level:g} % interval over groups of test items: jackknife, on Wilson's scale]; "
-        "standard deviations over seeds are in the JSON.",
+        "standard deviations over seeds are in the JSON. Pairs are compared on each task's first metric.",
         *_batch_note(found),
         *(
             f"{info.title}: {_sizes(found, name)}; {info.license}."
@@ -189,9 +190,8 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         *found.warnings,
     ]
     comparisons = all_comparisons(found)
-    notes += _verdicts(found, comparisons)
     part = f"; a part of the data, limit {found.limit}" if found.limit else ""
-    return TableResult(
+    table = TableResult(
         name="table1",
         title=f"Table 1. Probing of representations ({title}{part})",
         suite=suite,
@@ -212,6 +212,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             **({"limit": found.limit} if found.limit else {}),
         },
     )
+    return dataclasses.replace(table, notes=[*notes, *verdict_lines(table, request.level)])
 
 
 def _own_data(row: PublishedRow) -> PublishedRow:
@@ -276,26 +277,6 @@ def _batch_note(found: ProbeRun) -> list[str]:
     sizes = "; ".join(f"{size} items for {', '.join(names)}" for size, names in own.items())
     why = f"{MIR_REF_BATCH:,}, with which mir_ref would leave nothing of their test parts"
     return [f"Batches of {sizes}, in place of {why}; those of the published table are not known."] if own else []
-
-
-def _verdicts(found: ProbeRun, comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many pairs differ, and the best of each task with those that are not distinguishable from it."""
-    tested = [record for record in comparisons if "significant" in record]
-    if not tested:
-        return []
-    clear = sum(record["significant"] for record in tested)
-    lines = [
-        f"{clear} of {len(tested)} pairs of representations differ on their task's first metric (paired jackknife over "
-        f"groups; Holm over the pairs of a task, {100 * (1 - found.request.level):g} %)."
-    ]
-    for name, info in found.infos.items():
-        best = best_of_task(found, name, comparisons)
-        if best is not None:
-            names, level_with = (", ".join(_title(n) for n in part) for part in (best.names, best.level_with))
-            beside = f"; not distinguishable from it: {level_with}" if level_with else ""
-            heading = METRIC_TITLES[info.metrics[0]][0]
-            lines.append(f"Best on {info.title} ({heading}): {names}, {100 * best.value:.1f}{beside}.")
-    return lines
 
 
 def _title(representation: str) -> str:
