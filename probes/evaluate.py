@@ -92,7 +92,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Models:
-    """Trained predictors by seed and fold: features -> (n, n_labels) probabilities."""
+    """Trained predictors by seed and fold: features -> (n, n_labels) probabilities, or values."""
 
     predict: list[list[Predictor]]
     details: dict[str, Any]
@@ -139,9 +139,11 @@ def _mlp_models(
     jobs, places = [], []
     for problem in problems:
         for fold, (train, validation, _) in enumerate(problem.splits):
+            targets, regression = _Scale.of(problem, train).down(problem.targets), problem.kind == "regression"
             for seed in seeds:
                 for rate in rates:
-                    jobs.append(ProbeJob(problem.targets, len(problem.labels), train, validation, seed, rate))
+                    job = ProbeJob(targets, len(problem.labels), train, validation, seed, rate, regression)
+                    jobs.append(job)
                     places.append((problem.name, fold, seed, rate))
     trained = dict(zip(places, train_probes(features, jobs, protocol.config, device=device), strict=True))
     found = {}
@@ -163,10 +165,38 @@ def _mlp_models(
         }
         if _never_improved([probe for seed in kept for probe in seed]):
             details["never_improved"] = True
-        predict: list[list[Predictor]] = [[probe.predict_proba for probe in seed] for seed in kept]
+        scales = [_Scale.of(problem, train) for train, _, _ in problem.splits]
+        predict = [[scale.predictor(probe) for scale, probe in zip(scales, seed, strict=True)] for seed in kept]
         broken = sum(any(not _finite_loss(probe) for probe in seed) for seed in kept)
         found[problem.name] = _Models(predict, details, broken)
     return found
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Values to regress on as the network sees them: with mean 0 and deviation 1 over the training items."""
+
+    mean: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+
+    @staticmethod
+    def of(problem: Problem, train: np.ndarray) -> _Scale:
+        """The scale of a problem's targets; none for classes and tags."""
+        if problem.kind != "regression":
+            return _Scale()
+        seen = problem.targets[train]
+        deviation = seen.std(axis=0)
+        return _Scale(seen.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+    def down(self, targets: np.ndarray) -> np.ndarray:
+        """(n, n_labels) what is trained on."""
+        return targets if self.mean is None else (targets - self.mean) / self.deviation
+
+    def predictor(self, probe: TrainedProbe) -> Predictor:
+        """features -> probabilities, or values in their own unit."""
+        if self.mean is None:
+            return probe.predict_proba
+        return lambda features: probe.decision_function(features) * self.deviation + self.mean
 
 
 def _never_improved(probes: Sequence[TrainedProbe]) -> bool:
@@ -205,8 +235,12 @@ def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _
 
 
 def _neighbors(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -> Predictor:
-    """Votes (n, n_labels) of the k nearest of `items`; classes that training lacks get none."""
-    fitted = KNNProbe(k, standardize=True).fit(items, problem.targets[train])
+    """Votes (n, n_labels) of the k nearest of `items`, or their mean values; classes that training lacks get none."""
+    targets = problem.targets[train]
+    if problem.kind == "regression":
+        known = KNNProbe(k, standardize=True).keep(items)
+        return lambda queries: known.mean_of_nearest(queries, targets)
+    fitted = KNNProbe(k, standardize=True).fit(items, targets)
 
     def vote(queries: np.ndarray) -> np.ndarray:
         votes = fitted.predict_proba(queries)

@@ -21,11 +21,17 @@ The difference of two systems is symmetric where they are equal, so it has t, wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width, two_sided_p
 
+#: Scales on which errors of a regression's scores are even: of 1 - R^2 its logarithm, of a correlation Fisher's z.
+_SCALES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[float], float]]] = {
+    "r2": (lambda x: np.log(1 - x), lambda y: 1 - math.exp(y)),
+    "pearson": (np.arctanh, math.tanh),
+}
 #: Metrics that are means over items: no surer than as many independent answers, yes or no.
 MEANS_OVER_ITEMS = frozenset({"f1_micro", "weighted_micro", "accuracy_micro"})
 
@@ -33,11 +39,11 @@ MEANS_OVER_ITEMS = frozenset({"f1_micro", "weighted_micro", "accuracy_micro"})
 def score_interval(
     metric: str, value: float, replicates: np.ndarray, n_items: int, level: float
 ) -> tuple[float, float]:
-    """Wilson's interval of a score from 0 to 1, with the effective number of independent items; it holds the score.
+    """The interval of a score, which it holds: Wilson's from 0 to 1, with the effective number of independent items.
 
     With the error e of the replicates and q the quantile of Student's t, n = value (1 - value) / e^2, and the bounds
     are those x with |value - x| = q sqrt(x (1 - x) / n). For a mean over items n is at most their number, which a score
-    of 0 or 1 has in any metric: it has no spread.
+    of 0 or 1 has in any metric: it has no spread. R^2 and Pearson's correlation have t on the scales of `_SCALES`.
 
     Args:
         metric: a key of `probes.metrics`.
@@ -50,7 +56,10 @@ def score_interval(
         The bounds: NaN with fewer than two replicates, the score itself where no group moves it (the area of a
         constant).
     """
-    error, freedom = replicate_error(replicates[np.isfinite(replicates)], JACKKNIFE)
+    replicates = replicates[np.isfinite(replicates)]
+    if metric in _SCALES:
+        return _scaled_interval(metric, value, replicates, level)
+    error, freedom = replicate_error(replicates, JACKKNIFE)
     if math.isnan(error):
         return math.nan, math.nan
     spread = value * (1.0 - value)
@@ -67,6 +76,21 @@ def score_interval(
     return min(max(center - half, 0.0), value), max(min(center + half, 1.0), value)
 
 
+def _scaled_interval(metric: str, value: float, replicates: np.ndarray, level: float) -> tuple[float, float]:
+    """Student's t on the metric's scale; a perfect score, which is infinite there, is its own interval."""
+    there, back = _SCALES[metric]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle, moved = float(there(np.float64(value))), there(replicates)
+    if not (math.isfinite(middle) and np.isfinite(moved).all()):
+        return value, value
+    error, freedom = replicate_error(moved, JACKKNIFE)
+    if math.isnan(error):
+        return math.nan, math.nan
+    half = t_half_width(error, freedom, level)
+    low, high = sorted((back(middle - half), back(middle + half)))
+    return min(low, value), max(high, value)
+
+
 def difference_interval(difference: float, replicates: np.ndarray, level: float) -> tuple[float, float, float]:
     """Student's t interval of a difference of two scores on the same items, and its two-sided p-value.
 
@@ -76,8 +100,8 @@ def difference_interval(difference: float, replicates: np.ndarray, level: float)
         level: coverage.
 
     Returns:
-        Bounds within [-1, 1], and p; NaN with fewer than two replicates.
+        Bounds and p; NaN with fewer than two replicates.
     """
     error, freedom = replicate_error(replicates[np.isfinite(replicates)], JACKKNIFE)
     half = t_half_width(error, freedom, level)
-    return max(difference - half, -1.0), min(difference + half, 1.0), two_sided_p(difference, error, freedom)
+    return difference - half, difference + half, two_sided_p(difference, error, freedom)

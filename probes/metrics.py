@@ -91,6 +91,29 @@ def f1_scores(
     return {"f1_micro": float(hits.sum() / weights.sum()), "f1_macro": float(f1.sum() / n_counted)}
 
 
+def regression_scores(target: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
+    """Coefficient of determination R^2 and Pearson's correlation, each the mean over outputs.
+
+    Args:
+        target, predicted: (n_items, n_outputs).
+        weights: item weights; means, and with them R^2, are of the weighted items.
+
+    A constant prediction has the correlation 0; an output whose target does not vary is left out, and NaN is the score
+    where none does.
+    """
+    weights = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=float)
+    share = weights[:, None] / weights.sum()
+    x, y = (values - (share * values).sum(axis=0) for values in (np.asarray(target, dtype=float), predicted))
+    vary, product = ((share * a * b).sum(axis=0) for a, b in ((x, x), (x, y)))
+    deviation = np.sqrt(vary * (share * y**2).sum(axis=0))
+    error = (share * (np.asarray(target, dtype=float) - predicted) ** 2).sum(axis=0)
+    known = vary > 0
+    if not known.any():
+        return {"r2": float("nan"), "pearson": float("nan")}
+    correlation = np.divide(product, deviation, out=np.zeros_like(product), where=deviation > 0)
+    return {"r2": float(np.mean(1 - error[known] / vary[known])), "pearson": float(correlation[known].mean())}
+
+
 class Ranking:
     """ROC-AUC and average precision of every tag, for any item weights, after sorting once.
 

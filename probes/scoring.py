@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.statistics.groups import leave_out_blocks, number_groups
-from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table
+from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table, regression_scores
 from probes.tasks.base import METRICS, TaskData
 
 
@@ -20,9 +20,9 @@ class Problem:
 
     Attributes:
         name: the task's.
-        kind: "multilabel", "multiclass" or "key".
-        labels: label names in column order.
-        targets: (n_items,) class numbers or (n_items, n_labels) zeros and ones.
+        kind: "multilabel", "multiclass", "key" or "regression".
+        labels: names of classes, tags or values in column order.
+        targets: (n_items,) class numbers, or (n_items, n_labels) zeros and ones, or values.
         splits: rows of train, validation and test, one triple per fold.
         batch_size: items per training step.
         groups: (n_items,) number of each item's group, which intervals count; None: each item on its own.
@@ -64,7 +64,7 @@ class Evaluation:
 
     Attributes:
         per_seed: metric -> one value per seed (the mean over folds).
-        predictions: (n_seeds, n_test, n_labels) probabilities, test parts fold after fold.
+        predictions: (n_seeds, n_test, n_labels) probabilities, or values, test parts fold after fold.
         replicates: metric -> (B,) values without one block of groups of test items each, mean over seeds; the
             blocks are those of `leave_out_blocks`.
         details: chosen learning rates, kept epochs, and "never_improved" where no seed got better on the validation
@@ -94,11 +94,11 @@ def chance(problem: Problem) -> Evaluation:
     """What the labels alone give: the best constant answer by the training part.
 
     The most frequent class; for keys the constant with the best expected MIREX score; for tags every clip
-    gets the same scores, so ROC-AUC is one half and average precision the share of positives.
+    gets the same scores, so ROC-AUC is one half and average precision the share of positives; for values their means.
     """
     parts = []
     for train, _, test in problem.splits:
-        if problem.kind == "multilabel":
+        if problem.kind in ("multilabel", "regression"):
             constant = problem.targets[train].mean(axis=0)
         else:
             prior = np.bincount(problem.targets[train], minlength=len(problem.labels)).astype(float)
@@ -153,6 +153,8 @@ class Scorer:
         self.problem, self.targets = problem, targets
         if problem.kind == "multilabel":
             self.ranking = Ranking(targets, predictions)
+        elif problem.kind == "regression":
+            self.predicted = predictions
         else:
             self.guess = predictions.argmax(axis=1)
 
@@ -166,6 +168,8 @@ class Scorer:
                 raise ValueError(f"tag {tag!r} has no positive or no negative test item")
             # without a group a rare tag may have no positives: the mean is over the tags that are left
             return {"roc_auc": _known_mean(area), "average_precision": _known_mean(precision)}
+        if self.problem.kind == "regression":
+            return regression_scores(self.targets, self.predicted, weights)
         if self.problem.kind == "key":
             return key_scores(self.targets, self.guess, self.problem.labels, weights)
         return f1_scores(self.targets, self.guess, len(self.problem.labels), weights)

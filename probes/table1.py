@@ -55,6 +55,8 @@ METRIC_TITLES = {
     "accuracy_macro": ("accuracy macro", "plain accuracy, mean over keys"),
     "f1_micro": ("micro F1", ""),
     "f1_macro": ("macro F1", ""),
+    "r2": ("R²", "share of the variance explained, mean over values"),
+    "pearson": ("Pearson", "correlation, mean over values"),
 }
 
 #: Columns of the published Table 1, by their keys in reference.json.

@@ -201,13 +201,18 @@ class KNNProbe(_Probe):
         self.standardize = standardize
 
     def fit(self, X: Any, y: Any) -> KNNProbe:
-        """Keep the training items."""
+        """Keep the training items and their labels."""
+        self.keep(X)
+        self.targets_ = self._encode(y)
+        if len(self.targets_) != len(self.items_):
+            raise ValueError(f"{len(self.targets_)} targets for {len(self.items_)} items")
+        return self
+
+    def keep(self, X: Any) -> KNNProbe:
+        """Keep the training items alone, for `mean_of_nearest`."""
         self.__dict__.pop("n_features_in_", None)
         features = self._matrix(X)
         self.n_features_in_ = features.shape[1]
-        self.targets_ = self._encode(y)
-        if len(self.targets_) != len(features):
-            raise ValueError(f"{len(self.targets_)} targets for {len(features)} items")
         # cosines depend on the relative scale of columns, standardized ones do not
         self.factors_ = balance(features if self.standardize else features.reshape(-1, 1))
         features = self._balanced(features)
@@ -231,16 +236,20 @@ class KNNProbe(_Probe):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Share of the neighbors with each class or tag."""
         check_is_fitted(self, "items_")
+        one_hot = self.targets_ if self.multilabel_ else np.eye(len(self.classes_))[self.targets_]
+        return self.mean_of_nearest(X, one_hot)
+
+    def mean_of_nearest(self, X: Any, values: np.ndarray) -> np.ndarray:
+        """(n_queries, n_values): mean of the neighbors' rows of `values` (n_items, n_values)."""
         queries = self._normalize(self._balanced(self._matrix(X)))
         k = min(self.n_neighbors, len(self.items_))
-        probabilities = np.empty((len(queries), len(self.classes_)))
-        one_hot = self.targets_ if self.multilabel_ else np.eye(len(self.classes_))[self.targets_]
+        means = np.empty((len(queries), values.shape[1]))
         for start in range(0, len(queries), 512):
             similarity = queries[start : start + 512] @ self.items_.T
             # a stable sort breaks ties by item number, so the vote does not depend on the machine
             nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-            votes = one_hot[nearest].mean(axis=1)
+            found = values[nearest].mean(axis=1)
             # a query so far away that its distance overflows is near to nothing
-            votes[~np.isfinite(similarity).all(axis=1)] = np.nan
-            probabilities[start : start + 512] = votes
-        return probabilities
+            found[~np.isfinite(similarity).all(axis=1)] = np.nan
+            means[start : start + 512] = found
+        return means

@@ -61,12 +61,14 @@ class ProbeJob:
     """One model of a stack.
 
     Attributes:
-        targets: (n_items,) class numbers, or (n_items, n_outputs) zeros and ones for multilabel targets.
-        n_outputs: number of classes or tags.
+        targets: (n_items,) class numbers, (n_items, n_outputs) integers zero and one for multilabel targets, or
+            (n_items, n_outputs) values to regress on, whose scale the learning rate presumes to be about 1.
+        n_outputs: number of classes, tags or values.
         train, validation: item numbers, rows of the feature matrix. `validation` may be empty only if the
             configuration neither stops nor selects on it.
         seed: draws the initial weights and the order of batches.
         learning_rate: overrides the configuration's.
+        regression: targets are values; the loss is the mean squared error.
     """
 
     targets: np.ndarray
@@ -75,10 +77,11 @@ class ProbeJob:
     validation: np.ndarray
     seed: int = 0
     learning_rate: float | None = None
+    regression: bool = False
 
     @property
     def multilabel(self) -> bool:
-        return self.targets.ndim == 2
+        return self.targets.ndim == 2 and not self.regression
 
 
 @dataclass
@@ -98,7 +101,7 @@ class TrainedProbe:
     factors: np.ndarray | None = None
 
     def decision_function(self, features: np.ndarray) -> np.ndarray:
-        """Logits (n_items, n_outputs)."""
+        """Logits (n_items, n_outputs), or what a regression predicts."""
         hidden = np.asarray(features, dtype=np.float32)
         if hidden.ndim != 2 or hidden.shape[1] != self.layers[0][0].shape[1]:
             raise ValueError(

@@ -65,4 +65,10 @@ def _macro_auc(scores: Tensor, target: Tensor) -> float:
     return float(area[(positives > 0) & (negatives > 0)].mean())
 
 
+def r2_monitor(predicted: Tensor, target: Tensor) -> float:
+    """Mean coefficient of determination over outputs: what a regression is stopped and selected by."""
+    total = (target - target.mean(dim=0)).square().sum(dim=0).clamp_min(1e-12)
+    return float((1.0 - (predicted - target).square().sum(dim=0) / total).double().mean())
+
+
 MONITORS: dict[str, Callable[[Tensor, Tensor, bool], float]] = {"keras": keras_monitor, "macro": macro_monitor}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probes.mlp.kernels import fused_adam, matmul_nt, matmul_tn
 from probes.mlp.models import ProbeConfig, ProbeJob, TrainedProbe, batch_order, glorot_layers
-from probes.mlp.monitor import MONITORS
+from probes.mlp.monitor import MONITORS, r2_monitor
 
 #: Rows of a bfloat16 model's first kernel that are updated at a time: with 8,192 features 1 MB of each array.
 UPDATED_ROWS = 32
@@ -79,7 +79,7 @@ class Stack:
         for job in self.jobs:
             if id(job.targets) not in rows:
                 matrix = torch.zeros((len(job.targets), self.width))
-                if job.multilabel:
+                if job.targets.ndim == 2:
                     matrix[:, : job.n_outputs] = torch.from_numpy(np.asarray(job.targets, dtype=np.float32))
                 else:
                     matrix[torch.arange(len(matrix)), torch.from_numpy(np.asarray(job.targets)).long()] = 1.0
@@ -215,15 +215,21 @@ class Stack:
             half[part].copy_(self.parameters[0][update.row, part])
 
     def _output_delta(self, logits: Tensor, index: Tensor, counts: list[int]) -> Tensor:
-        """d loss / d logits = (probability - target) / n, for both losses; n also counts tags for BCE."""
+        """d loss / d logits: (probability - target) / n for both cross-entropies, twice that for the squared error.
+
+        n counts items, and outputs too where the loss is their mean (tags, values).
+        """
         delta = torch.empty_like(logits)
         for row, model in enumerate(self.active):
             job, count = self.jobs[model], counts[row]
             target = self.targets[self.target_row[model]][index[row]][:, : job.n_outputs]
             own = logits[row, :, : job.n_outputs]
-            probability = torch.sigmoid(own) if job.multilabel else torch.softmax(own, dim=-1)
+            if job.regression:
+                probability = own
+            else:
+                probability = torch.sigmoid(own) if job.multilabel else torch.softmax(own, dim=-1)
             delta[row].zero_()
-            norm = count * (job.n_outputs if job.multilabel else 1)
+            norm = count * (job.n_outputs if job.multilabel else job.n_outputs / 2 if job.regression else 1)
             if count:
                 delta[row, :count, : job.n_outputs] = (probability - target)[:count] / norm
         return delta
@@ -267,9 +273,11 @@ class Stack:
             logits = self._forward(layers, self._validation_inputs(model))[:, : job.n_outputs]
             items = torch.from_numpy(np.asarray(job.validation)).long().to(self.device)
             target = self.targets[self.target_row[model]][items][:, : job.n_outputs]
-            values = {"loss": self._loss(logits, target, job.multilabel, layers)}
+            values = {"loss": self._loss(logits, target, job, layers)}
             for name in {config.stop_on, config.select_on} - {"loss", "last"}:
-                values[name] = MONITORS[name](logits, target, job.multilabel)
+                values[name] = (
+                    r2_monitor(logits, target) if job.regression else MONITORS[name](logits, target, job.multilabel)
+                )
             result.history.append(values)
             if config.select_on != "last" and values[config.select_on] > self.best_metric[model]:
                 self.best_metric[model] = values[config.select_on]
@@ -305,8 +313,10 @@ class Stack:
                 hidden = hidden.relu_()
         return hidden
 
-    def _loss(self, logits: Tensor, target: Tensor, multilabel: bool, layers: list[Tensor]) -> float:
-        if multilabel:
+    def _loss(self, logits: Tensor, target: Tensor, job: ProbeJob, layers: list[Tensor]) -> float:
+        if job.regression:
+            loss = torch.nn.functional.mse_loss(logits, target)
+        elif job.multilabel:
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
         else:
             loss = torch.nn.functional.cross_entropy(logits, target)

@@ -31,13 +31,15 @@ def check_inputs(features: np.ndarray, jobs: Sequence[ProbeJob], config: ProbeCo
     for job in jobs:
         if len(job.targets) != len(features):
             raise ValueError(f"{len(job.targets)} targets for {len(features)} items")
-        if job.multilabel and job.targets.shape[1] != job.n_outputs:
+        if job.targets.ndim == 2 and job.targets.shape[1] != job.n_outputs:
             raise ValueError(f"targets have {job.targets.shape[1]} columns, n_outputs is {job.n_outputs}")
-        if not job.multilabel and (job.targets.min() < 0 or job.targets.max() >= job.n_outputs):
+        if job.regression and not np.isfinite(job.targets[job.train]).all():
+            raise ValueError("targets to regress on must be finite")
+        if job.targets.ndim == 1 and (job.targets.min() < 0 or job.targets.max() >= job.n_outputs):
             raise ValueError(f"class numbers must lie in 0..{job.n_outputs - 1}, got {job.targets.max()}")
         if not len(job.train):
             raise ValueError("the training split is empty")
-        if not job.multilabel and len(np.unique(job.targets[job.train])) < 2:
+        if job.targets.ndim == 1 and len(np.unique(job.targets[job.train])) < 2:
             raise ValueError(f"the training split holds one class only: {job.targets[job.train][0]}")
         needs_validation = config.select_on != "last" or config.patience < config.max_epochs
         if needs_validation and not len(job.validation):

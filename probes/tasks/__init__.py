@@ -38,14 +38,19 @@ TASKS.register("synthetic-keys", "probes.tasks.synthetic:SyntheticKeys")
 TASKS.register("synthetic-pitch", "probes.tasks.synthetic:SyntheticPitch")
 TASKS.register("synthetic-instrument", "probes.tasks.synthetic:SyntheticInstrument")
 TASKS.register("open-pitch", "probes.tasks.open_notes:OpenPitch")
+TASKS.register("folder", "probes.tasks.folder:FolderTask")
 TASKS.register("open-instrument", "probes.tasks.open_notes:OpenInstrument")
+
+
+#: What stands before the path of a folder that is a task.
+FOLDER = "folder:"
 
 
 def create_task(name: str, **options: Any) -> Task:
     """Make a task; its data is read by `load`.
 
     Args:
-        name: one of `list_tasks()`, or `module:Class` of your own.
+        name: one of `list_tasks()`, `folder:PATH` of a folder or its CSV table, or `module:Class` of your own.
         **options: passed to the task's constructor.
 
     Raises:
@@ -54,6 +59,8 @@ def create_task(name: str, **options: Any) -> Task:
     """
     if ":" in name and not all(name.partition(":")):
         raise UsageError(f"task {name!r}: something must stand on both sides of the colon")
+    if name.startswith(FOLDER):
+        name, options = "folder", {"path": name.removeprefix(FOLDER), "name": name, **options}
     factory = load_target(name) if ":" in name else TASKS.load(name)
     task: Task = factory(**options)
     return task

@@ -23,6 +23,7 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multilabel": ("roc_auc", "average_precision"),
     "multiclass": ("f1_micro", "f1_macro"),
     "key": ("weighted_micro", "weighted_macro", "accuracy_micro", "accuracy_macro"),
+    "regression": ("r2", "pearson"),
 }
 
 
@@ -38,8 +39,8 @@ class TaskInfo:
         name: registry name.
         version: raised when targets, splits or labels change; old results then no longer match.
         title: heading in Table 1.
-        kind: "multilabel", "multiclass" or "key" (24 classes with their own scores).
-        labels: label names; target columns and class numbers follow this order, never a file's.
+        kind: "multilabel", "multiclass", "key" (24 classes with their own scores) or "regression".
+        labels: names of classes, tags or values; target columns and class numbers follow this order, never a file's.
         dataset: data set the clips come from; compared with a representation's training data.
         license, citation, source: of the data.
         batch_size: items per training step under mir_ref-1.
@@ -145,7 +146,7 @@ class TaskData:
     Attributes:
         info: the task.
         clips: audio, in the order of `targets`.
-        targets: (n,) class numbers, or (n, n_labels) zeros and ones.
+        targets: (n,) class numbers, or (n, n_labels) integers zero and one, or (n, n_labels) floats of a regression.
         schemes: division scheme -> splits. "mir_ref" is what Table 1 used, "strict" what it should have
             used (folds, disjoint groups); tasks may add others.
         groups: clip id -> what must not be divided in the strict scheme (artist, note).
@@ -187,7 +188,8 @@ class TaskData:
         """sha256 over ids, targets and label names."""
         state = hashlib.sha256("\n".join([self.info.name, self.info.version, *self.info.labels]).encode())
         state.update("\n".join(clip.id for clip in self.clips).encode())
-        state.update(np.ascontiguousarray(self.targets).astype("<i4").tobytes())
+        numbers = "<f8" if self.info.kind == "regression" else "<i4"
+        state.update(np.ascontiguousarray(self.targets).astype(numbers).tobytes())
         return state.hexdigest()
 
     @cached_property
@@ -207,7 +209,8 @@ class TaskData:
             raise TaskDataError(f"task {self.info.name!r}: clip ids are not unique")
         if len(self.targets) != len(ids):
             raise TaskDataError(f"task {self.info.name!r}: {len(self.targets)} targets for {len(ids)} clips")
-        wide = self.info.kind == "multilabel"
+        values = self.info.kind == "regression"
+        wide = self.info.kind == "multilabel" or values
         shape_ok = self.targets.ndim == (2 if wide else 1)
         if not shape_ok or (wide and self.targets.shape[1] != len(self.info.labels)):
             raise TaskDataError(f"task {self.info.name!r}: targets have shape {self.targets.shape}")
@@ -216,6 +219,8 @@ class TaskData:
         for scheme, splits in self.schemes.items():
             for split in splits:
                 split.check(ids, self.groups if scheme == "strict" else None)
+                if values:
+                    continue
                 seen = self.targets[self.rows(split.train)]
                 counts = seen.sum(axis=0) if wide else np.bincount(seen, minlength=len(self.info.labels))
                 if absent := [self.info.labels[i] for i in np.flatnonzero(counts == 0)]:

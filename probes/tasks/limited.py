@@ -49,8 +49,8 @@ def _parts(ours: Sequence[Split], whole: Sequence[Split]) -> list[tuple[Sequence
 
 def _first(data: TaskData, ids: Sequence[str], limit: int) -> tuple[str, ...]:
     """The ids that are kept, in their order."""
-    if len(ids) <= limit:
-        return tuple(ids)
+    if len(ids) <= limit or data.info.kind == "regression":
+        return tuple(ids[:limit])
     targets = data.targets[data.rows(ids)]
     if targets.ndim == 1:
         turn = np.zeros(len(ids), dtype=np.int64)  # how many of its class came before each
