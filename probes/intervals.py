@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width, two_sided_p
 
 #: Scales on which errors of a regression's scores are even: of 1 - R^2 its logarithm, of a correlation Fisher's z.
-_SCALES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[float], float]]] = {
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[float], float]]] = {
     "r2": (lambda x: np.log(1 - x), lambda y: 1 - math.exp(y)),
     "pearson": (np.arctanh, math.tanh),
 }
