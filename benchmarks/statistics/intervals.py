@@ -76,12 +76,20 @@ def max_t_bound(deviations: Values, level: float) -> tuple[float, Values]:
     Raises:
         ValueError: level is not in (0, 1).
     """
+    largest = np.sort(deviations.max(axis=1))
+    return order_bound(largest, level), largest
+
+
+def order_bound(ascending: Values, level: float) -> float:
+    """The order statistic for which "beyond it" and "p <= 1 - level" are the same; infinite for too few draws.
+
+    Raises:
+        ValueError: level is not in (0, 1).
+    """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={level}: must be between 0 and 1")
-    largest = np.sort(deviations.max(axis=1))
-    # The order statistic for which "outside the interval" and "p <= 1 - level" are the same statement.
-    rank = math.ceil(level * (len(largest) + 1) - 1e-9)
-    return (float(largest[rank - 1]) if rank <= len(largest) else math.inf), largest
+    rank = math.ceil(level * (len(ascending) + 1) - 1e-9)
+    return float(ascending[rank - 1]) if rank <= len(ascending) else math.inf
 
 
 def t_bound(level: float, freedom: float) -> float:
@@ -94,25 +102,25 @@ def two_sided_p_value(statistic: float, freedom: float) -> float:
     return min(1.0, 2.0 * float(stdtr(freedom, -abs(statistic))))
 
 
-def bootstrap_p_value(statistic: float, largest: Values, freedom: float, level: float) -> float:
-    """P(a deviation of at least `statistic`), at most 1 - level exactly when the statistic is beyond `max_t_bound`.
+def bootstrap_p_value(statistic: float, ascending: Values, freedom: float, level: float) -> float:
+    """P(a draw of at least `statistic`), at most 1 - level exactly when the statistic is beyond `order_bound`.
 
-    The share of resamples that deviate as much, as long as there are `_TAIL` of them. Beyond, where a share would be
-    too coarse for a correction for many comparisons, Student's t goes on from there, stretched so that it meets the
-    share at that point: it keeps the skew that the resamples show.
+    The share of draws that are as large, as long as there are `_TAIL` of them. Beyond, where a share would be too
+    coarse for a correction for many comparisons, Student's t goes on from there, stretched so that it meets the share
+    at that point: it keeps the skew that the draws show.
 
     Args:
         statistic: a difference in standard errors, not negative.
-        largest: deviations of the resamples, in ascending order.
+        ascending: the draws in ascending order.
         freedom: degrees of freedom of the tail.
-        level: coverage of the interval.
+        level: 1 - the share beyond the bound.
     """
-    n = len(largest)
-    beyond = n - int(np.searchsorted(largest, statistic, side="left"))
+    n = len(ascending)
+    beyond = n - int(np.searchsorted(ascending, statistic, side="left"))
     share = (1 + _TAIL) / (n + 1)
-    if beyond >= _TAIL or share > 1.0 - level or not math.isfinite(largest[-_TAIL]):
+    if beyond >= _TAIL or share > 1.0 - level or not 0.0 < ascending[-_TAIL] < math.inf:
         return (1 + beyond) / (n + 1)
-    return two_sided_p_value(statistic / float(largest[-_TAIL]) * t_bound(1.0 - share, freedom), freedom)
+    return float(stdtr(freedom, statistic / float(ascending[-_TAIL]) * float(stdtrit(freedom, share))))
 
 
 def t_p_value(harm: float, error: float, freedom: float) -> float:

@@ -1,14 +1,15 @@
 """Means over clips with intervals, and paired differences between systems.
 
-The estimate is the mean over clips; what is resampled is the group (`benchmarks.statistics.groups`). The interval is
-symmetric, `mean +- bound * error`. With S_g and n_g the sum and number of the values of group g, the squared error is
-the cluster-robust `G / (G - 1) * sum((S_g - n_g mean)^2) / n^2` (Liang and Zeger 1986, with the usual small-sample
-factor), which for one clip per group is the standard error of a mean.
+The estimate is the mean over clips; what is resampled is the group (`benchmarks.statistics.groups`). The interval
+spans a number of standard errors to either side. With S_g and n_g the sum and number of the values of group g, the
+squared error is the cluster-robust `G / (G - 1) * sum((S_g - n_g mean)^2) / n^2` (Liang and Zeger 1986, with the usual
+small-sample factor), which for one clip per group is the standard error of a mean.
 
-The bound comes from the bootstrap-t: the quantile of |mean* - mean| / error*, where each resample of the groups has its
-own error. It is never below Student's with `n^2 / sum(n_g^2) - 1` degrees of freedom, by the effective number of groups
-(Carter, Schnepel and Steigerwald 2017): where one group holds half of the clips, resamples alone are too confident.
-With fewer than `FEW_GROUPS` groups they say little, and the bound is Student's.
+The bounds are those of the bootstrap-t with equal tails: quantiles of (mean* - mean) / error*, where each resample of
+the groups has its own error, so that the interval follows the skew of the scores. Neither is below Student's with
+`n^2 / sum(n_g^2) - 1` degrees of freedom, by the effective number of groups (Carter, Schnepel and Steigerwald 2017):
+where one group holds half of the clips, resamples alone are too confident. With fewer than `FEW_GROUPS` groups they say
+little, and both bounds are Student's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from benchmarks.statistics.bootstrap import CONFIDENCE, N_RESAMPLES, Values
 from benchmarks.statistics.groups import Index, group_index, group_sums, group_weights, number_groups
-from benchmarks.statistics.intervals import bootstrap_p_value, max_t_bound, t_bound, two_sided_p_value
+from benchmarks.statistics.intervals import bootstrap_p_value, order_bound, t_bound, two_sided_p_value
 
 Labels = Sequence[str] | Sequence[int] | np.ndarray
 
@@ -100,7 +101,7 @@ class Studentized:
         means, errors: (columns,) means over clips and their cluster-robust standard errors.
         n, n_groups: (columns,) values and groups behind them.
         freedom: (columns,) effective number of groups - 1.
-        deviations: (resamples, columns) |mean* - mean| / error*.
+        deviations: (resamples, columns) (mean* - mean) / error*.
     """
 
     means: Values
@@ -225,19 +226,22 @@ def differences_of(found: Studentized, confidence: float) -> list[Difference]:
         elif error == 0.0:  # the same value for every clip
             made.append(Difference(n, n_groups, mean, mean, mean, 0.0, freedom, float(mean == 0.0), confidence))
         else:
-            bound, statistic = t_bound(confidence, freedom), abs(mean) / error
-            p = two_sided_p_value(statistic, freedom)
+            student = t_bound(confidence, freedom)
+            below = above = student
+            p = two_sided_p_value(mean / error, freedom)
             if n_groups >= FEW_GROUPS:
-                drawn, largest = max_t_bound(deviations[:, None], confidence)
-                bound = max(bound, drawn)
-                p = max(p, bootstrap_p_value(statistic, largest, freedom, confidence))
-            low, high = mean - bound * error, mean + bound * error
+                draws, level = np.sort(deviations), (1.0 + confidence) / 2.0
+                mirrored = -draws[::-1]
+                below, above = (max(student, order_bound(side, level)) for side in (draws, mirrored))
+                tail = bootstrap_p_value(abs(mean) / error, draws if mean > 0 else mirrored, freedom, level)
+                p = min(1.0, max(p, 2.0 * tail))
+            low, high = mean - below * error, mean + above * error
             made.append(Difference(n, n_groups, mean, low, high, error, freedom, p, confidence))
     return made
 
 
 def studentized(table: Values, index: Index, resamples: int, seed: int) -> Studentized:
-    """Means of the columns, their standard errors, and |mean* - mean| / error* in each resample of the groups.
+    """Means of the columns, their standard errors, and (mean* - mean) / error* in each resample of the groups.
 
     A resample that holds fewer than two groups of a column says nothing about it (0); one of fewer than `_FEW` that
     holds equal values says that nothing is known (infinity).
@@ -271,7 +275,7 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
         spread = weights @ squares - 2 * shift * (weights @ products) + np.square(shift) * (weights @ sizes_squared)
         error = np.sqrt(np.maximum(spread, 0.0) * drawn / np.maximum(drawn - 1, 1)) / totals
         error = np.maximum(np.where(error > 1e-9 * errors, error, 0.0), least)
-        deviations.append(np.where(drawn > 1, ratio(np.abs(shift), error), 0.0))
+        deviations.append(np.where(drawn > 1, np.copysign(ratio(np.abs(shift), error), shift), 0.0))
     return Studentized(means, errors, n, n_groups, freedom, np.where(errors > 0, np.concatenate(deviations), 0.0))
 
 

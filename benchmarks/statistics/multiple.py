@@ -112,7 +112,7 @@ def compare_scores(
             )
             for i, name in enumerate(columns)
         ]
-        found |= simultaneous(family, drawn.deviations, level)
+        found |= simultaneous(family, np.abs(drawn.deviations), level)
     return [found[name] for name in others]
 
 
