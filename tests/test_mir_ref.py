@@ -236,11 +236,7 @@ def test_exported_features_lie_where_mir_ref_reads_them(tmp_path: Path, monkeypa
     monkeypatch.setattr("probes.mirref.FEATURES", {"msd-musicnn": "edge_module:Right"})
     monkeypatch.setitem(sys.modules["edge_module"].__dict__, "Notes", Notes)
     request = Request(
-        ("edge_module:Notes",),
-        ("edge_module:Right",),
-        get_protocol("mir_ref-1"),
-        seeds=(0,),
-        deformations=("gain:-6",),
+        ("edge_module:Notes",), ("edge_module:Right",), get_protocol("mir_ref-1"), seeds=(0,), deformations=("gain:-6",)
     )
     store = str(tmp_path / "store")
     found = run(request, Store(store), make_executor("serial"), RunOptions(quiet=True))

@@ -156,7 +156,7 @@ def _probes(table: Mapping[str, Any]) -> Record:
         clips_sha256="",
         seed=0,
         metrics={
-            name: {**_facts_of(column), "data": tasks.get(name.partition("/")[0], "")}
+            name: {**_facts_of(column), "data": tasks.get(name.rpartition("/")[0], "")}
             for name, column in columns.items()
         },
         systems={row["name"]: _metadata(row["metadata"]) for row in table["rows"]},
