@@ -15,6 +15,7 @@ from benchmarks.datasets.base import DataNotFoundError
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
+from benchmarks.suite import parse_suite
 from probes.evaluate import evaluate
 from probes.intervals import score_interval
 from probes.metrics import regression_scores
@@ -22,6 +23,7 @@ from probes.protocol import get_protocol
 from probes.request import Request
 from probes.runner import run
 from probes.scoring import Problem, chance
+from probes.table1 import build
 from probes.tasks import create_task
 from probes.tasks.base import TaskDataError
 from probes.tasks.folder import FolderTask
@@ -219,3 +221,19 @@ def test_limit_takes_the_first_files(tmp_path: Path) -> None:
     found = run(request, Store(tmp_path / "store"), make_executor("serial"), options)
     assert found.cells[0].n_test == 4
     assert found.limit == 4
+
+
+def test_suite_names_a_folder_by_its_options(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k not in ("tags", "value")} for row in tones()]
+    section = {
+        "tasks": ["folder"],
+        "representations": ["chroma", "chance"],
+        "seeds": 2,
+        "task_options": {"folder": {"path": str(folder_of_tones(tmp_path, rows)), "license": "CC0"}},
+    }
+    suite = parse_suite({"name": "own", "data": {"dataset": "synthetic"}, "table1": section})
+    table, report = build(suite, Store(tmp_path / "store"), make_executor("serial"), RunOptions(quiet=True))
+    assert not report.failed
+    assert table.rows[0].cells["folder/f1_micro"].value == 100.0
+    assert table.rows[0].cells["folder/f1_micro"].low < 100.0
+    assert any("18/6/6 train/validation/test, tested on 6 files of 3 groups; CC0" in line for line in table.notes)
