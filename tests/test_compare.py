@@ -22,15 +22,7 @@ from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
 from benchmarks.statistics.means import paired_difference
-from benchmarks.statistics.multiple import (
-    Compared,
-    Drawn,
-    best_of,
-    compare_corpora,
-    compare_scores,
-    simultaneous,
-    verdict,
-)
+from benchmarks.statistics.multiple import Compared, Drawn, compare_corpora, compare_scores, simultaneous, verdict
 from benchmarks.store.store import Store
 from benchmarks.suite import SuiteError
 
@@ -214,13 +206,6 @@ def test_few_draws_never_decide_and_a_wrong_level_is_named() -> None:
     assert (found.low, found.high, found.significant) == (-math.inf, math.inf, False)
     with pytest.raises(ValueError, match=r"level=1\.5"):
         simultaneous(family, deviations, 1.5)
-
-
-def test_best_of_a_column() -> None:
-    values = {"a": 1.0, "b": 3.0, "c": 3.0}
-    assert best_of(values, True) == ["b", "c"]
-    assert best_of(values, False) == ["a"]
-    assert best_of({}, True) == []
 
 
 # -- the command

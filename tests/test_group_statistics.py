@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtr, stdtrit
 
-from benchmarks.statistics.groups import group_index, leave_out_blocks, resample_groups
+from benchmarks.statistics.groups import group_index, leave_out_blocks
 from benchmarks.statistics.means import paired_difference, summarize
 from benchmarks.statistics.multiple import Best, adjust_pairs, best_of_column, compare_pairs, compare_scores
 from benchmarks.statistics.significance import holm
@@ -36,17 +36,6 @@ def test_groups_are_numbered_by_first_appearance_and_a_clip_without_one_is_its_o
     assert group_index(ids, {"a": "t1", "q": "t2", "b": "t1", "z": ""}).tolist() == [0, 1, 2, 1, 3]
     assert group_index(ids).tolist() == [0, 1, 2, 3, 4]
     assert group_index([]).tolist() == []
-
-
-def test_clips_of_a_group_are_drawn_together() -> None:
-    index = group_index("abcdef", dict(zip("abcdef", "xxyzyy", strict=True)))
-    weights = np.concatenate(list(resample_groups(index, 300, seed=1)))
-    assert weights.shape == (300, 6)
-    assert (weights[:, 0] == weights[:, 1]).all()
-    assert (weights[:, [2]] == weights[:, 4:]).all()
-    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()  # three groups are drawn from three
-    with pytest.raises(ValueError, match="n=0"):
-        next(resample_groups(group_index([]), 3, seed=0))
 
 
 @pytest.mark.parametrize(("n", "most", "expected"), [(1, 200, 1), (42, 200, 42), (200, 200, 200), (1003, 200, 200)])

@@ -6,7 +6,6 @@ group. Where every clip is its own group, everything here is what it would be wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -35,23 +34,14 @@ def number_groups(labels: Sequence[Hashable] | npt.NDArray[np.generic]) -> Index
     return np.array([numbers.setdefault(label, len(numbers)) for label in values], dtype=np.int32)
 
 
-def resample_groups(index: Index, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int32]]:
-    """How often each resample of the groups holds each clip, in blocks (rows, n) of n_resamples rows together.
+def group_weights(n_groups: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int32]]:
+    """How often each resample of the groups holds each group, in blocks (rows, n_groups) of n_resamples rows together.
 
     The groups are drawn by (seed, number of groups) alone, so what is measured on the same clips is resampled alike.
 
-    Args:
-        index: (n,) of `group_index` or `number_groups`.
-
     Raises:
-        ValueError: no clips, or n_resamples is below 1 (when the first block is asked for).
+        ValueError: n_groups or n_resamples is below 1 (when the first block is asked for).
     """
-    for weights in group_weights(1 + int(index.max(initial=-1)), n_resamples, seed):
-        yield weights[:, index]
-
-
-def group_weights(n_groups: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int32]]:
-    """How often each resample holds each group, in blocks (rows, n_groups); see `resample_groups`."""
     for block in resample_blocks(n_groups, n_resamples, seed):
         yield count_draws(block, n_groups).astype(np.int32)
 
@@ -77,27 +67,6 @@ def group_sums(table: Values, index: Index) -> Values:
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(1 + int(index.max())))
     return np.add.reduceat(table[order], starts, axis=0)
-
-
-def clustered_error(values: Values, index: Index) -> tuple[float, float, int]:
-    """Mean over clips, its cluster-robust standard error, and the degrees of freedom (groups - 1).
-
-    With S_g and n_g the sum and number of the values of group g, the squared error is
-    `G / (G - 1) * sum((S_g - n_g mean)^2) / n^2` (Liang and Zeger 1986, with the usual small-sample factor). With one
-    clip per group it is the standard error of a mean. Equal values have the error 0, rounding left out; the error of a
-    single group is NaN.
-
-    Args:
-        values: (n,) finite.
-        index: (n,) group of each.
-    """
-    mean = float(values.mean())
-    n_groups = 1 + int(index.max())
-    if n_groups < 2:
-        return mean, math.nan, 0
-    sums = group_sums((values - mean)[:, None], index)
-    error = math.sqrt(n_groups / (n_groups - 1) * float(np.square(sums).sum())) / len(values)
-    return mean, error if error > 1e-12 * float(np.abs(values).max()) else 0.0, n_groups - 1
 
 
 def effective_groups(index: Index) -> float:

@@ -1,19 +1,27 @@
-"""The five ways in which this project turns bootstrap draws into intervals or p-values, and when each is right.
+"""Every way in which this project makes an interval or a p-value, and when it is right; the bounds of some of them.
 
-  percentile_interval   a mean over clips, or an unbiased distance (KAD): draws scatter about the value itself
-  basic_interval        a Fréchet distance, or the difference of two: a resample repeats clips, so all draws are
-                        biased alike, and the interval reflects them at the value
-  shifted_center        the same bias where a symmetric bound comes from elsewhere: the middle of such an interval
-  max_t_bound           several differences at once (one system against its baselines): all hold together
-  t_p_value             the gate, which needs p-values far below 1 / resamples for Holm's correction
+The unit is always the group of clips (`groups.py`), for clips of a track resemble each other.
 
-Nothing here resamples: draws come from `benchmarks.statistics.bootstrap`.
+  a mean over clips           bootstrap-t with equal tails, never narrower than Student's t with the cluster-robust
+  (`means.py`)                error (`order_bound`, `bootstrap_p_value`): scores may be skewed, groups unequal in size.
+                              With fewer than six groups Student's t alone (`t_bound`, `two_sided_p_value`)
+  one system's means against  max-T over the same resamples (`max_t_bound`): all intervals hold at once
+  several (`multiple.py`)
+  a distance of corpora       Student's t with the jackknife's error; a Fréchet distance on the logarithmic scale, since
+  (`corpus.py`)               it is a sum of squares. No resamples: one that repeats clips is biased, and more so than
+                              the clips themselves
+  several distances           max-T over draws from the jackknife's joint law
+  all pairs of a column       Holm over their p-values (`multiple.adjust_pairs`): any statistic, any dependence
+  a change in the gate        one-sided t with the jackknife's error (`t_p_value`), Holm over all cells: p-values far
+                              below 1 / resamples count there
+
+Percentiles of bootstrap draws are in none of them: at a nominal 95 % they cover 91 to 93 % for the mean of 20 clips,
+and 71 % for 42 clips of 18 tracks taken as independent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,40 +31,6 @@ Values = npt.NDArray[np.float64]
 
 #: Resamples from which on their share is a p-value.
 _TAIL = 10
-
-
-def percentile_interval(draws: Sequence[float] | Values, level: float, method: str = "linear") -> tuple[float, float]:
-    """The middle `level` of the draws.
-
-    Right where the statistic is unbiased under resampling: means of scores, unbiased kernel distances. It follows
-    the skew of the draws, and with fewer than about 20 clips it is a little too narrow.
-
-    Args:
-        draws: the statistic of each resample.
-        level: coverage.
-        method: of `numpy.quantile`; "nearest" where draws are infinite, which interpolation turns into NaN.
-    """
-    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
-    low, high = np.quantile(draws, tails, method=method)  # type: ignore[call-overload]
-    return float(low), float(high)
-
-
-def basic_interval(value: float, draws: Sequence[float] | Values, level: float) -> tuple[float, float]:
-    """The draws reflected at the value, `2 value - quantiles`: their bias is taken off instead of counted twice.
-
-    Right for Fréchet distances and their differences: a resample of clips has a larger small-sample bias than the
-    clips themselves, so the draws lie beside the value, and an interval of percentiles may not even hold it.
-    """
-    low, high = percentile_interval(draws, level)
-    return 2 * value - high, 2 * value - low
-
-
-def shifted_center(value: float, draws: Values) -> float:
-    """The value less the bias of its draws, `2 value - mean(draws)`: the middle of a symmetric interval.
-
-    Right for a biased statistic whose half-width is a multiple of its standard error, as `max_t_bound` gives it.
-    """
-    return 2 * value - float(draws.mean())
 
 
 def max_t_bound(deviations: Values, level: float) -> tuple[float, Values]:

@@ -1,13 +1,13 @@
-"""One system against several: differences on the same clips, with intervals that hold for all of them at once.
+"""Many comparisons: all pairs of a column, and one system against several, on the same clips.
 
-Ten baselines are ten chances of a false alarm. All differences of a column are therefore resampled with the
-same clips, and the bound is taken from the largest studentized deviation of a resample over all of them
-(Westfall and Young's max-T, single step). Unlike Bonferroni's it uses how alike the differences are, and its
-smallest p-value does not grow with their number, so 200 resamples are enough for ten comparisons.
+Pairs have their own intervals and p-values (`compare_pairs`), and those of a column are corrected together by Holm's
+procedure (`adjust_pairs`).
 
-Means of scores are studentized in every resample by that resample's own standard error (bootstrap-t): with
-40 clips and skewed scores this is what keeps the promise. Corpus distances have replicates instead
-of resamples; their joint law is normal with the jackknife's covariance.
+One system against ten baselines has ten chances of a false alarm. All its differences are resampled with the same
+groups of clips, and the bound is taken from the largest studentized deviation of a resample over all of them (Westfall
+and Young's max-T, single step): all intervals hold at once. Means of scores are studentized in every resample by that
+resample's own standard error (bootstrap-t): with 40 clips and skewed scores this is what keeps the promise. Corpus
+distances have replicates instead of resamples; their joint law is normal with the jackknife's covariance.
 """
 
 from __future__ import annotations
@@ -204,9 +204,11 @@ def best_of_column(
         comparisons: records of `adjust_pairs`. Their correction covers all pairs, and so whichever row comes out best.
         higher_is_better: direction of the column.
     """
-    names = best_of({name: value for name, value in values.items() if not math.isnan(value)}, higher_is_better)
-    if not names:
+    known = [value for value in values.values() if not math.isnan(value)]
+    if not known:
         return None
+    top = max(known) if higher_is_better else min(known)
+    names = [name for name, value in values.items() if value == top]
     pairs = {frozenset((record["a"], record["b"])): record for record in comparisons if "significant" in record}
     level_with = [
         name
@@ -215,7 +217,7 @@ def best_of_column(
         and (pair := pairs.get(frozenset((name, names[0])))) is not None
         and not pair["significant"]
     ]
-    return Best(names, values[names[0]], level_with)
+    return Best(names, top, level_with)
 
 
 def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], *, level: float) -> list[Compared]:
@@ -297,14 +299,6 @@ def simultaneous(family: Sequence[Drawn], deviations: Values, level: float) -> d
     return found
 
 
-def best_of(values: Mapping[str, float], higher_is_better: bool) -> list[str]:
-    """The names with the best value (several only when exactly equal)."""
-    if not values:
-        return []
-    top = (max if higher_is_better else min)(values.values())
-    return [name for name, value in values.items() if value == top]
-
-
 def verdict(compared: Compared, higher_is_better: bool) -> str:
     """ "better", "worse", "no difference" (none shown) or "not compared", of a against b."""
     if compared.reason is not None or math.isnan(compared.difference):
@@ -312,8 +306,3 @@ def verdict(compared: Compared, higher_is_better: bool) -> str:
     if not compared.significant:
         return "no difference"
     return "better" if (compared.low > 0) == higher_is_better else "worse"
-
-
-def names_of(records: Sequence[Compared], significant: bool) -> list[str]:
-    """Names that are (not) significantly different, of those that could be compared."""
-    return [record.against for record in records if record.reason is None and record.significant == significant]

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
+
+from benchmarks.statistics.intervals import t_bound, two_sided_p_value
 
 Values = npt.NDArray[np.float64]
 
@@ -49,7 +50,7 @@ def t_half_width(error: float, freedom: float, level: float) -> float:
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={level}: must be between 0 and 1")
-    return error * float(stdtrit(freedom, (1.0 + level) / 2.0)) if freedom > 0 else math.nan
+    return error * t_bound(level, freedom) if freedom > 0 else math.nan
 
 
 def two_sided_p(difference: float, error: float, freedom: float) -> float:
@@ -58,4 +59,4 @@ def two_sided_p(difference: float, error: float, freedom: float) -> float:
         return math.nan
     if error == 0.0:
         return 1.0 if difference == 0.0 else 0.0
-    return 2.0 * float(stdtr(freedom, -abs(difference) / error))
+    return two_sided_p_value(difference / error, freedom)
