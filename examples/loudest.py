@@ -1,11 +1,10 @@
-"""An autoencoder in a few lines: it keeps the 32 loudest of the 1,025 bins of every frame."""
-
+# m2l-bench compare examples/loudest.py:Loudest --suite synthetic --against opus-16k
 import numpy as np
 from scipy.signal import istft, stft
 
 
 class Loudest:
-    """Runs with: m2l-bench compare examples/loudest.py:Loudest --suite synthetic --against opus-16k."""
+    """Keeps the 32 loudest of the 1,025 bins of every frame."""
 
     spec = {"sample_rate": 44_100, "channels": "mono", "latent_dim": 64, "compression_ratio": 16}  # noqa: RUF012
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 from harness_helpers import RATE, tiny_toml, write_clips
 
-from benchmarks.cli.main import COMMANDS, main, make_app
+from benchmarks.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -251,17 +251,3 @@ def test_commands_that_are_printed_work_as_they_are(
     assert hint is not None
     assert run(*shlex.split(hint[1])[1:], "--results", tmp_path / "r", "--executor", "serial", "--quiet") == 0
     assert run("status", *same) == 0
-
-
-def test_commands_of_the_readme_parse() -> None:
-    """Every command line of the README that has no placeholder in place of a value is one that `m2l-bench` accepts."""
-    text = (Path(__file__).resolve().parent.parent / "README.md").read_text().replace("\\\n", " ")
-    lines = [line for line in re.findall(r"^ {4}(?:M2L_\w+=\S+ )*m2l-bench (.*)$", text, re.M) if "…" not in line]
-    lines += [line for line in re.findall(r"`(?:M2L_\w+=\S+ )*m2l-bench ([^`\n]*)`", text) if "…" not in line]
-    parsed = 0
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words and words[0] in COMMANDS and len(words) > 1 and "I/N" not in words:
-            make_app(summaries=False).parse_args(words)
-            parsed += 1
-    assert parsed > 30

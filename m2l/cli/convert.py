@@ -46,7 +46,7 @@ Progress = Callable[[float], None]
 
 #: What is said of the checkpoints that ship.
 DEMONSTRATION = (
-    "a demonstration, trained for minutes on a CPU. For music worth listening to: m2l-bench fetch music2latent "
+    "a demonstration, a small model after a short training. For music worth listening to: m2l-bench fetch music2latent "
     f"--accept-license, then --checkpoint {HUB_NAME}"
 )
 
