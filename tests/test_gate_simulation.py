@@ -183,3 +183,54 @@ def test_a_planted_regression_of_a_distance_is_caught(trials: int, n: int, windo
         now = record({"fad:vggish": {"codec": embeddings(rng, reference, 0.2, shift=0.5, share=0.5)}})
         caught += bool(compare(before, now).of("worse"))
     assert caught >= 0.95 * trials
+
+
+def tracks_of(rng: np.random.Generator, sizes: Sequence[int], windows: int, dim: int) -> list[np.ndarray]:
+    """Clips whose centers are correlated by `ICC` within a track."""
+    centers = np.repeat(rng.standard_normal((len(sizes), dim)), sizes, axis=0)
+    clips = clips_of(rng, sum(sizes), windows, dim)
+    return [np.sqrt(ICC) * center + np.sqrt(1 - ICC) * clip for center, clip in zip(centers, clips, strict=True)]
+
+
+def tracks_through(
+    rng: np.random.Generator, reference: list[np.ndarray], sizes: Sequence[int], shift: float
+) -> CellRecord:
+    """A system whose errors tracks share by `ICC`; the regression shifts every second track."""
+    track = np.repeat(np.arange(len(sizes)), sizes)
+    shared = rng.standard_normal((len(sizes), reference[0].shape[1]))[track]
+    outputs = [
+        x + 0.2 * (np.sqrt(ICC) * own + np.sqrt(1 - ICC) * rng.standard_normal(x.shape)) + (shift if odd else 0.0)
+        for x, own, odd in zip(reference, shared, track % 2, strict=True)
+    ]
+    return corpus(reference, outputs, tracks(sizes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", SIZES)
+def test_a_distance_of_tracks_that_did_not_change_gives_at_most_one_percent_of_alarms(groups: int) -> None:
+    """And without the tolerance's help p is below 0.05 in at most 5 % of trials."""
+    sizes = SIZES[groups]
+    rng = np.random.default_rng(groups)
+    small = alarms = 0
+    for _ in range(MANY):
+        reference = tracks_of(rng, sizes, 3, 6)
+        cells = [tracks_through(rng, reference, sizes, 0.0) for _ in range(2)]
+        before, now = (record({"fad:vggish": {"codec": cell}}, groups=tracks(sizes)) for cell in cells)
+        (found,) = compare(before, now).verdicts
+        alarms += found.verdict == "worse"
+        small += found.p < 0.05
+    assert alarms <= 0.01 * MANY
+    assert small <= 0.05 * MANY + 2 * np.sqrt(0.05 * 0.95 * MANY)
+
+
+@pytest.mark.slow
+def test_a_planted_regression_of_a_distance_of_18_tracks_is_caught() -> None:
+    """A shift of one standard deviation in every second track."""
+    rng = np.random.default_rng(18)
+    caught = 0
+    for _ in range(FEW):
+        reference = tracks_of(rng, SIZES[18], 3, 6)
+        cells = [tracks_through(rng, reference, SIZES[18], shift) for shift in (0.0, 1.0)]
+        before, now = (record({"fad:vggish": {"codec": cell}}, groups=tracks(SIZES[18])) for cell in cells)
+        caught += bool(compare(before, now).of("worse"))
+    assert caught >= 0.95 * FEW
