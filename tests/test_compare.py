@@ -169,6 +169,8 @@ def aggregate(value: float, replicates: np.ndarray, clips: list[str]) -> dict[st
     return {
         "value": value,
         "n": len(clips),
+        "n_groups": len(clips),
+        "freedom": len(clips) - 1.0,
         "replicates": replicates.tolist(),
         "replicates_of": "jackknife",
         "clips": clips,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,15 @@ from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_terms
 from benchmarks.metrics.moments import Moments
 from benchmarks.registry import load_target
-from benchmarks.statistics.groups import leave_out_blocks, number_groups
-from benchmarks.statistics.replicates import JACKKNIFE, replicate_error, t_half_width, two_sided_p
+from benchmarks.statistics.groups import effective_groups, leave_out_blocks, number_groups
+from benchmarks.statistics.replicates import (
+    JACKKNIFE,
+    Values,
+    jackknife_bias,
+    replicate_error,
+    t_half_width,
+    two_sided_p,
+)
 from m2l.names import did_you_mean
 
 Clips = Sequence[np.ndarray]
@@ -45,10 +53,11 @@ def corpus_distance(
 
     Returns:
         `value`, `n` (clips), `n_windows`, `dim`, `n_groups`, and where there is an interval (at least two groups)
-        `low`, `high`, `replicates` (one distance per block of groups) and `replicates_of` (how they were made).
+        `low`, `high`, `replicates` (the distance without each block of groups), `replicates_of` ("jackknife") and
+        `freedom` (of Student's t).
 
     Raises:
-        ValueError: fewer than two clips, too few embeddings for the distance, or as many groups as clips are not given.
+        ValueError: fewer than two clips, too few embeddings for the distance, or not one group and one output per clip.
     """
     if len(reference) < 2:
         raise ValueError(f"{len(reference)} clips: a distance of corpora needs at least 2")
@@ -67,28 +76,34 @@ def corpus_distance(
 
 
 def frechet(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
-    """The Fréchet distance of these clips, with a jackknife interval on the log scale."""
+    """The Fréchet distance of these clips; the interval is a jackknife's on the logarithm.
+
+    It holds the expected distance of as many such clips, bias included. The spread of a distance grows with it, so that
+    an interval on the distance itself lies too low: of 400 simulated corpora of 20 clips 5.8 % fell below theirs and
+    0.8 % above, on the logarithm 2.5 % and 2.1 %.
+    """
     value, replicates = frechet_replicates(reference, outputs, _blocks(groups, seed))
-    cell: dict[str, Any] = {"value": value}
-    if len(replicates) < 2:
-        return cell
-    error, freedom = replicate_error(replicates, JACKKNIFE)
-    factor = math.exp(t_half_width(error, freedom, level) / value) if value > 0.0 else 1.0
-    return cell | _bounds(value / factor, value * factor, replicates)
+    spread = _spread(replicates, groups, level)
+    if spread is None:
+        return {"value": value}
+    factor = math.exp(spread.half / value) if value > 0.0 else 1.0
+    return {"value": value, "low": value / factor, "high": value * factor, **spread.cell}
 
 
 def frechet_debiased(
     reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float
 ) -> dict[str, Any]:
-    """The Fréchet distance less its bias of few clips, by the jackknife over groups (Quenouille 1956)."""
-    value, replicates = frechet_replicates(reference, outputs, _blocks(groups, seed))
-    count = len(replicates)
-    if count < 2:
+    """The Fréchet distance less its bias of few clips, by the jackknife over groups; the interval is its, with t.
+
+    Negative values are kept: they are what is left of a distance too small to be told from 0.
+    """
+    blocks = _blocks(groups, seed)
+    value, replicates = frechet_replicates(reference, outputs, blocks)
+    spread = _spread(replicates, groups, level)
+    if spread is None:
         raise ValueError("a bias can be estimated from two groups of clips and more")
-    corrected = count * value - (count - 1) * float(np.mean(replicates))
-    error, freedom = replicate_error(replicates, JACKKNIFE)
-    half = t_half_width(error, freedom, level)
-    return {"value": corrected} | _bounds(corrected - half, corrected + half, replicates)
+    corrected = value - jackknife_bias(value, replicates, blocks)
+    return {"value": corrected, "low": corrected - spread.half, "high": corrected + spread.half, **spread.cell}
 
 
 def frechet_at_infinity(
@@ -107,25 +122,29 @@ def frechet_at_infinity(
 
 def kernel(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
     """The kernel audio distance as kadtk computes it, with a jackknife interval."""
-    return _kernel(reference, outputs, _blocks(groups, seed), level, paired=False)
+    return _kernel(reference, outputs, groups, seed, level, paired=False)
 
 
 def paired_kernel(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float) -> dict[str, Any]:
     """The kernel audio distance by pairs of windows of different clips, with a jackknife interval."""
-    return _kernel(reference, outputs, _blocks(groups, seed), level, paired=True)
+    return _kernel(reference, outputs, groups, seed, level, paired=True)
 
 
-def _kernel(reference: Clips, outputs: Clips, blocks: np.ndarray, level: float, *, paired: bool) -> dict[str, Any]:
+def _kernel(
+    reference: Clips, outputs: Clips, groups: np.ndarray, seed: int, level: float, *, paired: bool
+) -> dict[str, Any]:
+    blocks = _blocks(groups, seed)
     if paired and _identical(reference, outputs):
-        return {"value": 0.0} | _bounds(0.0, 0.0, [0.0] * (1 + int(blocks.max())))
-    terms = kernel_terms(reference, outputs, blocks, paired=paired)
-    value, replicates = SCALE * terms.value, SCALE * terms.left_out
+        value, replicates = 0.0, np.zeros(1 + int(blocks.max()))
+    else:
+        terms = kernel_terms(reference, outputs, blocks, paired=paired)
+        value, replicates = SCALE * terms.value, SCALE * terms.left_out
     if math.isnan(value):
         raise ValueError(f"{sum(map(len, outputs))} embeddings are too few pairs for a kernel distance")
-    if len(replicates) < 2 or np.isnan(replicates).any():
+    spread = _spread([] if np.isnan(replicates).any() else replicates, groups, level)
+    if spread is None:
         return {"value": value}
-    half = t_half_width(*replicate_error(replicates, JACKKNIFE), level)
-    return {"value": value} | _bounds(value - half, value + half, replicates)
+    return {"value": value, "low": value - spread.half, "high": value + spread.half, **spread.cell}
 
 
 #: Distances of corpora by the name before the colon of a metric.
@@ -147,8 +166,23 @@ def _blocks(groups: np.ndarray, seed: int) -> np.ndarray:
     return of_group[groups]
 
 
-def _bounds(low: float, high: float, replicates: Sequence[float]) -> dict[str, Any]:
-    return {"low": low, "high": high, "replicates": [float(x) for x in replicates], "replicates_of": JACKKNIFE}
+@dataclass(frozen=True)
+class _Spread:
+    """Half the width of a symmetric interval, and what a cell keeps of the replicates behind it."""
+
+    half: float
+    cell: dict[str, Any]
+
+
+def _spread(replicates: Sequence[float] | Values, groups: np.ndarray, level: float) -> _Spread | None:
+    """Of a jackknife's replicates; None without enough of them for an error."""
+    if len(replicates) < 2:
+        return None
+    error, freedom = replicate_error(replicates, JACKKNIFE)
+    # Groups of unequal size tell as much as fewer equal ones.
+    freedom = min(freedom, effective_groups(groups) - 1.0)
+    kept = {"replicates": [float(x) for x in replicates], "replicates_of": JACKKNIFE, "freedom": freedom}
+    return _Spread(t_half_width(error, freedom, level), kept)
 
 
 def compare_replicates(cells: Mapping[str, Mapping[str, Any]], *, level: float) -> list[dict[str, Any]]:
@@ -174,10 +208,10 @@ def compare_replicates(cells: Mapping[str, Mapping[str, Any]], *, level: float) 
                 found.append(record | {"reason": "measured on different clips"})
                 continue
             difference = a["value"] - b["value"]
-            error, freedom = replicate_error(np.subtract(a["replicates"], b["replicates"]), a["replicates_of"])
-            half = t_half_width(error, freedom, level)
+            error, _ = replicate_error(np.subtract(a["replicates"], b["replicates"]), a["replicates_of"])
+            half = t_half_width(error, a["freedom"], level)
             record |= {"difference": difference, "low": difference - half, "high": difference + half}
-            found.append(record | {"p": two_sided_p(difference, error, freedom)})
+            found.append(record | {"p": two_sided_p(difference, error, a["freedom"])})
     return found
 
 

@@ -233,7 +233,7 @@ def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, An
     found: dict[str, Compared] = {}
     family: list[Drawn] = []
     influences: list[Values] = []
-    freedom = 0.0
+    freedom = math.inf
     for name, other in others.items():
         if "replicates" not in own or "replicates" not in other:
             found[name] = Compared(name, reason="no replicates")
@@ -242,8 +242,9 @@ def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, An
         else:
             apart = np.subtract(own["replicates"], other["replicates"])
             difference = float(own["value"] - other["value"])
-            error, freedom = replicate_error(apart, own["replicates_of"])
-            family.append(Drawn(name, int(own["n"]), difference, difference, error))
+            error, _ = replicate_error(apart, own["replicates_of"])
+            freedom = float(own["freedom"])
+            family.append(Drawn(name, int(own["n"]), difference, difference, error, int(own["n_groups"]), freedom))
             centered = apart - apart.mean()
             length = float(np.sqrt(np.square(centered).sum()))
             influences.append(centered / length if error > 0 else np.zeros(len(centered)))

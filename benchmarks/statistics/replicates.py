@@ -1,7 +1,7 @@
-"""Standard errors and intervals from replicates of a statistic: the jackknife over groups, and half samples.
+"""Standard errors and intervals from replicates of a statistic: the jackknife over groups.
 
-A replicate is the statistic without some groups of clips. Which groups is decided by (seed, number of groups) alone,
-so two systems on the same clips have the same groups in replicate k, and any function of their replicates (a
+A replicate is the statistic without one block of groups of clips. The blocks follow from (seed, number of groups)
+alone, so two systems on the same clips lack the same groups in replicate k, and any function of their replicates (a
 difference, a logarithm) is paired replicate by replicate.
 """
 
@@ -40,6 +40,23 @@ def replicate_error(values: Sequence[float] | Values, replicates_of: str) -> tup
         return math.nan, 0.0
     error = float(np.std(data)) * math.sqrt(len(data) - 1)
     return (error if error > 1e-12 * float(np.abs(data).max()) else 0.0), len(data) - 1.0
+
+
+def jackknife_bias(value: float, replicates: Sequence[float] | Values, blocks: npt.NDArray[np.int32]) -> float:
+    """Bias of a statistic whose bias falls as 1 / n, from its replicates without blocks of unequal size.
+
+        Σ_b (1 - n_b / n) (replicate_b - value)                 [Busing, Meijer and van der Leeden 1999, Eq. 4]
+
+    With blocks of one size it is Quenouille's (B - 1) (mean replicate - value). The weights keep the blocks' own
+    influence, which is far larger than the bias, out of it.
+
+    Args:
+        value: the statistic of all clips.
+        replicates: it without each block.
+        blocks: (clips,) block of each clip.
+    """
+    shares = np.bincount(blocks) / len(blocks)
+    return float(((1.0 - shares) * (np.asarray(replicates) - value)).sum())
 
 
 def t_half_width(error: float, freedom: float, level: float) -> float:
