@@ -230,7 +230,8 @@ FAD = CorpusMetric(
     title="FAD",
     higher_is_better=False,
     digits=3,
-    note="Fréchet distance of embeddings",
+    note="Fréchet distance of the embeddings of these clips, which is larger the fewer they are (fad_debiased takes that "
+    "off); its interval holds the expected distance of as many clips",
     distance="fad",
     covariances=True,
     tolerance=1e-3,
@@ -243,7 +244,8 @@ FAD_DEBIASED = CorpusMetric(
     title="FAD debiased",
     higher_is_better=False,
     digits=3,
-    note="Fréchet distance less its bias of few clips",
+    note="Fréchet distance less its bias of few clips, by the jackknife over groups; its interval holds the distance of "
+    "all such music",
     distance="fad_debiased",
     covariances=True,
     tolerance=1e-3,
@@ -256,7 +258,8 @@ FAD_INF = CorpusMetric(
     title="FAD∞",
     higher_is_better=False,
     digits=3,
-    note="Fréchet distance extrapolated to infinitely many clips, paired with their originals",
+    note="Fréchet distance extrapolated to infinitely many groups of clips, paired with their originals, without an "
+    "interval (fad_debiased has one)",
     distance="fad_inf",
     covariances=True,
     tolerance=1e-3,
