@@ -14,6 +14,7 @@ What to know about its numbers:
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from benchmarks.weights.table import WEIGHTS
 from m2l.audio import check_audio, fit_length, resample
 
 WEIGHTS_NAME = "lyra-v2"
+_ENCODER, _DECODER = "soundstream_encoder.tflite", "lyragan.tflite"
 SAMPLE_RATE, FRAME, N_FEATURES = 16000, 320, 64
 #: Codebooks, and the bits that one of their indices takes.
 MOST_CODEBOOKS, BITS = 46, 4
@@ -99,7 +101,7 @@ class Lyra:
     def _indices(self, frames: np.ndarray) -> np.ndarray:
         """(frames, codebooks) of one channel's frames (frames, 1, 320)."""
         quantize, count = self._quantizer.get_signature_runner("encode"), np.int32(self.n_codebooks)
-        found = [quantize(input_frames=x, num_quantizers=count)["output_0"] for x in _run(self._encoder, frames)]
+        found = [quantize(input_frames=x, num_quantizers=count)["output_0"] for x in self._run(_ENCODER, frames)]
         return np.stack(found)[:, : self.n_codebooks, 0, 0]
 
     def _audio(self, indices: np.ndarray) -> np.ndarray:
@@ -108,19 +110,11 @@ class Lyra:
         padded = np.full((len(indices), MOST_CODEBOOKS, 1, 1), -1, dtype=np.int32)
         padded[:, : self.n_codebooks, 0, 0] = indices
         features = [look_up(encoding_indices=frame)["output_0"] for frame in padded]
-        return np.concatenate(_run(self._decoder, features), axis=1)[0]
-
-    @cached_property
-    def _encoder(self) -> Any:
-        return self._interpreter("soundstream_encoder.tflite")
+        return np.concatenate(self._run(_DECODER, features), axis=1)[0]
 
     @cached_property
     def _quantizer(self) -> Any:
         return self._interpreter("quantizer.tflite")
-
-    @cached_property
-    def _decoder(self) -> Any:
-        return self._interpreter("lyragan.tflite")
 
     def _interpreter(self, name: str) -> Any:
         from ai_edge_litert.interpreter import Interpreter
@@ -129,17 +123,16 @@ class Lyra:
         made.allocate_tensors()
         return made
 
-
-def _run(model: Any, frames: Any) -> list[np.ndarray]:
-    """The outputs of a model that keeps state, frame by frame from its initial state."""
-    model.reset_all_variables()
-    source, target = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
-    outputs = []
-    for frame in frames:
-        model.set_tensor(source, frame)
-        model.invoke()
-        outputs.append(model.get_tensor(target))
-    return outputs
+    def _run(self, name: str, frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of a model that keeps state, frame by frame; resetting its variables leaves some of the state."""
+        model = self._interpreter(name)
+        source, target = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
+        outputs = []
+        for frame in frames:
+            model.set_tensor(source, frame)
+            model.invoke()
+            outputs.append(model.get_tensor(target))
+        return outputs
 
 
 def lyra_3k2(**options: Any) -> Lyra:

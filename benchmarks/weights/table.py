@@ -4,8 +4,8 @@ An origin names a source, not an address: `hub:OWNER/NAME@COMMIT` on the model h
 `github:OWNER/NAME@TAG` for a release asset, `repository:OWNER/NAME@COMMIT` for files of a repository,
 `wheel:NAME==VERSION` for a Python package that carries the files. Digests and sizes are those of the hub's pages at
 that commit, of the wheels and repositories themselves, or of other projects' tables of pins, as of 2026-11-29; VGGish's
-file begins its name with its digest. Where `sha256` is None, `fetch` checks the digest that the hub itself publishes; where
-only `about` is given, the exact size is not published.
+file begins its name with its digest. Where `sha256` is None, `fetch` checks the digest that the hub itself publishes;
+where only `about` is given, the exact size is not published.
 """
 
 from __future__ import annotations
