@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtr, stdtrit
 
+from benchmarks.evaluation.measure import to_cell
+from benchmarks.metrics.base import PairMetric
 from benchmarks.statistics.groups import group_index, leave_out_blocks
 from benchmarks.statistics.means import paired_difference, summarize
 from benchmarks.statistics.multiple import Best, adjust_pairs, best_of_column, compare_pairs, compare_scores
 from benchmarks.statistics.significance import holm
+from benchmarks.store.store import Result
 
 HOW: dict[str, Any] = {"resamples": 500, "seed": 0, "level": 0.95}
 #: Six values of three groups: mean 4, sums of the centered values by group -4, 0, 4.
@@ -137,6 +140,18 @@ def test_one_group_says_nothing_about_others() -> None:
     [record] = compare_pairs({"a": scores["a"], "b": scores["b"]}, groups, **HOW)
     [compared] = compare_scores(scores["a"], {"b": scores["b"]}, groups, **HOW)
     assert record["reason"] == compared.reason == "all clips in common are of one group"
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(0.7, 5.2, (1.0, 5.0)), (2.0, 4.5, (2.0, 4.5))])
+def test_the_interval_of_a_mean_ends_where_the_scores_do(
+    low: float, high: float, expected: tuple[float, float]
+) -> None:
+    meta: dict[str, Any] = {"value": 3.0, "n": 4, "n_groups": 2, "low": low, "high": high, "values": {}}
+    metric = PairMetric(name="mos", title="MOS", function=lambda preds, target, rate: 3.0, worst=1.0, best=5.0)
+    cell = to_cell(Result(meta), metric)
+    assert (cell.low, cell.high) == expected
+    one_group = to_cell(Result(meta | {"n_groups": 1, "low": math.nan, "high": math.nan}), metric)
+    assert (one_group.value, one_group.low, one_group.high) == (3.0, None, None)
 
 
 @given(

@@ -281,20 +281,27 @@ def to_cell(result: Result, metric: Metric) -> Cell:
     if "value" not in meta:
         reason = meta.get("reason") or ("no clip could be measured" if failures else "no clips")
         return Cell(reason=reason, failures=failures, details=details)
+    low, high = _interval(meta, metric)
     return Cell(
         value=meta["value"],
         n=meta["n"],
         median=meta.get("median"),
-        low=_bound(meta.get("low")),
-        high=_bound(meta.get("high")),
+        low=low,
+        high=high,
         failures=failures,
         details=details | {"failed_clips": failed},
     )
 
 
-def _bound(value: float | None) -> float | None:
-    """A bound of an interval; one group of clips has none."""
-    return None if value is None or math.isnan(value) else value
+def _interval(meta: Mapping[str, Any], metric: Metric) -> tuple[float | None, float | None]:
+    """The interval of an aggregate; one group of clips has none. That of a mean ends where the scores themselves do."""
+    low, high = meta.get("low"), meta.get("high")
+    if low is None or high is None or math.isnan(low):
+        return None, None
+    if "values" in meta:
+        least, most = metric.limits
+        low, high = max(low, min(least, meta["value"])), min(high, max(most, meta["value"]))
+    return low, high
 
 
 def _without_data(
