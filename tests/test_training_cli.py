@@ -383,6 +383,11 @@ def test_export_ships_the_average_with_a_card(
     assert card["hardware"]["threads"] >= 1
     assert [corpus["files"] for corpus in card["corpora"]] == [2, 1]
     assert str(Path(data[0]).parent.parent) not in (output / "card.json").read_text()  # no path of this machine
+    page = (output / "README.md").read_text()
+    assert page.startswith('---\nlicense: "apache-2.0"\n')
+    assert "\n# small\n" in page
+    assert "- noise (CC0-1.0)" in page
+    assert page.endswith("\na test\n")
 
     weights = load_file(output / "model.safetensors")
     average = load_file(list_checkpoints(finished)[-1] / "model.safetensors")

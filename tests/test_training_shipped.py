@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from m2l import Music2Latent, create_config
 from m2l.config import list_configs
 from m2l.io.checkpoints import SHIPPED, list_checkpoints
+from m2l.training.card import readme_of
 
 NAMES = list_checkpoints()
 shipped = pytest.mark.parametrize("name", NAMES or [pytest.param("none", marks=pytest.mark.skip("none ship"))])
@@ -89,7 +90,9 @@ def test_its_weights_are_float16_finite_and_trained(name: str) -> None:
     assert sum(tensor.numel() for tensor in weights.values()) == card_of(name)["parameters"]
     # Zero at the start, so that f = c_skip x: a model that was trained has moved it.
     assert bool(weights["unet.conv_out.weight"].any())
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json", "model.safetensors"]
+    files = ["README.md", "card.json", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    assert (folder / "README.md").read_text(encoding="utf-8") == readme_of(card_of(name))
 
 
 @shipped
@@ -141,7 +144,7 @@ def test_package_data_takes_them_along(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     patterns = tomllib.loads(text)["tool"]["setuptools"]["package-data"]["m2l"]
     (tmp_path / "checkpoints" / "mini").mkdir(parents=True)
-    files = {f"checkpoints/mini/{name}" for name in ("card.json", "config.json", "model.safetensors")}
+    files = {f"checkpoints/mini/{name}" for name in ("README.md", "card.json", "config.json", "model.safetensors")}
     for name in files:
         (tmp_path / name).touch()
     taken = {found for pattern in patterns for found in glob.glob(pattern, root_dir=tmp_path, recursive=True)}

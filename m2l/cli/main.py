@@ -38,8 +38,8 @@ To train with several processes, put -- between torchrun's options and the modul
 """
 _EXPORT = """write the averaged weights of a training run as a checkpoint
 
-OUT receives config.json, model.safetensors and card.json; every command accepts it as --checkpoint. latent_scale is
-set to the standard deviation of the latents of crops of the run's data.
+OUT receives config.json, model.safetensors, card.json and README.md, the card as a model hub shows it; every command
+accepts it as --checkpoint. latent_scale is set to the standard deviation of the latents of crops of the run's data.
 """
 for place, (name, module, text) in enumerate(
     (

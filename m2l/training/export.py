@@ -18,11 +18,12 @@ from m2l.io.torch_files import CheckpointError
 from m2l.model import Music2Latent
 from m2l.representation import waveform_to_representation
 from m2l.training import checkpoint as checkpoints
+from m2l.training.card import readme_of
 from m2l.training.data import Crops, crop_samples, open_corpus
 from m2l.training.log import is_earlier
 from m2l.training.settings import TrainingSettings
 
-CARD_FILE = "card.json"
+CARD_FILE, README_FILE = "card.json", "README.md"
 
 
 def export(
@@ -36,7 +37,7 @@ def export(
     crops: int = 64,
     metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `config.json`, `model.safetensors` and `card.json` into `output`; returns the card.
+    """Write `config.json`, `model.safetensors`, `card.json` and its page `README.md` into `output`; returns the card.
 
     Args:
         source: a run, of which the last checkpoint is taken, or one checkpoint of it.
@@ -94,6 +95,7 @@ def export(
     # A file name that is not valid Unicode becomes its JSON escape.
     text = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
     write_atomic(output / CARD_FILE, text)
+    write_atomic(output / README_FILE, readme_of(card).encode(errors="backslashreplace"))
     return card
 
 
