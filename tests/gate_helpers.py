@@ -11,7 +11,7 @@ from benchmarks.gate.policy import metric_of
 from benchmarks.gate.record import CellRecord, Record
 from benchmarks.statistics.corpus import corpus_distance
 
-TITLES = {"si_sdr": ("SI-SDR", 2), "visqol": ("ViSQOL", 2), "fad:vggish": ("FAD", 3)}
+TITLES = {"si_sdr": ("SI-SDR", 2), "visqol": ("ViSQOL", 2), "fad:vggish": ("FAD", 3), "kad:vggish": ("KAD", 3)}
 
 
 def clip_names(count: int) -> list[str]:

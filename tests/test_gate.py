@@ -88,6 +88,19 @@ def test_the_clips_that_pull_a_distance_up_are_named() -> None:
     assert {clip for clip, _ in found.clips[:2]} == {"clip04", "clip11"}
 
 
+def test_a_distance_that_is_negative_by_its_convention_is_tested_as_it_is() -> None:
+    """kadtk's KAD of a system close to its originals."""
+    clips = tuple(clip_names(20))
+
+    def cell(value: float) -> Record:
+        replicates = tuple(value + RNG(int(100 * abs(value))).normal(0, 0.001, 20))
+        return record({"kad:vggish": {"codec": CellRecord(value, {}, replicates, "jackknife", clips)}})
+
+    assert verdict_of(cell(-0.59), cell(-0.31)) == "worse"
+    assert verdict_of(cell(-0.31), cell(-0.59)) == "better"
+    assert verdict_of(cell(-0.59), cell(-0.585)) == "same"
+
+
 def test_chance_beyond_the_tolerance_is_same_and_says_so() -> None:
     now = BASE + RNG(3).normal(-0.3, 3.0, 48)
     report = compare(si_sdr_record(BASE), si_sdr_record(now))

@@ -131,10 +131,14 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, record
     """Change of a distance, replicate by replicate, with the pull of each group on it."""
     assert pinned.value is not None
     assert cell.value is not None
-    # Unbiased distances (KAD) may be slightly negative, which means 0.
     values = ((pinned.value, *pinned.replicates), (cell.value, *cell.replicates))
-    before, now = (np.maximum(np.array(row, dtype=np.float64), 0.0) for row in values)
-    effects = np.log(now + offset) - np.log(before + offset)
+    before, now = (np.array(row, dtype=np.float64) for row in values)
+    scale: float | None = offset
+    if pinned.value < -offset:  # the zero of this distance is not "the same" (kadtk's KAD): no logarithm
+        effects, scale = now - before, None
+    else:  # unbiased distances may be slightly negative, which means 0
+        before, now = np.maximum(before, 0.0), np.maximum(now, 0.0)
+        effects = np.log(now + offset) - np.log(before + offset)
     effect, shifts = float(effects[0]), effects[1:]
     index = group_index(cell.clips, record.groups)
     error, freedom = replicate_error(shifts, cell.replicates_of)
@@ -156,7 +160,7 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, record
         _freedom(freedom, index),
         clips=tuple(sorted(pulls, key=lambda item: -item[1])),
         start=float(before[0]),
-        offset=offset,
+        offset=scale,
     )
     return _bounded(found)
 
