@@ -14,10 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
+from benchmarks.evaluation.measure import to_cell
+from benchmarks.metrics.registry import parse_metric
 from benchmarks.report.aggregates import table_from
+from benchmarks.store.store import Result
 from benchmarks.tables import TABLES
+from benchmarks.tables.best import best_columns, verdict_lines
+from benchmarks.tables.columns import metric_columns
 from benchmarks.tables.reference import published_rows, reference
-from benchmarks.tables.table import TableResult
+from benchmarks.tables.table import TableResult, few_windows
 from m2l.io.json_files import read_object
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -59,6 +64,43 @@ def test_every_number_can_be_written(cells: list[tuple[Cell, Cell]]) -> None:
             assert float(line["value"]) == cell.value  # full precision
     made.to_markdown()
     made.to_latex()
+
+
+def test_a_distance_of_few_windows_is_marked_and_the_caption_counts_them() -> None:
+    fad, kad = (parse_metric(f"{name}:vggish") for name in ("fad", "kad"))
+    aggregate = {"value": 1.0, "n": 2, "low": 0.5, "high": 2.0, "dim": 128}
+    cells = {n: to_cell(Result({**aggregate, "n_windows": n}), fad) for n in (128, 129)}
+    rows = [Row(f"{n} windows", {"fad:vggish": cell}) for n, cell in cells.items()]
+    columns = metric_columns([fad], {(row.name, "fad:vggish"): row.cells["fad:vggish"] for row in rows})
+    made = TableResult("table2", "T", "tiny", columns, rows).to_markdown()
+    assert "| 128 windows | 1.000 [0.500, 2.000] † |" in made
+    assert "| 129 windows | 1.000 [0.500, 2.000]   |" in made
+    assert "† no more windows than dimensions: covariances are singular" in made
+    assert "; 129 windows, 128 dimensions" in made
+    assert not few_windows(to_cell(Result({**aggregate, "n_windows": 2}), kad))  # it has no covariance
+
+
+def test_the_best_of_a_column_is_named_with_its_equals() -> None:
+    values = {"control": 99.0, "a": 3.0, "b": 2.5, "c": 1.0, "part": 50.0}
+    rows = [
+        Row(
+            name,
+            {"si_sdr": Cell(value=value, n=4 if name == "part" else 9, details={"given": 9})}
+            | {"compression_ratio": Cell(value=1.0 if name == "control" else 8.0, n=1)},
+            title="A title" if name == "a" else "",
+        )
+        for name, value in values.items()
+    ]
+    pairs = [("a", "b", False), ("c", "a", True), ("b", "c", True), ("control", "a", True)]
+    compared = [{"metric": "si_sdr", "a": a, "b": b, "significant": found} for a, b, found in pairs]
+    made = table(rows, comparisons=compared)
+    assert verdict_lines(made, 0.95) == [
+        "3 of 4 pairs of systems differ (Holm over each column, 5 %); controls (ratio 1) and rows measured on fewer "
+        "clips are not called the best.",
+        "Best SI-SDR: A title, 3.00; not distinguishable from it: b.",
+    ]
+    assert verdict_lines(table(rows), 0.95) == []  # nothing was compared
+    assert best_columns(table(rows))["si_sdr"].names == ["a"]
 
 
 def test_markdown_shows_value_interval_reason_and_failures() -> None:
