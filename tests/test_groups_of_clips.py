@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from harness_helpers import tiny_suite, use_loudness, write_clips
 
+from benchmarks.compare.export import export
+from benchmarks.compare.systems import compare
 from benchmarks.datasets import Clip, DataNotFoundError, create_dataset, dataset_digest
 from benchmarks.datasets.groups import describe, groups_of, spread
+from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
@@ -182,6 +185,20 @@ def test_one_group_allows_no_interval_and_no_difference(clips: Path, store: Stor
         assert [(row.cells[metric].low, row.cells[metric].high) for metric in METRICS] == [(None, None)] * 3
     assert not any(record.get("significant") for record in table.comparisons)
     assert "[" not in next(line for line in table.to_markdown().splitlines() if line.startswith("| opus-16k"))
+
+
+def test_a_comparison_resamples_groups_and_an_export_keeps_them(clips: Path, store: Store, tmp_path: Path) -> None:
+    planner = Planner(suite_of(clips), RunOptions(quiet=True))
+    found = compare(planner, store, SerialExecutor(), ["opus-16k"], baselines=["noise-20db"])
+    assert "8 clips of 4 tracks" in found.table.title
+    assert "(max-T over tracks)" in found.to_markdown()
+    for metric in METRICS:
+        (record,) = found.against["opus-16k", metric]
+        assert record.n_groups == 4
+        assert record.low <= record.difference <= record.high
+    export(planner, store, tmp_path / "exported")
+    again = create_dataset("folder", path=tmp_path / "exported").clips()
+    assert groups_of(again) == planner.groups
 
 
 def test_a_figure_of_few_clips_takes_them_from_different_groups(clips: Path, store: Store) -> None:
