@@ -151,14 +151,14 @@ def compare_pairs(
         Records with `a`, `b`, `n`, and `n_groups`, `difference`, `low`, `high`, `p` or a `reason`.
     """
     records: list[dict[str, Any]] = []
-    families: dict[tuple[str, ...], list[tuple[dict[str, Any], dict[str, float]]]] = {}
+    families: dict[tuple[str, ...], list[tuple[dict[str, Any], Values]]] = {}
     for first, second in combinations(values, 2):
         both = _shared_differences(values[first], values[second])
         clips = tuple(sorted(both))
         n_groups = 1 + int(group_index(clips, groups).max(initial=-1))
         record: dict[str, Any] = {"a": first, "b": second, "n": len(both), "n_groups": n_groups}
         records.append(record)
-        scores = np.array(list(both.values()))
+        scores = np.array([both[clip] for clip in clips])
         if values[first].keys() != values[second].keys():
             record |= {"reason": "measured on different clips"}
         elif (reason := _why_none(scores, n_groups)) is not None:
@@ -166,10 +166,10 @@ def compare_pairs(
         elif np.isinf(scores).any():
             record |= {name: float(scores[0]) for name in ("difference", "low", "high")} | {"p": 0.0}
         else:
-            families.setdefault(clips, []).append((record, both))
+            families.setdefault(clips, []).append((record, scores))
     # Pairs on the same clips are resampled together, which changes no number and saves most of the time.
     for clips, pairs in families.items():
-        table = np.array([[both[clip] for _, both in pairs] for clip in clips])
+        table = np.stack([scores for _, scores in pairs], axis=1)
         drawn = studentized(table, group_index(clips, groups), resamples, seed)
         for (record, _), found in zip(pairs, differences_of(drawn, level), strict=True):
             record |= {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p}
@@ -180,8 +180,9 @@ def adjust_pairs(records: Sequence[Mapping[str, Any]], level: float) -> list[dic
     """The records of a column with `p_adjusted` (Holm 1979, over all of them) and `significant` by it.
 
     Holm needs p-values alone and no joint draws, so one rule serves means, distances of corpora and probes, and it
-    holds however the pairs depend on each other. By simulation (45 pairs of 10 systems, 18 groups and 8 to 42 clips)
-    it finds as many true differences as step-down max-T over the same resamples, and more than single-step max-T.
+    holds however the pairs depend on each other. By simulation (45 pairs of 10 systems; 20 and 42 clips, 42 clips of 18
+    groups) it finds 48 to 96 % of the true differences where step-down max-T over the same resamples finds 48 to 97 %,
+    and with 8 clips 15 % where that finds 19 %.
 
     Args:
         records: pairs with their own `p`; those without one (or NaN) stay as they are.
