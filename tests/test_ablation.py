@@ -38,7 +38,7 @@ metrics = ["si_sdr"]
 "Base Model" = "music2latent:none"
 """
 #: As small as the architecture allows, all else as in a real ablation.
-SMALL = {"batch_size": 1, "crop_frames": 8, "steps": 4, "warmup_steps": 1, "precision": "float32"}
+SMALL = {"batch_size": 1, "crop_frames": 8, "steps": 2, "warmup_steps": 1, "precision": "float32"}
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def test_other_settings_are_other_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_cost_is_steps_left_times_seconds(clips: Path) -> None:
     rows = small_rows(clips)
     (cost,) = rows.costs()
-    assert cost.steps_left == 4
+    assert cost.steps_left == 2
     assert cost.seconds_per_step > 0
-    assert cost.hours == pytest.approx(4 * cost.seconds_per_step / 3600)
+    assert cost.hours == pytest.approx(2 * cost.seconds_per_step / 3600)
     assert not list_checkpoints(rows.run_of("tiny")), "a rehearsal trains nothing"
     assert rows.train("tiny", quiet=True)
     (cost,) = rows.costs()
@@ -107,15 +107,14 @@ def test_cost_is_steps_left_times_seconds(clips: Path) -> None:
 
 def test_a_stopped_row_goes_on_and_is_exported_once(clips: Path) -> None:
     rows = small_rows(clips)
-    rows.trainer("tiny").train(until=2, quiet=True)
-    trained_from = rows.trainer("tiny").state.step
-    assert trained_from == 2
+    rows.trainer("tiny").train(until=1, quiet=True)
+    assert rows.trainer("tiny").state.step == 1
     assert rows.train("tiny", quiet=True)
     kept = [step_of(path) for path in list_checkpoints(rows.run_of("tiny"))]
-    assert kept[-1] == 4
+    assert kept[-1] == 2
     folder = rows.export("tiny")
     card = json.loads((folder / "card.json").read_text())
-    assert (card["steps"], card["name"]) == (4, "tiny")
+    assert (card["steps"], card["name"]) == (2, "tiny")
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert rows.train("tiny", quiet=True), "nothing left to do"
     assert rows.export("tiny") == folder
@@ -133,7 +132,7 @@ def test_a_row_that_another_process_trains_is_refused_and_so_is_a_damaged_curve(
     run = clips.parent / "runs" / "runs" / "tiny"
     run.mkdir(parents=True)
     settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
-    command = ["ablation", "--data", str(clips), "--steps", "4", "--presets", "tiny", "--device", "cpu", "--quiet"]
+    command = ["ablation", "--data", str(clips), "--steps", "2", "--presets", "tiny", "--device", "cpu", "--quiet"]
     with exclusive(run):
         assert bench([*command, *settings, "--runs", str(clips.parent / "runs")]) == USAGE
     words = capsys.readouterr().err
@@ -151,10 +150,10 @@ def test_a_row_that_another_process_trains_is_refused_and_so_is_a_damaged_curve(
 
 
 def test_quarters_are_kept(clips: Path) -> None:
-    rows = small_rows(clips, steps=12)
+    rows = small_rows(clips, steps=8)
     rows.train("tiny", quiet=True)
     kept = {step_of(path) for path in list_checkpoints(rows.run_of("tiny"))}
-    assert {3, 6, 9, 12} <= kept
+    assert {2, 4, 6, 8} <= kept
 
 
 # ---- table -----------------------------------------------------------------------------------------------
@@ -176,19 +175,19 @@ def test_checkpoints_become_the_rows(tmp_path: Path) -> None:
 def test_command_from_nothing_to_the_table(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A row of four steps, measured; a second call trains nothing; then the curve of its run."""
+    """A row of two steps, measured; a second call trains nothing; then the curve of its run."""
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
     suite = tmp_path / "own.toml"
     suite.write_text(SUITE)
     settings = [f"--setting={name}={value}" for name, value in SMALL.items() if name != "steps"]
-    command = ["ablation", "--suite", str(suite), "--data", str(clips), "--steps", "4", *settings]
+    command = ["ablation", "--suite", str(suite), "--data", str(clips), "--steps", "2", *settings]
     command += ["--presets", "tiny", "--runs", str(tmp_path / "runs"), "--executor", "serial", "--device", "cpu"]
     assert bench([*command, "--dry-run", "--json"]) == OK
     (cost,) = json.loads(capsys.readouterr().out)
-    assert cost["steps_left"] == 4
+    assert cost["steps_left"] == 2
     assert bench([*command, "--json", "--quiet"]) == OK
     shown = capsys.readouterr()
-    assert "4 steps x" in shown.err, "the cost is stated before it starts"
+    assert "2 steps x" in shown.err, "the cost is stated before it starts"
     (row,) = json.loads(shown.out)["rows"]
     assert row["name"] == "tiny"
     value = row["cells"]["si_sdr"]["value"]
@@ -205,10 +204,10 @@ def test_command_from_nothing_to_the_table(
     assert bench([*curve, "--against", "", "--json", "--quiet"]) == OK
     record = json.loads(capsys.readouterr().out)
     points = {point["step"]: point for point in record["curve"] if point["metric"] == "si_sdr"}
-    assert set(points) == {0, 1, 2, 3, 4}
-    assert points[4]["last_minus_this"] is None
-    for step in (0, 1, 2, 3):
-        expected = points[4]["value"] - points[step]["value"]
+    assert set(points) == {0, 1, 2}
+    assert points[2]["last_minus_this"] is None
+    for step in (0, 1):
+        expected = points[2]["value"] - points[step]["value"]
         assert points[step]["last_minus_this"] == pytest.approx(expected, abs=1e-9)
         low, high = (float(points[step][f"last_minus_this_{end}"]) for end in ("low", "high"))
         assert low <= expected <= high

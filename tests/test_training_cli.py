@@ -74,7 +74,7 @@ def test_the_real_command_stops_at_sigterm_and_goes_on(
 ) -> None:
     """SIGTERM goes to all processes of the run, as schedulers send it: the readers must not die of it."""
     run, straight = tmp_path / "run", tmp_path / "straight"
-    arguments = [*options(data, run, 40), "--workers", 1]
+    arguments = [*options(data, run, 400), "--workers", 1]
     running = process(arguments, start_new_session=True)
     wait_for(run / "log.jsonl", running, '"step": 2')
     os.killpg(running.pid, signal.SIGTERM)
@@ -83,20 +83,20 @@ def test_the_real_command_stops_at_sigterm_and_goes_on(
     assert "interrupted; the same command resumes from here" in errors
     assert "Traceback" not in errors
     stopped = int(list_checkpoints(run)[-1].name[-8:])
-    assert 2 <= stopped < 40
-    assert output == f"{run}: step {stopped} of 40\n"
+    assert 2 <= stopped < 400
+    assert output == f"{run}: step {stopped} of 400\n"
     assert len(log_lines(run)) == stopped
     # To the step after it, here and in a run of its own that nothing stopped.
     for folder in (run, straight):
-        assert m2l(*options(data, folder, 40), "--until", stopped + 1, "--json") == 0
+        assert m2l(*options(data, folder, 400), "--until", stopped + 1, "--json") == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert results[0] == {"run": str(run), "step": stopped + 1, "steps": 40, "complete": False}
+    assert results[0] == {"run": str(run), "step": stopped + 1, "steps": 400, "complete": False}
     assert_same_run(run, straight)
 
 
 @pytest.mark.slow
 def test_the_real_command_survives_sigkill_at_any_moment(data: tuple[str, str], tmp_path: Path) -> None:
-    arguments = [*options(data, tmp_path / "run", 30), "--workers", 1, "--checkpoint-every", 2]
+    arguments = [*options(data, tmp_path / "run", 240), "--workers", 1, "--checkpoint-every", 2]
     random, kills = np.random.default_rng(0), 0
     while True:
         running = process(arguments)
@@ -110,7 +110,7 @@ def test_the_real_command_survives_sigkill_at_any_moment(data: tuple[str, str], 
         kills += 1
         assert kills < 30
     assert kills >= 2
-    assert m2l(*options(data, tmp_path / "straight", 30), "--checkpoint-every", 2) == 0
+    assert m2l(*options(data, tmp_path / "straight", 240), "--checkpoint-every", 2) == 0
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
@@ -131,7 +131,7 @@ def test_dry_run_shows_everything_and_writes_nothing(
     assert (
         facts["settings"]
         == TrainingSettings(
-            preset="tiny", data=data, steps=7, batch_size=1, precision="float32", warmup_steps=2
+            preset="tiny", data=data, steps=7, batch_size=1, crop_frames=8, precision="float32", warmup_steps=2
         ).to_dict()
     )
     assert [corpus["files"] for corpus in facts["corpora"]] == [2, 1]

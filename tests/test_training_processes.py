@@ -256,7 +256,7 @@ def test_twenty_kills_at_random_moments_change_nothing(data: tuple[str, str], tm
     """Of the command as users start it, from its first files to its last; readers, halves and locks go with it."""
     words = [word for spec in data for word in ("--data", spec)]
     run = tmp_path / "run"
-    arguments = ["train", *SMALL, *words, "--steps", 60, "--workers", 2, "--checkpoint-every", 1]
+    arguments = ["train", *SMALL, *words, "--steps", 240, "--workers", 2, "--checkpoint-every", 1]
     assert m2l(*arguments, "--run", tmp_path / "straight") == 0
     random, kills = np.random.default_rng(0), 0
     while kills < 20:
