@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from cyclopts import App
 
@@ -44,7 +45,6 @@ def _commands(app: App, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def _help(app: App, path: tuple[str, ...]) -> str:
     text = io.StringIO()
-    os.environ["COLUMNS"] = "110"
-    with contextlib.redirect_stdout(text):
+    with mock.patch.dict(os.environ, COLUMNS="88"), contextlib.redirect_stdout(text):
         print_help(app, path)
     return text.getvalue().strip()
