@@ -44,7 +44,7 @@ _SECONDS_APART = 0.1
 _UNPAIRED: dict[str, Callable[[list[np.ndarray], list[np.ndarray]], float]] = {
     "fad": lambda a, b: float(frechet_distance(np.concatenate(a), np.concatenate(b))),
     "fad_inf": lambda a, b: float(frechet_infinity(a, b, paired=False, seed=0).value),
-    "kad": lambda a, b: float(kernel_distance(np.concatenate(a), np.concatenate(b), paired=False)),
+    "kad": lambda a, b: float(kernel_distance(np.concatenate(a), np.concatenate(b))),
 }
 
 
