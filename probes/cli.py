@@ -28,7 +28,7 @@ class What:
     """What is evaluated.
 
     Attributes:
-        task: task to evaluate on; may be repeated
+        task: task to evaluate on, or folder:PATH of audio with a table labels.csv; may be repeated
         representation: registered name, NAME@OUTPUT, module:Class (extract returns (n_frames, dim)), npy:FOLDER,
             hear:MODULE, autoencoder:NAME, music2latent:PATH, or chance; may be repeated
         protocol: mir_ref-1 or strict-1
