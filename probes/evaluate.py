@@ -316,8 +316,12 @@ def _record(meta: dict[str, Any], arrays: dict[str, np.ndarray], key: str, evalu
     if isinstance(evaluation, str):
         meta["evaluations"][key] = {"reason": evaluation}
         return
-    record = {"per_seed": evaluation.per_seed, "details": evaluation.details, "n_groups": evaluation.n_groups}
-    meta["evaluations"][key] = record
+    meta["evaluations"][key] = {
+        "per_seed": evaluation.per_seed,
+        "details": evaluation.details,
+        "n_groups": evaluation.n_groups,
+        "n_effective": evaluation.n_effective,
+    }
     arrays[f"{key}/predictions"] = evaluation.predictions
     for metric, values in evaluation.replicates.items():
         arrays[f"{key}/replicates/{metric}"] = values

@@ -1,8 +1,9 @@
 """Intervals of scores and of their differences, from replicates that leave out a group of test items each.
 
 Items of one artist or instrument are right or wrong together, so a replicate is the score without one group (or block
-of groups), and the jackknife's error of these has G - 1 degrees of freedom. It holds for any metric, a macro mean or an
-area under a curve, and needs a score per group where a bootstrap needs a thousand.
+of groups), and the jackknife's error of these has G - 1 degrees of freedom, with G the effective number of groups where
+they differ in size (at TinySOL's proportions that covers 91 to 96 % in place of 89 to 94 %). It holds for any metric, a
+macro mean or an area under a curve, and needs a score per group where a bootstrap needs a thousand.
 
 A score near 1 has a lopsided distribution, and a perfect one has no spread at all: score +- t * error covers 39 % where
 14 instruments have 0.5 % wrong, and a bootstrap-t no more. So the interval of a score is Wilson's (1927) with the
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,9 +39,27 @@ _SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[float], float]]] = {
 MEANS_OVER_ITEMS = frozenset({"f1_micro", "weighted_micro", "accuracy_micro"})
 
 
-def score_interval(
-    metric: str, value: float, replicates: np.ndarray, n_items: int, level: float
-) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Evidence:
+    """How much the test items of a score tell.
+
+    Attributes:
+        n_items: their number.
+        n_effective: how many groups of one size tell as much as theirs (`effective_groups`).
+        level: coverage of intervals.
+    """
+
+    n_items: int
+    n_effective: float
+    level: float = 0.95
+
+    def error(self, replicates: np.ndarray) -> tuple[float, float]:
+        """The jackknife's error and its degrees of freedom, at most the effective groups less one; see there."""
+        error, freedom = replicate_error(replicates, JACKKNIFE)
+        return error, min(freedom, max(self.n_effective - 1.0, 1.0))
+
+
+def score_interval(metric: str, value: float, replicates: np.ndarray, tested: Evidence) -> tuple[float, float]:
     """The interval of a score, which it holds: Wilson's from 0 to 1, with the effective number of independent items.
 
     With the error e of the replicates and q the quantile of Student's t, n = value (1 - value) / e^2, and the bounds
@@ -50,8 +70,7 @@ def score_interval(
         metric: a key of `probes.metrics`.
         value: the score of all items.
         replicates: (B,) scores without one block of groups each; NaN where a score is not defined without it.
-        n_items: items tested.
-        level: coverage.
+        tested: the items behind it.
 
     Returns:
         The bounds: NaN with fewer than two replicates, the score itself where no group moves it (the area of a
@@ -59,50 +78,50 @@ def score_interval(
     """
     replicates = replicates[np.isfinite(replicates)]
     if metric in _SCALES:
-        return _scaled_interval(metric, value, replicates, level)
-    error, freedom = replicate_error(replicates, JACKKNIFE)
+        return _scaled_interval(metric, value, replicates, tested)
+    error, freedom = tested.error(replicates)
     if math.isnan(error):
         return math.nan, math.nan
     spread = value * (1.0 - value)
     if spread == 0.0:
-        n: float = n_items
+        n: float = tested.n_items
     else:
         n = spread / error**2 if error > 0.0 else math.inf
-        n = min(n, n_items) if metric in MEANS_OVER_ITEMS else n
+        n = min(n, tested.n_items) if metric in MEANS_OVER_ITEMS else n
     if math.isinf(n):
         return value, value
-    share = t_half_width(1.0, freedom, level) ** 2 / n
+    share = t_half_width(1.0, freedom, tested.level) ** 2 / n
     center = (value + share / 2) / (1 + share)
     half = math.sqrt(share * (spread + share / 4)) / (1 + share)
     return min(max(center - half, 0.0), value), max(min(center + half, 1.0), value)
 
 
-def _scaled_interval(metric: str, value: float, replicates: np.ndarray, level: float) -> tuple[float, float]:
+def _scaled_interval(metric: str, value: float, replicates: np.ndarray, tested: Evidence) -> tuple[float, float]:
     """Student's t on the metric's scale; a perfect score, which is infinite there, is its own interval."""
     there, back = _SCALES[metric]
     with np.errstate(divide="ignore", invalid="ignore"):
         middle, moved = float(there(np.float64(value))), there(replicates)
     if not (math.isfinite(middle) and np.isfinite(moved).all()):
         return value, value
-    error, freedom = replicate_error(moved, JACKKNIFE)
+    error, freedom = tested.error(moved)
     if math.isnan(error):
         return math.nan, math.nan
-    half = t_half_width(error, freedom, level)
+    half = t_half_width(error, freedom, tested.level)
     low, high = sorted((back(middle - half), back(middle + half)))
     return min(low, value), max(high, value)
 
 
-def difference_interval(difference: float, replicates: np.ndarray, level: float) -> tuple[float, float, float]:
+def difference_interval(difference: float, replicates: np.ndarray, tested: Evidence) -> tuple[float, float, float]:
     """Student's t interval of a difference of two scores on the same items, and its two-sided p-value.
 
     Args:
         difference: of the scores of all items.
         replicates: (B,) differences without one block of groups each.
-        level: coverage.
+        tested: the items behind it.
 
     Returns:
         Bounds and p; NaN with fewer than two replicates.
     """
-    error, freedom = replicate_error(replicates[np.isfinite(replicates)], JACKKNIFE)
-    half = t_half_width(error, freedom, level)
+    error, freedom = tested.error(replicates[np.isfinite(replicates)])
+    half = t_half_width(error, freedom, tested.level)
     return difference - half, difference + half, two_sided_p(difference, error, freedom)

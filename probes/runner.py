@@ -17,7 +17,7 @@ from benchmarks.harness.units import Unit, fetch
 from benchmarks.statistics.multiple import adjust_pairs
 from benchmarks.store.store import Result, Store
 from benchmarks.user_code import stdout_to_stderr
-from probes.intervals import difference_interval, score_interval
+from probes.intervals import Evidence, difference_interval, score_interval
 from probes.plan import Planner
 from probes.representations.base import RepresentationSpec
 from probes.request import CHANCE, Request
@@ -55,7 +55,7 @@ class ProbeCell:
         left_out: ids of those clips.
         pending: it merely has not been computed yet.
         contaminated: the representation was trained on the task's data set.
-        n_groups: groups of test items, which the intervals count.
+        n_groups, n_effective: groups of test items, and how many of one size tell as much; intervals count them.
         details, replicates, predictions: as stored.
     """
 
@@ -65,6 +65,7 @@ class ProbeCell:
     scores: dict[str, Score] = field(default_factory=dict)
     n_test: int = 0
     n_groups: int = 0
+    n_effective: float = 0.0
     failures: dict[str, int] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     contaminated: bool = False
@@ -261,12 +262,13 @@ def _fill(cell: ProbeCell, result: Result, level: float) -> None:
         cell.reason = record["reason"]
         return
     cell.predictions = result.arrays[f"{key}/predictions"]
-    cell.n_test, cell.n_groups = int(cell.predictions.shape[1]), int(record["n_groups"])
+    cell.n_test = int(cell.predictions.shape[1])
+    cell.n_groups, cell.n_effective = int(record["n_groups"]), float(record["n_effective"])
     for metric, values in record["per_seed"].items():
         replicates = cell.replicates[metric] = result.arrays[f"{key}/replicates/{metric}"]
         mean = float(np.mean(values))
         std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        low, high = score_interval(metric, mean, replicates, cell.n_test, level)
+        low, high = score_interval(metric, mean, replicates, Evidence(cell.n_test, cell.n_effective, level))
         cell.scores[metric] = Score(mean, std, tuple(values), low, high)
     failed = result.meta["failures"].get(cell.task, {})
     cell.failures, cell.left_out = dict(sorted(Counter(failed.values()).items())), frozenset(failed)
@@ -284,7 +286,7 @@ def compare(first: ProbeCell, second: ProbeCell, metric: str, level: float) -> d
         return None
     difference = first.scores[metric].mean - second.scores[metric].mean
     replicates = first.replicates[metric] - second.replicates[metric]
-    low, high, p = difference_interval(difference, replicates, level)
+    low, high, p = difference_interval(difference, replicates, Evidence(first.n_test, first.n_effective, level))
     return {
         "task": first.task,
         "metric": metric,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics.groups import leave_out_blocks, number_groups
+from benchmarks.statistics.groups import effective_groups, leave_out_blocks, number_groups
 from probes.metrics import Ranking, f1_scores, key_scores, key_weight_table, regression_scores
 from probes.tasks.base import METRICS, TaskData
 
@@ -69,7 +69,7 @@ class Evaluation:
             blocks are those of `leave_out_blocks`.
         details: chosen learning rates, kept epochs, and "never_improved" where no seed got better on the validation
             part after its first epoch.
-        n_groups: groups of the test items.
+        n_groups, n_effective: groups of the test items, and how many of one size tell as much.
     """
 
     per_seed: dict[str, list[float]]
@@ -77,6 +77,7 @@ class Evaluation:
     replicates: dict[str, np.ndarray]
     details: dict[str, Any]
     n_groups: int
+    n_effective: float
 
 
 def problem_of(data: TaskData, scheme: str, name: str | None = None, batch_size: int | None = None) -> Problem:
@@ -143,6 +144,7 @@ def score(problem: Problem, predictions: np.ndarray, details: dict[str, Any], dr
         {name: np.array(values) for name, values in replicates.items()},
         details,
         1 + int(groups.max()),
+        effective_groups(groups),
     )
 
 

@@ -17,7 +17,7 @@ from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import parse_suite
 from probes.evaluate import evaluate
-from probes.intervals import score_interval
+from probes.intervals import Evidence, score_interval
 from probes.metrics import regression_scores
 from probes.protocol import get_protocol
 from probes.request import Request
@@ -208,9 +208,9 @@ def test_tasks_of_several_kinds_train_together() -> None:
 def test_interval_of_a_regression_holds_its_score() -> None:
     rng = np.random.default_rng(0)
     for metric, value in (("r2", 0.97), ("r2", -0.4), ("pearson", 0.98), ("pearson", -0.2)):
-        low, high = score_interval(metric, value, value + 0.004 * rng.normal(size=20), 100, 0.95)
+        low, high = score_interval(metric, value, value + 0.004 * rng.normal(size=20), Evidence(100, 20))
         assert -1 < low < value < high < 1
-    assert score_interval("r2", 1.0, np.ones(9), 100, 0.95) == (1.0, 1.0)
+    assert score_interval("r2", 1.0, np.ones(9), Evidence(100, 9)) == (1.0, 1.0)
 
 
 def test_limit_takes_the_first_files(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import t
 
 from benchmarks.datasets import Clip
-from probes.intervals import difference_interval, score_interval
+from benchmarks.statistics.groups import effective_groups
+from probes.intervals import Evidence, difference_interval, score_interval
 from probes.metrics import PITCH_CLASSES
 from probes.runner import ProbeCell, Score, compare
 from probes.scoring import Problem, score
@@ -40,7 +41,7 @@ def test_error_of_equal_groups_is_that_of_their_means() -> None:
     by_group = hits.reshape(10, 8).mean(axis=1)
     assert error == pytest.approx(np.std(by_group, ddof=1) / math.sqrt(10))
     value = found.per_seed["f1_micro"][0]
-    for bound in score_interval("f1_micro", value, replicates, 80, 0.95):  # Wilson's equation
+    for bound in score_interval("f1_micro", value, replicates, Evidence(80, 10)):  # Wilson's equation
         n = value * (1 - value) / error**2
         assert abs(value - bound) == pytest.approx(t.ppf(0.975, 9) * math.sqrt(bound * (1 - bound) / n))
 
@@ -57,14 +58,14 @@ def test_perfect_and_constant_scores() -> None:
     ones = np.ones(14)
     q = t.ppf(0.975, 13) ** 2
     for metric in ("f1_micro", "f1_macro", "roc_auc"):
-        assert score_interval(metric, 1.0, ones, 352, 0.95) == pytest.approx((352 / (352 + q), 1.0))
-        assert score_interval(metric, 0.0, 0 * ones, 352, 0.95) == pytest.approx((0.0, q / (352 + q)))
-    assert score_interval("roc_auc", 0.5, 0.5 * ones, 352, 0.95) == (0.5, 0.5)
+        assert score_interval(metric, 1.0, ones, Evidence(352, 14)) == pytest.approx((352 / (352 + q), 1.0))
+        assert score_interval(metric, 0.0, 0 * ones, Evidence(352, 14)) == pytest.approx((0.0, q / (352 + q)))
+    assert score_interval("roc_auc", 0.5, 0.5 * ones, Evidence(352, 14)) == (0.5, 0.5)
     # a mean over items is no surer than so many answers; the area under a curve may be
     nearly = np.full(14, 0.9) + 1e-4 * np.arange(14)
-    widths = [np.diff(score_interval(m, 0.9, nearly, 100, 0.95))[0] for m in ("f1_micro", "roc_auc")]
+    widths = [np.diff(score_interval(m, 0.9, nearly, Evidence(100, 14)))[0] for m in ("f1_micro", "roc_auc")]
     assert widths[0] > 3 * widths[1] > 0
-    assert np.isnan(score_interval("f1_micro", 0.9, np.array([np.nan, 0.9]), 100, 0.95)).all()
+    assert np.isnan(score_interval("f1_micro", 0.9, np.array([np.nan, 0.9]), Evidence(100, 2))).all()
 
 
 @pytest.mark.parametrize(("right", "least"), [(0.6, 0.92), (0.95, 0.88), (0.995, 0.92)])
@@ -80,7 +81,7 @@ def test_coverage_with_14_instruments(right: float, least: float) -> None:
         n, value = len(hits), float(hits.mean())
         for name, number in (("groups", groups), ("items", np.arange(n))):
             replicates = (hits.sum() - np.bincount(number, hits)) / (n - np.bincount(number))
-            low, high = score_interval("f1_micro", value, replicates, n, 0.95)
+            low, high = score_interval("f1_micro", value, replicates, Evidence(n, effective_groups(number)))
             assert low <= value <= high
             covered[name] += low <= right <= high
     assert least < covered["groups"] / trials < 0.99
@@ -88,13 +89,22 @@ def test_coverage_with_14_instruments(right: float, least: float) -> None:
         assert covered["items"] / trials < 0.75
 
 
+def test_groups_of_unequal_size_widen_the_interval() -> None:
+    """One instrument with most of the notes: fewer degrees of freedom than instruments."""
+    replicates = 0.8 + 0.01 * np.random.default_rng(0).normal(size=14)
+    equal, unequal = (score_interval("f1_micro", 0.8, replicates, Evidence(10**6, n)) for n in (14.0, 5.5))
+    assert unequal[0] < equal[0] < equal[1] < unequal[1]
+    found = score(*answers(np.arange(20) % 3 > 0, np.minimum(np.arange(20), 11)), {})
+    assert (found.n_groups, found.n_effective) == (12, pytest.approx(400 / 92))
+
+
 def test_difference_is_paired_and_t() -> None:
     replicates = np.array([0.1, 0.2, 0.3, 0.2])
     error = np.std(replicates) * math.sqrt(3)
-    low, high, p = difference_interval(0.2, replicates, 0.95)
+    low, high, p = difference_interval(0.2, replicates, Evidence(40, 4))
     assert (low, high) == pytest.approx((0.2 - t.ppf(0.975, 3) * error, 0.2 + t.ppf(0.975, 3) * error))
     assert p == pytest.approx(2 * t.sf(0.2 / error, 3))
-    assert difference_interval(0.0, np.zeros(4), 0.95) == (0.0, 0.0, 1.0)
+    assert difference_interval(0.0, np.zeros(4), Evidence(40, 4)) == (0.0, 0.0, 1.0)
 
 
 def test_one_group_has_no_interval_and_no_verdict() -> None:
@@ -104,7 +114,7 @@ def test_one_group_has_no_interval_and_no_verdict() -> None:
     assert found.n_groups == 1
     (replicate,) = found.replicates["f1_micro"]
     assert math.isnan(replicate)
-    assert np.isnan(score_interval("f1_micro", 0.5, found.replicates["f1_micro"], 40, 0.95)).all()
+    assert np.isnan(score_interval("f1_micro", 0.5, found.replicates["f1_micro"], Evidence(40, 1))).all()
     cell = ProbeCell("p", "x", "mlp", {"f1_micro": Score(0.5, 0.0, (0.5,), 0.0, 1.0)}, replicates=found.replicates)
     record = compare(cell, replace(cell, representation="y"), "f1_micro", 0.95)
     assert record is not None
