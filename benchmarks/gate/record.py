@@ -29,6 +29,8 @@ _FORMAT = 2
 #: Significant digits kept in a baseline: far below every tolerance, and half the file's size.
 _DIGITS = 7
 _MOST_DIGITS = 12
+#: Above every number of clips or test items.
+_COUNTS = 2**63
 
 
 class RecordError(ValueError):
@@ -243,7 +245,7 @@ def _pinned_cell(cell: Mapping[str, Any], clips: list[str]) -> CellRecord:
     value = read_number(cell["value"])
     if value is None:
         raise ValueError("a pinned cell without a value")
-    n = int(cell.get("n", 0))
+    n = checked_count(cell.get("n", 0))
     if "seeds" in cell:
         return CellRecord(value, seeds=finite_row(cell["seeds"]), n=n)
     if "scores" in cell:
@@ -310,6 +312,18 @@ def write_baseline(path: str | Path, record: Record) -> None:
 def rounded(value: float) -> float:
     """As a baseline holds it, so that equal runs differ by exactly nothing."""
     return significant(value, _DIGITS) if math.isfinite(value) else value
+
+
+def checked_count(value: Any) -> int:
+    """A number of items.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it cannot be one.
+    """
+    found = int(value)
+    if not 0 <= found < _COUNTS:
+        raise ValueError("a number of items is negative or has more digits than any count")
+    return found
 
 
 def finite_row(values: Iterable[Any]) -> tuple[float, ...]:

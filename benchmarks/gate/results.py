@@ -19,6 +19,7 @@ from benchmarks.gate.record import (
     CellRecord,
     Record,
     RecordError,
+    checked_count,
     checked_groups,
     checked_metadata,
     finite_row,
@@ -149,7 +150,7 @@ def _probes(table: Mapping[str, Any]) -> Record:
                     value=read_number(cell["value"]),
                     reason=str(cell["reason"] or ""),
                     seeds=tuple(rounded(x) for x in finite_row(cell["details"].get("per_seed", ()))),
-                    n=0 if row["name"] == _UNTRAINED else int(cell["n"]),
+                    n=0 if row["name"] == _UNTRAINED else checked_count(cell["n"]),
                 )
     return Record(
         suite=str(table["suite"]),
@@ -177,7 +178,7 @@ def _figure(figure: Mapping[str, Any]) -> Record:
                 label = f"{system}@{int(point['n_steps'])}"
                 systems[label] = {}
                 cells[metric][label] = CellRecord(
-                    read_number(point["value"]), reason=str(point["reason"] or ""), n=int(point["n"])
+                    read_number(point["value"]), reason=str(point["reason"] or ""), n=checked_count(point["n"])
                 )
     return Record(
         suite=str(figure["suite"]),
