@@ -131,7 +131,7 @@ def table_from(record: Mapping[str, Any]) -> TableResult:
         _conform(part)
         for cell in part.cells.values() if isinstance(part, Row) else ():
             _conform(cell)
-    for value, kind in ((table.title, str), (table.suite, str), (table.provenance, dict)):
+    for value, kind in ((table.title, str), (table.suite, str), (table.provenance, dict), (table.groups, dict)):
         if not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind.__name__}")
     int(table.provenance.get("n_clips", 0))
