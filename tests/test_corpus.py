@@ -8,7 +8,7 @@ import pytest
 from benchmarks.metrics.frechet import frechet_distance
 from benchmarks.metrics.kernel import kernel_distance, median_bandwidth, paired_kernel_distance
 from benchmarks.statistics.corpus import compare_replicates, corpus_distance
-from benchmarks.statistics.multiple import adjust_pairs
+from benchmarks.statistics.multiple import adjust_pairs, compare_corpora
 
 OPTIONS = {"seed": 0, "level": 0.95}
 
@@ -83,6 +83,58 @@ def test_a_replicate_is_the_distance_without_a_group(distance: str, groups: list
         else:
             expected = frechet_distance(*map(np.concatenate, rest))
         assert replicate == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("distance", ["fad", "fad_debiased", "kad_paired"])
+def test_rounding_is_no_difference(distance: str) -> None:
+    """The debiased value multiplies what rounding leaves by the number of clips: it must not decide."""
+    reference, outputs = corpus(40), corpus(40, shift=0.7)
+    rounded = [clip.astype(np.float64) * (1 + 1e-14) for clip in outputs]
+    cells = {
+        name: {**corpus_distance(distance, reference, clips, **OPTIONS), "clips": list(range(40))}
+        for name, clips in (("a", outputs), ("b", rounded))
+    }
+    (record,) = compare_replicates(cells, level=0.95)
+    assert (record["difference"], record["low"], record["high"], record["p"]) == (0.0, 0.0, 0.0, 1.0)
+    (compared,) = compare_corpora(cells["a"], {"b": cells["b"]}, level=0.95)
+    assert (compared.difference, compared.significant) == (0.0, False)
+
+
+def test_groups_of_unequal_size_count_as_fewer() -> None:
+    equal = corpus_distance("fad", corpus(), corpus(shift=1.0), groups=[i // 3 for i in range(12)], **OPTIONS)
+    unequal = corpus_distance("fad", corpus(), corpus(shift=1.0), groups=[0] * 9 + [1, 2, 3], **OPTIONS)
+    assert (equal["n_groups"], equal["freedom"]) == (4, 3.0)
+    assert unequal["n_groups"] == 4
+    assert unequal["freedom"] == pytest.approx(144 / 84 - 1)
+
+
+def test_one_group_has_a_distance_but_no_interval() -> None:
+    reference, outputs = corpus(), corpus(shift=1.0)
+    for distance in ("fad", "kad", "kad_paired"):
+        found = corpus_distance(distance, reference, outputs, groups=["a"] * 12, **OPTIONS)
+        assert found["value"] == pytest.approx(corpus_distance(distance, reference, outputs, **OPTIONS)["value"])
+        assert not {"low", "high", "replicates"} & found.keys()
+    with pytest.raises(ValueError, match="two groups"):
+        corpus_distance("fad_debiased", reference, outputs, groups=["a"] * 12, **OPTIONS)
+    with pytest.raises(ValueError, match="3 groups are given for 12 clips"):
+        corpus_distance("fad", reference, outputs, groups=["a", "b", "c"], **OPTIONS)
+
+
+def test_debiased_distances_do_not_depend_on_the_number_of_clips() -> None:
+    """40 clips in 12 dimensions are farther apart than 160 by a third of their distance."""
+
+    def mean(distance: str, n: int) -> float:
+        values = []
+        for seed in range(12):
+            x, noise = np.random.default_rng(seed).standard_normal((2, n, 1, 12))
+            y = x + 12**-0.5 + 0.6 * noise
+            groups = np.arange(n) // (n // 20)  # twenty blocks: an eighth of the time
+            values.append(corpus_distance(distance, list(x), list(y / 1.36**0.5), groups=groups, **OPTIONS)["value"])
+        return float(np.mean(values))
+
+    debiased = mean("fad_debiased", 40)
+    assert mean("fad", 40) - mean("fad", 160) > 0.2
+    assert debiased == pytest.approx(mean("fad_debiased", 160), abs=0.12)
 
 
 def test_intervals_shrink_with_clips() -> None:

@@ -230,8 +230,8 @@ FAD = CorpusMetric(
     title="FAD",
     higher_is_better=False,
     digits=3,
-    note="Fréchet distance of the embeddings of these clips, which is larger the fewer they are (fad_debiased takes that "
-    "off); its interval holds the expected distance of as many clips",
+    note="Fréchet distance of the embeddings of these clips, larger the fewer they are (fad_debiased takes that off); "
+    "its interval holds the expected distance of as many clips",
     distance="fad",
     covariances=True,
     tolerance=1e-3,
@@ -244,8 +244,8 @@ FAD_DEBIASED = CorpusMetric(
     title="FAD debiased",
     higher_is_better=False,
     digits=3,
-    note="Fréchet distance less its bias of few clips, by the jackknife over groups; its interval holds the distance of "
-    "all such music",
+    note="Fréchet distance less its bias of few clips, by the jackknife over groups; its interval holds the distance "
+    "of all such music",
     distance="fad_debiased",
     covariances=True,
     tolerance=1e-3,

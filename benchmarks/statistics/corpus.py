@@ -22,6 +22,7 @@ from benchmarks.statistics.groups import effective_groups, leave_out_blocks, num
 from benchmarks.statistics.replicates import (
     JACKKNIFE,
     Values,
+    difference_of_cells,
     jackknife_bias,
     replicate_error,
     t_half_width,
@@ -207,8 +208,8 @@ def compare_replicates(cells: Mapping[str, Mapping[str, Any]], *, level: float) 
             if a["clips"] != b["clips"]:
                 found.append(record | {"reason": "measured on different clips"})
                 continue
-            difference = a["value"] - b["value"]
-            error, _ = replicate_error(np.subtract(a["replicates"], b["replicates"]), a["replicates_of"])
+            difference, apart = difference_of_cells(a, b)
+            error, _ = replicate_error(apart, a["replicates_of"])
             half = t_half_width(error, a["freedom"], level)
             record |= {"difference": difference, "low": difference - half, "high": difference + half}
             found.append(record | {"p": two_sided_p(difference, error, a["freedom"])})

@@ -24,7 +24,7 @@ from benchmarks.statistics.bootstrap import Values
 from benchmarks.statistics.groups import group_index
 from benchmarks.statistics.intervals import max_t_bound, t_bound, two_sided_p_value
 from benchmarks.statistics.means import differences_of, studentized
-from benchmarks.statistics.replicates import replicate_error
+from benchmarks.statistics.replicates import difference_of_cells, replicate_error
 from benchmarks.statistics.significance import holm
 
 #: Draws of the joint law of several corpus distances' differences.
@@ -241,8 +241,7 @@ def compare_corpora(own: Mapping[str, Any], others: Mapping[str, Mapping[str, An
         elif own["clips"] != other["clips"]:
             found[name] = Compared(name, reason="measured on different clips")
         else:
-            apart = np.subtract(own["replicates"], other["replicates"])
-            difference = float(own["value"] - other["value"])
+            difference, apart = difference_of_cells(own, other)
             error, _ = replicate_error(apart, own["replicates_of"])
             freedom = float(own["freedom"])
             family.append(Drawn(name, int(own["n"]), difference, difference, error, int(own["n_groups"]), freedom))

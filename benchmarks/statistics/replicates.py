@@ -8,7 +8,8 @@ difference, a logarithm) is paired replicate by replicate.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from benchmarks.statistics.intervals import t_bound, two_sided_p_value
 Values = npt.NDArray[np.float64]
 
 JACKKNIFE = "jackknife"
+
+#: Two distances whose replicates agree to this share of them differ by rounding alone.
+_ROUNDING = 1e-9
 
 
 def replicate_error(values: Sequence[float] | Values, replicates_of: str) -> tuple[float, float]:
@@ -40,6 +44,19 @@ def replicate_error(values: Sequence[float] | Values, replicates_of: str) -> tup
         return math.nan, 0.0
     error = float(np.std(data)) * math.sqrt(len(data) - 1)
     return (error if error > 1e-12 * float(np.abs(data).max()) else 0.0), len(data) - 1.0
+
+
+def difference_of_cells(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, Values]:
+    """a - b of two cells on the same clips, and its replicates; exactly 0 where they differ by rounding alone.
+
+    Args:
+        a, b: aggregates of `benchmarks.statistics.corpus.corpus_distance`.
+    """
+    first, second = np.asarray(a["replicates"]), np.asarray(b["replicates"])
+    apart = first - second
+    if np.abs(apart).max() <= _ROUNDING * max(np.abs(first).max(), np.abs(second).max()):
+        return 0.0, np.zeros(len(apart))
+    return float(a["value"] - b["value"]), apart
 
 
 def jackknife_bias(value: float, replicates: Sequence[float] | Values, blocks: npt.NDArray[np.int32]) -> float:
