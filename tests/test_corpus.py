@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -160,3 +162,14 @@ def test_too_few_clips(clips: int, message: str) -> None:
 def test_unknown_distance() -> None:
     with pytest.raises(ValueError, match="'mmd'"):
         corpus_distance("mmd", corpus(), corpus(), **OPTIONS)
+
+
+def test_twenty_thousand_clips_fit_in_a_small_part_of_memory() -> None:
+    clips = list(np.random.default_rng(0).standard_normal((20_000, 3, 64)).astype(np.float32))
+    outputs = [clip + np.float32(0.1) for clip in clips]
+    tracemalloc.start()
+    found = corpus_distance("fad", clips, outputs, **OPTIONS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found["replicates"]) == 200
+    assert peak < 100e6

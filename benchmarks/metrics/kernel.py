@@ -26,8 +26,8 @@ import numpy.typing as npt
 from benchmarks.metrics.base import CorpusMetric
 from benchmarks.metrics.moments import Array
 
-#: Rows per tile: a few tiles of kernel values take 16 MB each at most.
-_TILE = 2048
+#: Rows per tile: a tile of kernel values takes 8 MB at most.
+_TILE = 1024
 #: Sets of up to this many rows are computed in float64; larger ones in float32 with float64 sums: errors average out.
 _DOUBLE_ROWS = 4096
 
