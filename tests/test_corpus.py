@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.metrics.kernel import kernel_distance, median_bandwidth, paired_
 from benchmarks.statistics.corpus import compare_replicates, corpus_distance
 from benchmarks.statistics.multiple import adjust_pairs, compare_corpora
 
-OPTIONS = {"seed": 0, "level": 0.95}
+OPTIONS: dict[str, Any] = {"seed": 0, "level": 0.95}
 
 
 def corpus(n_clips: int = 12, dim: int = 6, shift: float = 0.0, scale: float = 1.0) -> list[np.ndarray]:
@@ -108,6 +109,8 @@ def test_groups_of_unequal_size_count_as_fewer() -> None:
     assert (equal["n_groups"], equal["freedom"]) == (4, 3.0)
     assert unequal["n_groups"] == 4
     assert unequal["freedom"] == pytest.approx(144 / 84 - 1)
+    two = corpus_distance("fad", corpus(200), corpus(200, shift=1.0), groups=[0] * 199 + [1], **OPTIONS)
+    assert 0.0 <= two["low"] < two["value"] < two["high"]
 
 
 def test_one_group_has_a_distance_but_no_interval() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import SCALE, kernel_terms
@@ -38,7 +39,7 @@ def corpus_distance(
     reference: Clips,
     outputs: Clips,
     *,
-    groups: Sequence[str] | Sequence[int] | None = None,
+    groups: Sequence[str] | Sequence[int] | npt.NDArray[np.integer[Any]] | None = None,
     seed: int,
     level: float,
 ) -> dict[str, Any]:
@@ -87,7 +88,8 @@ def frechet(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, 
     spread = _spread(replicates, groups, level)
     if spread is None:
         return {"value": value}
-    factor = math.exp(spread.half / value) if value > 0.0 else 1.0
+    share = spread.half / value if value > 0.0 else 0.0
+    factor = math.exp(share) if share < 700.0 else math.inf  # two groups of which one holds nearly all clips
     return {"value": value, "low": value / factor, "high": value * factor, **spread.cell}
 
 
@@ -135,6 +137,7 @@ def _kernel(
     reference: Clips, outputs: Clips, groups: np.ndarray, seed: int, level: float, *, paired: bool
 ) -> dict[str, Any]:
     blocks = _blocks(groups, seed)
+    replicates: Values
     if paired and _identical(reference, outputs):
         value, replicates = 0.0, np.zeros(1 + int(blocks.max()))
     else:
