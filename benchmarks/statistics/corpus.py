@@ -81,8 +81,8 @@ def frechet(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, 
     """The Fréchet distance of these clips; the interval is a jackknife's on the logarithm.
 
     It holds the expected distance of as many such clips, bias included. The spread of a distance grows with it, so that
-    an interval on the distance itself lies too low: of 400 simulated corpora of 20 clips 5.8 % fell below theirs and
-    0.8 % above, on the logarithm 2.5 % and 2.1 %.
+    an interval on the distance itself lies too low: for 400 simulated corpora of 20 clips 5.5 % were wholly below the
+    expected distance and 0.7 % above, on the logarithm 2.8 % and 2.5 %.
     """
     value, replicates = frechet_replicates(reference, outputs, _blocks(groups, seed))
     spread = _spread(replicates, groups, level)
@@ -96,9 +96,9 @@ def frechet(reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, 
 def frechet_debiased(
     reference: Clips, outputs: Clips, *, groups: np.ndarray, seed: int, level: float
 ) -> dict[str, Any]:
-    """The Fréchet distance less its bias of few clips, by the jackknife over groups; the interval is its, with t.
+    """The Fréchet distance less its bias of few clips, by the jackknife over groups; the interval is its own, with t.
 
-    Negative values are kept: they are what is left of a distance too small to be told from 0.
+    Half samples (2 v - their mean) leave more of the bias at 20 clips, and their error covers no better. Negative values are kept: they are what is left of a distance too small to be told from 0.
     """
     blocks = _blocks(groups, seed)
     value, replicates = frechet_replicates(reference, outputs, blocks)
