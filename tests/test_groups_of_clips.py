@@ -24,6 +24,7 @@ from benchmarks.tables.paper import build_table2
 from benchmarks.tables.replicates import read_replicates
 from benchmarks.tables.scores import write_scores
 from benchmarks.tables.table import TableResult
+from benchmarks.tables.text import read_number
 
 
 def clips_of(*groups: str) -> list[Clip]:
@@ -103,6 +104,7 @@ def test_synthetic_sets_state_groups() -> None:
 
 # -- from the table of a folder to the tables of a suite
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 METRICS = ("si_sdr", "fad:vggish", "kad:vggish")
 
 
@@ -209,3 +211,19 @@ def test_a_figure_of_few_clips_takes_them_from_different_groups(clips: Path, sto
         for point in points:
             assert point["low"] <= point["value"] <= point["high"]
             assert not math.isnan(point["low"])
+
+
+def table_id(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/table?.json")), ids=table_id)
+def test_no_point_of_a_committed_table_is_outside_its_interval(path: Path) -> None:
+    cells = {
+        (row["name"], key): [read_number(cell[name]) for name in ("low", "value", "high")]
+        for row in json.loads(path.read_text())["rows"]
+        for key, cell in row["cells"].items()
+    }
+    bounded = {name: numbers for name, numbers in cells.items() if None not in numbers}
+    assert bounded
+    assert [name for name, (low, value, high) in bounded.items() if not low <= value <= high] == []  # type: ignore[operator]
