@@ -98,7 +98,8 @@ def frechet_debiased(
 ) -> dict[str, Any]:
     """The Fréchet distance less its bias of few clips, by the jackknife over groups; the interval is its own, with t.
 
-    Half samples (2 v - their mean) leave more of the bias at 20 clips, and their error covers no better. Negative values are kept: they are what is left of a distance too small to be told from 0.
+    Half samples (2 v - their mean) leave more of the bias at 20 clips, and their error covers no better. Negative
+    values are kept: they are what is left of a distance too small to be told from 0.
     """
     blocks = _blocks(groups, seed)
     value, replicates = frechet_replicates(reference, outputs, blocks)
