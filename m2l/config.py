@@ -246,7 +246,8 @@ def from_dict(values: dict[str, Any]) -> Music2LatentConfig:
     """
     for key in values:
         if key not in _FIELDS:
-            raise ConfigError(f"unknown config field {_short(key)}; {did_you_mean(str(key), _FIELDS)}")
+            hint = did_you_mean(str(key), _FIELDS, "help(m2l.config.Music2LatentConfig) lists those known")
+            raise ConfigError(f"unknown config field {_short(key)}; {hint}")
     try:
         return Music2LatentConfig(**values)
     except ConfigError:

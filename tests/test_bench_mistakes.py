@@ -212,7 +212,7 @@ def test_without_a_home_one_line_names_the_variable(
     monkeypatch.chdir(place)
     assert main(["tables", "--suite", "tiny.toml", "--executor", "serial"]) == 3
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "set M2L_CACHE to a folder" in line
+    assert "set M2L_CACHE to a writable folder" in line
     assert main(["tables", "--suite", "tiny.toml", "--store", "~nobody-of-this-name/x"]) == 3
     assert "home folder" in capsys.readouterr().err
 

@@ -181,7 +181,7 @@ def test_a_system_that_fails_on_a_clip_loses_only_that_clip(tmp_path: Path) -> N
     assert dict(picky.failures) == {"2 channels: mono only": 1}
     # A mean over the clips that a system managed is not compared with one over all.
     assert table.comparisons[0] | {"metric": ""} == {
-        "metric": "", "a": "identity", "b": systems[1], "n": 3, "reason": "measured on different clips"
+        "metric": "", "a": "identity", "b": systems[1], "n": 3, "n_groups": 3, "reason": "measured on different clips"
     }  # fmt: skip
     assert "1 left out: 2 channels: mono only" in table.to_markdown()
 

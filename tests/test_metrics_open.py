@@ -83,7 +83,8 @@ def tables(place: Path, metrics: list[str], *more: str) -> dict:
 def test_a_function_of_ten_lines_is_a_column_of_a_comparison(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = module(place, PLAIN)
     suite_file(place, ["si_sdr"])
-    command = ["compare", "opus-16k", "--suite", "mine.toml", "--metrics", f"si_sdr,{name}.py:distance"]
+    command = ["compare", "opus-16k", "--against", "mp3-64k", "--suite", "mine.toml"]
+    command += ["--metrics", f"si_sdr,{name}.py:distance"]
     assert main([*command, "--executor", "serial", "--quiet", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     column = next(item for item in found["columns"] if item["key"] == f"{name}:distance")

@@ -195,7 +195,9 @@ def test_another_processor_is_named_and_given_a_wider_tolerance(tmp_path: Path) 
         assert cell.value is not None
         from dataclasses import replace
 
-        worse = replace(cell, value=cell.value * (1 + share), draws=tuple(x * (1 + share) for x in cell.draws))
+        worse = replace(
+            cell, value=cell.value * (1 + share), replicates=tuple(x * (1 + share) for x in cell.replicates)
+        )
         cells = {**now.cells, "fad:musicnn-msd@3s": {**now.cells["fad:musicnn-msd@3s"], "opus-16k": worse}}
         about = {**now.about, **({"processor": other} if other else {})}
         before = replace(pinned, about={**pinned.about, "processor": here}, others={})

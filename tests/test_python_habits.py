@@ -170,7 +170,11 @@ def test_color_is_for_terminals_without_no_color(monkeypatch) -> None:
 @pytest.mark.parametrize(("package", "program"), [("m2l", "m2l"), ("benchmarks", "m2l-bench"), ("probes", "m2l-bench")])
 def test_ctrl_c_while_modules_are_imported_is_one_line(package: str, program: str, tmp_path) -> None:
     # cyclopts, which every command line imports first, is one that is interrupted while it is imported.
-    (tmp_path / "cyclopts.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")
+    # Where a shell runs the tests in the background, they inherit an ignored SIGINT.
+    (tmp_path / "cyclopts.py").write_text(
+        "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
+    )
     path = os.pathsep.join(filter(None, [str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH")]))
     done = python("-m", package, "--help", PYTHONPATH=path)
     assert done.returncode == 128 + signal.SIGINT

@@ -51,7 +51,7 @@ def sha(content: bytes) -> str:
 def test_every_entry_is_complete() -> None:
     for name, source in WEIGHTS.items():
         assert source.name == name
-        assert source.kind in ("hub", "github", "wheel")
+        assert source.kind in ("hub", "github", "repository", "wheel")
         assert all(source.location)
         assert source.files
         assert source.license

@@ -31,7 +31,7 @@ SYSTEMS = (
 PLAIN = ("identity", "opus-96k", "opus-16k", "mel-griffinlim", "music2latent-mini")
 METRICS = (
     "si_sdr", "visqol", "fad:clap-630k-audioset-best@file", "fad:clap-music_audioset_epoch_15_esc_90.14@file",
-    "fad:vggish", "fad:musicnn-msd@3s", "fad_inf:vggish", "kad:vggish",
+    "fad:vggish", "fad_debiased:vggish", "fad:musicnn-msd@3s", "fad_inf:vggish", "kad:vggish", "kad_paired:vggish",
 )  # fmt: skip
 
 
