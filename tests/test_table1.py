@@ -98,7 +98,7 @@ def test_notes_count_groups_pairs_and_name_the_best(table: TableResult) -> None:
     text = "\n".join(table.notes)
     assert "Synthetic tags: 60/20/20 train/validation/test, tested on 20 clips;" in text
     assert re.search(r"Synthetic pitch class: [\d/]+ \S+ tested on \d+ notes of 1\d instruments;", text)
-    assert re.search(r"\d of 9 pairs of systems differ \(Holm over each column, 5 %\)", text)
+    assert re.search(r"\d of 9 pairs of rows differ \(Holm over each column, 5 %\)", text)
     assert re.search(r"Best Synthetic pitch class micro F1: chroma mean, [\d.]+", text)
     assert "in place of 1,083, with which mir_ref would leave nothing of their test parts" in text
 

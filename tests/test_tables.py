@@ -95,8 +95,8 @@ def test_the_best_of_a_column_is_named_with_its_equals() -> None:
     compared = [{"metric": "si_sdr", "a": a, "b": b, "significant": found} for a, b, found in pairs]
     made = table(rows, comparisons=compared)
     assert verdict_lines(made, 0.95) == [
-        "3 of 4 pairs of systems differ (Holm over each column, 5 %); controls (ratio 1) and rows measured on fewer "
-        "clips are not called the best.",
+        "3 of 4 pairs of rows differ (Holm over each column, 5 %); not called the best: controls (ratio 1), rows "
+        "measured on fewer clips.",
         "Best SI-SDR: A title, 3.00; not distinguishable from it: b.",
     ]
     assert verdict_lines(table(rows), 0.95) == []  # nothing was compared

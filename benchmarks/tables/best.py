@@ -61,12 +61,12 @@ def verdict_lines(table: TableResult, level: float) -> list[str]:
     if not tested:
         return []
     apart = sum(record["significant"] for record in tested)
-    left_out = ["controls (ratio 1)"] if not all(map(competes, table.rows)) else []
+    idle = {row.name for row in table.rows if not competes(row)}
+    left_out = ["controls (ratio 1)"] if idle - {_FLOOR} else []
+    left_out += [_FLOOR] if _FLOOR in idle else []
     left_out += ["rows measured on fewer clips"] if table.partial() else []
-    remark = f"; {' and '.join(left_out)} are not called the best" if left_out else ""
-    lines = [
-        f"{apart} of {len(tested)} pairs of systems differ (Holm over each column, {100 * (1 - level):g} %){remark}."
-    ]
+    remark = f"; not called the best: {', '.join(left_out)}" if left_out else ""
+    lines = [f"{apart} of {len(tested)} pairs of rows differ (Holm over each column, {100 * (1 - level):g} %){remark}."]
     titles = {row.name: row.title or row.name for row in table.rows}
     compared = {column_of(record) for record in tested}
     found = best_columns(table)
