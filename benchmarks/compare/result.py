@@ -88,7 +88,8 @@ class Comparison:
             f"### {name} minus each baseline",
             "",
             f"▲ {name} is better, ▼ worse, ≈ no significant difference: intervals hold for all baselines of a "
-            f"column at once (max-T over {self.units}).",
+            f"column at once (max-T over {self.units}). Holm's count of pairs above goes step by step and has no "
+            "intervals; it may find a difference that is shown as ≈ here.",
             "",
             markdown_table(["", *(column.heading for column in columns)], rows),
             "",
