@@ -30,8 +30,8 @@ def runnable(name: str) -> Any:
         return adapter(name)(random_seed=0, tiny=True)
     try:
         return create_autoencoder(name)
-    except FileNotFoundError as error:
-        pytest.skip(f"no weights: {error}")
+    except (FileNotFoundError, ImportError) as error:
+        pytest.skip(f"no weights, or no library: {error}")
 
 
 # ---- the contract, for every registered system ---------------------------------------------------------
