@@ -142,15 +142,14 @@ def _corpus_evidence(pinned: CellRecord, cell: CellRecord, offset: float, record
     effect, shifts = float(effects[0]), effects[1:]
     index = group_index(cell.clips, record.groups)
     error, freedom = replicate_error(shifts, cell.replicates_of)
+    # A group whose absence makes the change smaller pulls it up: the jackknife's influence of its block.
     pulls: list[tuple[str, float]] = []
-    if cell.replicates_of == JACKKNIFE:
-        # A group whose absence makes the change smaller pulls it up: the jackknife's influence of its block.
-        names = {int(number): record.groups.get(clip, clip) for clip, number in zip(cell.clips, index, strict=True)}
-        pull = (len(shifts) - 1) * (shifts.mean() - shifts)
-        blocks = leave_out_blocks(len(names), record.seed)
-        if len(blocks) == len(shifts):  # else the file was changed by hand
-            pairs = zip(blocks, pull, strict=True)
-            pulls = [(names[int(number)], float(size)) for block, size in pairs for number in block]
+    names = {int(number): record.groups.get(clip, clip) for clip, number in zip(cell.clips, index, strict=True)}
+    pull = (len(shifts) - 1) * (shifts.mean() - shifts)
+    blocks = leave_out_blocks(len(names), record.seed)
+    if len(blocks) == len(shifts):  # else the file was changed by hand
+        pairs = zip(blocks, pull, strict=True)
+        pulls = [(names[int(number)], float(size)) for block, size in pairs for number in block]
     found = Evidence(
         len(cell.clips),
         1 + int(index.max()),

@@ -53,7 +53,7 @@ class CellRecord:
         value: mean over clips, or the distance; None where it could not be measured.
         scores: clip id -> score, for a metric of pairs (infinities allowed).
         replicates: of a corpus distance; replicate k uses the same groups of clips in every run.
-        replicates_of: how they were made ("jackknife", "half samples").
+        replicates_of: how they were made ("jackknife").
         clips: ids behind `replicates`; the order of their groups is that of a jackknife's blocks.
         reason: why there is no value.
         failures: clip id -> why it has no score.
