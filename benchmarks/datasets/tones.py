@@ -10,9 +10,9 @@ import numpy.typing as npt
 from benchmarks.datasets.base import Clip, check_split, digest_of
 
 SAMPLE_RATE = 44100
-_VERSION = "1"
+VERSION = "2"
 #: Hz of the lowest pitch, and octaves above it.
-_LOWEST, _OCTAVES = 55.0, 6.0
+_LOWEST, _OCTAVES = 55.0, 7.0
 #: dBFS of a clip's peak, and of the noise under four in ten clips.
 _PEAKS, _NOISE = (-36.0, -3.0), (-80.0, -45.0)
 
@@ -57,13 +57,13 @@ class SteadyTones:
     """
 
     name = "tones"
-    version = _VERSION
+    version = VERSION
     license = "CC0-1.0 (generated)"
     citation = "Steady tones of the m2l benchmark suite"
     notice = "Synthesized by this package from integer seeds; no recording is involved."
     splits = ("train",)
 
-    def __init__(self, size: int = 48, seconds: float = 10.0, seed: int = 0) -> None:
+    def __init__(self, size: int = 96, seconds: float = 10.0, seed: int = 0) -> None:
         if size < 1 or seconds <= 0 or seed < 0:
             raise ValueError(f"tones: size {size}, seconds {seconds}, seed {seed}")
         self.size, self.seconds, self.seed = size, seconds, seed
@@ -79,7 +79,7 @@ class SteadyTones:
             Clip(
                 id=f"{self.name}-{seed:06d}",
                 dataset=self.name,
-                digest=digest_of("tones", _VERSION, seed, self.seconds),
+                digest=digest_of("tones", VERSION, seed, self.seconds),
                 labels={"seed": seed},
                 source=f"generated: seed {seed}",
                 loader=ToneLoader(seed, self.seconds),

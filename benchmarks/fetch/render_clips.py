@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets import create_dataset
 from benchmarks.datasets.synthetic import VERSION
+from benchmarks.datasets.tones import VERSION as TONES_VERSION
 from m2l.io.atomic import write_atomic
 from m2l.io.cache import cache_dir
 
@@ -18,7 +19,7 @@ from m2l.io.cache import cache_dir
 TRAINING_CLIPS = "training-clips"
 #: Clips of the default training set: their seeds begin far from those of any test clip (`SyntheticClips`).
 FIRST_SEED, N_CLIPS, CLIP_SECONDS = 1_000_000, 150, 10.0
-N_TONES = 48
+N_TONES = 96
 
 
 def training_folder(name: str, root: Path | None = None) -> Path:
@@ -46,7 +47,7 @@ def render_synthetic(
 
 def render_tones(n_clips: int = N_TONES, root: Path | None = None, quiet: bool = False) -> Path:
     """Render steady tones; arguments and result are those of `render_synthetic`."""
-    folder = training_folder(f"tones-{n_clips}x{CLIP_SECONDS:g}s", root)
+    folder = training_folder(f"tones-{TONES_VERSION}-{n_clips}x{CLIP_SECONDS:g}s", root)
     return _render("tones", folder, quiet, size=n_clips, seconds=CLIP_SECONDS)
 
 
