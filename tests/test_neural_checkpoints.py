@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,88 +12,16 @@ import numpy as np
 import pytest
 import torch
 from neural_helpers import adapter, clip, perturbed
-from safetensors.torch import save_file
+from world.formats import State, nothing, write_codicodec, write_mousai, write_musika, write_same, write_snapshot
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.networks.mousai import published_names
-from benchmarks.autoencoders.networks.musika import keras_layers
 from m2l.io.torch_files import CheckpointError
-
-State = dict[str, torch.Tensor]
 
 
 def trained(cls: Any, seed: int = 3) -> Any:
     """A tiny network whose every parameter is random, so that a tensor left out or swapped shows."""
     return perturbed(cls.build(cls.config(True)).eval(), seed)
-
-
-# ---- writers of upstream formats: (model, folder, changes) -> path ---------------------------------------
-
-
-def write_snapshot(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
-    state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
-    change(state)
-    folder.mkdir(exist_ok=True)
-    save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "Something", "extra": 1}))
-    return folder
-
-
-def write_mousai(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
-    own = model.state_dict()
-    state = {name: own[key].clone() for key, names in published_names(model).items() for name in names}
-    change(state)
-    folder.mkdir(exist_ok=True)
-    torch.save(state, folder / "pytorch_model.bin")
-    return folder / "pytorch_model.bin"
-
-
-def write_codicodec(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
-    state = {key: value.clone() for key, value in model.state_dict().items()}
-    change(state)
-    folder.mkdir(exist_ok=True)
-    # training statistics are numpy scalars in the published file of its predecessor
-    torch.save({"gen_state_dict": state, "it": np.float64(7.0)}, folder / "codicodec.pt")
-    return folder / "codicodec.pt"
-
-
-_SAME_NAMES = [
-    ("encoder.blocks.0.", "encoder.layers.0."),
-    ("encoder.proj.", "encoder.layers.2."),
-    ("decoder.proj.", "decoder.layers.1."),
-    ("decoder.blocks.0.", "decoder.layers.3."),
-    ("bottleneck.scale", "bottleneck.scaling_factor"),
-    (".norm_attn.", ".pre_norm."),
-    (".norm_ff.", ".ff_norm."),
-    (".attn.", ".self_attn."),
-    (".ff.proj_in.", ".ff.ff.0.proj."),
-    (".ff.proj_out.", ".ff.ff.2."),
-]
-
-
-def write_same(model: Any, folder: Path, config: dict[str, Any], change: Callable[[State], None]) -> Path:
-    state: State = {"bottleneck.noise_scaling_factor": torch.ones(1, 0, 1)}
-    for key, value in model.state_dict().items():
-        for ours, theirs in _SAME_NAMES:
-            key = key.replace(ours, theirs)
-        if key.endswith("to_qkv.weight"):
-            q, q2, k, k2, v = value.chunk(5)
-            value = torch.cat([q, k, v, q2, k2])
-        state[key] = value.clone().contiguous()
-    for name, buffer in model.named_buffers():
-        if name.endswith("rope.inv_freq"):
-            name = name.replace("encoder.blocks.0.", "encoder.layers.0.")
-            name = name.replace("decoder.blocks.0.", "decoder.layers.3.").replace(".attn.rope", ".rope")
-            state[name] = buffer.clone()
-    change(state)
-    folder.mkdir(exist_ok=True)
-    save_file(state, folder / "model.safetensors")
-    window = None if config["chunk_latents"] else [1, 1]
-    side = {"strides": [16], "sliding_window": window}
-    decoder = side | {"sinusoidal_blocks": config["decoder_sinusoidal_blocks"]}
-    record = {"model": {"encoder": {"config": side}, "decoder": {"config": decoder}}}
-    (folder / "model_config.json").write_text(json.dumps(record))
-    return folder
 
 
 WRITERS: dict[str, Callable[..., Path]] = {
@@ -109,10 +36,6 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "same-l": write_same,
     "codicodec": write_codicodec,
 }
-
-
-def nothing(state: State) -> None:
-    """No change."""
 
 
 def some_matrix(state: State) -> str:
@@ -251,41 +174,6 @@ def test_mousais_published_names(name: str, entries: int, digest: str) -> None:
 
 
 # ---- Musika's Keras files ------------------------------------------------------------------------------
-
-
-def write_h5(network: Any, path: Path, first: int = 5, **changes: Any) -> None:
-    """A `save_weights` file: layers numbered over a session, with gaps, in another order than they were made."""
-    h5py = pytest.importorskip("h5py")
-    groups: list[tuple[str, dict[str, np.ndarray]]] = []
-    for kind, layers in keras_layers(network).items():
-        for index, layer in enumerate(layers):
-            name = f"{kind}_{first + index + (index > 2)}" if first + index else kind
-            if kind == "add_noise":
-                groups.append((name, {"noise_weight:0": layer.noise_weight.detach().numpy()}))
-                continue
-            kernel = layer.conv.weight.detach().numpy().transpose(2, 1, 0)[None]
-            groups.append((name, {"kernel:0": kernel, "bias:0": layer.conv.bias.detach().numpy()}))
-    if changes.get("named"):  # the last convolution has a name of its own in ENC2 and DEC2
-        last = max(i for i, (name, _) in enumerate(groups) if re.fullmatch(r"conv2d_\d+", name))
-        groups[last] = (changes["named"], groups[last][1])
-    groups = [(name, weights) for name, weights in groups if name != changes.get("drop")]
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [b"input_1", *(name.encode() for name, _ in reversed(groups))]
-        file.create_group("input_1").attrs["weight_names"] = []
-        for name, weights in groups:
-            group = file.create_group(name)
-            group.attrs["weight_names"] = [f"{name}/{key}".encode() for key in weights]
-            for key, value in weights.items():
-                group.create_dataset(f"{name}/{key}", data=changes.get("change", lambda x: x)(value))
-
-
-def write_musika(model: Any, folder: Path, **changes: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    write_h5(model.enc, folder / "enc.h5", first=0)
-    write_h5(model.enc2, folder / "enc2.h5", named="cbottle")
-    write_h5(model.dec2, folder / "dec2.h5", first=9, named="cout")
-    write_h5(model.dec, folder / "dec.h5", **changes)
-    return folder
 
 
 def test_musikas_h5_files_load_exactly(tmp_path: Path) -> None:
