@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import urllib.error
@@ -32,6 +33,8 @@ from benchmarks.fetch.expected import Expected, is_right
 NOT_STARTED = ": not started"
 #: Transfers something and reports its progress.
 Task = Callable[[Progress], Any]
+#: Host of the model hub, whose mirrors have a variable of their own.
+HUB_HOST = "huggingface.co"
 _SHOWN = 20
 
 
@@ -79,13 +82,26 @@ def outcome(name: str, dest: Path | None, summary: str, failed: Sequence[str] = 
 
 
 def mirrored(url: str) -> str:
-    """The address below `M2L_FETCH_MIRROR`, if that is set: MIRROR/HOST/PATH."""
-    mirror = os.environ.get("M2L_FETCH_MIRROR")
-    if not mirror:
-        return url
+    """Where an address is fetched from: at its mirror, if one is set for its host, else as it is.
+
+    `M2L_FETCH_MIRROR` holds words divided by spaces. `HOST=BASE` gives one host's files as BASE/PATH; a word without
+    `=` takes all other hosts, as BASE/HOST/PATH. `HF_ENDPOINT` is the model hub's, as for its own library.
+
+    Raises:
+        FetchError: A word is no http(s) address.
+    """
     parts = urlsplit(url)
+    mirrors = {HUB_HOST: endpoint} if (endpoint := os.environ.get("HF_ENDPOINT")) else {}
+    for word in os.environ.get("M2L_FETCH_MIRROR", "").split():
+        found = re.fullmatch(r"(?:([\w.:-]+)=)?(https?://.+)", word)
+        if found is None:
+            raise FetchError(f"M2L_FETCH_MIRROR: {word!r} is neither an http(s) address nor HOST=ADDRESS")
+        mirrors[found[1] or ""] = found[2]
+    base = mirrors.get(parts.netloc) or (f"{mirrors[''].rstrip('/')}/{parts.netloc}" if "" in mirrors else "")
+    if not base:
+        return url
     query = f"?{parts.query}" if parts.query else ""
-    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
+    return f"{base.rstrip('/')}{parts.path}{query}"
 
 
 def remote_size(url: str, timeout: float = 10.0) -> int | None:

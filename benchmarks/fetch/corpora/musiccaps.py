@@ -50,6 +50,7 @@ KEPT_BYTES = 5521 * 1_920_044  # 10 s of stereo at 48 kHz, 16 bit
 _SECONDS_EACH = 6.0  # download, decoding and cut of one video: a guess
 _VIDEOS_AN_HOUR = 300  # what YouTube lets a guest have, by yt-dlp's wiki
 _ATTEMPTS, _PATIENCE = 3, 5
+_BUSY_SECONDS = 60.0  # the first wait when the site refuses; the next are twice as long each
 _SAVE_EVERY = 25
 #: Of this many clips in a row at least so many must be lost before the tool is blamed. A tenth to a fifth of the
 #: clips are gone for good: chance does not lose 19 of 20.
@@ -228,7 +229,7 @@ def _get_all(
                     busy += 1
                 if busy >= _PATIENCE:
                     raise ToolError(_REFUSED.format(error)) from error
-                found, wait = ClipStatus(segment.ytid, "failed", detail=str(error)), 60.0 * 2**attempt
+                found, wait = ClipStatus(segment.ytid, "failed", detail=str(error)), _BUSY_SECONDS * 2**attempt
             if attempt + 1 < _ATTEMPTS:
                 tools.pause(wait) if tools.pause else sleep(wait, lambda: progress(0, None))
         return found
