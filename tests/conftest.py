@@ -35,10 +35,15 @@ settings.load_profile("m2l")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests may take an hour; the others fail after the time that pyproject.toml gives them."""
+    """Slow tests may take an hour; the others fail after the time that pyproject.toml gives them.
+
+    The first of a module's tests marked `forks` waits for all of them, each of which has that time.
+    """
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
+        elif item.get_closest_marker("forks") and _NEW_INTERPRETER not in os.environ:
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 #: What became of tests that ran in a new interpreter: the report of those that failed, else "".

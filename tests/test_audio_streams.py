@@ -319,11 +319,11 @@ def test_what_does_no_harm_is_not_refused(tmp_path, caplog) -> None:
 
 
 def test_junk_is_not_searched_for_ever(tmp_path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for junk in (b"\xff" * 3_000_000, b"\xff\xfb\x94\0\0" * 600_000):
         audio = read(tmp_path, "a.mp3", made("mp3") + junk)
         assert audio.shape[1] == RATE
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,20 @@ def test_a_nan_on_one_rank_stops_all_and_each_names_its_batch(
     assert list_checkpoints(tmp_path)[-1].name == "step-00000002"
     errors = capfd.readouterr().err
     assert len(re.findall("TrainingStopped: step 2: the loss is not finite", errors)) == 2
+
+
+@pytest.mark.forks
+@alone
+def test_the_group_outlives_what_a_trainer_leaves_behind() -> None:
+    """A DDP that were its last owner would destroy it with the GIL held, and wait for a thread that wants the GIL."""
+
+    def work() -> int:
+        with world("cpu"):
+            group = weakref.ref(torch.distributed.group.WORLD)
+        gc.collect()
+        return int(torch.distributed.is_initialized() or group() is None)
+
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked_ranks(work)] == [0, 0]
 
 
 def test_a_batch_that_does_not_divide_is_refused_at_once(data: tuple[str, str], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def without_checksums(checkpoint: Path) -> None:
     path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def forked(work: Callable[[], int], seconds: float = 120.0) -> int:
+def forked(work: Callable[[], int], seconds: float = 240.0) -> int:
     """Process id of a forked child that does `work` and exits with the code it returns (1 if it raises).
 
     A child that hangs says where on stderr, and exits with 1 as well.

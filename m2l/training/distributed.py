@@ -16,6 +16,9 @@ from m2l.training.settings import SettingsError
 
 T = TypeVar("T")
 
+#: Groups that have ended, kept to the end of the process (see `world`).
+_ended: list[dist.ProcessGroup] = []
+
 
 class PeerError(RuntimeError):
     """Another process of the run has failed, and says why itself."""
@@ -111,6 +114,9 @@ def world(device: str | None = None) -> Iterator[World]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingsError(f"the {here.size} processes of the run cannot find each other: {reason}") from error
+    # A trainer can outlive the group, in an error's traceback for one. Were its DDP the last owner, the group's
+    # destructor would hold the GIL and wait for a thread that waits for the GIL to drop the last collective's tensors.
+    _ended.append(dist.distributed_c10d._get_default_group())
     try:
         yield here
     finally:
