@@ -20,8 +20,12 @@ from http_helpers import serving
 
 from benchmarks.autoencoders import create_autoencoder, list_autoencoders
 from benchmarks.cli.main import main
+from benchmarks.fetch.command import available
 from benchmarks.fetch.options import Options
+from benchmarks.fetch.suite import names_for, overview
+from benchmarks.fetch.transfer import human
 from benchmarks.fetch.weights import fetch_weights
+from benchmarks.suite import load_suite
 from benchmarks.weights.find import find_weight, restriction
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 
@@ -216,7 +220,10 @@ import json, sys
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
 files = (WeightFile("config.json"), WeightFile("model.bin"))
 WEIGHTS["hubbed"] = WeightSource("hubbed", "hub:owner/name@main", files, "CC BY-NC 4.0", "tests")
+from benchmarks.fetch.command import available
 from benchmarks.fetch.options import Options
+from benchmarks.fetch.suite import names_for, overview
+from benchmarks.fetch.transfer import human
 from benchmarks.fetch.weights import fetch_weights
 print(json.dumps(fetch_weights("hubbed", Options(accept_license=True))))
 """
@@ -301,6 +308,26 @@ def test_fetch_suite_names_everything_once_with_a_total_and_its_licenses(
     assert err.count("in all at most") == 1
     listed = err[err.index("licenses:") : err.index("licenses:") + 2000]
     assert "CC BY-NC 4.0 (not for commercial use): music2latent, codicodec, mert-v1-95m" in listed
+
+
+def test_fetch_suite_adds_up_what_the_tables_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sizes in the order of the list; a set that is here costs nothing."""
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    monkeypatch.setenv("M2L_OFFLINE", "1")
+    monkeypatch.setattr("benchmarks.fetch.suite.has_weight", lambda name: (name == "mimi", ""))
+    rows = {row["name"]: row for row in available()}
+    names = names_for(load_suite("paper"), rows)
+    lines = overview(load_suite("paper"), names, rows.values())
+    unsized = [name for name in names if rows[name]["bytes"] is None]
+    assert set(unsized) <= {"beatport", "tinysol"}  # their host states sizes to whoever asks, no page does
+    weights = [WEIGHTS[name] for name in names if name in WEIGHTS and name != "mimi"]
+    data = sum(rows[name]["bytes"] or 0 for name in names if name not in WEIGHTS)
+    total = data + sum(file.size or file.about or 0 for source in weights for file in source.files)
+    assert f"in all at most {human(total)} to fetch, and {', '.join(unsized)} of unknown size" in lines
+    assert total - data == pytest.approx(12.47e9, rel=0.001)
+    for source in weights:
+        (line,) = (line for line in lines if line.startswith(f"  {source.license}") and source.name in line)
+        assert (restriction(source.license) or "") in line
 
 
 def test_fetch_takes_a_suite_or_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from benchmarks.weights.find import (
     WeightsNotFoundError,
     find_weight,
     has_weight,
+    restriction,
     weight_digest,
     weight_source,
 )
@@ -195,8 +196,18 @@ def test_known_weights_have_sources_sizes_and_full_commits() -> None:
     assert weight_source("musicnn-msd").location == ("musicnn", "0.1.0")
     assert weight_source("clap-630k-best").location[0] == "lukewys/laion_clap"
     for source in WEIGHTS.values():
-        assert sum(file.planned_size for file in source.files) > 100_000, source.name
-        if source.kind == "hub" and source.name != "kvae-audio":
-            assert re.fullmatch(r"[0-9a-f]{40}", source.location[1]), source.name
+        revision = source.location[1]
+        if source.kind in ("hub", "repository") and source.name != "kvae-audio":  # its full commit is nowhere stated
+            assert re.fullmatch(r"[0-9a-f]{40}", revision), source.name
+        assert revision
+        assert restriction(source.license) is None or source.license in RESTRICTIVE, source.license
         for file in source.files:
+            assert file.planned_size > 0, file
+            assert file.size is None or file.about is None, file
+            assert bool(file.sha256) != bool(file.no_digest), file
             assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256), file
+            assert file.git is None or re.fullmatch(r"[0-9a-f]{40}", file.git), file
+
+
+#: Licenses that fetch asks for, as their owners name them.
+RESTRICTIVE = {"CC BY-NC 4.0", "not stated", "Stability AI Community", "Stability AI Community (gated)"}

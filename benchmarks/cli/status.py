@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from benchmarks.cli.options import Device, Json, Limit, StorePlace, SuiteName, open_store, options_text
 from benchmarks.errors import FAILED, MISSING, OK, UsageError
+from benchmarks.registry import load_target
 from m2l.cli.plain import Whole
 
 
@@ -48,14 +49,35 @@ def status(
         time.sleep(watch)
 
 
-def doctor(*, suite: SuiteName = "synthetic", online: bool = False, json: Json = False) -> int:
+def doctor(
+    *,
+    suite: SuiteName = "synthetic",
+    online: bool = False,
+    deep: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    weights: Annotated[str | None, Parameter(metavar="PATH")] = None,
+    untrained: bool = False,
+    seconds: Annotated[float, Parameter(metavar="S")] = 3.0,
+    device: Device = "cpu",
+    json: Json = False,
+) -> int:
     """Check which packages, weights and data sets are available, and what each missing cell of a suite needs.
 
     Exit code 0 when every cell of the suite can be measured, else 3.
 
+      m2l-bench doctor --deep music2latent     # are these weights loaded right? Made to be pasted into an issue
+
     Args:
         online: ask every address that fetch knows whether it answers, and with which size, instead
+        deep: load the weights of one system, embedder or representation strictly, run them on a built-in clip, and
+            print what was found beside what is known of them; exit code 1 if something differs
+        weights: with --deep: file or folder of the weights instead of the look-up
+        untrained: with --deep: random weights of the same form
+        seconds: with --deep: length of the built-in clip
     """
+    if deep is not None:
+        return _deep(deep, weights, untrained, seconds, device, json)
+    if weights is not None or untrained:
+        raise UsageError("--weights and --untrained go with --deep NAME")
     if online:
         return _online(json)
     from benchmarks.status.doctor import describe, examine
@@ -63,6 +85,22 @@ def doctor(*, suite: SuiteName = "synthetic", online: bool = False, json: Json =
     found = examine(suite)
     print(jsons.dumps(found, indent=2, sort_keys=True) if json else describe(found))
     return MISSING if found["missing_cells"] else OK
+
+
+def _deep(name: str, path: str | None, untrained: bool, seconds: float, device: str, json: bool) -> int:
+    from benchmarks.status.deep import LONGEST, agrees, describe, examine
+    from benchmarks.status.subjects import subject
+
+    if not 1.0 <= seconds <= LONGEST:
+        raise UsageError(f"--seconds is {seconds:g}, expected 1 to {LONGEST:g}")
+    if untrained and path is not None:
+        raise UsageError("give --weights or --untrained, not both")
+    # The representations lie above this package: only the command line may name them.
+    above = load_target("probes.representations:REPRESENTATIONS")
+    what = subject(name, above, path=path, untrained=untrained, device=device)
+    found = examine(what, seconds)
+    print(jsons.dumps(found, indent=2, sort_keys=True) if json else describe(found))
+    return OK if agrees(found) else FAILED
 
 
 def _online(json: bool) -> int:

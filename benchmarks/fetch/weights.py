@@ -111,7 +111,8 @@ def _item(source: WeightSource, file: WeightFile) -> Item:
         urls = (f"https://github.com/{repository}/releases/download/{revision}/{file.path}",)
     elif source.kind == "repository":
         urls = github_urls(f"github:{repository}@{revision}:{file.path}")
-    expected = Expected(file.size, f"sha256:{file.sha256}" if file.sha256 else None)
+    digest = f"sha256:{file.sha256}" if file.sha256 else f"git:{file.git}" if file.git else None
+    expected = Expected(file.size, digest)
     return Item(file.basename, urls, expected)
 
 

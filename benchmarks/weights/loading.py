@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2l.io.torch_files import CheckpointError
+from m2l.io.torch_files import CheckpointError, read_pickled
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,31 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def read_released(path: Path, member: str) -> Any:
+    """What a file of torch holds, or the file called `member` in a release's archive.
+
+    Raises:
+        CheckpointError: damaged, more than weights, or an archive without such a file.
+        OSError: the file cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch's own files are zips, too: they have a `data.pkl`.
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                return read_pickled(path, any_form=True)
+            names = [name for name in archive.namelist() if Path(name).name == member]
+            if not names:
+                raise CheckpointError(f"{path} holds no {member}")
+            with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+                file.write(archive.read(names[0]))
+                file.flush()
+                return read_pickled(Path(file.name), any_form=True)
+    except zipfile.BadZipFile as error:
+        if path.suffix != ".zip":
+            return read_pickled(path, any_form=True)
+        raise CheckpointError(f"{path} is a damaged archive: {error}") from error
 
 
 def load_strict(model: torch.nn.Module, state: Mapping[str, torch.Tensor], what: str) -> torch.nn.Module:

@@ -17,12 +17,23 @@ from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of a set of weights: path inside its origin, exact size in bytes, sha256, rounded size in bytes."""
+    """One file of a set of weights.
+
+    Attributes:
+        path: inside its origin.
+        size: exact, in bytes; None where no public page states it.
+        sha256: None where none is published.
+        about: rounded size in bytes, where there is no exact one.
+        no_digest: why there is no sha256.
+        git: the name that git gives the content, which hubs publish for small files.
+    """
 
     path: str
     size: int | None = None
     sha256: str | None = None
     about: int | None = None
+    no_digest: str = ""
+    git: str | None = None
 
     @property
     def planned_size(self) -> int:
@@ -59,6 +70,10 @@ class WeightSource:
         return name, version
 
 
+#: Why a file has no digest here.
+_HUB_KNOWS = "stated by the hub only, to whoever asks it for the file: fetch does, and checks it"
+_NEVER_STATED = "release of 2021: its host states none; fetch prints what it received"
+
 #: LAION-CLAP checkpoints by the stem of their file: the audio tower each was trained with.
 CLAP_TOWERS = {
     "630k-best": "HTSAT-tiny",
@@ -70,7 +85,7 @@ CLAP_TOWERS = {
 
 #: Size in bytes (exact, or rounded) and sha256 of each of them.
 _CLAP_FILES = {
-    "630k-best": WeightFile("630k-best.pt", about=1_860_000_000),
+    "630k-best": WeightFile("630k-best.pt", about=1_860_000_000, no_digest=_HUB_KNOWS),
     "630k-audioset-best": WeightFile(
         "630k-audioset-best.pt",
         sha256="8053c9775516af2f4902e1e8281e356cc1bf7a85e8b761908170767b77c3f037",
@@ -162,7 +177,7 @@ _SOURCES = (
     WeightSource(
         "music2latent",
         f"hub:{HUB_NAME}@{HUB_COMMIT}",
-        (WeightFile(HUB_FILE, about=233_000_000),),
+        (WeightFile(HUB_FILE, about=233_000_000, no_digest=_HUB_KNOWS),),
         "CC BY-NC 4.0",
         "Music2Latent as published",
     ),
@@ -181,14 +196,14 @@ _SOURCES = (
     WeightSource(
         "mousai-v3",
         "hub:archinetai/dmae1d-ATC32-v3@3d43b811b83fa395d5ccd6cf58b796b85fddd1d2",
-        (WeightFile("pytorch_model.bin", about=346_000_000),),
+        (WeightFile("pytorch_model.bin", about=346_000_000, no_digest=_HUB_KNOWS),),
         "not stated",
         "Moûsai v3, Table 2",
     ),
     WeightSource(
         "mousai-v2",
         "hub:archinetai/dmae1d-ATC64-v2@3ffeea68d4c069777055fce9ac77bbb67eec1d68",
-        (WeightFile("pytorch_model.bin", about=741_000_000),),
+        (WeightFile("pytorch_model.bin", about=741_000_000, no_digest=_HUB_KNOWS),),
         "not stated",
         "Moûsai v2, Table 2",
     ),
@@ -223,7 +238,7 @@ _SOURCES = (
         "stable-audio-vae",
         "hub:stabilityai/stable-audio-open-1.0@f21265c1e2710b3bd2386596943f0007f55f802e",
         (
-            WeightFile("vae/config.json", 350),
+            WeightFile("vae/config.json", 350, no_digest=_HUB_KNOWS),
             WeightFile(
                 "vae/diffusion_pytorch_model.safetensors",
                 624_490_240,
@@ -237,7 +252,11 @@ _SOURCES = (
         "same-s",
         "hub:stabilityai/SAME-S@fbeb3dcf53a326e5682f38e22e7f740202d44232",
         (
-            WeightFile("model_config.json", sha256="c329dd0a6f61d0b3ea4f23930059a6c00437005692fed4310924eb286253303a"),
+            WeightFile(
+                "model_config.json",
+                sha256="c329dd0a6f61d0b3ea4f23930059a6c00437005692fed4310924eb286253303a",
+                about=3_000,
+            ),
             WeightFile(
                 "model.safetensors", 433_007_588, "c19698ce3a0b462acb967ee495e9eb7945221f236968c50206cce8cf22b3d305"
             ),
@@ -249,7 +268,11 @@ _SOURCES = (
         "same-l",
         "hub:stabilityai/SAME-L@41acf79dd242877d6499a1108ca5dba5d5eecfc5",
         (
-            WeightFile("model_config.json", sha256="9ca55d03d868b8f6769cd7d678430a6b70c328db24350601903a92001bd4f9f1"),
+            WeightFile(
+                "model_config.json",
+                sha256="9ca55d03d868b8f6769cd7d678430a6b70c328db24350601903a92001bd4f9f1",
+                about=3_000,
+            ),
             WeightFile(
                 "model.safetensors",
                 sha256="8cf93d5345c559307fc429bde896f594516fd6a1a23014c2f6055f78d8e13378",
@@ -262,10 +285,11 @@ _SOURCES = (
     WeightSource(
         "kvae-audio",
         # The full commit is not published anywhere we could read: the one source that is not pinned.
+        # Public pages name it by its first digits, 296bbc3, only.
         "hub:kandinskylab/KVAE-Audio@main",
         (
-            WeightFile("diffusers/config.json", 381),
-            WeightFile("diffusers/diffusion_pytorch_model.safetensors", about=668_000_000),
+            WeightFile("diffusers/config.json", 381, no_digest=_HUB_KNOWS),
+            WeightFile("diffusers/diffusion_pytorch_model.safetensors", about=668_000_000, no_digest=_HUB_KNOWS),
         ),
         "MIT (NOTICE at its source)",
         "KVAE-Audio",
@@ -321,7 +345,7 @@ _SOURCES = (
         "clmr",
         "github:Spijkervet/CLMR@2.0",
         # About: 2.39 M float32 parameters and their optimizer's state.
-        (WeightFile("clmr_checkpoint_10000.zip", about=29_000_000),),
+        (WeightFile("clmr_checkpoint_10000.zip", about=29_000_000, no_digest=_NEVER_STATED),),
         "Apache-2.0",
         "CLMR, Table 1",
     ),
@@ -329,8 +353,10 @@ _SOURCES = (
         "mert-v1-95m",
         "hub:m-a-p/MERT-v1-95M@12af15fef9d0ac838c3f475bfbbf26d2060dd4f5",
         (
-            WeightFile("config.json", 1817),
-            WeightFile("preprocessor_config.json", 211),
+            WeightFile("config.json", 1817, git="8061aff2203f5caeb5c58628dba945de3ef71079", no_digest=_HUB_KNOWS),
+            WeightFile(
+                "preprocessor_config.json", 211, git="12d419697ffa30069405b3ace413be9a997e9f7f", no_digest=_HUB_KNOWS
+            ),
             WeightFile(
                 "pytorch_model.bin", 377_552_987, "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd"
             ),

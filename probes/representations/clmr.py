@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import zipfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.weights.find import find_weight, weight_digest
+from benchmarks.weights.loading import read_released
+from m2l.io.torch_files import CheckpointError
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at, windows_of
 
 SAMPLE_RATE = 22050
@@ -60,7 +60,7 @@ def encoder_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """SampleCNN's entries of a CLMR checkpoint (plain or from Lightning), without prefix and without `fc`.
 
     Raises:
-        ValueError: the checkpoint has no encoder.
+        CheckpointError: the checkpoint has no encoder.
     """
     if isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -71,7 +71,7 @@ def encoder_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
                 found[key.removeprefix(prefix)] = value
                 break
     if not found:
-        raise ValueError(f"no key begins with 'encoder.' (keys: {', '.join(list(state)[:4])}, …)")
+        raise CheckpointError(f"no key begins with 'encoder.' (keys: {', '.join(list(state)[:4])}, …)")
     return {key: value for key, value in found.items() if not key.startswith("fc.")}
 
 
@@ -79,32 +79,19 @@ def load_clmr(path: str | Path) -> SampleCNN:
     """The network with the weights of a `.pt` checkpoint, or of the release's zip.
 
     Raises:
-        ValueError: entries are missing, unknown, or of other shapes; the message names them.
+        CheckpointError: damaged, or entries are missing, unknown, or of other shapes; the message names them.
     """
     path = Path(path)
-    source: Any = path
-    if path.suffix == ".zip" and not _is_torch_archive(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if Path(name).name == CHECKPOINT]
-            if not names:
-                raise ValueError(f"{path} holds no {CHECKPOINT}")
-            source = io.BytesIO(archive.read(names[0]))
-    state = encoder_state(torch.load(source, map_location="cpu", weights_only=True))
+    state = encoder_state(read_released(path, CHECKPOINT))
     model = SampleCNN()
     try:
         result = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {error}") from None
     missing = [key for key in result.missing_keys if not key.startswith("fc.")]
     if missing or result.unexpected_keys:
-        raise ValueError(f"{path}: missing {missing[:4]}, unexpected {result.unexpected_keys[:4]}")
+        raise CheckpointError(f"{path}: missing {missing[:4]}, unexpected {result.unexpected_keys[:4]}")
     return model.eval().requires_grad_(False)
-
-
-def _is_torch_archive(path: Path) -> bool:
-    """torch's own files are zips too: they have a `data.pkl`."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 class CLMR:

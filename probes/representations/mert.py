@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.weights.find import find_weight, weight_digest
+from m2l.io.torch_files import CheckpointError, read_pickled
 from probes.representations.base import FEATURES, RepresentationSpec, mono_at
 
 if TYPE_CHECKING:
@@ -50,19 +51,19 @@ def load_mert(folder: str | Path) -> HubertModel:
     """The model with the weights of a folder that holds `pytorch_model.bin`.
 
     Raises:
-        ValueError: entries are missing, unknown or of other shapes; the message names them.
+        CheckpointError: damaged, or entries are missing, unknown or of other shapes; the message names them.
     """
     from transformers import HubertModel
 
     path = Path(folder) / "pytorch_model.bin" if Path(folder).is_dir() else Path(folder)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_pickled(path, any_form=True)
     state = {key.removeprefix("hubert."): value for key, value in state.items()}
     model = HubertModel(mert_config())
     try:
         # torch's parametrization maps the checkpoint's old weight_g / weight_v names while it loads
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(f"{path} is not MERT-v1-95M: {str(error)[:400]}") from None
+        raise CheckpointError(f"{path} is not MERT-v1-95M: {str(error)[:400]}") from None
     return model.eval().requires_grad_(False)
 
 

@@ -1,0 +1,106 @@
+"""What `doctor --deep NAME` may examine: systems, embedders, representations, and sets of weights by their own name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder, list_autoencoders
+from benchmarks.autoencoders.names import KINDS
+from benchmarks.embedders import create_embedder, embedder_entry, list_embedders
+from benchmarks.errors import UsageError
+from benchmarks.evaluation.systems import accepts_device
+from benchmarks.registry import Registry, UnknownNameError
+from benchmarks.weights.table import WEIGHTS
+
+#: Sets of weights whose name is not that of what runs them.
+_RUNS = {"lyra-v2": "lyra-9.2k"}
+#: Weights of metrics, which are no networks of their own.
+_NO_NETWORK = ("visqol-svr", "visqol-lattice")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something with weights.
+
+    Attributes:
+        name: registered name.
+        kind: "autoencoder", "embedder" or "representation".
+        make: makes it.
+        weights: its entry in the table of weights; None where it has none.
+        path: file or folder instead of the look-up.
+        untrained: its weights are random.
+        device: where it runs.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[], Any]
+    weights: str | None
+    path: str | None
+    untrained: bool
+    device: str
+
+
+def subject(
+    name: str, representations: Registry, *, path: str | None = None, untrained: bool = False, device: str = "cpu"
+) -> Subject:
+    """What a name stands for: a system before an embedder before a representation.
+
+    Args:
+        name: as in `m2l-bench list`, a representation of Table 1, or an entry of the table of weights.
+        representations: registry of the representations, which lie above this package.
+        path: file or folder of the weights.
+        untrained: random weights.
+        device: torch device.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+        UsageError: it has no weights, or cannot be given a file or random ones.
+    """
+    if name in _NO_NETWORK:
+        raise UsageError(f"{name} is a part of ViSQOL, not a network: `m2l-bench speed visqol` compares it")
+    name = _RUNS.get(name, name)
+    if name not in (*list_autoencoders(), *list_embedders(), *representations.names()):
+        name = next((entry for entry in list_embedders() if embedder_entry(entry).weight == name), name)
+    if name in list_autoencoders() or name.partition(":")[0] in KINDS:
+        kind, maker, factory = "autoencoder", create_autoencoder, _factory(name)
+    elif name in list_embedders():
+        kind, maker, factory = "embedder", create_embedder, create_embedder
+    elif name in representations:
+        kind, maker, factory = "representation", representations.create, representations.load(name)
+    else:
+        known = {*list_autoencoders(), *list_embedders(), *representations.names()}
+        raise UnknownNameError("system, embedder or representation", name, known)
+    parameters = inspect.signature(factory).parameters
+    options: dict[str, Any] = {}
+    if kind != "autoencoder" or accepts_device(name):
+        options["device"] = device
+    if path is not None:
+        options[_parameter(name, parameters, ("path", "weights"), "--weights")] = path
+    if untrained:
+        options[_parameter(name, parameters, ("random_seed",), "--untrained")] = 0
+    weights = None if untrained else _weights(name, kind)
+    return Subject(name, kind, lambda: maker(name, **options), weights, path, untrained, device)
+
+
+def _factory(name: str) -> Any:
+    """What makes a system; a kind with an argument takes neither a path nor a seed."""
+    return (lambda: None) if ":" in name else AUTOENCODERS.load(name)
+
+
+def _parameter(name: str, parameters: Any, wanted: tuple[str, ...], option: str) -> str:
+    for parameter in wanted:
+        if parameter in parameters:
+            return parameter
+    raise UsageError(f"{option}: {name} takes none")
+
+
+def _weights(name: str, kind: str) -> str | None:
+    """The entry of the table of weights that a name uses."""
+    if kind == "embedder":
+        return embedder_entry(name).weight or None
+    base = next((weights for weights, runs in _RUNS.items() if name.startswith(runs.partition("-")[0])), name)
+    return base if base in WEIGHTS else None
