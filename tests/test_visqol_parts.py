@@ -15,12 +15,12 @@ from scipy.signal import sosfilt
 
 from benchmarks.metrics.visqol.correlate import correlator
 from benchmarks.metrics.visqol.gammatone import band_rms, make_filter_bank, to_decibels
-from benchmarks.metrics.visqol.jit import jit
 from benchmarks.metrics.visqol.mapper import ModelFormatError, load_model, parse_libsvm, speech_mos
 from benchmarks.metrics.visqol.modes import AUDIO, SPEECH
 from benchmarks.metrics.visqol.nsim import apply_floors, band_similarity
 from benchmarks.metrics.visqol.patches import patch_starts, shift, usable_lag, voice_activity
 from benchmarks.metrics.visqol.search import best_path, match_patches
+from m2l.kernels.jit import jit
 
 
 def test_filter_bank_has_the_published_center_frequencies() -> None:

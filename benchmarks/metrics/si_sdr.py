@@ -191,7 +191,7 @@ def _convention(name: str | None) -> Convention | None:
 @cache
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     """A loop over samples of float32 or float64 with sums in float64, compiled at its first use."""
-    compiled: Callable[..., Any] = load_target("benchmarks.metrics.visqol.jit:jit")(fastmath=_REORDER)(loop)
+    compiled: Callable[..., Any] = load_target("m2l.kernels.jit:jit")(fastmath=_REORDER)(loop)
     return compiled
 
 
@@ -284,7 +284,7 @@ SI_SDR = PairMetric(
     unit="dB",
     note="scale-invariant signal-to-distortion ratio in dB, zero-mean, of the mono fold, float64",
     function=clip_si_sdr,
-    modules=("benchmarks.metrics.si_sdr", "benchmarks.metrics.visqol.jit", "benchmarks.metrics.clip_score"),
+    modules=("benchmarks.metrics.si_sdr", "m2l.kernels.jit", "benchmarks.metrics.clip_score"),
     folds=True,
     exact=True,
     worst=_WORST,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l.kernels import convolution, tiled
+from m2l.kernels import convolution, fused, tiled
 from m2l.kernels.tiled import NormBranch, NormConv
 
 #: Smaller maps than this fit into the cache and are computed whole.
@@ -28,6 +27,7 @@ def _in_tiles(layer: nn.Module, x: Tensor) -> bool:
     """
     return (
         x.device.type == "cpu"
+        and x.dtype in fused.DTYPES
         and x.dim() == 4
         and x.numel() * x.element_size() > WORTHWHILE_BYTES
         and not layer.training
@@ -75,15 +75,10 @@ def cross_connection(projection: nn.Conv2d, condition: Tensor, *maps: Tensor) ->
         condition: (B, C, F, T).
         maps: (B, C, F, T) each.
     """
-    formula = partial(_cross_connection, projection)
-    if _in_tiles(projection, condition):
+    if _in_tiles(projection, condition) and len(maps) <= 2:
         return tiled.per_item(
-            lambda one: tiled.pointwise(formula, condition[one], *(x[one] for x in maps)), len(condition)
+            lambda one: tiled.cross_connection(projection, condition[one], [x[one] for x in maps]), len(condition)
         )
-    return formula(condition, *maps)
-
-
-def _cross_connection(projection: nn.Conv2d, condition: Tensor, *maps: Tensor) -> Tensor:
     total = maps[0]
     for x in maps[1:]:
         total = total + x

@@ -15,6 +15,7 @@ one block of memory, and no tile has to be gathered from scattered rows. Convolu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -22,10 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l.kernels import memory
+from m2l.kernels import fused, memory
 
 #: Size to aim at for a tile: with its normalized copy and the convolution's result it fits a core's share of cache.
 TILE_BYTES = 4 << 20
+#: Products of fewer channels than this leave lanes of a vector register empty.
+FEW_CHANNELS = 16
 
 Frames = Callable[[int, int], Tensor]
 
@@ -64,7 +67,16 @@ class NormBranch(NamedTuple):
 
 def tile_of(x: Tensor, start: int, stop: int) -> Tensor:
     """Frames of (1, C, F, T) as a channels-last tile (1, C, t, F); a view if `x` was made here."""
-    return x[..., start:stop].transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    return _last(x[..., start:stop].transpose(2, 3))
+
+
+def rows_of(tile: Tensor) -> Tensor:
+    """A channels-last tile (1, C, t, F) as rows (t F, C) of the same memory."""
+    return tile.permute(0, 2, 3, 1).view(-1, tile.shape[1])
+
+
+def _last(tile: Tensor) -> Tensor:
+    return tile.contiguous(memory_format=torch.channels_last)
 
 
 def empty(channels: int, bins: int, frames: int, dtype: torch.dtype) -> Tensor:
@@ -84,44 +96,33 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 class Moments:
-    """Mean and variance per group over everything added, merged in float64."""
+    """Sums of each channel and of its squares over everything added, in float64: the statistics of a GroupNorm."""
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         self.norm = norm
-        self.dtype = at_least_float32(norm.weight.dtype)
-        self.ones = norm.weight.new_ones(norm.num_channels, dtype=self.dtype)
-        self.zeros = norm.weight.new_zeros(norm.num_channels, dtype=self.dtype)
         self.count = 0
-        self.mean = self.m2 = norm.weight.new_zeros(norm.num_groups, dtype=torch.float64)
+        self.sums = torch.zeros(2, norm.num_channels, dtype=torch.float64)
 
     def add(self, tile: Tensor) -> None:
         """Take in a tile (1, C, t, F)."""
-        # The normalized tile that comes with the statistics is thrown away: no other kernel for them is as fast.
-        # float32 parameters make it keep float32 statistics of a bfloat16 tile. It sums x and x^2 in float32,
-        # which is 1e-3 off on a whole map but good enough on a tile; tiles are merged in float64.
-        eps = 1e-12
-        _, channels, frames, bins = tile.shape
-        groups = self.norm.num_groups
-        tile = tile.permute(0, 2, 3, 1).reshape(1, frames, bins, channels).permute(0, 3, 1, 2)
-        _, mean, rstd = torch.native_group_norm(tile, self.ones, self.zeros, 1, channels, frames * bins, groups, eps)
-        count = tile.numel() // groups
-        tile_mean, tile_m2 = mean[0].double(), count * (rstd[0].double() ** -2 - eps)
-        delta, total = tile_mean - self.mean, self.count + count
-        self.m2 = self.m2 + tile_m2 + delta**2 * (self.count * count / total)
-        self.mean = self.mean + delta * (count / total)
-        self.count = total
+        rows = rows_of(tile)
+        self.sums += fused.sums(rows)
+        self.count += len(rows)
 
     def normalize(self, activate: bool) -> Callable[[Tensor], Tensor]:
-        """The GroupNorm with these statistics, with SiLU behind it if asked: a function of a tile."""
+        """The GroupNorm with these statistics, with SiLU behind it if asked: a function of a tile (1, C, t, F)."""
         norm = self.norm
         repeats = norm.num_channels // norm.num_groups
-        mean = self.mean.to(self.dtype).repeat_interleave(repeats)
-        variance = (self.m2 / self.count).to(self.dtype).repeat_interleave(repeats)
-        weight, bias = norm.weight.to(self.dtype), norm.bias.to(self.dtype)
+        mean, square = self.sums.view(2, norm.num_groups, repeats).sum(dim=2) / (self.count * repeats)
+        deviation = ((square - mean**2).clamp_min(0) + norm.eps).sqrt()
+        gain = norm.weight.double() / deviation.repeat_interleave(repeats)
+        offset = (norm.bias.double() - mean.repeat_interleave(repeats) * gain).float()
+        gain = gain.float()
 
         def apply(tile: Tensor) -> Tensor:
-            tile = F.batch_norm(tile, mean, variance, weight, bias, False, 0.0, norm.eps)
-            return F.silu(tile, inplace=True) if activate else tile
+            out = torch.empty_like(tile)
+            fused.normalize(rows_of(tile), gain, offset, activate, rows_of(out))
+            return out
 
         return apply
 
@@ -147,7 +148,7 @@ def convolve(
     like: Tensor,
     *,
     shift: Tensor | None = None,
-    finish: Callable[[Tensor, int, int], Tensor] | None = None,
+    plus: Frames | None = None,
     moments: Moments | None = None,
 ) -> Tensor:
     """A convolution over a map that is made tile by tile and never stored.
@@ -158,7 +159,7 @@ def convolve(
         frames: how many frames the input has.
         like: a map of the input's size, to choose the tiles by.
         shift: (1, C_out) added to the result.
-        finish: `finish(tile, start, stop)` makes the stored tile (1, C_out, t, F) of the convolution's.
+        plus: `plus(start, stop)` makes the tile (1, C_out, stop - start, F_out) that is added to the result.
         moments: gathers the statistics of the result.
 
     Returns:
@@ -166,25 +167,25 @@ def convolve(
     """
     kernel, stride, padding = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
     length = (frames + 2 * padding - kernel) // stride + 1
-    weight = conv.weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    weight = _last(conv.weight.transpose(2, 3))
     bias = conv.bias if shift is None or conv.bias is None else conv.bias + shift[0]
     out: Tensor | None = None
     for start, stop in _tiles(length, like):
-        # Input of this tile with its halo, cut to what exists: beyond the ends there is zero padding. The left
-        # edge stays on the stride's grid, so that the tile's outputs are the whole map's.
-        left = max(0, start * stride - padding) // stride * stride
-        right = min(frames, (stop - 1) * stride + kernel - padding)
-        tile = source(left, right)
-        made = F.conv2d(tile, weight, bias, conv.stride[::-1], (padding, int(conv.padding[0])))
-        first = start - left // stride
-        made = made[:, :, first : first + stop - start]
-        if finish is not None:
-            made = finish(made, start, stop)
-        if moments is not None:
-            moments.add(made)
+        # The tile's input with its halo. Beyond the ends of the map there is zero padding.
+        left, right = start * stride - padding, (stop - 1) * stride + kernel - padding
+        tile = source(max(0, left), min(frames, right))
+        if left < 0 or right > frames:
+            tile = F.pad(tile, (0, 0, max(0, -left), max(0, right - frames)))
+        made = _last(F.conv2d(_last(tile), weight, bias, conv.stride[::-1], (0, int(conv.padding[0]))))
         if out is None:
             out = empty(made.shape[1], made.shape[3], length, made.dtype)
-        out[..., start:stop] = made.transpose(2, 3)
+        stored = tile_of(out, start, stop)
+        if plus is None:
+            stored.copy_(made)
+        else:
+            fused.add(rows_of(made), rows_of(_last(plus(start, stop))), scale=1.0, out=rows_of(stored))
+        if moments is not None:
+            moments.add(stored)
     assert out is not None
     return out
 
@@ -204,26 +205,31 @@ def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -
         (1, C_out, F * factor[0], T * factor[1]).
     """
     bins, frames = x.shape[2:]
-    phases = []
-    for time_phase in range(factor[1]):
-        by_time, time_start = _phase_kernel(
-            conv.weight.to(at_least_float32(conv.weight.dtype)), 3, factor[1], time_phase
-        )
-        for bin_phase in range(factor[0]):
-            kernel, bin_start = _phase_kernel(by_time, 2, factor[0], bin_phase)
-            kernel = kernel.to(conv.weight.dtype).transpose(2, 3).contiguous(memory_format=torch.channels_last)
-            phases.append((kernel, time_phase, time_start, bin_phase, bin_start))
+    # The kernels of all phases are output channels of one convolution: (Q P C_out, C, 2, 2), or 1 for 2 where nothing
+    # is upsampled. `starts` says where each phase's output begins.
+    wide = conv.weight.to(at_least_float32(conv.weight.dtype))
+    by_time = [_phase_kernel(wide, 3, factor[1], phase) for phase in range(factor[1])]
+    by_bin = [[_phase_kernel(kernel, 2, factor[0], phase) for phase in range(factor[0])] for kernel, _ in by_time]
+    kernels = torch.cat([kernel for phases in by_bin for kernel, _ in phases])
+    kernels = _last(kernels.to(conv.weight.dtype).transpose(2, 3))
+    bias = None if conv.bias is None else conv.bias.repeat(factor[0] * factor[1])
+    frame_starts, bin_starts = [start for _, start in by_time], [start for _, start in by_bin[0]]
+
+    # A tile at a time, and each phase to its place among the others.
     halo, margin = int(factor[1] > 1), int(factor[0] > 1)
     out = empty(conv.out_channels, bins * factor[0], frames * factor[1], x.dtype)
+    by_phase = out.permute(0, 3, 2, 1).view(frames, factor[1], bins, factor[0], conv.out_channels)
     for start, stop in _tiles(frames, x):
         left, right = max(0, start - halo), min(frames, stop + halo)
         edges = (margin, margin, halo - (start - left), halo - (right - stop))
-        tile = F.pad(tile_of(x, left, right), edges).contiguous(memory_format=torch.channels_last)
-        for kernel, time_phase, time_start, bin_phase, bin_start in phases:
-            made = F.conv2d(tile[:, :, time_start : time_start + stop - start + halo], kernel, conv.bias)
-            made = made[..., bin_start : bin_start + bins].transpose(2, 3)
-            place = slice(start * factor[1] + time_phase, stop * factor[1], factor[1])
-            out[:, :, bin_phase :: factor[0], place] = made
+        made = F.conv2d(_last(F.pad(tile_of(x, left, right), edges)), kernels, bias)
+        made = made[0].permute(1, 2, 0).unflatten(2, (factor[1], factor[0], conv.out_channels))
+        for frame_phase, first in enumerate(frame_starts):
+            rows = made[first : first + stop - start, :, frame_phase]
+            for first_bin in sorted(set(bin_starts)):
+                phases = [phase for phase, place in enumerate(bin_starts) if place == first_bin]
+                run = slice(phases[0], phases[-1] + 1)
+                by_phase[start:stop, frame_phase, :, run] = rows[:, first_bin : first_bin + bins, run]
     return out
 
 
@@ -259,7 +265,7 @@ def normalized_convolutions(
             hidden,
             shift=step.shift(),
             moments=inner,
-            finish=None if following is not None or plus is None else _adding(plus, x),
+            plus=None if following is not None or plus is None else _tiles_of(plus, x),
         )
         gathered = inner
     return hidden if branch is None else _add_branch(hidden, branch)
@@ -280,8 +286,8 @@ def _prepared(step: NormConv, x: Tensor, gathered: Moments | None) -> Frames:
     return lambda start, stop: scale * normalize(tile_of(x, start, stop))
 
 
-def _adding(plus: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor, int, int], Tensor]:
-    return lambda tile, start, stop: tile.add_(plus(tile_of(x, start, stop)))
+def _tiles_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Frames:
+    return lambda start, stop: function(tile_of(x, start, stop))
 
 
 def _add_branch(x: Tensor, branch: NormBranch) -> Tensor:
@@ -292,12 +298,32 @@ def _add_branch(x: Tensor, branch: NormBranch) -> Tensor:
     return x
 
 
-def pointwise(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """`function` of (1, C, F, T) maps of one size, if it mixes neither frames nor bins."""
-    out = _empty_like(maps[0])
-    for start, stop in _tiles(maps[0].shape[3], maps[0]):
-        out[..., start:stop] = function(*(tile_of(x, start, stop) for x in maps)).transpose(2, 3)
+def cross_connection(projection: nn.Conv2d, condition: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """`m2l.kernels.steps.cross_connection` of (1, C, F, T) and one or two maps."""
+    out = _empty_like(condition)
+    project = _projection(projection, condition.shape[2])
+    for start, stop in _tiles(condition.shape[3], condition):
+        projected = project(tile_of(condition, start, stop))
+        terms = [rows_of(_last(projected)), *(rows_of(tile_of(x, start, stop)) for x in maps)]
+        fused.add(*terms, scale=1 / math.sqrt(len(terms)), out=rows_of(tile_of(out, start, stop)))
     return out
+
+
+def _projection(conv: nn.Conv2d, bins: int) -> Callable[[Tensor], Tensor]:
+    """A 1x1 convolution of tiles (1, C, t, F), as a product of matrices that fill a processor's registers."""
+    together = FEW_CHANNELS // conv.in_channels
+    if together < 2 or bins % together:
+        weight = _last(conv.weight.transpose(2, 3))
+        return lambda tile: F.conv2d(tile, weight, conv.bias)
+    # With few channels, several bins are multiplied at once, by a matrix with a block for each.
+    weight = torch.kron(torch.eye(together, dtype=conv.weight.dtype), conv.weight[:, :, 0, 0])
+    bias = None if conv.bias is None else conv.bias.repeat(together)
+
+    def project(tile: Tensor) -> Tensor:
+        rows = F.linear(rows_of(tile).view(-1, weight.shape[1]), weight, bias)
+        return rows.view(1, *tile.shape[2:], conv.out_channels).permute(0, 3, 1, 2)
+
+    return project
 
 
 def _tiles(frames: int, like: Tensor) -> Iterator[tuple[int, int]]:

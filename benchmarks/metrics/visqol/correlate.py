@@ -26,7 +26,7 @@ from benchmarks.metrics.visqol.fft import (
     rotate_back,
     transpose,
 )
-from benchmarks.metrics.visqol.jit import jit
+from m2l.kernels.jit import jit
 
 
 @jit(fastmath={"contract", "reassoc"})

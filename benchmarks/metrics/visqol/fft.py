@@ -23,7 +23,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import Lanes, jit
+from benchmarks.metrics.visqol.lanes import Lanes
+from m2l.kernels.jit import jit
 
 Floats = NDArray[np.float32]
 LANES = 16

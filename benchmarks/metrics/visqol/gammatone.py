@@ -20,8 +20,9 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import Lanes, jit
+from benchmarks.metrics.visqol.lanes import Lanes
 from benchmarks.metrics.visqol.modes import MIN_FREQUENCY, hop_length, window_length
+from m2l.kernels.jit import jit
 
 EAR_Q = 9.26449
 MIN_BANDWIDTH = 24.7

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import jit
 from benchmarks.metrics.visqol.modes import ABSOLUTE_FLOOR_DB, C1, C3, KERNEL, RELATIVE_FLOOR_DB
+from m2l.kernels.jit import jit
 
 CORNER, EDGE, CENTER = KERNEL
 

@@ -15,9 +15,10 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchmarks.metrics.visqol.jit import Lanes, jit
+from benchmarks.metrics.visqol.lanes import Lanes
 from benchmarks.metrics.visqol.modes import C1, C3, KERNEL
 from benchmarks.metrics.visqol.nsim import local_statistics
+from m2l.kernels.jit import jit
 
 _CORNER, _EDGE, _CENTER = KERNEL
 _LOWEST = -np.finfo(np.float64).max
