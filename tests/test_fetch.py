@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import re
 import shutil
 import stat
 import threading
@@ -30,7 +31,7 @@ from benchmarks.fetch.download import ChecksumError, FetchError, download
 from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.render_notes import GAIN, SAMPLE_RATE, midi_file, render_notes
 from benchmarks.fetch.sources import Source, github_urls, manifest_items
-from benchmarks.fetch.transfer import Item
+from benchmarks.fetch.transfer import Item, mirrored
 
 
 @dataclass
@@ -407,6 +408,25 @@ def test_interrupting_the_command_breaks_off_running_downloads(
     monkeypatch.setattr(transfer, "download", slow)
     assert main(["fetch", "small", "--data", str(tmp_path), "--jobs", "2"]) == 130
     assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_mirrors_by_host_for_all_others_and_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    hub, zenodo = "https://huggingface.co/datasets/a/b", "https://zenodo.org/records/1/files/x?download=1"
+    assert (mirrored(hub), mirrored(zenodo)) == (hub, zenodo)
+    monkeypatch.setenv("M2L_FETCH_MIRROR", "zenodo.org=https://in.example/zenodo/ other.org:80=http://o")
+    assert mirrored(zenodo) == "https://in.example/zenodo/records/1/files/x?download=1"
+    assert mirrored("http://other.org:80/a") == "http://o/a"
+    assert mirrored(hub) == hub
+    monkeypatch.setenv("M2L_FETCH_MIRROR", "https://in.example/all/ zenodo.org=https://z.example")
+    assert mirrored(zenodo) == "https://z.example/records/1/files/x?download=1"
+    assert mirrored(hub) == "https://in.example/all/huggingface.co/datasets/a/b"
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+    assert mirrored(hub) == "https://hub.example/datasets/a/b"
+    for wrong in ("in.example", "zenodo.org=in.example", "=https://x"):
+        monkeypatch.setenv("M2L_FETCH_MIRROR", wrong)
+        with pytest.raises(FetchError, match=re.escape(repr(wrong))):
+            mirrored(zenodo)
 
 
 def test_without_a_network_the_first_failure_is_enough(

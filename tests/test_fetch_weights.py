@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +25,7 @@ from benchmarks.fetch.command import available
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.suite import names_for, overview
 from benchmarks.fetch.transfer import human
-from benchmarks.fetch.weights import fetch_weights
+from benchmarks.fetch.weights import fetch_weights, patiently
 from benchmarks.suite import load_suite
 from benchmarks.weights.find import find_weight, restriction
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
@@ -211,6 +212,38 @@ def test_a_wheel_gives_only_its_named_files(monkeypatch: pytest.MonkeyPatch, tmp
     assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin"]
     add(monkeypatch, "inwheel", "wheel:nosuchnet==2.0", WeightFile("net/a.bin", None, sha(b"other")))
     assert "sha256" in fetch_weights("inwheel", Options(overwrite=True))["failed"][0]
+
+
+# -- a hub out of order
+
+
+class Refusal(OSError):
+    """Like the errors of the hub's library: with a response that has a status."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"HTTP {code}")
+        self.response = SimpleNamespace(status_code=code)
+
+
+def test_a_hub_that_is_out_of_order_is_asked_again_and_one_that_refuses_is_not() -> None:
+    answers: list[int | str] = [503, 429, 500, "file"]
+    waits: list[float] = []
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, int):
+            raise Refusal(answer)
+        return answer
+
+    assert patiently(ask, waits.append) == "file"
+    assert waits == [1.0, 2.0, 4.0]
+    answers[:] = [404, "file"]
+    with pytest.raises(Refusal, match="404"):
+        patiently(ask, waits.append)
+    answers[:] = [503] * 9
+    with pytest.raises(Refusal, match="503"):
+        patiently(ask, waits.append)
+    assert len(answers) == 4
 
 
 # -- the hub, in a process of its own: its library reads its settings once, on import

