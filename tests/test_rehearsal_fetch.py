@@ -86,8 +86,8 @@ def fetch(world: World, *arguments: str, **variables: str) -> dict[str, dict[str
 
 
 def tree(cache: Path) -> dict[str, str]:
-    """Every file that a fetch has left, with its sha256."""
-    files = sorted(path for path in cache.rglob("*") if path.is_file())
+    """Every file that a fetch has left, with its sha256; locks hold the number of a process."""
+    files = sorted(path for path in cache.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(cache).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

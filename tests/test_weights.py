@@ -23,6 +23,7 @@ from benchmarks.weights.find import (
     weight_source,
 )
 from benchmarks.weights.table import WEIGHTS, WeightFile, WeightSource
+from m2l.io import digest
 from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME
 from m2l.io.digest import known_sha256
 
@@ -131,6 +132,26 @@ def test_digest_follows_the_file(tmp_path: Path) -> None:
     assert known_sha256(path) == sha(b"one")
     put(path, b"other length")
     assert known_sha256(path) == sha(b"other length")
+
+
+def test_the_digest_of_a_large_file_is_remembered_and_that_of_the_hub_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digest, "_LARGE", 4)
+    blob = put(tmp_path / "blobs" / sha(b"good"), b"evil")
+    assert known_sha256(blob) == sha(b"evil")
+    (note,) = (tmp_path / "cache" / "digests").iterdir()
+    assert note.read_text() == sha(b"evil")
+    note.write_text(sha(b"noted"))
+    digest._remembered.cache_clear()  # as in a later process
+    assert known_sha256(blob) == sha(b"noted")
+    put(blob, b"longer")
+    assert known_sha256(blob) == sha(b"longer")
+    for left in (tmp_path / "cache" / "digests").iterdir():
+        left.write_text("damaged")
+    digest._remembered.cache_clear()
+    assert known_sha256(blob) == sha(b"longer")
 
 
 def test_lookup_imports_no_torch() -> None:

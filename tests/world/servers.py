@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from .published import OnHub, Published
 
-#: What a server can be told to do once: 503; 429 with Retry-After; close in the middle; other bytes of that length.
-FAULTS = ("5xx", "busy", "cut", "wrong")
+#: What a server can be told to do once: 503; 429 with Retry-After; close in the middle; other bytes of that length; nothing.
+FAULTS = ("5xx", "busy", "cut", "wrong", "fine")
 #: The token that the hub accepts for gated repositories.
 TOKEN = "hf_world"
 #: Files that the hub keeps outside git, as its default .gitattributes says.
@@ -283,8 +283,8 @@ HOSTS: dict[str, type[_Handler]] = {
     "mi.soi.city.ac.uk": Apache,
     "pypi": Index,
 }
-#: The flaky mirror: every other answer breaks off, and every third is refused.
-FLAKY = {"mi.soi.city.ac.uk": ("5xx", "cut", "busy", "cut")}
+#: The flaky mirror: three of five answers are refusals or break off.
+FLAKY = {"mi.soi.city.ac.uk": ("5xx", "cut", "fine", "busy", "fine")}
 
 
 def handler_of(host: Host) -> type[BaseHTTPRequestHandler]:
