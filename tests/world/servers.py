@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from .published import OnHub, Published
 
-#: What a server can be told to do once: 503; 429 with Retry-After; close in the middle; other bytes of that length; nothing.
+#: What a server can be told to do once: 503; 429 with Retry-After; close midway; other bytes of that length; nothing.
 FAULTS = ("5xx", "busy", "cut", "wrong", "fine")
 #: The token that the hub accepts for gated repositories.
 TOKEN = "hf_world"
