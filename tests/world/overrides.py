@@ -75,7 +75,7 @@ def _weights(module: ModuleType, root: Path) -> None:
     for name, rows in stand_ins(root).items():
         source = module.WEIGHTS[name]
         files = tuple(
-            replace(file, size=rows[file.path]["size"], sha256=rows[file.path]["sha256"]) if file.path in rows else file
+            replace(file, **rows[file.path], git=None, no_digest="") if file.path in rows else file
             for file in source.files
         )
         module.WEIGHTS[name] = replace(source, files=files)
