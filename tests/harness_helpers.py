@@ -60,6 +60,13 @@ def tiny_toml(folder: Path, clips: Path) -> Path:
     return path
 
 
+def run_tests(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and output of pytest on a file, in this process, which has imported what the file needs."""
+    without = [word for plugin in ("cacheprovider", "timeout", "xdist") for word in ("-p", f"no:{plugin}")]
+    code = pytest.main(["-q", *without, str(file)])
+    return int(code), capsys.readouterr().out
+
+
 class Loudness:
     """An embedder of two numbers a window; refuses clips under a second, as one of a whole batch."""
 

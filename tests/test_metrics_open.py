@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_helpers import tiny_suite, write_clips
+from harness_helpers import run_tests, tiny_suite, write_clips
 from joblib.externals.loky import get_reusable_executor
 
 from benchmarks.cli.main import main
@@ -280,13 +278,9 @@ def test_the_template_of_a_metric_passes_its_test_and_is_a_column(
     code, test = (Path(line) for line in captured.out.split())
     assert f"m2l-bench compare music2latent-mini --metrics {code}:{name}" in captured.err
     assert "my_metric" not in code.read_text() + test.read_text()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "4 passed" in done.stdout, done.stdout
+    returncode, output = run_tests(test, capsys)
+    assert returncode == 0, output
+    assert "4 passed" in output
     cells = {row["name"]: row["cells"] for row in tables(place, [f"{name}.py:{name}"])["rows"]}
     assert cells["identity"][f"{name}:{name}"]["value"] == 0.0
     assert cells["noise-20db"][f"{name}:{name}"]["value"] > 1.0

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_helpers import tiny_toml, write_clips
+from harness_helpers import run_tests, tiny_toml, write_clips
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.cli.main import main
@@ -23,15 +21,9 @@ def test_its_own_test_passes_as_written(tmp_path: Path, capsys: pytest.CaptureFi
     code, test = (Path(line) for line in captured.out.split())
     assert (code.name, test.name) == ("deep_codec.py", "test_deep_codec.py")
     assert f"m2l-bench compare {code}:DeepCodec" in captured.err
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name],
-        cwd=tmp_path / "mine",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    returncode, output = run_tests(test, capsys)
+    assert returncode == 0, output
+    assert "3 passed" in output
 
 
 def test_its_row_stands_beside_the_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
-import signal
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from training_helpers import assert_same_run, forked, log_lines, noise_file, tiny, train
+from training_helpers import assert_same_run, log_lines, noise_file, tiny, train
 
 import m2l.io.checkpoints
 from m2l import CheckpointError, Music2Latent, create_config
@@ -78,39 +75,6 @@ def test_a_finished_run_stays_as_it_is(straight: Path, data: tuple[str, str]) ->
     before = content()
     assert train(tiny(data), straight).state.step == 6
     assert content() == before
-
-
-@pytest.mark.forks
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-def test_killed_anywhere_is_straight_bit_for_bit(straight: Path, data: tuple[str, str], tmp_path: Path) -> None:
-    """SIGKILL before a random one of the renames, which are what makes a file or checkpoint real; over and over."""
-    random, kills = np.random.default_rng(1), 0
-    while True:
-        moment = int(random.integers(1, 14))
-        child = forked(partial(_train_until_killed, tiny(data), tmp_path, moment))
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            break
-        kills += 1
-        assert kills < 60
-    assert os.WEXITSTATUS(status) == 0
-    assert kills >= 2
-    assert_same_run(tmp_path, straight)
-    assert not list(tmp_path.glob(".step-*"))  # nothing half-written stays
-
-
-def _train_until_killed(settings: TrainingSettings, run: Path, renames: int) -> int:
-    rename, left = os.replace, [renames]
-
-    def counted(*arguments: object) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        rename(*arguments)  # type: ignore[arg-type]
-
-    os.replace = counted  # type: ignore[assignment]
-    train(settings, run)
-    return 0
 
 
 @pytest.mark.slow

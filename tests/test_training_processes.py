@@ -1,4 +1,4 @@
-"""Processes around a training run: readers that die or wait, a second writer, kills, torchrun; and mistakes."""
+"""Processes around a training run: readers that die or wait, a second writer, kills; and mistakes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_helpers import SMALL, assert_same_run, forked, forked_ranks, m2l, noise_file, tiny, train
+from training_helpers import SMALL, assert_same_run, children, m2l, tiny, train, wait_for_end, wait_until
 
 from m2l.io.atomic import InUseError, exclusive
 from m2l.training import Trainer, readers
@@ -56,20 +55,6 @@ def test_a_killed_reader_is_started_again_and_nothing_changes(
     assert words.count("a process that reads audio died (signal 9); another one takes over") in (1, 2)
     assert "Traceback" not in words
     assert not children()
-
-
-def children(of: int | None = None) -> list[int]:
-    """Readers that run: forked children, which have their parent's command line. Other tests' workers have not."""
-    parent = of or os.getpid()
-    words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(word) for word in words if _command(int(word)) == _command(parent)]
-
-
-def _command(pid: int) -> bytes | None:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return None
 
 
 def test_a_reader_that_always_dies_ends_the_run_with_a_checkpoint(
@@ -222,41 +207,9 @@ def start(arguments: list[object], **more: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    since = time.monotonic()
-    while not condition():
-        assert time.monotonic() - since < seconds, "it did not come"
-        time.sleep(0.02)
-
-
-@pytest.mark.forks
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-def test_readers_end_with_their_trainer(data: tuple[str, str], tmp_path: Path) -> None:
-    trainer = forked(lambda: bool(train(tiny(data, steps=10_000), tmp_path, workers=2)))
-    wait_until(lambda: (tmp_path / "log.jsonl").exists() and '"step": 2' in (tmp_path / "log.jsonl").read_text())
-    inner = children(trainer)
-    assert len(inner) == 2
-    os.kill(trainer, signal.SIGKILL)
-    os.waitpid(trainer, 0)
-    wait_for_end(inner)
-    with exclusive(tmp_path):  # nor do they hold the lock of the run
-        pass
-
-
-def wait_for_end(processes: list[int]) -> None:
-    wait_until(lambda: all(is_zombie(pid) for pid in processes))
-
-
 def wait_for_lock(running: subprocess.Popen[str], lock: Path) -> None:
     """Until the process has taken the run."""
     wait_until(lambda: running.poll() is not None or (lock.exists() and f"{running.pid} on" in lock.read_text()))
-
-
-def is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.mark.slow
@@ -355,77 +308,3 @@ def test_a_dry_run_of_a_float16_recipe_works_without_cuda(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["settings"]["precision"] == "bfloat16"
     assert "trained in float16, which needs a CUDA device" in captured.err
-
-
-# --- several processes --------------------------------------------------------------------------------------------
-
-
-def ranks(arguments: list[object], size: int = 2) -> Iterator[int]:
-    """What `torchrun` does for each process, and then to the others when one ends with a fault."""
-    running = forked_ranks(lambda: m2l(*arguments), size)
-    while running:
-        child, status = os.wait()
-        if child in running:
-            del running[child]
-            code = os.waitstatus_to_exitcode(status)
-            yield code
-            for other in running if code else ():
-                os.kill(other, signal.SIGTERM)
-
-
-def gone(path: str, *_: object) -> None:
-    raise FileNotFoundError(f"{path} was there a moment ago")
-
-
-MISTAKES = [
-    (["--preset", "nope"], 2, "unknown preset 'nope'"),
-    (["--data", "nowhere"], 3, "no training data at 'nowhere'"),
-    (["--device", "gpu"], 2, "device 'gpu' cannot be used"),
-    (["--run", "LOCKED"], 2, "is being written to by another process"),
-    (["--run", "DAMAGED"], 3, "training.json, the settings of the run"),
-    (["--data", "GONE"], 3, "could not be read"),
-]
-
-
-@pytest.mark.forks
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-def test_of_several_processes_one_says_what_is_wrong(
-    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "LOCKED").mkdir()
-    (tmp_path / "DAMAGED").mkdir()
-    (tmp_path / "DAMAGED" / "training.json").write_text("{")
-    noise_file(tmp_path / "GONE" / "a.flac")
-    for words, code, message in MISTAKES:
-        if "GONE" in words:
-            monkeypatch.setattr("m2l.training.data.read_audio", gone)
-        else:
-            words = ["--data", data[0], *words]
-        with exclusive(tmp_path / "LOCKED"):
-            codes = list(ranks(["train", *SMALL, "--batch-size", 2, "--run", "r", *words]))
-        assert codes[0] == code, words
-        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("m2l: ")]
-        assert len(lines) == 1, lines
-        assert message in lines[0]
-
-
-@pytest.mark.forks
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA does not survive the fork")
-def test_a_killed_process_of_several_is_one_line_of_another(
-    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    step = Trainer._step
-
-    def die(self: Trainer, parts: Any) -> dict[str, float]:
-        if self.world.rank == 1 and self.state.step == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, parts)
-
-    monkeypatch.setattr(Trainer, "_step", die)
-    words = ["--data", data[0], "--batch-size", 2, "--checkpoint-every", 1, "--run", tmp_path / "r"]
-    assert list(ranks(["train", *SMALL, *words])) == [-signal.SIGKILL, 1]
-    lines = capfd.readouterr().err.splitlines()
-    assert [line for line in lines if line.startswith("m2l: ")] == [line for line in lines if "has died" in line]
-    assert "Traceback" not in "".join(lines)
-    assert list_checkpoints(tmp_path / "r")[-1].name == "step-00000002"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from m2l import Music2Latent
 from m2l.cli.main import main
@@ -147,6 +151,7 @@ def forked(work: Callable[[], int], seconds: float = 240.0) -> int:
 def forked_ranks(work: Callable[[], int], size: int = 2) -> dict[int, int]:
     """Processes as `torchrun` starts them, without starting Python anew: process id -> rank."""
     port = free_port()
+    importlib.import_module("torch._dynamo")  # DDP does: once here instead of in every fork
 
     def as_rank(rank: int) -> int:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
@@ -168,3 +173,52 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError("no free port")
+
+
+def children(of: int | None = None) -> list[int]:
+    """Readers that run: forked children, which have their parent's command line. Other tests' workers have not."""
+    parent = of or os.getpid()
+    words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(word) for word in words if _command(int(word)) == _command(parent)]
+
+
+def _command(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    since = time.monotonic()
+    while not condition():
+        assert time.monotonic() - since < seconds, "it did not come"
+        time.sleep(0.02)
+
+
+def wait_for_end(processes: list[int]) -> None:
+    wait_until(lambda: all(is_zombie(pid) for pid in processes))
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def assert_same_to_noise(run: Path, other: Path, start: str) -> None:
+    """Losses, gradients and the distances that weights, average and moments have moved."""
+    for ours, theirs in zip(log_lines(run), log_lines(other), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-4)
+    initial = load_file(Path(start) / "model.safetensors")
+    for file, prefix in (("model.safetensors", ""), ("training.safetensors", "model.")):
+        ours, theirs = (load_file(list_checkpoints(folder)[-1] / file) for folder in (run, other))
+        moves = {name: theirs[prefix + name] - weight for name, weight in initial.items()}
+        largest = max(float(move.abs().max()) for move in moves.values())
+        assert largest > 0
+        for name in initial:
+            difference = float((ours[prefix + name] - theirs[prefix + name]).abs().max())
+            assert difference <= 1e-3 * largest, f"{name}: {difference} of {largest}"

@@ -13,16 +13,19 @@ import numpy as np
 from benchmarks.datasets import create_dataset
 
 PATH = Path(__file__).with_name("synthetic.npz")
-CLIPS = {"synthetic": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), "synthetic-tags": (17, 42), "synthetic-keys": (23, 99)}
-NOTES = (0, 100, 200, 300, 400, 500, 618)
+CLIPS = {
+    "synthetic": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+    "synthetic-tags": (17, 42),
+    "synthetic-keys": (23, 99),
+    "synthetic-notes": (0, 100, 200, 300, 400, 500, 618),
+}
 
 
 def extracts() -> dict[str, np.ndarray]:
     """int16 extracts by clip id, and the RMS of every half second of the clip."""
     out: dict[str, np.ndarray] = {}
-    chosen = [create_dataset(name).clips()[i] for name, numbers in CLIPS.items() for i in numbers]
-    chosen += [create_dataset("synthetic-notes").clips()[i] for i in NOTES]
-    for clip in chosen:
+    sets = {name: create_dataset(name).clips() for name in CLIPS}
+    for clip in (sets[name][i] for name, numbers in CLIPS.items() for i in numbers):
         audio, rate = clip.load()
         samples = np.round(audio * 32768).astype(np.int16)
         first = rate // 2
