@@ -57,6 +57,7 @@ def doctor(
     weights: Annotated[str | None, Parameter(metavar="PATH")] = None,
     untrained: bool = False,
     seconds: Annotated[float, Parameter(metavar="S")] = 3.0,
+    steps: Whole = 0,
     device: Device = "cpu",
     json: Json = False,
 ) -> int:
@@ -73,9 +74,10 @@ def doctor(
         weights: with --deep: file or folder of the weights instead of the look-up
         untrained: with --deep: random weights of the same form
         seconds: with --deep: length of the built-in clip
+        steps: with --deep: denoising steps (default: the system's own number)
     """
     if deep is not None:
-        return _deep(deep, weights, untrained, seconds, device, json)
+        return _deep(deep, weights, untrained, seconds, steps, device, json)
     if weights is not None or untrained:
         raise UsageError("--weights and --untrained go with --deep NAME")
     if online:
@@ -87,7 +89,7 @@ def doctor(
     return MISSING if found["missing_cells"] else OK
 
 
-def _deep(name: str, path: str | None, untrained: bool, seconds: float, device: str, json: bool) -> int:
+def _deep(name: str, path: str | None, untrained: bool, seconds: float, steps: int, device: str, json: bool) -> int:
     from benchmarks.status.deep import LONGEST, agrees, describe, examine
     from benchmarks.status.subjects import subject
 
@@ -98,7 +100,7 @@ def _deep(name: str, path: str | None, untrained: bool, seconds: float, device: 
     # The representations lie above this package: only the command line may name them.
     above = load_target("probes.representations:REPRESENTATIONS")
     what = subject(name, above, path=path, untrained=untrained, device=device)
-    found = examine(what, seconds)
+    found = examine(what, seconds, steps or None)
     print(jsons.dumps(found, indent=2, sort_keys=True) if json else describe(found))
     return OK if agrees(found) else FAILED
 

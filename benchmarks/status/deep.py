@@ -45,12 +45,13 @@ class Row:
     agrees: bool | None = None
 
 
-def examine(subject: Subject, seconds: float) -> dict[str, Any]:
+def examine(subject: Subject, seconds: float, n_steps: int | None = None) -> dict[str, Any]:
     """The fingerprint of a system, embedder or representation.
 
     Args:
         subject: what is examined.
         seconds: length of the built-in clip.
+        n_steps: denoising steps of a system that has such a thing; None for its usual number.
 
     Returns:
         JSON-ready: `rows` (what, found, expected, source, agrees), `tensors` (of the files, one line each), `error`
@@ -67,7 +68,7 @@ def examine(subject: Subject, seconds: float) -> dict[str, Any]:
     clip = built_in_clip(2, seconds)
     if error is None:
         try:
-            rows += list((_autoencoder if kind == "autoencoder" else _vectors)(made, kind, clip))
+            rows += _autoencoder(made, clip, n_steps) if kind == "autoencoder" else _vectors(made, kind, clip)
         except CheckpointError as problem:
             error = str(problem)
     digest = hashlib.sha256(clip.tobytes()).hexdigest()
@@ -163,7 +164,7 @@ def built_in_clip(channels: int, seconds: float) -> np.ndarray:
     return np.ascontiguousarray(audio[:channels, START * rate : round((START + seconds) * rate)])
 
 
-def _autoencoder(system: Any, kind: str, stereo: np.ndarray) -> Iterator[Row]:
+def _autoencoder(system: Any, stereo: np.ndarray, n_steps: int | None) -> Iterator[Row]:
     """Rows of a system's network, latents and output."""
     clip = stereo if system.spec.channels == "stereo" else stereo[:1]
     yield from _network(system)
@@ -176,7 +177,7 @@ def _autoencoder(system: Any, kind: str, stereo: np.ndarray) -> Iterator[Row]:
         wanted = "" if system.spec.bitrate is None else f"{system.spec.bitrate:g}"
         yield Row("bits per second", bitrate, wanted, "the system's nominal rate" if wanted else "")
     started = time.perf_counter()
-    output = system.decode(latents, length=clip.shape[1], sample_rate=RATE, seed=0)
+    output = system.decode(latents, length=clip.shape[1], sample_rate=RATE, seed=0, n_steps=n_steps)
     yield Row("decoding, seconds", time.perf_counter() - started)
     yield from _statistics("output", output)
     level = 20 * np.log10(max(_rms(output), 1e-12) / _rms(clip))

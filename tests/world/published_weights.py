@@ -102,7 +102,7 @@ def _write(name: str, folder: Path, whole: bool) -> None:
     if name in AUTOENCODERS and name != "music2latent":
         cls = AUTOENCODERS.load(name)
         model, config = alive(cls.build(cls.config())), cls.config()
-        _AUTOENCODERS.get(name, formats.write_snapshot)(model, folder, config)
+        _AUTOENCODERS.get(name, _inside(".", "model.safetensors"))(model, folder, config)
     elif name.startswith("clap-"):
         stem = name.removeprefix("clap-")
         state = clap_state(CLAP_TOWERS[stem])
@@ -122,8 +122,14 @@ def alive(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _inside(folder_name: str, file: str) -> Callable[..., Any]:
-    """`write_snapshot` into a folder of the set, under the name that diffusers gives weights."""
-    return lambda model, folder, config: formats.write_snapshot(model, folder / folder_name, config, file=file)
+    """A writer of a snapshot, with everything that its library saves as the network's configuration."""
+
+    def write(model: Any, folder: Path, config: dict[str, Any]) -> Path:
+        record = model.config.to_dict() if hasattr(model.config, "to_dict") else dict(model.config)
+        record = json.loads(json.dumps(record, default=str))
+        return formats.write_snapshot(model, folder / folder_name, record, file=file)
+
+    return write
 
 
 _AUTOENCODERS: dict[str, Callable[..., Any]] = {
