@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from world import World
+from world.data import build
 from world.published_weights import paper_weights, write_weights
 
 from benchmarks.suite import load_suite
@@ -33,6 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     if given := os.environ.get("M2L_REHEARSAL_WEIGHTS"):
         (folder / "weights").symlink_to(Path(given).resolve())
+    build(folder)  # the tables of data expect one
     return folder
 
 
