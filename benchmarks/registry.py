@@ -6,8 +6,10 @@ Listing a registry imports nothing; creating an entry imports only its own modul
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from m2l.names import did_you_mean, nearest
@@ -48,6 +50,46 @@ def load_target(target: str) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Family:
+    """Names that differ in a number: "opus-24k" and "opus-96k" are of the family "opus-{}k".
+
+    Whether a number makes sense is for the factory to say, which knows its limits.
+
+    Attributes:
+        form: the names, with "{}" for the number.
+        target: `"module:attr"` of the factory.
+        argument: the factory's parameter that the number is given to.
+    """
+
+    form: str
+    target: str
+    argument: str
+
+    def number(self, name: str) -> int | float | None:
+        """The number in a name of this family; None for another name, and for a number not in its shortest form."""
+        before, after = self.form.split("{}")
+        text = name[len(before) : len(name) - len(after)]
+        if not (name == before + text + after and _shortest(text) == text):
+            return None
+        return float(text) if "." in text else int(text)
+
+    def meant(self, name: str) -> list[str]:
+        """The name that something like "Opus16", "opus-016k" or "opus_16_kbps" was meant to be; else nothing."""
+        before = self.form.split("{}")[0].rstrip("-")
+        found = re.match(rf"{re.escape(before)}[-_ ]?(\d+(?:\.\d+)?)", name[:100], re.IGNORECASE)
+        text = _shortest(found[1]) if found else None
+        return [] if text is None else [self.form.format(text)]
+
+
+def _shortest(text: str) -> str | None:
+    """A decimal number in its shortest form; None for what is none, or has more than six digits."""
+    if not re.fullmatch(r"-?\d{1,6}(\.\d{1,6})?", text):
+        return None
+    shortest = f"{float(text):g}"
+    return None if "e" in shortest else shortest
+
+
 class Registry:
     """Named factories of one kind.
 
@@ -61,6 +103,7 @@ class Registry:
         self.kind = kind
         self._group = entry_point_group
         self._targets: dict[str, str] = {}
+        self._families: list[Family] = []
         self._from_entry_points: dict[str, str] | None = None
 
     def register(self, name: str, target: str) -> None:
@@ -75,12 +118,29 @@ class Registry:
             raise ValueError(f"{self.kind} {name!r} is already registered as {self._targets[name]!r}")
         self._targets[name] = target
 
+    def register_family(self, form: str, target: str, argument: str, *common: int | float) -> None:
+        """Add the names of a form such as "opus-{}k", for any number; those of `common` numbers are listed.
+
+        Args:
+            form: the name with "{}" for the number.
+            target: `"module:attr"` of the factory.
+            argument: its parameter that the number is given to.
+            *common: numbers whose names are listed.
+        """
+        self._families.append(Family(form, target, argument))
+        for number in common:
+            self.register(form.format(number), target)
+
+    def forms(self) -> list[str]:
+        """Forms of names with a number, as in "opus-{}k"."""
+        return sorted(family.form for family in self._families)
+
     def names(self) -> list[str]:
         """All names, sorted; nothing is imported."""
         return sorted({*self._targets, *self._entry_points()})
 
     def __contains__(self, name: object) -> bool:
-        return name in self._targets or name in self._entry_points()
+        return name in self._targets or name in self._entry_points() or self._member(str(name)) is not None
 
     def target(self, name: str) -> str:
         """The `"module:attr"` behind a name.
@@ -89,17 +149,30 @@ class Registry:
             UnknownNameError: no such name.
         """
         target = self._targets.get(name) or self._entry_points().get(name)
-        if target is None:
-            raise UnknownNameError(self.kind, name, self.names())
-        return target
+        if target is not None:
+            return target
+        member = self._member(name)
+        if member is None:
+            meant = [one for family in self._families for one in family.meant(name)]
+            raise UnknownNameError(self.kind, name, meant or self.names())
+        return member[0].target
 
     def load(self, name: str) -> Any:
         """Import and return the factory behind a name."""
-        return load_target(self.target(name))
+        made, member = load_target(self.target(name)), self._member(name)
+        return made if member is None else partial(made, **{member[0].argument: member[1]})
 
     def create(self, name: str, /, **options: Any) -> Any:
         """Call the factory behind a name with `options`."""
         return self.load(name)(**options)
+
+    def _member(self, name: str) -> tuple[Family, int | float] | None:
+        """The family that a name belongs to, and its number."""
+        for family in self._families:
+            number = family.number(name)
+            if number is not None:
+                return family, number
+        return None
 
     def _entry_points(self) -> dict[str, str]:
         if self._from_entry_points is None:

@@ -56,7 +56,7 @@ class Decoder(nn.Module):
         x = self.from_bottleneck(x)
         # Bin-major, feature f * C + c: not the inverse of the encoder's channel-major flattening, but what the
         # published weights were trained with.
-        x = x.unflatten(1, (self.bins, -1)).transpose(1, 2)
+        x = x.reshape(x.shape[0], self.bins, -1, x.shape[2]).transpose(1, 2)
         maps: list[Tensor] = []
         for level in reversed(cast("list[DecoderLevel]", list(self.levels))):
             x = level(x)

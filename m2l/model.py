@@ -24,8 +24,9 @@ from m2l.io.blocks import BlockReader, ItemReader, samples_of
 from m2l.kernels.memory import Pool
 from m2l.layers import constructing
 from m2l.representation import representation_to_waveform, waveform_to_representation
-from m2l.streaming.long import Progress, Windowing, decode_long, encode_long
+from m2l.streaming.long import Decode, Encode, Progress, Windowing, decode_long, encode_long
 from m2l.streaming.noise import NoiseSource, noise_source, seeded_noise
+from m2l.streaming.stream import Stream
 from m2l.unet import UNet
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -250,12 +251,7 @@ class Music2Latent(nn.Module):
         Yields:
             (channels, dim, l) float32 on the CPU.
         """
-        run = network or self.encode_representation
-
-        def encode(audio: Tensor) -> Tensor:
-            return run(waveform_to_representation(audio.to(self.device), self.config))
-
-        return encode_long(encode, reader, self._windowing(window), progress)
+        return encode_long(self._network(network), reader, self._windowing(window), progress)
 
     def decode_blocks(
         self,
@@ -283,14 +279,43 @@ class Music2Latent(nn.Module):
             (channels, samples) float32 on the CPU, in [-1, 1]; the first 3 hops of all are the encoder's padding.
         """
         source = seeded_noise(self.config, seed) if noise is None else noise
+        return decode_long(self._generator(n_steps), read, n_latents, source, self._windowing(window), progress)
 
+    def stream(
+        self,
+        sample_rate: int | None = None,
+        channels: int = 1,
+        *,
+        window: int | None = None,
+        n_steps: int = 1,
+        seed: int = 0,
+    ) -> Stream:
+        """Encode or decode in blocks as they come: `stream.encode(block)`, `stream.decode(latents)`, `last=True` ends.
+
+        Args:
+            sample_rate: of the blocks of audio; the model's own if None.
+            channels: of the blocks.
+            window: latents per window, at least 65; `WINDOW_LATENTS` if None. What comes out lags behind by up to two.
+            n_steps, seed: of the decoder.
+
+        Returns:
+            Two ends, which give what `encode` and `decode` give of the whole (with their default window).
+        """
+        cut, rate = self._windowing(window), sample_rate or self.config.sample_rate
+        return Stream(self._network(), self._generator(n_steps), seeded_noise(self.config, seed), cut, rate, channels)
+
+    def _network(self, network: Callable[[Tensor], Tensor] | None = None) -> Encode:
+        run = network or self.encode_representation
+        return lambda audio: run(waveform_to_representation(audio.to(self.device), self.config))
+
+    def _generator(self, n_steps: int) -> Decode:
         def decode(latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
             representation = self.decode_representation(
                 latents, noise(0), n_steps=n_steps, renoise=lambda x, step: noise(step).to(x.device)
             )
             return representation_to_waveform(representation, self.config)
 
-        return decode_long(decode, read, n_latents, source, self._windowing(window), progress)
+        return decode
 
     # --- audio --------------------------------------------------------------------------------------------
 

@@ -28,18 +28,20 @@ def n_samples(frames: int, config: Music2LatentConfig) -> int:
 # Kept tensors outlive the call that made them: it may run in inference mode, and the next one need gradients.
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _window(n_fft: int, device: torch.device) -> Tensor:
+def window(n_fft: int, device: torch.device) -> Tensor:
+    """The window of the analysis, (n_fft,): Hann, periodic."""
     return torch.hann_window(n_fft, periodic=True, dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _synthesis_window(n_fft: int, hop: int, device: torch.device) -> Tensor:
+def synthesis_window(n_fft: int, hop: int, device: torch.device) -> Tensor:
+    """The window of the inverse, (n_fft,)."""
     # w / sum of the w^2 of all frames that cover a sample: analysis then synthesis is the identity wherever
     # n_fft / hop frames overlap.
-    window = _window(n_fft, device)
-    overlap = (window**2).reshape(-1, hop).sum(0)
-    return window / overlap.repeat(n_fft // hop)
+    analysis = window(n_fft, device)
+    overlap = (analysis**2).reshape(-1, hop).sum(0)
+    return analysis / overlap.repeat(n_fft // hop)
 
 
 def waveform_to_representation(waveform: Tensor, config: Music2LatentConfig) -> Tensor:
@@ -58,7 +60,7 @@ def waveform_to_representation(waveform: Tensor, config: Music2LatentConfig) -> 
     if waveform.shape[-1] < config.n_fft:
         raise ValueError(f"waveform of {waveform.shape[-1]} samples is shorter than one window ({config.n_fft})")
     waveform = waveform.float()
-    frames = waveform.unfold(-1, config.n_fft, config.hop_length) * _window(config.n_fft, waveform.device)
+    frames = waveform.unfold(-1, config.n_fft, config.hop_length) * window(config.n_fft, waveform.device)
     spectrum = torch.fft.rfft(frames)[..., : config.n_bins].transpose(-1, -2)
     # beta |c|^alpha e^{i angle} = c * beta |c|^(alpha-1); a bin that is exactly 0 stays 0.
     parts = torch.view_as_real(spectrum)
@@ -85,7 +87,7 @@ def representation_to_waveform(representation: Tensor, config: Music2LatentConfi
     spectrum = torch.view_as_complex((parts * gain).contiguous()).transpose(-1, -2)
     # n makes irfft supply the dropped Nyquist bin as zero.
     frames = torch.fft.irfft(spectrum, n=config.n_fft)
-    frames = frames * _synthesis_window(config.n_fft, config.hop_length, frames.device)
+    frames = frames * synthesis_window(config.n_fft, config.hop_length, frames.device)
     return overlap_add(frames, config.hop_length).clamp(-1.0, 1.0)
 
 

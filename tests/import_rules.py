@@ -24,7 +24,7 @@ LAYERS = {
         "encoder decoder unet streaming",
         "consistency",
         "model",
-        "training audio_files encoder_decoder inference loading __init__",
+        "training audio_files encoder_decoder graphs inference loading __init__",
         "cli __main__",
     ],
     "benchmarks": [

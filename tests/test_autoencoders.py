@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +164,61 @@ def test_own_systems_by_module_and_class() -> None:
 
 
 def test_unknown_system_gets_a_suggestion() -> None:
-    with pytest.raises(UnknownNameError, match="opus-96k"):
-        create_autoencoder("opus-95k")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'opus-97k'\?"):
+        create_autoencoder("opus-97")
+    with pytest.raises(UnknownNameError, match="identity"):
+        create_autoencoder("identify")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("opus-24k", {"codec": "opus", "bitrate": 24000}),
+        ("mp3-96k", {"codec": "mp3", "bitrate": 96000}),
+        ("vorbis-48k", {"codec": "vorbis", "bitrate": 48000}),
+        ("noise-30db", {"snr_db": 30.0}),
+        ("noise--3.5db", {"snr_db": -3.5}),
+    ],
+)
+def test_any_sensible_number_is_a_system(name: str, options: dict[str, object]) -> None:
+    system = create_autoencoder(name)
+    assert system.spec.name == name
+    assert options.items() <= system.spec.options.items()
+    audio = music(1, 1.0, 44100)
+    assert system.reconstruct(audio, 44100).shape == audio.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("opus-5k", "opus can be asked for 6 to 512 kbit/s, not 5"),
+        ("opus-0k", "6 to 512"),
+        ("vorbis-501k", "vorbis can be asked for 32 to 500 kbit/s, not 501"),
+        ("mp3-33k", "MP3 has no constant rate of 33 kbit/s; it has 32, 40,"),
+        ("noise-121db", "noise can be from -60 to 120 dB below the clip, not 121"),
+        ("lyra-5k", "Lyra codes 3200, 6000, 9200 bits per second, not 5000"),
+        ("dac-44khz-10q", "dac-44khz has 1 to 9 codebooks"),
+        ("dac-44khz-2.5q", "dac-44khz has 1 to 9 codebooks"),
+        ("encodec-48khz-7k", "EnCodec's bandwidth is 3, 6, 12 or 24 kbit/s, not 7"),
+        ("mimi-1q", "mimi has 2 to 32 codebooks"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_with_the_limits(name: str, limits: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(limits)):
+        create_autoencoder(name)
+
+
+@pytest.mark.parametrize("codec", ["opus", "mp3", "vorbis"])
+def test_a_higher_rate_spends_more_and_sounds_nearer(codec: str) -> None:
+    audio = music(1, 3.0, 44100)
+    audio = audio + 0.03 * np.random.default_rng(1).standard_normal(audio.shape).astype(np.float32)
+    encoded, quality = [], []
+    for rate in (56, 80, 128):
+        system = create_autoencoder(f"{codec}-{rate}k")
+        encoded.append(system.encode(audio, 44100).bitrate / 1000)
+        quality.append(si_sdr(system.reconstruct(audio, 44100), audio))
+    assert encoded == pytest.approx([56, 80, 128], rel=0.08)
+    assert quality == sorted(quality)
 
 
 @pytest.mark.parametrize(

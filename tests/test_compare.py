@@ -352,7 +352,9 @@ def test_a_class_that_breaks_stops_the_comparison_before_it_starts(
     ("arguments", "message"),
     [
         ([], "nothing to compare"),
-        (["opus-17k"], "did you mean 'opus-16k'"),
+        (["opus-17"], "did you mean 'opus-17k'"),
+        (["opus-1k"], "opus can be asked for 6 to 512 kbit/s, not 1"),
+        (["mp3-17k"], "MP3 has no constant rate of 17 kbit/s; it has 32, 40, 48,"),
         (["opus-16k=noise-20db"], "both called 'opus-16k'"),
         (["--external", "files"], "not of the form NAME=..."),
         (["--command", "x=cp {input}"], "no {output}"),

@@ -156,8 +156,8 @@ def test_the_default_dtype_changes_nothing(
     published = EncoderDecoder.around(model)
 
     def results() -> list[Any]:
-        representation._window.cache_clear()
-        representation._synthesis_window.cache_clear()
+        representation.window.cache_clear()
+        representation.synthesis_window.cache_clear()
         loaded = Music2Latent.from_pretrained(tmp_path, device="cpu")
         torch.manual_seed(0)
         return [
@@ -305,8 +305,8 @@ def test_random_weights_in_threads_are_those_of_the_seed(tmp_path: Path) -> None
 
 
 def test_what_inference_mode_leaves_behind_can_be_trained_through(model: Music2Latent, tmp_path: Path) -> None:
-    representation._window.cache_clear()
-    representation._synthesis_window.cache_clear()
+    representation.window.cache_clear()
+    representation.synthesis_window.cache_clear()
     model.save_pretrained(tmp_path)
     with torch.inference_mode():
         model.reconstruct(signal(9000))

@@ -115,9 +115,9 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match="tiny=True is for random weights"):
         create_autoencoder("dac-44khz", tiny=True)
-    with pytest.raises(ValueError, match=r"bandwidth .* got 7"):
+    with pytest.raises(ValueError, match="bandwidth is 3, 6, 12 or 24 kbit/s, not 7"):
         create_autoencoder("encodec-48khz", random_seed=0, bandwidth=7)
-    with pytest.raises(ValueError, match=r"n_codebooks .* got 33"):
+    with pytest.raises(ValueError, match=r"2 to 32 codebooks \(n_codebooks\), not 33"):
         create_autoencoder("mimi", random_seed=0, n_codebooks=33)
     with pytest.raises(ValueError, match=r"feature_point .* got 'dec'"):
         create_autoencoder("musika", random_seed=0, feature_point="dec")
@@ -171,6 +171,34 @@ def test_other_systems_code_channels_one_by_one(name: str) -> None:
 
 def _few(system: Any) -> dict[str, int]:
     return {"n_steps": 2} if system.spec.n_steps else {}
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "codebooks"),
+    [
+        ("dac-44khz-3q", 3 * 10 * 44100 / 512, 3),
+        ("dac-44khz", 9 * 10 * 44100 / 512, 9),
+        ("encodec-48khz-6k", 6000.0, 4),
+        ("encodec-48khz", 24000.0, 16),
+        ("mimi-8q", 8 * 11 * 12.5, 8),
+        ("mimi", 32 * 11 * 12.5, 32),
+    ],
+)
+def test_a_choice_of_codebooks_changes_rate_codes_and_key(name: str, rate: float, codebooks: int) -> None:
+    """The published rate is in the spec, the measured one is that of the codes; two choices have two keys."""
+    system = create_autoencoder(name, random_seed=0, tiny=True)
+    assert system.spec.bitrate == pytest.approx(rate)
+    own, seconds = system.spec.sample_rate, 1.98  # whole chunks of EnCodec
+    latents = system.encode(clip(1, int(seconds * own), own), own)
+    codes = latents.items[0]["codes"]
+    assert codebooks in codes.shape
+    bits = np.log2(system.settings["codebook_size"])
+    expected = codebooks * bits * system.latent_rate + (32.0 if name.startswith("encodec") else 0)
+    assert latents.bitrate == pytest.approx(expected, rel=0.05)
+    fewer = next(one for one in ("dac-44khz-2q", "encodec-48khz-3k", "mimi-3q") if name.startswith(one[:4]))
+    other = create_autoencoder(fewer, random_seed=0, tiny=True)
+    assert other.spec.options != system.spec.options
+    assert len(other.encode(clip(2, own, own), own).items[0]["codes"].ravel()) < codes.size
 
 
 @pytest.mark.parametrize("name", ["codicodec", "mousai-v2", "mousai-v3", "musika"])

@@ -78,3 +78,53 @@ def test_entry_points_add_names_and_own_names_win(monkeypatch: pytest.MonkeyPatc
     assert registry.names() == ["mine", "own"]
     assert registry.create("mine") == []
     assert registry.create("own") == {}
+
+
+def family() -> Registry:
+    registry = Registry("autoencoder")
+    registry.register_family("opus-{}k", "builtins:dict", "kbits", 16, 96)
+    registry.register("identity", "builtins:dict")
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("opus-24k", 24), ("opus-9.2k", 9.2), ("opus-0.5k", 0.5), ("opus--3k", -3), ("opus-0k", 0)]
+)
+def test_a_name_of_a_family_gives_its_number(name: str, number: float) -> None:
+    registry = family()
+    assert name in registry
+    made = registry.create(name, more=1)
+    assert made == {"kbits": number, "more": 1}
+    assert type(made["kbits"]) is type(number)
+    assert registry.target(name) == "builtins:dict"
+
+
+def test_a_family_lists_its_common_names_and_its_form() -> None:
+    registry = family()
+    assert registry.names() == ["identity", "opus-16k", "opus-96k"]
+    assert registry.forms() == ["opus-{}k"]
+    assert registry.create("opus-16k") == {"kbits": 16}
+
+
+@pytest.mark.parametrize(
+    "name", ["opus-016k", "opus-16.0k", "opus-16", "Opus 16k", "opus16", "OPUS-16K", "opus-16kbps"]
+)
+def test_a_number_in_another_spelling_gets_the_name_it_meant(name: str) -> None:
+    assert name not in family()
+    with pytest.raises(UnknownNameError, match=r"did you mean 'opus-16k'\?") as caught:
+        family().create(name)
+    assert caught.value.near == ["opus-16k"]
+
+
+@pytest.mark.parametrize(
+    "name", ["opus-k", "opus-1e3k", "opus-k16", "opus-nank", "opus-16\nk", "opus-٣k", "", "opus-16kk"]
+)
+def test_what_is_no_number_is_an_unknown_name(name: str) -> None:
+    assert name not in family()
+    with pytest.raises(UnknownNameError):
+        family().load(name)
+
+
+def test_a_number_of_a_thousand_digits_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError, match="unknown autoencoder"):
+        family().load(f"opus-{'9' * 1000}k")

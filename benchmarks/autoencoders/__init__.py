@@ -14,13 +14,10 @@ __all__ = ["AUTOENCODERS", "Autoencoder", "AutoencoderSpec", "create_autoencoder
 
 AUTOENCODERS = Registry("autoencoder", entry_point_group="m2l.autoencoders")
 AUTOENCODERS.register("identity", "benchmarks.autoencoders.controls:Identity")
-AUTOENCODERS.register("noise-20db", "benchmarks.autoencoders.controls:noise_20db")
-AUTOENCODERS.register("mp3-64k", "benchmarks.autoencoders.codecs:mp3_64k")
-AUTOENCODERS.register("mp3-128k", "benchmarks.autoencoders.codecs:mp3_128k")
-AUTOENCODERS.register("vorbis-64k", "benchmarks.autoencoders.codecs:vorbis_64k")
-AUTOENCODERS.register("vorbis-96k", "benchmarks.autoencoders.codecs:vorbis_96k")
-AUTOENCODERS.register("opus-16k", "benchmarks.autoencoders.codecs:opus_16k")
-AUTOENCODERS.register("opus-96k", "benchmarks.autoencoders.codecs:opus_96k")
+AUTOENCODERS.register_family("noise-{}db", "benchmarks.autoencoders.controls:NoiseAtSnr", "snr_db", 20)
+AUTOENCODERS.register_family("mp3-{}k", "benchmarks.autoencoders.codecs:mp3", "kbits", 64, 128)
+AUTOENCODERS.register_family("vorbis-{}k", "benchmarks.autoencoders.codecs:vorbis", "kbits", 64, 96)
+AUTOENCODERS.register_family("opus-{}k", "benchmarks.autoencoders.codecs:opus", "kbits", 16, 96)
 AUTOENCODERS.register("mel-griffinlim", "benchmarks.autoencoders.griffinlim:MelGriffinLim")
 AUTOENCODERS.register("music2latent", "benchmarks.autoencoders.music2latent:Published")
 AUTOENCODERS.register("music2latent-mini", "benchmarks.autoencoders.music2latent:Mini")
@@ -30,25 +27,27 @@ AUTOENCODERS.register("latmusic", "benchmarks.autoencoders.latmusic:latmusic")
 AUTOENCODERS.register("mousai-v2", "benchmarks.autoencoders.mousai:MousaiV2")
 AUTOENCODERS.register("mousai-v3", "benchmarks.autoencoders.mousai:MousaiV3")
 AUTOENCODERS.register("dac-44khz", "benchmarks.autoencoders.dac:Dac")
+AUTOENCODERS.register_family("dac-44khz-{}q", "benchmarks.autoencoders.dac:Dac", "n_codebooks")
 AUTOENCODERS.register("codicodec", "benchmarks.autoencoders.codicodec:CoDiCodec")
 AUTOENCODERS.register("stable-audio-vae", "benchmarks.autoencoders.diffusers_vae:StableAudioVae")
 AUTOENCODERS.register("same-s", "benchmarks.autoencoders.same:SameS")
 AUTOENCODERS.register("same-l", "benchmarks.autoencoders.same:SameL")
 AUTOENCODERS.register("kvae-audio", "benchmarks.autoencoders.diffusers_vae:KvaeAudio")
 AUTOENCODERS.register("encodec-48khz", "benchmarks.autoencoders.encodec:Encodec")
-AUTOENCODERS.register("lyra-3.2k", "benchmarks.autoencoders.lyra:lyra_3k2")
-AUTOENCODERS.register("lyra-6k", "benchmarks.autoencoders.lyra:lyra_6k")
-AUTOENCODERS.register("lyra-9.2k", "benchmarks.autoencoders.lyra:lyra_9k2")
+AUTOENCODERS.register_family("encodec-48khz-{}k", "benchmarks.autoencoders.encodec:Encodec", "bandwidth")
+AUTOENCODERS.register_family("lyra-{}k", "benchmarks.autoencoders.lyra:lyra", "kbits", 3.2, 6, 9.2)
 AUTOENCODERS.register("mimi", "benchmarks.autoencoders.mimi:Mimi")
+AUTOENCODERS.register_family("mimi-{}q", "benchmarks.autoencoders.mimi:Mimi", "n_codebooks")
 
 
 def create_autoencoder(name: str, **options: Any) -> Autoencoder:
     """The system called `name`.
 
     Args:
-        name: a registered name, `music2latent:PATH` for a checkpoint of your own, `external:DIR` for a folder of
-            reconstructions, `external-command:TEMPLATE` for a program, `module:Class` or `FILE.py:Class` for a
-            class of your own; each may have `LABEL=` in front.
+        name: a registered name, or a form with a number of your choice (`opus-24k`, `noise-30db`, `dac-44khz-3q`
+            for three codebooks; see `list_forms`); `music2latent:PATH` for a checkpoint of your own,
+            `external:DIR` for a folder of reconstructions, `external-command:TEMPLATE` for a program,
+            `module:Class` or `FILE.py:Class` for a class of your own; each may have `LABEL=` in front.
         **options: passed to the adapter.
 
     Raises:
@@ -56,6 +55,7 @@ def create_autoencoder(name: str, **options: Any) -> Autoencoder:
         FileNotFoundError: its weights are not on this machine; the message gives the command that gets them.
         ImportError: an optional package is not installed.
         AutoencoderError: a class of your own lacks something.
+        ValueError: the number in a name, or an option, is one that the system does not have; says which it has.
     """
     label, target = split_label(name)
     kind, colon, argument = target.partition(":")
@@ -93,3 +93,8 @@ def own_target(name: str) -> str | None:
 def list_autoencoders() -> list[str]:
     """Registered names, sorted; nothing is imported."""
     return AUTOENCODERS.names()
+
+
+def list_forms() -> list[str]:
+    """Forms of names that take a number, N: "opus-Nk" stands for `opus-24k` and all others."""
+    return [form.format("N") for form in AUTOENCODERS.forms()]

@@ -1,13 +1,15 @@
-"""Classical lossy codecs through libsndfile: MP3, Vorbis and Opus at named bit rates.
+"""Classical lossy codecs through libsndfile: MP3, Vorbis and Opus at named bit rates, as in `opus-24k`.
 
 The named rate is the total over the channels given (one or two). What the encoder really spent is measured
-from the bytes of every clip and reported beside the name. libsndfile compensates encoder delay itself; a
+from the bytes of every clip and reported beside the name: an encoder that cannot go as low (Vorbis in mono at
+44.1 kHz: about 55 kbit/s; Opus in stereo: 12) or as high uses the nearest rate it has. libsndfile compensates encoder delay itself; a
 test holds that by cross-correlation.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,9 @@ from m2l.audio import check_audio, fit_length, resample
 
 #: Written in blocks: one call with a minute of stereo Vorbis overflows libsndfile's stack.
 _BLOCK = 4096
+
+#: Lowest and highest rate in kbit/s that makes sense, over one or two channels. Mono stops short of the highest.
+_LIMITS = {"opus": (6, 512), "vorbis": (32, 500)}
 
 #: MPEG-1 Layer III rates in kbit/s, the constant rates an encoder can be asked for.
 _MP3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -55,7 +60,11 @@ class LibsndfileCodec:
         if codec not in _ENCODERS:
             raise ValueError(f"codec must be one of {sorted(_ENCODERS)}, got {codec!r}")
         if codec == "mp3" and bitrate / 1000 not in _MP3_RATES:
-            raise ValueError(f"MP3 has no constant rate of {bitrate / 1000:g} kbit/s; rates: {_MP3_RATES}")
+            rates = ", ".join(map(str, _MP3_RATES))
+            raise ValueError(f"MP3 has no constant rate of {bitrate / 1000:g} kbit/s; it has {rates}")
+        low, high = _LIMITS.get(codec, (0, math.inf))
+        if not low <= bitrate / 1000 <= high:
+            raise ValueError(f"{codec} can be asked for {low} to {high} kbit/s, not {bitrate / 1000:g}")
         if tuple(int(part) for part in sf.__version__.split(".")[:2]) < (0, 13):
             raise ImportError(f"codec bit rates need soundfile >= 0.13, found {sf.__version__}")
         self.codec, self.bitrate = codec, bitrate
@@ -165,25 +174,16 @@ _ENCODERS: dict[str, Callable[[np.ndarray, int, int], bytes]] = {
 _CONTROL = {"mp3": "constant", "vorbis": "quality searched per clip", "opus": "variable"}
 
 
-def mp3_64k() -> LibsndfileCodec:
-    return LibsndfileCodec("mp3", 64000)
+def mp3(kbits: float) -> LibsndfileCodec:
+    """MP3 at a rate in kbit/s."""
+    return LibsndfileCodec("mp3", round(1000 * kbits))
 
 
-def mp3_128k() -> LibsndfileCodec:
-    return LibsndfileCodec("mp3", 128000)
+def vorbis(kbits: float) -> LibsndfileCodec:
+    """Vorbis at a rate in kbit/s."""
+    return LibsndfileCodec("vorbis", round(1000 * kbits))
 
 
-def vorbis_64k() -> LibsndfileCodec:
-    return LibsndfileCodec("vorbis", 64000)
-
-
-def vorbis_96k() -> LibsndfileCodec:
-    return LibsndfileCodec("vorbis", 96000)
-
-
-def opus_16k() -> LibsndfileCodec:
-    return LibsndfileCodec("opus", 16000)
-
-
-def opus_96k() -> LibsndfileCodec:
-    return LibsndfileCodec("opus", 96000)
+def opus(kbits: float) -> LibsndfileCodec:
+    """Opus at a rate in kbit/s."""
+    return LibsndfileCodec("opus", round(1000 * kbits))

@@ -36,14 +36,18 @@ class NoiseAtSnr:
     (about 0.01 dB for 10 s).
 
     Args:
-        snr_db: energy of the clip over energy of the noise, in dB.
-        name: name in the tables.
+        snr_db: energy of the clip over energy of the noise, in dB; from -60 to 120.
+
+    Raises:
+        ValueError: a number beyond these: the clip, or the noise, would be lost in float32.
     """
 
-    def __init__(self, snr_db: float, name: str | None = None) -> None:
+    def __init__(self, snr_db: float) -> None:
+        if not -60 <= snr_db <= 120:
+            raise ValueError(f"noise can be from -60 to 120 dB below the clip, not {snr_db:g}")
         self.snr_db = float(snr_db)
         self.spec = AutoencoderSpec(
-            name=name or f"noise-{snr_db:g}db",
+            name=f"noise-{snr_db:g}db",
             sample_rate=None,
             channels="per_channel",
             compression_ratio=1.0,
@@ -68,8 +72,3 @@ class NoiseAtSnr:
     ) -> np.ndarray:
         audio = self.encode(audio, sample_rate)
         return self.decode(audio, length=audio.shape[1], sample_rate=sample_rate, seed=seed)
-
-
-def noise_20db() -> NoiseAtSnr:
-    """Noise at 20 dB SNR."""
-    return NoiseAtSnr(20.0, name="noise-20db")

@@ -1,4 +1,4 @@
-"""EnCodec (Défossez et al. 2022), the 48 kHz stereo model at 24 kbit/s.
+"""EnCodec (Défossez et al. 2022), the 48 kHz stereo model: 24 kbit/s, or 3, 6 and 12 (`encodec-48khz-6k`).
 
 The network is transformers' `EncodecModel`; weights of `facebook/encodec_48khz`.
 
@@ -52,8 +52,9 @@ class Encodec(NeuralAutoencoder):
 
     def __init__(self, *args: Any, bandwidth: float = 24.0, **kwargs: Any) -> None:
         if bandwidth not in BANDWIDTHS:
-            raise ValueError(f"bandwidth must be one of {BANDWIDTHS} kbit/s, got {bandwidth!r}")
+            raise ValueError(f"EnCodec's bandwidth is 3, 6, 12 or 24 kbit/s, not {bandwidth!r}")
         self.bandwidth = float(bandwidth)
+        self.bitrate = 1000.0 * self.bandwidth
         super().__init__(*args, **kwargs)
 
     def _extra_options(self) -> dict[str, Any]:

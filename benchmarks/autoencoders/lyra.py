@@ -135,16 +135,6 @@ class Lyra:
         return outputs
 
 
-def lyra_3k2(**options: Any) -> Lyra:
-    """Lyra v2 at 3.2 kbit/s and channel."""
-    return Lyra(3200, **options)
-
-
-def lyra_6k(**options: Any) -> Lyra:
-    """Lyra v2 at 6 kbit/s and channel."""
-    return Lyra(6000, **options)
-
-
-def lyra_9k2(**options: Any) -> Lyra:
-    """Lyra v2 at 9.2 kbit/s and channel."""
-    return Lyra(9200, **options)
+def lyra(kbits: float, **options: Any) -> Lyra:
+    """Lyra v2 at a rate in kbit/s and channel."""
+    return Lyra(round(1000 * kbits), **options)

@@ -6,7 +6,7 @@ What to know about its numbers:
 
 - 24 kHz: nothing above 12 kHz survives the resampling, and metrics at the clip's own rate see that.
 - Mono: the channels of a clip are coded one by one.
-- All 32 codebooks are used (4.4 kbit/s); the speech model it was made for uses 8 (1.1 kbit/s), see `n_codebooks`.
+- All 32 codebooks are used (4.4 kbit/s); the speech model it was made for uses 8 (1.1 kbit/s): `mimi-8q`.
 - Causal throughout; the attention of encoder and decoder reaches back 250 frames (10 s).
 - It was trained on speech; nothing clips.
 """
@@ -17,7 +17,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.autoencoders.neural import NeuralAutoencoder, inputs_of
+from benchmarks.autoencoders.neural import NeuralAutoencoder, checked_codebooks, inputs_of
 from benchmarks.weights.loading import load_safetensors
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ class Mimi(NeuralAutoencoder):
     multiple = 1920
 
     def __init__(self, *args: Any, n_codebooks: int = 32, **kwargs: Any) -> None:
-        if not 2 <= n_codebooks <= 32:
-            raise ValueError(f"n_codebooks must be between 2 and 32, got {n_codebooks}")
-        self.n_codebooks = n_codebooks
+        self.n_codebooks = checked_codebooks(self.name, n_codebooks, 2, 32)
+        self.bitrate = n_codebooks * 11 * self.latent_rate
         super().__init__(*args, **kwargs)
 
     def _extra_options(self) -> dict[str, Any]:

@@ -83,10 +83,11 @@ class NeuralAutoencoder:
     sample_rate: ClassVar[int]
     channels: ClassVar[str] = "per_channel"
     latent_rate: ClassVar[float]
-    latent_dim: ClassVar[int]
+    #: An adapter with a choice of codebooks sets these two by it, before it calls `__init__` here.
+    latent_dim: int
     compression_ratio: ClassVar[float | None] = None
     #: Bits per second and item, for systems whose latents are discrete.
-    bitrate: ClassVar[float | None] = None
+    bitrate: float | None = None
     n_parameters: ClassVar[int | None] = None
     #: Denoising steps where a system has such a thing.
     n_steps: ClassVar[int | None] = None
@@ -329,6 +330,17 @@ def in_windows(
             done[:, -overlap:] *= 1.0 - fade
         output[:, start : start + window] += done
     return output
+
+
+def checked_codebooks(name: str, number: int, low: int, high: int) -> int:
+    """A system's number of codebooks.
+
+    Raises:
+        ValueError: it has no such number of them.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+        raise ValueError(f"{name} has {low} to {high} codebooks (n_codebooks), not {number!r}")
+    return number
 
 
 def inputs_of(module: torch.nn.Module, run: Callable[[], Any]) -> list[torch.Tensor]:

@@ -24,7 +24,7 @@ from benchmarks.user_code import reporting
 from m2l.cli.plain import new_app, print_help, styled, usage_message
 from m2l.processes import interrupt_on_sigterm
 
-Kind = Literal["autoencoders", "metrics", "embedders", "datasets", "suites", "tables", "executors"]
+Kind = Literal["autoencoders", "forms", "metrics", "embedders", "datasets", "suites", "tables", "executors"]
 
 #: Command -> "module:function" or "module:app", and its line in the list of commands.
 COMMANDS = {
@@ -53,6 +53,7 @@ COMMANDS = {
 #: What `list` lists -> "module:function" that returns the names.
 KINDS = {
     "autoencoders": "benchmarks.autoencoders:list_autoencoders",
+    "forms": "benchmarks.autoencoders:list_forms",
     "metrics": "benchmarks.metrics.registry:list_metrics",
     "embedders": "benchmarks.embedders:list_embedders",
     "datasets": "benchmarks.datasets:list_datasets",

@@ -38,8 +38,10 @@ def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
 
 
 def _fetchable_name(text: str, known: set[str]) -> str | None:
-    """`tinysol-pitch` -> `tinysol`, `music2latent@latents` -> `music2latent`."""
+    """`tinysol-pitch` -> `tinysol`, `music2latent@latents` -> `music2latent`, `mimi-8q` -> `mimi`."""
     base = re.split(r"[@\[]", text)[0]
+    rateless = re.sub(r"-[\d.]+[kq]$", "", base)
+    base = "lyra-v2" if rateless == "lyra" else rateless
     if base in known:
         return base
     # Tasks of one data set; "open-pitch" of rendered notes is `open-notes`, which has a name of its own.

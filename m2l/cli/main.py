@@ -36,10 +36,14 @@ To train with several processes, put -- between torchrun's options and the modul
 
     torchrun --nproc-per-node=8 -m -- m2l.cli train --run RUN ...
 """
-_EXPORT = """write the averaged weights of a training run as a checkpoint
+_EXPORT = """write the averaged weights of a training run as a checkpoint, or a model as ONNX graphs
 
 OUT receives config.json, model.safetensors, card.json and README.md, the card as a model hub shows it; every command
 accepts it as --checkpoint. latent_scale is set to the standard deviation of the latents of crops of the run's data.
+
+With --format onnx, OUT receives encoder.onnx and decoder.onnx, for any length and batch, of a run or of any checkpoint:
+
+    m2l export mini --format onnx -o graphs
 """
 for place, (name, module, text) in enumerate(
     (

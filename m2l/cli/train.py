@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from dataclasses import dataclass
 from json import dumps, loads
 from pathlib import Path
@@ -24,6 +25,7 @@ from m2l.cli.common import (
     check_device,
     fail,
     is_follower,
+    load_model,
     option,
     path,
     say,
@@ -304,13 +306,47 @@ def _print_rehearsal(trainer: Trainer, options: Options) -> None:
 
 
 def export(
-    source: Annotated[str, path("RUN", name="RUN", help="a run of m2l train, or one of its checkpoints (step-…)")],
+    source: Annotated[
+        str,
+        path("RUN", name="RUN", help="a run of m2l train, or one of its checkpoints (step-…); for onnx any checkpoint"),
+    ],
     /,
     *,
     output: Annotated[str, path("--output", "OUT", alias="-o", help="folder to write")],
+    format: Annotated[
+        Literal["checkpoint", "onnx"],
+        Parameter(help="files of this package, or encoder.onnx and decoder.onnx, audio to latents and back"),
+    ] = "checkpoint",
     card: Annotated[Card, Parameter(name="*")] = Card(),
 ) -> int:
-    """Write the averaged weights of a training run as a checkpoint."""
+    """Write the averaged weights of a training run as a checkpoint, or a model as ONNX graphs."""
+    if format == "onnx":
+        return _export_graphs(source, output, card)
+    print(dumps(_export_run(source, Path(output), card), indent=2))
+    return FINE
+
+
+def _export_graphs(source: str, output: str, card: Card) -> int:
+    """`m2l export --format onnx`: of a run its averaged weights in float32, of another checkpoint its weights."""
+    from m2l.graphs import GraphError, export_graphs
+    from m2l.training.checkpoint import is_checkpoint, list_checkpoints
+
+    if card != Card():
+        raise UsageError("--format onnx writes no card and one precision: leave out the options of the card")
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(source)
+        if place.is_dir() and (is_checkpoint(place) or list_checkpoints(place)):
+            _export_run(source, Path(scratch), dataclasses.replace(card, dtype="float32"))
+            source = scratch
+        model, _ = load_model(source, device="cpu")
+        try:
+            print(dumps(export_graphs(model, Path(output), say=lambda line: say(f"m2l: {line}")), indent=2))
+        except GraphError as error:
+            raise MissingError(error) from error
+    return FINE
+
+
+def _export_run(source: str, output: Path, card: Card) -> dict[str, Any]:
     from m2l.config import ConfigError
     from m2l.io.torch_files import CheckpointError
     from m2l.training.export import export
@@ -323,11 +359,9 @@ def export(
         raise MissingError(f"--metrics {card.metrics}: {error}") from error
     licenses = dict(entry.partition("=")[::2] for entry in card.dataset or ())
     try:
-        written = export(
-            Path(source), Path(output), dtype=card.dtype, license=card.license, notes=card.note,
+        return export(
+            Path(source), output, dtype=card.dtype, license=card.license, notes=card.note,
             datasets=licenses or None, crops=card.crops, metrics=metrics,
         )  # fmt: skip
     except (CheckpointError, SettingsError, ConfigError, OSError) as error:
         raise MissingError(error) from error
-    print(dumps(written, indent=2))
-    return FINE

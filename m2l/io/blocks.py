@@ -37,7 +37,7 @@ class BlockReader(Protocol):
         """The next (channels, samples) float32; fewer at the end, none after it."""
 
 
-class _Resampler:
+class Resampler:
     """soxr as a stream: the same output as in one piece, whatever the blocks."""
 
     def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
@@ -75,7 +75,7 @@ class _Blocks:
         self.sample_rate = rate_in if rate_out is None else check_sample_rate(rate_out)
         self.channels = channels
         self.source_samples = 0
-        self._resampler = _Resampler(rate_in, self.sample_rate, channels)
+        self._resampler = Resampler(rate_in, self.sample_rate, channels)
         self._pending: np.ndarray = np.zeros((channels, 0), np.float32)
         self._taken = 0
         self._ended = False
@@ -104,6 +104,43 @@ class _Blocks:
         self._taken = min(begin + samples, self._pending.shape[1])
         # A copy: a view would keep all that is pending alive.
         return self._pending[:, begin : self._taken].copy()
+
+
+class PushReader(_Blocks):
+    """Blocks that are handed in as they come, resampled to `rate_out`; `read` gives no more than is `available`.
+
+    Args:
+        rate_in: of the blocks, in Hz.
+        rate_out: of what is read.
+        channels: of the blocks.
+    """
+
+    expected_samples: int | None = None
+
+    def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
+        super().__init__(check_sample_rate(rate_in), rate_out, channels)
+
+    def push(self, block: np.ndarray, last: bool) -> None:
+        """Take in (channels, n) float32.
+
+        Raises:
+            AudioError: samples that are not finite, or none at all when it was the last.
+        """
+        check_values(block, "the block")
+        self.source_samples += block.shape[1]
+        if last and not self.source_samples:
+            raise AudioError("the stream ends without any audio")
+        made = self._resampler.push(block, last=last)
+        self._pending, self._taken = np.concatenate([self._pending[:, self._taken :], made], axis=1), 0
+        self._ended = last
+
+    @property
+    def available(self) -> int:
+        """Samples that can be read now."""
+        return self._pending.shape[1] - self._taken
+
+    def _next_source_block(self) -> np.ndarray:
+        raise AudioError("more was read of a stream than has been handed in")
 
 
 class AudioReader(_Blocks):
@@ -282,7 +319,7 @@ class AudioWriter:
         self.frames_written = 0
         self._file = file
         self._frames = frames
-        self._resampler = _Resampler(source_rate, sample_rate, channels)
+        self._resampler = Resampler(source_rate, sample_rate, channels)
 
     def write(self, block: np.ndarray) -> None:
         """Append (channels, samples) float32; what exceeds [-1, 1] is clipped by integer formats.

@@ -92,8 +92,21 @@ def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -
     kernel = torch.einsum("ocij,pki,qlj->pqockl", conv.weight, by_bin, by_frame).flatten(0, 2)
     padding = (int(factor[0] > 1), int(factor[1] > 1))
     bias = None if conv.bias is None else conv.bias.repeat(factor[0] * factor[1])
-    made = F.conv2d(x, kernel, bias, padding=padding).unflatten(1, (*factor, conv.out_channels))
+    made = F.conv2d(x, kernel, bias, padding=padding)
+    made = made.view(made.shape[0], *factor, conv.out_channels, *made.shape[2:])
+    if torch.onnx.is_in_onnx_export():
+        return _interleave(made, bin_starts, frame_starts, x.shape[2:])
     return _Interleave.apply(made, bin_starts, frame_starts, x.shape[2:])
+
+
+def _interleave(made: Tensor, bin_starts: list[int], frame_starts: list[int], size: torch.Size) -> Tensor:
+    """What `_Interleave` computes, of slices and stacks alone: the form that leaves torch, for ONNX."""
+    bins, frames = size
+    rows = [
+        torch.stack([made[:, p, q, :, i : i + bins, j : j + frames] for q, j in enumerate(frame_starts)], dim=-1)
+        for p, i in enumerate(bin_starts)
+    ]
+    return torch.stack(rows, dim=3).flatten(4, 5).flatten(2, 3)
 
 
 class _Interleave(torch.autograd.Function):

@@ -33,6 +33,7 @@ def _in_tiles(layer: nn.Module, x: Tensor) -> bool:
         and not layer.training
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch.onnx.is_in_onnx_export()
     )
 
 

@@ -53,7 +53,7 @@ class Windowing:
             yield group
 
 
-class _Timeline:
+class Timeline:
     """A reader's samples addressed by latent, at most two windows of them held at a time."""
 
     def __init__(self, config: Music2LatentConfig, reader: BlockReader) -> None:
@@ -106,12 +106,12 @@ def encode_long(
     config = cut.config
     if reader.sample_rate != config.sample_rate:
         raise ValueError(f"the model needs {config.sample_rate} Hz, the reader gives {reader.sample_rate} Hz")
-    timeline = _Timeline(config, reader)
+    timeline = Timeline(config, reader)
 
     def parts() -> Iterator[tuple[Window, Tensor]]:
         for group in cut.groups(plan_windows(timeline.known, cut.window), reader.channels):
             audio = torch.cat([timeline.segment(one) for one in group])
-            made = _in_batches(partial(_encode, encode, audio), len(audio), cut.batch)
+            made = in_batches(partial(encode_items, encode, audio), len(audio), cut.batch)
             yield from zip(group, made.split(reader.channels), strict=True)
 
     done = 0
@@ -151,7 +151,7 @@ def decode_long(
         for group in cut.groups(plan_windows(lambda n: min(n, n_latents), cut.window), channels):
             latents = torch.cat([read(one.start, one.stop) for one in group]).float()
             places = [(one.start, item) for one in group for item in range(channels)]
-            made = _in_batches(partial(_decode, decode, latents, places, noise), len(places), cut.batch)
+            made = in_batches(partial(decode_items, decode, latents, places, noise), len(places), cut.batch)
             yield from zip(group, made.split(channels), strict=True)
 
     done = 0
@@ -162,11 +162,12 @@ def decode_long(
         yield piece
 
 
-def _encode(encode: Encode, audio: Tensor, chosen: slice) -> Tensor:
+def encode_items(encode: Encode, audio: Tensor, chosen: slice) -> Tensor:
+    """Encode the chosen items."""
     return encode(audio[chosen])
 
 
-def _decode(
+def decode_items(
     decode: Decode, latents: Tensor, places: list[tuple[int, int]], noise: NoiseSource, chosen: slice
 ) -> Tensor:
     """Decode the chosen items, each from the noise of its place: (first latent, channel)."""
@@ -176,7 +177,7 @@ def _decode(
     )
 
 
-def _in_batches(call: Callable[[slice], Tensor], count: int, size: int) -> Tensor:
+def in_batches(call: Callable[[slice], Tensor], count: int, size: int) -> Tensor:
     """`call` on slices of `size` items, and on smaller ones once the device has no memory for that many."""
     made: list[Tensor] = []
     start = 0
