@@ -3,11 +3,12 @@
     encoder.onnx    audio (batch, samples)                          -> latents (batch, latent_dim, length)
     decoder.onnx    latents, noise (batch, 2, n_bins, 8 length)     -> audio (batch, samples)
 
-`samples` is 4,096 length + 3 hops, at the model's rate: pad audio by 3 hops in front, as `Music2Latent.encode` does, and
-with zeros behind. Noise has unit variance; the decoder takes one step, as the paper does. Long signals need windows.
+`samples` is 4,096 length + 3 hops, at the model's rate: pad audio by 3 hops in front, as `Music2Latent.encode` does,
+and with zeros behind. Noise has unit variance; the decoder takes one step, as the paper does. Long signals need
+windows.
 
-ONNX has no complex numbers, so both transforms are convolutions with the windowed sines and cosines of the bins, which
-each graph holds (16 MB for an FFT of 2,048). The graphs come from torch's exporter by tracing: the one by
+ONNX has no complex numbers, so both transforms are convolutions with the windowed sines and cosines of the bins,
+which each graph holds (16 MB for an FFT of 2,048). The graphs come from torch's exporter by tracing: the one by
 `torch.export` takes twenty times as long for the same graph, and needs a further package.
 """
 

@@ -18,10 +18,18 @@ from m2l.model import Music2Latent
 from m2l.representation import representation_to_waveform, waveform_to_representation
 
 TINY = create_config("mini").replace(
-    hop_length=64, base_channels=4, channel_mults=[1, 2, 2], downsampling=[[4, 1], [2, 2]],
-    attention=[False, False, True], unet_blocks=[1, 1, 1], autoencoder_blocks=[1, 1, 1], bottleneck_channels=16, cond_channels=16, latent_dim=8,
+    hop_length=64,
+    base_channels=4,
+    channel_mults=[1, 2, 2],
+    downsampling=[[4, 1], [2, 2]],
+    attention=[False, False, True],
+    unet_blocks=[1, 1, 1],
+    autoencoder_blocks=[1, 1, 1],
+    bottleneck_channels=16,
+    cond_channels=16,
+    latent_dim=8,
     attention_heads=2,
-)  # fmt: skip
+)
 
 
 def tiny_model() -> Music2Latent:
