@@ -14,7 +14,7 @@ from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.store.fingerprint import code_digest, library_versions
 from benchmarks.store.store import Store
 from benchmarks.user_code import ClashError, user_error
-from probes.evaluate import EvaluateJob
+from probes.stage import EvaluateJob
 from probes.features import FeaturePlan, stand_in_units
 from probes.representations import own_target, split_name
 from probes.representations.base import RepresentationSpec
@@ -113,7 +113,7 @@ class Planner:
             ],
             "shuffle_labels": request.shuffle_labels,
             "deformations": list(request.deformations),
-            "code": code_digest("probes.evaluate"),
+            "code": code_digest("probes.stage"),
             "libraries": library_versions(),
         }
         protocol = request.protocol
@@ -131,7 +131,7 @@ class Planner:
         return Unit(
             "probe",
             f"{representation} on {' + '.join(group)}",
-            "probes.evaluate:probe",
+            "probes.stage:probe",
             spec,
             inputs=(*features, *(unit for units in deformed.values() for unit in units)),
             payload=job,

@@ -16,7 +16,7 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import parse_suite
-from probes.evaluate import evaluate
+from probes.stage import evaluate
 from probes.intervals import Evidence, score_interval
 from probes.metrics import regression_scores
 from probes.protocol import get_protocol

@@ -19,7 +19,7 @@ from benchmarks.cli.main import main
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
-from probes.evaluate import evaluate
+from probes.stage import evaluate
 from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
 from probes.mirref_features import export_features, track_paths
 from probes.protocol import Protocol, get_protocol

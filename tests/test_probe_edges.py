@@ -20,7 +20,7 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from probes.axes import axis_problem
-from probes.evaluate import evaluate
+from probes.stage import evaluate
 from probes.mlp.estimators import KNNProbe, MLPProbe
 from probes.protocol import get_protocol
 from probes.representations import create_representation

@@ -17,7 +17,7 @@ from benchmarks.datasets import Clip
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
-from probes.evaluate import evaluate
+from probes.stage import evaluate
 from probes.protocol import PROTOCOLS, get_protocol
 from probes.representations.base import RepresentationSpec
 from probes.request import Request

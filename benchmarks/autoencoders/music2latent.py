@@ -162,6 +162,20 @@ class RandomInit(_Adapter):
         return Music2Latent.from_config(self.config, seed=self.seed)
 
 
+class Loaded(_Adapter):
+    """A model that is in memory already; it stays where it is.
+
+    Args:
+        model: the model.
+        name: what tables call it.
+    """
+
+    def __init__(self, model: Music2Latent, name: str) -> None:
+        metadata = {"source": "a model in memory", "license": model.license}
+        super().__init__(_spec(name, model.config, _count(model), model.digest(), metadata), str(model.device))
+        self.__dict__["model"] = model
+
+
 def _spec(
     name: str,
     config: Music2LatentConfig | None,

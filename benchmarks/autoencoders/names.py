@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from benchmarks.store.fingerprint import code_digest, digest
+from benchmarks.store.held import held
 from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.user_code import is_first_party
 
@@ -15,6 +16,7 @@ from benchmarks.user_code import is_first_party
 KINDS = {
     "music2latent": ("benchmarks.autoencoders.music2latent:Checkpoint", "path"),
     "external": ("benchmarks.autoencoders.own.external:External", "path"),
+    "object": ("benchmarks.autoencoders.own.object:held_autoencoder", "number"),
     "external-command": ("benchmarks.autoencoders.own.external_command:ExternalCommand", "template"),
 }
 
@@ -25,6 +27,8 @@ def label_of(name: str) -> str:
     if label is not None:
         return label
     kind, colon, argument = target.partition(":")
+    if kind == "object" and colon:
+        return held(argument).label
     if kind == "external" and colon:
         return f"external:{Path(argument).expanduser().resolve().name}"
     if kind == "external-command" and colon:
@@ -54,7 +58,8 @@ def system_code(name: str, registered: str | None = None, options: Mapping[str, 
     _, target = split_label(name)
     kind, _, _ = target.partition(":")
     if registered is None and kind in KINDS:
-        return code_digest(KINDS[kind][0].partition(":")[0])
+        code = code_digest(KINDS[kind][0].partition(":")[0])
+        return digest([code, held(target.partition(":")[2]).digest]) if kind == "object" else code
     if registered is not None:
         module, attribute = registered.partition(":")[0], None
     else:

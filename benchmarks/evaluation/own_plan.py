@@ -21,6 +21,7 @@ from benchmarks.metrics.base import CorpusMetric, PairMetric
 from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.registry import parse_metric
 from benchmarks.store.fingerprint import code_digest, digest
+from benchmarks.store.held import PREFIX, held
 from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Data
@@ -36,7 +37,7 @@ def runs_user_code(name: str) -> bool:
     Raises:
         UnknownNameError: no such system.
     """
-    return own_target(name) is not None or split_label(name)[1].startswith("external-command:")
+    return own_target(name) is not None or split_label(name)[1].startswith(("external-command:", PREFIX))
 
 
 def code_of_system(name: str, options: Mapping[str, Any]) -> str:
@@ -58,9 +59,10 @@ def try_system(
             return "version" in given or "weights" in given
         return bool(system.spec.version != "1" or (own and system.spec.weights_digest is not None))
 
+    found = held(target.removeprefix(PREFIX)) if target.startswith(PREFIX) else None
     return try_user_code(
-        target,
-        label_of(target),
+        f"object {found.label}" if found else target,
+        found.label if found else label_of(target),
         own_module(own)[0] if own else None,
         lambda: create_autoencoder(name, **options),
         lambda system, audio, rate: reconstruct_one(system, audio, rate, seed, None),
@@ -69,6 +71,7 @@ def try_system(
         store=store,
         declared=declared,
         further=further,
+        unseen=found.remark if found else "",
     )
 
 

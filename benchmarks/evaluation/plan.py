@@ -30,6 +30,7 @@ from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.fingerprint import code_digest, digest
+from benchmarks.store.held import PREFIX
 from benchmarks.store.own_code import split_label
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, SuiteError
@@ -159,6 +160,7 @@ class Planner(SuiteClips):
                 amount=load.amount,
                 group=load.group,
                 watch=tried.watch if tried else None,
+                local=split_label(name)[1].startswith(PREFIX),
             )
             for load in self.load_units
         )

@@ -79,6 +79,7 @@ def try_user_code(
     store: Store | None,
     declared: Callable[[Any], bool] = lambda made: False,
     further: Callable[[], Sequence[TrialClip]] = lambda: (),
+    unseen: str = "",
 ) -> Trial:
     """Construct a user's class, run it on a clip, and say what its results depend on.
 
@@ -92,6 +93,7 @@ def try_user_code(
         store: where earlier runs wrote down what their units read.
         declared: whether its spec says what the results depend on (weights, a version).
         further: more clips, for a class that refused `clips`.
+        unseen: why its results cannot be kept, of an object with parts that cannot be seen.
 
     Raises:
         UserCodeError: it cannot be constructed, by an error of its own code.
@@ -110,6 +112,8 @@ def try_user_code(
     state = [before, state_digest(made, arrays=False)]
     watch, identity = _dependencies(shown if module else name, module, reads, code(), state, store)
     remark = None
+    if unseen and not declared(made):
+        watch, remark = replace(watch, keep=False), unseen
     if watch.opaque and not declared(made):
         watch = replace(watch, keep=False)
         remark = (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from benchmarks.harness.base import Executor
 from benchmarks.harness.progress import Monitor, Progress
-from benchmarks.harness.units import Done, Unit, is_provisional
+from benchmarks.harness.units import Done, Unit, execute, is_provisional
 from benchmarks.store.store import Store
 
 OVERWRITE = ("missing", "always", "never", "cache-only")
@@ -175,7 +176,9 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
             report.failed[unit.key] = replace(cause, key=unit.key, stage=unit.stage, name=unit.name)
             if options.monitor is not None:
                 options.monitor.step(report.failed[unit.key])
-        for done in executor.run(ready, store.location):
+        here, elsewhere = [unit for unit in ready if unit.local], [unit for unit in ready if not unit.local]
+        ended = (execute(unit, store.location) for unit in here)
+        for done in chain(ended, executor.run(elsewhere, store.location) if elsewhere else ()):
             progress.step(done)
             if options.monitor is not None:
                 options.monitor.step(done)

@@ -61,6 +61,7 @@ class Unit:
         amount: how much work it is, in seconds of audio; for estimates.
         group: units of one group belong on one shard (a reconstruction and its scores).
         watch: for units that run a user's code; None for code of this project.
+        local: it uses an object that only the planning process has, and runs there.
     """
 
     stage: str
@@ -72,6 +73,7 @@ class Unit:
     amount: float = 0.0
     group: str = ""
     watch: Watch | None = None
+    local: bool = False
 
     @property
     def device(self) -> str:

@@ -31,6 +31,8 @@ _NEUTRAL = frozenset(
         "benchmarks.store",
         "benchmarks.store.files",
         "benchmarks.store.fingerprint",
+        "benchmarks.store.held",
+        "benchmarks.store.object_digest",
         "benchmarks.store.own_code",
         "benchmarks.store.processor",
         "benchmarks.store.reads",

@@ -43,7 +43,7 @@ def write_scores(folder: str | Path) -> Path | None:
     rows: list[dict[str, Any]] = []
     for path in paths:
         try:
-            rows += _rows(path.stem, read_object(path, ValueError))
+            rows += score_rows(path.stem, read_object(path, ValueError))
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}: not a table of this version: {type(error).__name__} {error}") from None
     # dtype object: floats keep every digit.
@@ -54,8 +54,8 @@ def write_scores(folder: str | Path) -> Path | None:
     return target
 
 
-def _rows(table: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The clips of one table, with a score or a reason."""
+def score_rows(table: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The clips of one table's JSON, with a score or a reason."""
     rows = []
     groups = record.get("groups", {})
     for metric, by_system in record["scores"].items():

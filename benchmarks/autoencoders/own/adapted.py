@@ -88,19 +88,28 @@ def complete(system: Any, name: str, label: str | None = None) -> Autoencoder:
     return kind(system, spec)
 
 
-def spec_of(system: Any, name: str) -> AutoencoderSpec:
-    """The spec of a user's system, which may be a dictionary.
+def spec_of(system: Any, name: str, given: Any = None) -> AutoencoderSpec:
+    """The spec of a user's system, which may be a dictionary; without one, attributes `sample_rate` and `channels`.
 
     A dictionary has the fields of `AutoencoderSpec`, all optional but `sample_rate` (None: takes any rate),
     and `weights`: a file or several whose sha256 becomes part of the content key.
+
+    Args:
+        system: the system.
+        name: how it was asked for, for messages and as its default name.
+        given: a spec in place of its own.
 
     Raises:
         AutoencoderError: no spec, an unknown field, or a wrong value; the message names it.
         FileNotFoundError: the weights do not exist.
     """
-    given = getattr(system, "spec", None)
+    given = given or getattr(system, "spec", None)
     if isinstance(given, AutoencoderSpec):
         return given
+    if given is None and isinstance(getattr(system, "sample_rate", None), int):
+        given = {"sample_rate": system.sample_rate}
+        if isinstance(channels := getattr(system, "channels", None), str):
+            given["channels"] = channels
     if not isinstance(given, Mapping):
         raise AutoencoderError(
             f"{name!r}: spec is {given!r}; give an AutoencoderSpec, or a dictionary such as "
@@ -165,7 +174,7 @@ class Adapted:
         items = []
         for item in inputs:
             with controlled(0):  # encoding is the same whoever calls it: sampling encoders get one fixed seed
-                items.append(_call(self.system.encode, item, sample_rate=rate))
+                items.append(call(self.system.encode, item, sample_rate=rate))
         channels = 1 if np.ndim(audio) == 1 else np.shape(audio)[0]
         return Encoded(tuple(items), inputs[0].shape[1], rate, channels)
 
@@ -180,7 +189,7 @@ class Adapted:
         for index, item in enumerate(latents.items):
             own = seed if index == 0 else derive_seed(seed, f"channel {index}")
             with controlled(own):
-                output = _call(
+                output = call(
                     self.system.decode, item, length=latents.samples, sample_rate=rate, seed=own, **step_options
                 )
             outputs.append(self._output(output, latents))
@@ -239,7 +248,7 @@ class AdaptedWithFeatures(Adapted):
         found = []
         for item in inputs:
             with controlled(0):
-                features = _call(self.system.features, item, sample_rate=rate)
+                features = call(self.system.features, item, sample_rate=rate)
             array = np.asarray(_to_numpy(features), dtype=np.float32)
             array = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
             if array.ndim != 2:
@@ -263,7 +272,7 @@ def with_channels(audio: np.ndarray, channels: int) -> np.ndarray:
     raise ValueError(f"output has {audio.shape[0]} channels, the clip {channels}")
 
 
-def _call(method: Callable[..., Any], first: Any, **offered: Any) -> Any:
+def call(method: Callable[..., Any], first: Any, **offered: Any) -> Any:
     """Call a method with those of the offered arguments that it declares."""
     accepted = _accepted(method, tuple(offered))
     return method(first, **{name: offered[name] for name in accepted})
