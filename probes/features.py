@@ -19,6 +19,7 @@ from benchmarks.evaluation.stages import reason_of
 from benchmarks.evaluation.trial import Trial, constructed, try_user_code, watching
 from benchmarks.harness.units import STAND_IN, Unit, fetch, resident
 from benchmarks.store.fingerprint import code_digest, derive_seed, digest, library_versions, module_digest
+from benchmarks.store.held import PREFIX, held
 from benchmarks.store.own_code import own_digest, own_module, split_label
 from benchmarks.store.store import Result, Store
 from probes.axes import axis_problem
@@ -74,7 +75,8 @@ class FeaturePlan:
         if device != "cpu" and accepts_device(name):
             self.options["device"] = device
         made: list[Any] = []
-        self.tried = self._try(made, clips, store) if own_target(name) is not None else None
+        self.local = name.startswith(PREFIX)
+        self.tried = self._try(made, clips, store) if self.local or own_target(name) is not None else None
         self.error, self.remark = (self.tried.error, self.tried.remark) if self.tried else (None, None)
         self.representation: Any = made[0] if made else create_representation(name, **self.options)
         self.spec = self.representation.spec
@@ -84,11 +86,12 @@ class FeaturePlan:
             made.append(create_representation(self.name, **self.options))
             return made[0]
 
-        target = own_module(str(own_target(self.name)) + "load_model" * self.name.startswith("hear:"))[0]
+        found = held(self.name.removeprefix(PREFIX)) if self.local else None
+        own = str(own_target(self.name)) + "load_model" * self.name.startswith("hear:")
         return try_user_code(
-            self.name,
+            f"object {found.label}" if found else self.name,
             label_of(self.name),
-            target,
+            None if found else own_module(own)[0],
             make,
             lambda representation, audio, rate: representation.extract(audio, rate),
             lambda: trial_clips(clips),
@@ -97,6 +100,7 @@ class FeaturePlan:
             declared=lambda representation: (
                 representation.spec.version != "1" or representation.spec.weights is not None
             ),
+            unseen=found.remark if found else "",
         )
 
     def identity(self) -> dict[str, Any]:
@@ -163,6 +167,7 @@ class FeaturePlan:
                     amount=seconds_of(part),
                     group=digest(manifest),
                     watch=self.tried.watch if self.tried else None,
+                    local=self.local,
                 )
             )
         return found
@@ -202,6 +207,8 @@ def _code_of(name: str) -> list[str]:
     own = own_target(name)
     if head == "autoencoder":
         return [code_digest("probes.representations.user"), _autoencoder_code(argument)]
+    if name.startswith(PREFIX):
+        return [code_digest("probes.representations.object"), held(argument).digest]
     if own is not None:
         module, attribute = own_module(own if head != "hear" else f"{own}load_model")
         try:

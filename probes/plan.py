@@ -14,12 +14,12 @@ from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.store.fingerprint import code_digest, library_versions
 from benchmarks.store.store import Store
 from benchmarks.user_code import ClashError, user_error
-from probes.stage import EvaluateJob
 from probes.features import FeaturePlan, stand_in_units
 from probes.representations import own_target, split_name
 from probes.representations.base import RepresentationSpec
 from probes.request import CHANCE, Request
 from probes.scoring import problem_of
+from probes.stage import EvaluateJob
 from probes.tasks.base import TaskData
 
 

@@ -19,6 +19,7 @@ from benchmarks.store.store import Result, Store
 from benchmarks.user_code import stdout_to_stderr
 from probes.intervals import Evidence, difference_interval, score_interval
 from probes.plan import Planner
+from probes.representations import row_name
 from probes.representations.base import RepresentationSpec
 from probes.request import CHANCE, Request
 from probes.tasks import create_task
@@ -290,8 +291,8 @@ def compare(first: ProbeCell, second: ProbeCell, metric: str, level: float) -> d
     return {
         "task": first.task,
         "metric": metric,
-        "a": first.representation,
-        "b": second.representation,
+        "a": row_name(first.representation),
+        "b": row_name(second.representation),
         "n": first.n_test,
         "n_groups": first.n_groups,
         "difference": difference,

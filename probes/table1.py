@@ -24,6 +24,7 @@ from benchmarks.tables.best import verdict_lines
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
 from probes.protocol import MIR_REF_BATCH, get_protocol, seeds_from
+from probes.representations import row_name
 from probes.request import CHANCE, Request
 from probes.runner import ProbeCell, ProbeRun, all_comparisons, run
 from probes.tasks.base import TaskInfo
@@ -36,6 +37,7 @@ TITLES = {
     "music2latent-random": "Music2Latent, random weights",
     "music2latent-random@latents": "Music2Latent latents, random weights",
     "musicnn-msd": "MusiCNN-MSD",
+    "mtt-musicnn": "MusiCNN-MTT",
     "vggish": "VGGish",
     "clmr": "CLMR",
     "mert-v1-95m": "MERT-v1-95M",
@@ -162,7 +164,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
                     cells[f"{name}/{info.metrics[0]}"] = dataclasses.replace(main, details=details)
         rows.append(
             Row(
-                representation,
+                row_name(representation),
                 cells,
                 title=_title(representation),
                 metadata=_metadata(found, representation),
@@ -282,7 +284,7 @@ def _batch_note(found: ProbeRun) -> list[str]:
 
 
 def _title(representation: str) -> str:
-    return TITLES.get(representation, representation)
+    return TITLES.get(representation, row_name(representation))
 
 
 def _sizes(found: ProbeRun, name: str) -> str:

@@ -16,13 +16,13 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from benchmarks.suite import parse_suite
-from probes.stage import evaluate
 from probes.intervals import Evidence, score_interval
 from probes.metrics import regression_scores
 from probes.protocol import get_protocol
 from probes.request import Request
 from probes.runner import run
 from probes.scoring import Problem, chance
+from probes.stage import evaluate
 from probes.table1 import build
 from probes.tasks import create_task
 from probes.tasks.base import TaskDataError

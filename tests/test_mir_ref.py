@@ -19,12 +19,12 @@ from benchmarks.cli.main import main
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
-from probes.stage import evaluate
 from probes.mirref import MirRefError, export_experiments, read_experiments, requests_of
 from probes.mirref_features import export_features, track_paths
 from probes.protocol import Protocol, get_protocol
 from probes.request import Request
 from probes.runner import run
+from probes.stage import evaluate
 from probes.tasks.base import TaskData
 from probes.tasks.labeled import labeled_task
 

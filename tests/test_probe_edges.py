@@ -20,13 +20,13 @@ from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
 from probes.axes import axis_problem
-from probes.stage import evaluate
 from probes.mlp.estimators import KNNProbe, MLPProbe
 from probes.protocol import get_protocol
 from probes.representations import create_representation
 from probes.request import Request
 from probes.results import file_name, write_results
 from probes.runner import ProbeRun, run
+from probes.stage import evaluate
 from probes.table1 import table_of
 from probes.tasks.base import TaskData
 from probes.tasks.labeled import labeled_task

@@ -17,13 +17,13 @@ from benchmarks.datasets import Clip
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.store.store import Store
-from probes.stage import evaluate
 from probes.protocol import PROTOCOLS, get_protocol
 from probes.representations.base import RepresentationSpec
 from probes.request import Request
 from probes.results import write_results
 from probes.runner import ProbeRun, is_contaminated, run
 from probes.scoring import Problem, chance
+from probes.stage import evaluate
 from probes.tasks.base import TaskData, TaskInfo
 from probes.tasks.labeled import labeled_task
 

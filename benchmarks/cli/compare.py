@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,7 +22,11 @@ from benchmarks.cli.options import (
     toml_setting,
 )
 from benchmarks.errors import OK, UsageError, check_folder
+from benchmarks.registry import load_target
 from benchmarks.suite import load_suite
+
+if TYPE_CHECKING:
+    from benchmarks.tables.table import TableResult
 
 
 def compare(
@@ -32,6 +36,7 @@ def compare(
     suite: SuiteName = "synthetic",
     against: Names = None,
     metrics: Names = None,
+    only: Annotated[Literal["1", "2"], Parameter(metavar="N")] = "2",
     option: Annotated[list[str] | None, Parameter(metavar="NAME.KEY=VALUE")] = None,
     work: Work = WORK,
     dry_run: DryRun = False,
@@ -54,6 +59,7 @@ def compare(
         command: a system that is a program, run once per clip; may be repeated
         against: baselines (default: Table 2 of the suite)
         metrics: columns (default: Table 2 of the suite)
+        only: 2 compares reconstructions (Table 2), 1 probes features and latents (Table 1)
         option: an option of a system, VALUE as in TOML; may be repeated
         output: also write compare.json, .csv and .md to this folder
         format: format of what is printed
@@ -66,6 +72,13 @@ def compare(
     if output is not None:
         check_folder("-o", output)
     run, executor, store = work.open(dry_run=dry_run)
+    if only == "1":
+        if metrics or option:
+            raise UsageError("--only 1: the tasks decide the metrics; --metrics and --option belong to Table 2")
+        table1 = load_target("probes.evaluation:compare_table1")
+        with executor:
+            made, probed = table1(load_suite(suite), store, executor, run, systems, split_names(against))
+        return _show_table1(made, probed, work, output, "json" if json else format)
     from benchmarks.compare.systems import compare as measure
     from benchmarks.evaluation.plan import Planner
     from benchmarks.status.dry_run import describe, weighed
@@ -90,6 +103,19 @@ def compare(
         print("written:", *(str(path) for path in found.write(output)), file=sys.stderr)
     print(found.render("json" if json else format))
     return finish(found.report, verbose=work.verbose, measured=found.measured)
+
+
+def _show_table1(table: TableResult, probed: Any, work: Work, output: Path | None, format: str) -> int:
+    """Print Table 1 with new rows, or what would run."""
+    for line in probed.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    if probed.report.planned:
+        print(f"{len(probed.report.pending)} units would run")
+        return OK
+    if output is not None:
+        print("written:", *(str(path) for path in table.write(output, "compare")), file=sys.stderr)
+    print(table.render(format))
+    return finish(probed.report, verbose=work.verbose, measured=table.measured)
 
 
 def curve(

@@ -60,7 +60,9 @@ class EvaluatedSystems(Evaluated):
         Raises:
             FileExistsError, NotADirectoryError: the folder holds something else.
         """
-        assert self.suite is not None and self.options is not None and self.store is not None
+        assert self.suite is not None
+        assert self.options is not None
+        assert self.store is not None
         target = Path(folder).expanduser()
         check_target(target)
         with tempfile.TemporaryDirectory() as place, make_executor("serial") as executor:

@@ -7,6 +7,7 @@ implementation of the same thing.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -250,15 +251,15 @@ def _register_all() -> None:
         "benchmarks.embedders.backends:FrechetAudioDistanceVGGish",
         _with(vggish, title="VGGish by frechet-audio-distance", packages=("frechet_audio_distance",), **parity),
     )
-    for hop, title in ((93, "MusiCNN-MSD (3 s, hop 1.5 s)"), (187, "MusiCNN-MSD (3 s)")):
+    for data, hop in itertools.product(("msd", "mtt"), (93, 187)):
         register_embedder(
-            "musicnn-msd" if hop == 93 else "musicnn-msd@3s",
+            f"musicnn-{data}" if hop == 93 else f"musicnn-{data}@3s",
             "benchmarks.embedders.musicnn:MusiCNNEmbedder",
             EmbedderEntry(
-                title=title,
+                title=f"MusiCNN-{data.upper()} ({'3 s, hop 1.5 s' if hop == 93 else '3 s'})",
                 sample_rate=16000,
                 dim=200,
-                weight="musicnn-msd",
+                weight=f"musicnn-{data}",
                 window="2.992 s (187 frames of 16 ms)",
                 hop=f"{hop * 0.016:g} s ({hop} frames)",
                 policy="incomplete last window dropped; shorter clips repeat their spectrogram to one window; "

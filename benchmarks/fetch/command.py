@@ -13,6 +13,7 @@ from benchmarks.datasets.locations import fetched_root
 from benchmarks.errors import UsageError
 from benchmarks.fetch.corpora import musiccaps
 from benchmarks.fetch.corpora.catalog import CORPORA, PAPER_DATA
+from benchmarks.fetch.corpora.copies import COPIES, fetch_copy
 from benchmarks.fetch.corpora.fetcher import fetch_corpus, folder_of
 from benchmarks.fetch.corpora.verify import verify_corpus
 from benchmarks.fetch.options import Options
@@ -85,7 +86,7 @@ def fetch_suite(suite: Suite, options: Options | None = None) -> list[dict[str, 
 
 def fetchable() -> set[str]:
     """All names that `fetch` takes, but for `all`."""
-    return {*SOURCES, *PAPER_DATA, NOTES, TRAINING_CLIPS, *WEIGHTS}
+    return {*SOURCES, *PAPER_DATA, *COPIES, NOTES, TRAINING_CLIPS, *WEIGHTS}
 
 
 def available() -> list[dict[str, Any]]:
@@ -99,6 +100,7 @@ def available() -> list[dict[str, Any]]:
     for name in PAPER_DATA[1:]:
         corpus = CORPORA[name]
         rows.append(row(name, "data", corpus.title, corpus.license, corpus.transfer_bytes))
+    rows += [row(c.name, "copy", f"{c.title} (--from DIR)", c.license, None) for c in COPIES.values()]
     rows.append(row(NOTES, "rendered", "1,743 notes, rendered from FluidR3", "MIT", 0))
     rows.append(row(TRAINING_CLIPS, "rendered", "generated clips that the shipped checkpoints learned from", "CC0", 0))
     for weight in WEIGHTS.values():
@@ -138,6 +140,8 @@ def _fetch_one(name: str, options: Options) -> dict[str, Any]:
         return musiccaps.fetch_musiccaps(options)
     if name in CORPORA:
         return fetch_corpus(CORPORA[name], options)
+    if name in COPIES:
+        return fetch_copy(COPIES[name], options)
     if name == NOTES:
         return _render(options)
     if name == TRAINING_CLIPS:

@@ -11,9 +11,11 @@ Whatever has no visible contents (an open file, a lock, a session of another lib
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import logging
 import sys
+import threading
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,11 +28,16 @@ from benchmarks.store.own_code import own_digest
 from benchmarks.user_code import is_first_party, is_own_file
 
 #: Members of a class that say nothing of what it does.
-_IGNORED = frozenset(
-    "__dict__ __weakref__ __doc__ __module__ __qualname__ __firstlineno__ __static_attributes__ _abc_impl "
-    "__abstractmethods__ __annotations__ __annotate_func__ __annotations_cache__ __parameters__ __orig_bases__".split()
-)
+_IGNORED = frozenset({
+    "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
+    "__abstractmethods__", "_abc_impl", "__annotations__", "__annotate_func__", "__annotations_cache__",
+    "__parameters__", "__orig_bases__", "__slotnames__",
+})  # fmt: skip
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...), type(NotImplemented))
+
+
+#: What decides no result.
+_NO_CONTENTS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
 
 
 @dataclass
@@ -103,8 +110,10 @@ class _Walk:
             self.opaque += [part for item in value for part in object_digest(item).opaque]
         elif type(value) in (dict, types.MappingProxyType):
             self._items(value.items(), name)
-        elif isinstance(value, logging.Logger):
-            self.note("logger")
+        elif isinstance(value, _NO_CONTENTS):
+            self.note(type(value).__name__)
+        elif isinstance(value, functools.cached_property):
+            self.visit(value.func, name)
         else:
             self._instance(value, name)
 

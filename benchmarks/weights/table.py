@@ -149,6 +149,22 @@ _SOURCES = (
         "FAD on MusiCNN embeddings; Table 1",
     ),
     WeightSource(
+        "musicnn-mtt",
+        "wheel:musicnn==0.1.0",
+        (
+            WeightFile(
+                "musicnn/MTT_musicnn/.index", 4948, "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57"
+            ),
+            WeightFile(
+                "musicnn/MTT_musicnn/.data-00000-of-00001",
+                9465596,
+                "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+            ),
+        ),
+        "ISC",
+        "MusiCNN trained on MagnaTagATune: a row of Table 1",
+    ),
+    WeightSource(
         "visqol-svr",
         "wheel:visqol-python==3.8.0",
         (

@@ -10,7 +10,8 @@ from benchmarks.autoencoders.own.adapted import controlled
 from benchmarks.errors import UsageError
 from benchmarks.evaluation.systems import accepts_device as system_accepts_device
 from benchmarks.registry import Registry, load_target
-from benchmarks.store.own_code import import_own
+from benchmarks.store.held import PREFIX, held
+from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import is_first_party
 from probes.representations.base import FEATURES, Representation, RepresentationSpec
 
@@ -21,6 +22,7 @@ __all__ = [
     "RepresentationSpec",
     "create_representation",
     "list_representations",
+    "row_name",
     "split_name",
 ]
 
@@ -29,6 +31,7 @@ REPRESENTATIONS.register("music2latent", "probes.representations.music2latent:pu
 REPRESENTATIONS.register("music2latent-mini", "probes.representations.music2latent:mini")
 REPRESENTATIONS.register("music2latent-random", "probes.representations.music2latent:random_init")
 REPRESENTATIONS.register("musicnn-msd", "probes.representations.embedder:musicnn")
+REPRESENTATIONS.register("mtt-musicnn", "probes.representations.embedder:musicnn_mtt")
 REPRESENTATIONS.register("vggish", "probes.representations.embedder:vggish")
 REPRESENTATIONS.register("clmr", "probes.representations.clmr:CLMR")
 REPRESENTATIONS.register("mert-v1-95m", "probes.representations.mert:MERT")
@@ -51,9 +54,19 @@ ALIASES = {"mel": "handcrafted@mel", "mfcc": "handcrafted@mfcc", "chroma": "hand
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """`"music2latent-mini@latents"` -> name and output (None: the default one); aliases are resolved."""
+    """`"music2latent-mini@latents"` -> name and output (None: the default one), without label or alias."""
+    name = split_label(name)[1]
     name, _, output = ALIASES.get(name, name).partition("@")
     return name, output or None
+
+
+def row_name(name: str) -> str:
+    """What tables call a representation: its label, or its name with the output."""
+    label, target = split_label(name)
+    if label is not None:
+        return label
+    number, _, output = target.removeprefix(PREFIX).partition("@")
+    return held(number).label + (f"@{output}" if output else "") if target.startswith(PREFIX) else target
 
 
 def create_representation(name: str, **options: Any) -> Representation:
@@ -62,7 +75,8 @@ def create_representation(name: str, **options: Any) -> Representation:
     Args:
         name: a registered name; `module:Class` or `FILE.py:Class` of your own; `npy:FOLDER` of feature files;
             `hear:MODULE[:WEIGHTS]` for a module with HEAR's three functions; `autoencoder:NAME` for any
-            system of `benchmarks.autoencoders` that has `features`; `music2latent:PATH` for a checkpoint.
+            system of `benchmarks.autoencoders` that has `features` or latents; `music2latent:PATH` for a checkpoint.
+            Each may have `LABEL=` in front.
         **options: passed to the factory.
 
     Raises:
@@ -108,6 +122,7 @@ _PREFIXES = {
     "hear": "probes.representations.user:HearModule",
     "autoencoder": "probes.representations.user:AutoencoderFeatures",
     "music2latent": "probes.representations.music2latent:checkpoint",
+    "object": "probes.representations.object:held_representation",
 }
 
 

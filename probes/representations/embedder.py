@@ -57,6 +57,13 @@ def musicnn(device: str = "cpu") -> EmbedderRepresentation:
     return EmbedderRepresentation("musicnn-msd", training=("msd",), license="ISC", device=device)
 
 
+def musicnn_mtt(device: str = "cpu") -> EmbedderRepresentation:
+    """MusiCNN trained on MagnaTagATune, at the same point: what it scores on that task is contaminated, and flagged."""
+    return EmbedderRepresentation(
+        "musicnn-mtt", "mtt-musicnn", training=("magnatagatune",), license="ISC", device=device
+    )
+
+
 def vggish(device: str = "cpu") -> EmbedderRepresentation:
     """VGGish, 128-d, 0.96 s windows."""
     return EmbedderRepresentation("vggish", training=("youtube-8m",), license="Apache-2.0", device=device)

@@ -108,6 +108,11 @@ def _card_data(name: str) -> tuple[str, ...]:
     return tuple(map(str, data)) if isinstance(data, list) else ()
 
 
+def loaded(model: m2l.Music2Latent, name: str) -> Music2LatentRepresentation:
+    """A model that is in memory already."""
+    return Music2LatentRepresentation(_spec(name, model.digest(), (), license=model.license), lambda: model)
+
+
 def random_init(config: str = "mini", seed: int = 0, device: str = "cpu") -> Music2LatentRepresentation:
     """The architecture with random weights: the floor that says what training adds."""
 

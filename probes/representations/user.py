@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoencoders import create_autoencoder
+from benchmarks.autoencoders.names import label_of
+from benchmarks.autoencoders.own.adapted import Adapted, Encoded, to_numpy
 from benchmarks.datasets.base import Clip
 from benchmarks.datasets.clip_files import nfc, without_suffix
 from benchmarks.errors import UsageError
@@ -212,15 +214,21 @@ class NoFeaturesError(UsageError, TypeError):
     """An autoencoder that gives no features."""
 
 
+#: Name of the second output of an autoencoder: what its decoder is given.
+LATENTS = "latents"
+
+
 class AutoencoderFeatures:
-    """Any system of `benchmarks.autoencoders` that has `features(audio, sample_rate) -> (dim, frames)`.
+    """Any system of `benchmarks.autoencoders` with `features(audio, sample_rate) -> (dim, frames)`, or latents.
+
+    The latents of a user's class are an output, too, as far as `encode` returns (dim, frames).
 
     Args:
         name: the system's name.
         options: passed to it.
 
     Raises:
-        NoFeaturesError: the system has no `features`.
+        NoFeaturesError: the system has no `features`, and gives no latents either.
     """
 
     #: `features` gives (dim, frames), the order of latents.
@@ -228,12 +236,16 @@ class AutoencoderFeatures:
 
     def __init__(self, name: str, **options: Any) -> None:
         self.system: Any = create_autoencoder(name, **options)
-        if not callable(getattr(self.system, "features", None)):
+        self._name = name
+        outputs = [FEATURES] if callable(getattr(self.system, "features", None)) else []
+        outputs += [LATENTS] if isinstance(self.system, Adapted) else []
+        if not outputs:
             raise NoFeaturesError(f"autoencoder {name!r} has no method 'features'")
         spec = self.system.spec
         self.spec = RepresentationSpec(
-            name=f"autoencoder:{name}",
+            name=f"autoencoder:{label_of(name)}",
             sample_rate=spec.sample_rate,
+            outputs=tuple(outputs),
             training_datasets=tuple(spec.training_datasets),
             weights=spec.weights_digest,
             license=spec.license,
@@ -244,4 +256,27 @@ class AutoencoderFeatures:
     def extract(self, audio: np.ndarray, sample_rate: int) -> Mapping[str, np.ndarray]:
         """See `Representation.extract`; several channels are averaged first."""
         mono = audio.mean(axis=0, keepdims=True, dtype=np.float32)
-        return {FEATURES: np.asarray(self.system.features(mono, sample_rate), dtype=np.float32).T}
+        found = {}
+        if FEATURES in self.spec.outputs:
+            found[FEATURES] = np.asarray(self.system.features(mono, sample_rate), dtype=np.float32).T
+        if LATENTS in self.spec.outputs:
+            latents = self._latents(mono, sample_rate)
+            if latents is not None:
+                found[LATENTS] = latents.T
+        return found
+
+    def _latents(self, mono: np.ndarray, sample_rate: int) -> np.ndarray | None:
+        """(dim, frames), averaged over the channels of a system that has several; None beside features.
+
+        Raises:
+            ValueError: an autoencoder without features encodes to something else.
+        """
+        encoded = self.system.encode(mono, sample_rate)
+        items = [to_numpy(item) for item in (encoded.items if isinstance(encoded, Encoded) else encoded)]
+        arrays = [item[0] if np.ndim(item) == 3 and len(item) == 1 else item for item in items]
+        if any(getattr(array, "ndim", 0) != 2 or array.dtype.kind not in "fiu" for array in arrays):
+            if FEATURES in self.spec.outputs:
+                return None
+            shown = getattr(items[0], "shape", type(items[0]).__name__)
+            raise ValueError(f"encode of {label_of(self._name)} returns {shown}; latents to probe are (dim, frames)")
+        return np.mean(np.stack(arrays), axis=0, dtype=np.float64).astype(np.float32)

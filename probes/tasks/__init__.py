@@ -40,6 +40,15 @@ TASKS.register("synthetic-instrument", "probes.tasks.synthetic:SyntheticInstrume
 TASKS.register("open-pitch", "probes.tasks.open_notes:OpenPitch")
 TASKS.register("folder", "probes.tasks.folder:FolderTask")
 TASKS.register("open-instrument", "probes.tasks.open_notes:OpenInstrument")
+TASKS.register("giantsteps-key", "probes.tasks.published:GiantStepsKey")
+TASKS.register("nsynth-pitch", "probes.tasks.published:NSynthPitch")
+TASKS.register("nsynth-instrument", "probes.tasks.published:NSynthInstrument")
+TASKS.register("gtzan", "probes.tasks.published:GTZAN")
+TASKS.register("emo-arousal", "probes.tasks.published:EmoArousal")
+TASKS.register("emo-valence", "probes.tasks.published:EmoValence")
+TASKS.register("jamendo-top50", "probes.tasks.published:JamendoTop50")
+TASKS.register("jamendo-instrument", "probes.tasks.published:JamendoInstrument")
+TASKS.register("jamendo-mood", "probes.tasks.published:JamendoMood")
 
 
 #: What stands before the path of a folder that is a task.
@@ -50,7 +59,7 @@ def create_task(name: str, **options: Any) -> Task:
     """Make a task; its data is read by `load`.
 
     Args:
-        name: one of `list_tasks()`, `folder:PATH` of a folder or its CSV table, or `module:Class` of your own.
+        name: one of `list_tasks()`, `folder:PATH` of a folder or its table of labels, or `module:Class` of your own.
         **options: passed to the task's constructor.
 
     Raises:

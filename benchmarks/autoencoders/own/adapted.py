@@ -249,7 +249,7 @@ class AdaptedWithFeatures(Adapted):
         for item in inputs:
             with controlled(0):
                 features = call(self.system.features, item, sample_rate=rate)
-            array = np.asarray(_to_numpy(features), dtype=np.float32)
+            array = np.asarray(to_numpy(features), dtype=np.float32)
             array = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
             if array.ndim != 2:
                 raise ValueError(f"features of {self.spec.name} have shape {array.shape}, not (dim, frames)")
@@ -309,5 +309,6 @@ def controlled(seed: int) -> Iterator[None]:
         np.random.set_state(before[1])  # noqa: NPY002
 
 
-def _to_numpy(value: Any) -> Any:
+def to_numpy(value: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
     return value.detach().float().cpu().resolve_neg().numpy() if hasattr(value, "detach") else value

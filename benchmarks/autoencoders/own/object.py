@@ -8,12 +8,19 @@ import numpy as np
 
 from benchmarks.autoencoders.base import Autoencoder, AutoencoderSpec
 from benchmarks.autoencoders.music2latent import Loaded
-from benchmarks.autoencoders.own.adapted import Adapted, AdaptedWithFeatures, AutoencoderError, call, controlled, spec_of
+from benchmarks.autoencoders.own.adapted import (
+    Adapted,
+    AdaptedWithFeatures,
+    AutoencoderError,
+    call,
+    controlled,
+    spec_of,
+)
 from benchmarks.store.held import held, is_own_model
 from m2l.audio import as_channels_first, fit_length
 
 #: Classes that say nothing of their rate, and what it is: the interface of the published package, and ours.
-_KNOWN = {("m2l", "EncoderDecoder"): {"sample_rate": 44_100}, ("music2latent", "EncoderDecoder"): {"sample_rate": 44_100}}
+_KNOWN = {key: {"sample_rate": 44100} for key in [("m2l", "EncoderDecoder"), ("music2latent", "EncoderDecoder")]}
 
 
 class Reconstructing:
@@ -25,7 +32,7 @@ class Reconstructing:
     def reconstruct(
         self, audio: np.ndarray, sample_rate: int, *, seed: int = 0, n_steps: int | None = None
     ) -> np.ndarray:
-        """What the object returns for `(channels, samples)` at a clip's own rate, as float32; at most cut at the end."""
+        """What the object returns for `(channels, samples)` at a clip's own rate, as float32; a longer end is cut."""
         steps = {} if n_steps is None else {"n_steps": n_steps}
         with controlled(seed):
             output = call(self.inner.reconstruct, audio.copy(), sample_rate=sample_rate, seed=seed, **steps)
@@ -51,7 +58,9 @@ def held_autoencoder(number: str, name: str | None = None) -> Autoencoder:
     kind = type(value)
     known = _KNOWN.get((kind.__module__.partition(".")[0], kind.__name__))
     spec = spec_of(value, label, found.spec or (known if given is None else None))
-    has = {method for method in ("encode", "decode", "features", "reconstruct") if callable(getattr(value, method, None))}
+    has = {
+        method for method in ("encode", "decode", "features", "reconstruct") if callable(getattr(value, method, None))
+    }
     if {"encode", "decode"} <= has:
         return AdaptedWithFeatures(value, spec) if "features" in has else Adapted(value, spec)
     if "reconstruct" in has:
