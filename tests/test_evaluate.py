@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -223,7 +224,7 @@ print(object_digest(made).digest, object_digest(made).opaque)
 
 def test_digest_is_the_same_in_every_session() -> None:
     def digest(code: str, seed: str) -> str:
-        env = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "PATH": "/usr/bin"}
+        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=300
         ).stdout

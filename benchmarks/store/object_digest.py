@@ -95,7 +95,7 @@ class _Walk:
         elif isinstance(value, types.FunctionType):
             self._function(value, name)
         elif isinstance(value, types.ModuleType):
-            self._module(value.__name__, name)
+            self._module(value.__name__)
         elif isinstance(value, type):
             self._class(value, name)
         elif isinstance(value, types.MethodType):
@@ -142,12 +142,12 @@ class _Walk:
 
     def _function(self, function: types.FunctionType, name: str) -> None:
         if not self._counts_by_value(function.__module__):
-            self._module(function.__module__, name)
+            self._module(function.__module__)
             self.note(function.__qualname__)
             if not function.__closure__:
                 return
         else:
-            self._module(function.__module__, name)
+            self._module(function.__module__)
             self.visit(function.__code__, name)
             for used in sorted(_global_names(function.__code__)):
                 if used in function.__globals__:
@@ -172,7 +172,7 @@ class _Walk:
 
     def _class(self, kind: type, name: str) -> None:
         self.note("class", kind.__qualname__)
-        self._module(kind.__module__, name)
+        self._module(kind.__module__)
         if not self._counts_by_value(kind.__module__):
             return
         self.visit(type(kind), name)
@@ -222,9 +222,9 @@ class _Walk:
         self.visit(list(items) if items is not None else None, name)
         self._items(pairs if pairs is not None else (), name)
 
-    def _module(self, module: str | None, name: str) -> None:
+    def _module(self, module: Any) -> None:
         """A module by its code, if it is this project's or the user's, else by the version of its package."""
-        module = module or "builtins"
+        module = module if isinstance(module, str) else "builtins"  # a compiled class may have a slot of that name
         if module not in self.modules:
             self.modules[module] = ""
             try:
@@ -244,13 +244,15 @@ class _Walk:
         return str(getattr(top, "__version__", ""))
 
     @staticmethod
-    def _counts_by_value(module: str | None) -> bool:
+    def _counts_by_value(module: Any) -> bool:
         """Whether what a module defines may change without a version: a notebook's, a file of the user's."""
-        if module in (None, "__main__"):
-            return module is not None
-        if is_first_party(str(module)):
+        if module is None:  # of code without a module
+            return True
+        if not isinstance(module, str) or is_first_party(module):
             return False
-        loaded = sys.modules.get(str(module))
+        if module == "__main__":
+            return True
+        loaded = sys.modules.get(module)
         if loaded is None:
             return True
         file = getattr(loaded, "__file__", None)
