@@ -80,7 +80,7 @@ def emo(folder: Path) -> None:
     songs, values = [head], [["song_id", "mean_arousal", "std_arousal", "mean_valence", "std_valence"]]
     for number in range(2, 62):
         part = "evaluation" if number % 5 == 0 else "development"
-        songs.append([str(number), f"{number}.mp3", f"\tArtist {number % 30}\t", "Title", "0.15", "1.0", "Pop", part])
+        songs.append([str(number), f"{number}.mp3", f"\tArtist {number % 29}\t", "Title", "0.15", "1.0", "Pop", part])
         values.append([str(number), f"{1 + number / 10}", "1", f"{7 - number / 10}", "1"])
         sound(folder / "clips_45seconds" / f"{number}.wav")
     songs.append(["99", "99.mp3", "Nobody", "A duplicate without values", "0.15", "1.0", "Pop", "development"])
@@ -262,14 +262,14 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 def test_keys_of_a_folder_of_ones_own(tmp_path: Path) -> None:
     lines = ["file,key"]
-    for number, key in enumerate([*KEYS] * 5):
+    for number, key in enumerate([*KEYS] * 10):
         sound(tmp_path / f"{number}.wav")
         lines.append(f"{number}.wav,{key}")
     write(tmp_path / "labels.csv", "\n".join(lines))
     data = create_task(f"folder:{tmp_path}").load()
     assert (data.info.kind, len(data.splits("strict"))) == ("key", 5)
     assert data.info.metrics[0] == "weighted_micro"
-    assert data.targets.tolist() == [*range(24)] * 5
+    assert data.targets.tolist() == [*range(24)] * 10
 
 
 # --- copies -----------------------------------------------------------------------------------------------------

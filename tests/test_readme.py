@@ -104,6 +104,20 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     assert len(np.shape(names["audio"])) == 2
 
 
+@pytest.mark.slow
+def test_output_of_the_notebook_is_what_the_guide_shows(capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    exec((ROOT / "examples" / "notebook.py").read_text(encoding="utf-8"), {"__name__": "__main__"})
+    shown = (ROOT / "docs" / "guides" / "notebook.txt").read_text(encoding="utf-8").split()
+    printed = capsys.readouterr().out.split()
+    assert len(printed) == len(shown)
+    for ours, theirs in zip(printed, shown, strict=True):
+        try:
+            assert float(ours) == pytest.approx(float(theirs), rel=1e-3, nan_ok=True)
+        except ValueError:
+            assert ours == theirs
+
+
 # --- the reference ----------------------------------------------------------------------------------------------
 
 

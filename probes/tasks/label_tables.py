@@ -59,11 +59,9 @@ def _read_parquet(path: Path) -> tuple[list[str], Rows]:
 
 
 def _text(value: Any) -> str:
-    if value is None or value != value:  # NaN
-        return ""
-    if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1):
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
         return ";".join(str(item) for item in value)
-    return str(value)
+    return "" if value is None or value != value else str(value)  # NaN is not equal to itself
 
 
 def key_name(text: str, where: str = "") -> str:
