@@ -13,6 +13,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 FOLDER, PICTURES = HERE / "tutorials", HERE / "images" / "tutorials"
@@ -65,12 +66,20 @@ def page_of(name: str, pictures: Path) -> str:
                 for number in pyplot.get_fignums():
                     count += 1
                     pictures.mkdir(parents=True, exist_ok=True)
-                    pyplot.figure(number).savefig(pictures / f"{name}-{count}.png", dpi=80, metadata={"Software": None})
+                    save(pyplot.figure(number), pictures / f"{name}-{count}.png")
                     parts.append(f"![{name}, picture {count}](../images/tutorials/{name}-{count}.png)")
                 pyplot.close("all")
         finally:
             os.chdir(before)
     return "\n\n".join(parts) + "\n"
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure with few colors: a spectrogram is then a third of its size."""
+    from PIL import Image
+
+    figure.savefig(path, dpi=80)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def main(names: list[str]) -> None:

@@ -41,8 +41,8 @@ spectrogram(axes[0], audio, "original")
 spectrogram(axes[1], decoded, "decoded from the latents")
 
 # %% [markdown]
-# The latents themselves: one row per dimension, one column per frame. All lie between about -1 and 1 times the model's
-# scale; a note's onset shows as a column that changes in most rows.
+# The latents themselves: one row per dimension, one column per frame; their deviation is about 1. Most dimensions hold
+# through the clip; where a chord begins, at 1.8 and 3.6 s (frames 19 and 39), many change at once.
 
 # %%
 figure, axis = plt.subplots(figsize=(9, 3.2), layout="constrained")
