@@ -61,7 +61,7 @@ def page_of(name: str, pictures: Path) -> str:
                 with contextlib.redirect_stdout(printed):
                     exec(compile(cell.text, f"{name}.py", "exec"), names)
                 parts.append(f"``` {{ .python }}\n{cell.text}\n```")
-                if text := printed.getvalue().strip():
+                if text := printed.getvalue().strip("\n"):
                     parts.append(f"```text\n{text}\n```")
                 for number in pyplot.get_fignums():
                     count += 1

@@ -372,7 +372,8 @@ def test_latents_of_an_autoencoder_are_probed(tmp_path: Path) -> None:
     found = probe([Codec(), WithFeatures()], tmp_path, against=[])
     assert list(found.table.index) == ["Codec", "WithFeatures", "WithFeatures@latents"]
     assert found.table.notna().all(axis=None)
-    latents = create_representation(hold(Codec()).name).extract(np.zeros((1, 44_100), np.float32), 44_100)
+    kept = hold(Codec())
+    latents = create_representation(kept.name).extract(np.zeros((1, 44_100), np.float32), 44_100)
     assert latents["latents"].shape == (690, 64)
 
 
@@ -441,7 +442,7 @@ def test_compare_gives_table_1(
     Path("tones").mkdir()
     folder_of_tones(Path("tones"), [{k: row[k] for k in ("file", "hz", "label", "split")} for row in tones()])
     words = ["compare", "mine=latents_codec.py:Codec", "--suite", "small.toml", "--only", "1", "--store", "store"]
-    assert main([*words, "--workers", "1", "-q", "-o", "out"]) == 0
+    assert main([*words, "--workers", "1", "--quiet", "-o", "out"]) == 0
     printed = capsys.readouterr().out
     assert "**mine**" in printed
     assert "chance (best constant)" in printed

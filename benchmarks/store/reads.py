@@ -106,6 +106,17 @@ def recording() -> Iterator[Reads]:
         _active.remove(found)
 
 
+@contextlib.contextmanager
+def not_recording() -> Iterator[None]:
+    """Record nothing inside the block: what is read there is in the key already."""
+    before = list(_active)
+    _active.clear()
+    try:
+        yield
+    finally:
+        _active.extend(before)
+
+
 def read_before(files: Iterable[str]) -> Reads:
     """What the code in these files, and in what they imported, has read earlier in this process."""
     found = Reads()
