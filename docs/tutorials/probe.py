@@ -34,7 +34,7 @@ found = probes.evaluate(
     {"my chroma": Chroma(), "mini": m2l.load("mini")},
     tasks=["synthetic-pitch", "synthetic-instrument"],
     seeds=2,
-    limit=120,
+    limit=60,
     quiet=True,
 )
 print(found.table.round(1).to_string())
