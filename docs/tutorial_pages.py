@@ -11,17 +11,15 @@ import os
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 FOLDER, PICTURES = HERE / "tutorials", HERE / "images" / "tutorials"
 _CELL = re.compile(r"^# %%(?: \[markdown\])?\n", re.M)
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A part of a script: text in Markdown, or code."""
 
     text: str
