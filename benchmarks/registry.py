@@ -6,6 +6,7 @@ Listing a registry imports nothing; creating an entry imports only its own modul
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,6 +49,23 @@ def load_target(target: str) -> Any:
         except AttributeError:
             raise ImportError(f"module {module_name!r} has no attribute {attribute!r}") from None
     return value
+
+
+def parameters_of(factory: Any) -> set[str]:
+    """Names of the arguments that a factory takes; a class that passes `**kwargs` on takes those of its bases, too."""
+    if isinstance(factory, partial):
+        return parameters_of(factory.func)
+    if not isinstance(factory, type):
+        return set(inspect.signature(factory).parameters)
+    found: set[str] = set()
+    for kind in factory.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = inspect.signature(kind.__init__).parameters
+        found |= set(parameters)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from neural_helpers import adapter, clip
+from neural_helpers import NEURAL, adapter, clip
 from world.formats import write_snapshot
 from world.published_weights import write_weights
 
 from benchmarks.autoencoders.neural import NeuralAutoencoder
 from benchmarks.cli.main import main
 from benchmarks.errors import FAILED, MISSING, OK, USAGE
-from benchmarks.registry import UnknownNameError
+from benchmarks.evaluation.systems import accepts_device
+from benchmarks.registry import UnknownNameError, parameters_of
 from benchmarks.status import deep
 from benchmarks.status.expectations import Expectation, expectations
 from benchmarks.status.subjects import Subject, subject
@@ -158,7 +160,9 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     [
         ("lyra-v2", "lyra-9.2k", "autoencoder", "lyra-v2"),
         ("lyra-6k", "lyra-6k", "autoencoder", "lyra-v2"),
+        ("dac-44khz-3q", "dac-44khz-3q", "autoencoder", "dac-44khz"),
         ("music2latent-mini", "music2latent-mini", "autoencoder", None),
+        ("handcrafted", "handcrafted", "representation", None),
         ("clap-630k-best", "clap-630k-best@10s-1s", "embedder", "clap-630k-best"),
         ("musicnn-msd@3s", "musicnn-msd@3s", "embedder", "musicnn-msd"),
         ("mert-v1-95m", "mert-v1-95m", "representation", "mert-v1-95m"),
@@ -169,6 +173,29 @@ def test_names_of_systems_embedders_representations_and_weights(
 ) -> None:
     what = subject(name, REPRESENTATIONS)
     assert (what.name, what.kind, what.weights) == (found, kind, weights)
+
+
+@pytest.mark.parametrize("name", [*NEURAL, "dac-44khz-3q", "music2latent", "music2latent-random"])
+def test_every_network_can_be_told_where_to_run_and_given_a_file(name: str) -> None:
+    """Adapters pass arguments on to their base: Musika, Moûsai, EnCodec and Mimi ran on the CPU whatever was asked."""
+    assert accepts_device(name)
+    assert name == "music2latent-random" or subject(name, REPRESENTATIONS, path="x").path == "x"
+
+
+def test_parameters_of_bases_count_where_they_are_passed_on() -> None:
+    class Base:
+        def __init__(self, device: str) -> None: ...
+
+    class Passing(Base):
+        def __init__(self, *args: Any, other: int = 0, **kwargs: Any) -> None: ...
+
+    class Closed(Base):
+        def __init__(self, other: int) -> None: ...
+
+    assert {"device", "other"} <= parameters_of(Passing)
+    assert "device" in parameters_of(partial(Passing, other=1))
+    assert "device" not in parameters_of(Closed)
+    assert "device" in parameters_of(lambda device: None)
 
 
 def test_unknown_names_give_the_nearest() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ from benchmarks.autoencoders.names import KINDS, label_of
 from benchmarks.autoencoders.own.external import External
 from benchmarks.evaluation.jobs import ReadFilesJob
 from benchmarks.harness.units import Unit
-from benchmarks.registry import load_target
+from benchmarks.registry import load_target, parameters_of
 from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import UserCodeError
 from m2l.io.digest import known_sha256
@@ -80,4 +79,4 @@ def accepts_device(name: str) -> bool:
     else:
         own = own_target(name)
         factory = import_own(own or target) if own or colon else AUTOENCODERS.load(target)
-    return "device" in inspect.signature(factory).parameters
+    return "device" in parameters_of(factory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from benchmarks.autoencoders.names import KINDS
 from benchmarks.embedders import create_embedder, embedder_entry, list_embedders
 from benchmarks.errors import UsageError
 from benchmarks.evaluation.systems import accepts_device
-from benchmarks.registry import Registry, UnknownNameError
+from benchmarks.registry import Registry, UnknownNameError, parameters_of
 from benchmarks.weights.table import WEIGHTS
 
 #: Sets of weights whose name is not that of what runs them.
@@ -63,9 +62,9 @@ def subject(
     if name in _NO_NETWORK:
         raise UsageError(f"{name} is a part of ViSQOL, not a network: `m2l-bench speed visqol` compares it")
     name = _RUNS.get(name, name)
-    if name not in (*list_autoencoders(), *list_embedders(), *representations.names()):
+    if not (name in AUTOENCODERS or name in list_embedders() or name in representations):
         name = next((entry for entry in list_embedders() if embedder_entry(entry).weight == name), name)
-    if name in list_autoencoders() or name.partition(":")[0] in KINDS:
+    if name in AUTOENCODERS or name.partition(":")[0] in KINDS:
         kind, maker, factory = "autoencoder", create_autoencoder, _factory(name)
     elif name in list_embedders():
         kind, maker, factory = "embedder", create_embedder, create_embedder
@@ -74,15 +73,15 @@ def subject(
     else:
         known = {*list_autoencoders(), *list_embedders(), *representations.names()}
         raise UnknownNameError("system, embedder or representation", name, known)
-    parameters = inspect.signature(factory).parameters
+    parameters = parameters_of(factory)
     options: dict[str, Any] = {}
-    if kind != "autoencoder" or accepts_device(name):
+    if "device" in parameters or (kind == "autoencoder" and accepts_device(name)):
         options["device"] = device
     if path is not None:
         options[_parameter(name, parameters, ("path", "weights"), "--weights")] = path
     if untrained:
         options[_parameter(name, parameters, ("random_seed",), "--untrained")] = 0
-    weights = None if untrained else _weights(name, kind)
+    weights = None if untrained else _weights(name, kind, factory)
     return Subject(name, kind, lambda: maker(name, **options), weights, path, untrained, device)
 
 
@@ -91,16 +90,18 @@ def _factory(name: str) -> Any:
     return (lambda: None) if ":" in name else AUTOENCODERS.load(name)
 
 
-def _parameter(name: str, parameters: Any, wanted: tuple[str, ...], option: str) -> str:
+def _parameter(name: str, parameters: set[str], wanted: tuple[str, ...], option: str) -> str:
     for parameter in wanted:
         if parameter in parameters:
             return parameter
     raise UsageError(f"{option}: {name} takes none")
 
 
-def _weights(name: str, kind: str) -> str | None:
+def _weights(name: str, kind: str, factory: Any) -> str | None:
     """The entry of the table of weights that a name uses."""
     if kind == "embedder":
         return embedder_entry(name).weight or None
-    base = next((weights for weights, runs in _RUNS.items() if name.startswith(runs.partition("-")[0])), name)
-    return base if base in WEIGHTS else None
+    runs = next((weights for weights, system in _RUNS.items() if name.startswith(system.partition("-")[0])), name)
+    # A name with a number of the user's choice, "dac-44khz-3q", is made by the class of "dac-44khz".
+    own = getattr(getattr(factory, "func", factory), "name", None)
+    return next((base for base in (runs, own) if base in WEIGHTS), None)
