@@ -14,9 +14,7 @@ from benchmarks.metrics.clip_score import clip_score
 from benchmarks.metrics.registry import list_metrics, parse_metric
 
 STEREO = ("si_sdr:mid", "si_sdr:side", "stereo_coherence", "stereo_phase")
-PAIRS = [
-    metric for name in list_metrics() if isinstance(metric := parse_metric(name), PairMetric) and not metric.weights
-]
+PAIRS = [metric for name in list_metrics() if isinstance(metric := parse_metric(name), PairMetric) and metric.alone]
 every = pytest.mark.parametrize("metric", PAIRS, ids=lambda metric: metric.name)
 
 

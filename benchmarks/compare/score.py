@@ -28,7 +28,7 @@ from benchmarks.harness.units import Unit
 from benchmarks.metrics.base import CorpusMetric, Metric, PairMetric
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.metrics.kernel import kernel_distance
-from benchmarks.metrics.registry import CORPUS_METRICS, METRICS, parse_metric
+from benchmarks.metrics.registry import METRICS, declared_metric
 from benchmarks.store.store import Store
 from benchmarks.suite import Data, Suite, parse_columns
 
@@ -176,9 +176,9 @@ def score_folders(
 
 
 def default_metrics() -> list[str]:
-    """Names of the metrics of pairs that need no weights."""
-    pairs = (parse_metric(name) for name in METRICS.names() if name not in CORPUS_METRICS)
-    return [metric.name for metric in pairs if isinstance(metric, PairMetric) and metric.weights is None]
+    """Names of the metrics of pairs that need neither weights nor further packages."""
+    known = (declared_metric(name) for name in METRICS.names())
+    return [metric.name for metric in known if isinstance(metric, PairMetric) and metric.alone]
 
 
 def _score_sets(

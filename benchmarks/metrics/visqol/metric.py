@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks.metrics.base import PairMetric, Score
@@ -11,6 +13,12 @@ from benchmarks.registry import load_target
 def moslqo(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
     """MOS-LQO from 1 to 5 of `(channels, samples)`, or NaN and the reason."""
     result = load_target("benchmarks.metrics.visqol.api:visqol")(preds, target, sample_rate)
+    return float(result.moslqo), result.reason
+
+
+def speech_moslqo(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> Score:
+    """MOS-LQO from 1 to 5 of speech, or NaN and the reason."""
+    result = load_target("benchmarks.metrics.visqol.api:visqol")(preds, target, sample_rate, mode="speech")
     return float(result.moslqo), result.reason
 
 
@@ -26,4 +34,13 @@ VISQOL = PairMetric(
     best=5.0,
     tolerance=0.02,
     collapse=1.0,
+)
+
+VISQOL_SPEECH = replace(
+    VISQOL,
+    name="visqol:speech",
+    title="ViSQOL speech",
+    note="ViSQOL v3 in speech mode at 16 kHz, 21 bands, by the lattice network (MOS-LQO)",
+    function=speech_moslqo,
+    weights="visqol-lattice",
 )
