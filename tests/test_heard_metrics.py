@@ -207,7 +207,7 @@ def test_notes_are_read_from_peaks_of_onsets_and_from_what_still_sounds() -> Non
     np.testing.assert_allclose(found.intervals, [[20 * frame, 60 * frame]])
     # eleven frames are too short, and the neighbors of a note belong to it
     assert notes_of(plane((20, 30, 72, 0.8)), plane((20, 20, 72, 0.9))).midi.size == 0
-    both = plane((10, 60, 60, 0.8), (10, 60, 61, 0.5))
+    both = plane((10, 60, 60, 0.8), (10, 60, 61, 0.4))
     assert notes_of(both, plane((10, 10, 60, 0.9))).midi.tolist() == [60.0]
 
 
