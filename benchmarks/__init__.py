@@ -17,15 +17,17 @@ import m2l  # noqa: F401  (what it does after a fork holds for torch here, too)
 if TYPE_CHECKING:
     from benchmarks.compare.evaluate import evaluate
     from benchmarks.compare.score import score
+    from benchmarks.latents.measure import latent_statistics
     from benchmarks.tables.scores import load_scores
 
 _LAZY = {
     "evaluate": "benchmarks.compare.evaluate:evaluate",
+    "latent_statistics": "benchmarks.latents.measure:latent_statistics",
     "load_scores": "benchmarks.tables.scores:load_scores",
     "score": "benchmarks.compare.score:score",
 }
 
-__all__ = ["evaluate", "load_scores", "score"]
+__all__ = ["evaluate", "latent_statistics", "load_scores", "score"]
 
 
 def __getattr__(name: str) -> Any:

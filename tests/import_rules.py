@@ -37,7 +37,7 @@ LAYERS = {
         "fetch autoencoders statistics speed",
         "evaluation",
         "tables",
-        "compare gate report status __init__",
+        "compare gate latents report status __init__",
         "cli templates __main__",
     ],
 }

@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": ("benchmarks.cli.compare:compare", "measure your autoencoder beside a suite's baselines"),
     "curve": ("benchmarks.cli.compare:curve", "measure every kept checkpoint of a training run"),
     "ablation": ("benchmarks.cli.ablation:ablation", "train the rows of Table 3 from scratch and measure them"),
+    "latents": ("benchmarks.cli.latents:latents", "statistics of an autoencoder's latents"),
     "probe": ("probes.cli:app", "evaluate representations on the tasks of Table 1"),
     "report": ("benchmarks.cli.report:report", "turn results into a folder of HTML with audio"),
     "gate": ("benchmarks.cli.gate:gate", "compare results with the pinned baseline, or pin them"),
