@@ -93,6 +93,19 @@ class Figure2(Columns):
 
 
 @dataclass(frozen=True)
+class Rate(Columns):
+    """Quality of systems against the bit rates that they spent, on `clips` clips spread over groups (0: all).
+
+    Systems whose names differ in a rate or a number of codebooks are one curve.
+    """
+
+    systems: list[str]
+    metrics: list[Metric]
+    clips: int = 0
+    system_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Table3(Columns):
     """The ablation: row title -> system, in order, on `clips` clips spread over groups (0: all)."""
 
@@ -126,6 +139,7 @@ class Suite:
         title: one line for headings.
         seed: every random number of a run derives from it and names.
         table1: handed as it is to the probes' table builder.
+        figure: "rate" draws the systems of Table 2 against their bit rates; [rate] says otherwise which, and on what.
     """
 
     name: str
@@ -136,17 +150,19 @@ class Suite:
     table2: Table2 | None = None
     table3: Table3 | None = None
     figure2: Figure2 | None = None
+    rate: Rate | None = None
+    figure: str = ""
     statistics: Statistics = field(default_factory=Statistics)
 
     @property
     def tables(self) -> list[str]:
         """The tables this suite has a section for."""
-        return [name for name in ("table1", "table2", "table3", "figure2") if getattr(self, name) is not None]
+        return [name for name in _PARTS if getattr(self, name) is not None]
 
     @property
     def metrics(self) -> dict[str, Metric]:
         """All metrics of the suite, by name."""
-        sections = (self.table2, self.table3, self.figure2)
+        sections = (self.table2, self.table3, self.figure2, self.rate)
         return {metric.name: metric for section in sections if section for metric in section.metrics}
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +177,15 @@ class Suite:
         return copy.deepcopy(record)
 
 
-_SECTIONS = {"data": Data, "table2": Table2, "table3": Table3, "figure2": Figure2, "statistics": Statistics}
+_PARTS = ("table1", "table2", "table3", "figure2", "rate")
+_SECTIONS = {
+    "data": Data,
+    "table2": Table2,
+    "table3": Table3,
+    "figure2": Figure2,
+    "rate": Rate,
+    "statistics": Statistics,
+}
 
 
 def list_suites() -> list[str]:
@@ -201,6 +225,13 @@ def parse_suite(record: Mapping[str, Any]) -> Suite:
         SuiteError: a key is missing, unknown, or has a wrong value; the message names it.
     """
     values = dict(record)
+    if "figure" in values:
+        _one_of("figure", values["figure"], ("rate",))
+        rows = values.get("table2")
+        if not isinstance(rows, Mapping):
+            raise SuiteError('figure = "rate" draws the systems of [table2], which is missing')
+        shared = {key: rows[key] for key in ("systems", "metrics", "system_options") if key in rows}
+        values["rate"] = shared | values.get("rate", {})
     for section, kind in _SECTIONS.items():
         if section in values:
             values[section] = _build(kind, values[section], section)

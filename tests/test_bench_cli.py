@@ -122,7 +122,7 @@ def test_missing_data_is_exit_code_3_and_keeps_old_results(tmp_path: Path, capsy
     [
         (["tables", "--suite", "sinthetic"], "did you mean 'synthetic'"),
         (["tables", "--suite", "/no/such.toml"], "does not exist"),
-        (["tables", "--only", "4"], "1, 2, 3 or figure2"),
+        (["tables", "--only", "4"], "1, 2, 3, figure2 or rate"),
         (["tables", "--limit", "-1"], "limit"),
         (["tables", "--workers", "0"], "workers"),
         (["tables", "--executor", "loky", "--address", "tcp://x:1"], "takes no address"),

@@ -209,7 +209,7 @@ def test_every_published_row_has_a_source_that_is_described() -> None:
 
 
 def test_builders_are_named_lazily() -> None:
-    assert TABLES.names() == ["figure2", "table1", "table2", "table3"]
+    assert TABLES.names() == ["figure2", "rate", "table1", "table2", "table3"]
     assert TABLES.target("table1") == "probes.table1:build"
 
 

@@ -2,8 +2,8 @@
 
 The named rate is the total over the channels given (one or two). What the encoder really spent is measured
 from the bytes of every clip and reported beside the name: an encoder that cannot go as low (Vorbis in mono at
-44.1 kHz: about 55 kbit/s; Opus in stereo: 12) or as high uses the nearest rate it has. libsndfile compensates encoder delay itself; a
-test holds that by cross-correlation.
+44.1 kHz: about 55 kbit/s; Opus in stereo: 12) or as high uses the nearest rate it has. libsndfile compensates encoder
+delay itself; a test holds that by cross-correlation.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def tables(
     """Measure what the store lacks, then write and print tables and figures.
 
     Args:
-        only: only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
+        only: only table 1, 2 (with Figure 2) or 3, or figure2, or rate; may be repeated
         refresh: in m2l's own checkout: also rewrite the committed reference, results/SUITE
     """
     chosen = load_suite(suite)
@@ -101,7 +101,7 @@ def run(
     """Measure what the store lacks; write no tables.
 
     Args:
-        only: only table 1, 2 (with Figure 2) or 3, or figure2; may be repeated
+        only: only table 1, 2 (with Figure 2) or 3, or figure2, or rate; may be repeated
         shard: only share I (from 0) of N of the work
     """
     chosen = load_suite(suite)

@@ -28,7 +28,7 @@ def names_for(suite: Suite, fetchable: Iterable[str]) -> list[str]:
     mentioned: list[str] = [suite.data.dataset]
     table1: Mapping[str, Any] = suite.table1 or {}
     mentioned += table1.get("tasks", [])
-    for table in (suite.table2, suite.figure2):
+    for table in (suite.table2, suite.figure2, suite.rate):
         mentioned += table.systems if table is not None else []
     mentioned += suite.table3.rows.values() if suite.table3 is not None else []
     mentioned += table1.get("representations", [])

@@ -19,6 +19,7 @@ TABLE_NAMES = ("table1", "table2", "table3")
 DOWNLOADS = (
     *[f"{name}.{kind}" for name in TABLE_NAMES for kind in ("json", "csv", "md")],
     "figure2.json",
+    "rate.json",
     "scores.csv",
     "cost.json",
     "baseline.json",
@@ -39,6 +40,7 @@ class Aggregates:
         folder: where the files are.
         tables: "table1", "table2", "table3": those that have been written.
         figure2: the JSON of Figure 2, if written.
+        rate: the JSON of quality against bit rate, if written.
         cost: the JSON of `cost.json`, if written.
         files: name -> sha256 of each file that can be downloaded.
     """
@@ -50,6 +52,7 @@ class Aggregates:
     figure2: dict[str, Any] | None
     cost: dict[str, Any] | None
     files: dict[str, str] = field(default_factory=dict)
+    rate: dict[str, Any] | None = None
 
     @property
     def suite_record(self) -> dict[str, Any]:
@@ -57,7 +60,7 @@ class Aggregates:
         for name in ("table2", "table3"):
             if name in self.tables:
                 return dict(self.tables[name].provenance.get("suite", {}))
-        return dict((self.figure2 or {}).get("provenance", {}).get("suite", {}))
+        return dict((self.figure2 or self.rate or {}).get("provenance", {}).get("suite", {}))
 
 
 def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Aggregates:
@@ -73,20 +76,30 @@ def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Ag
     """
     folder = Path(folder)
     tables = {name: _table(folder / f"{name}.json") for name in TABLE_NAMES if _is_file(folder, f"{name}.json")}
-    figure2 = _record(folder / "figure2.json") if _is_file(folder, "figure2.json") else None
-    if not tables and figure2 is None:
+    figure2, rate = (_figure(folder, *keys) for keys in (("figure2", "columns", "curves", "steps"), _RATE_KEYS))
+    if not tables and figure2 is None and rate is None:
         raise FileNotFoundError(f"no results in {folder}: make them with  {command}")
-    if figure2 is not None:
-        for key in ("columns", "curves", "steps"):
-            if key not in figure2:
-                raise AggregateError(f"{folder / 'figure2.json'}: key {key!r} is missing")
     cost = _record(folder / "cost.json") if _is_file(folder, "cost.json") else None
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in DOWNLOADS if _is_file(folder, name)
     }
-    found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files)
+    found = Aggregates(folder.name, folder.name, folder, tables, figure2, cost, files, rate)
     title = found.suite_record.get("title") or _title_in_brackets(found) or folder.name
-    return Aggregates(folder.name, title, folder, tables, figure2, cost, files)
+    return Aggregates(folder.name, title, folder, tables, figure2, cost, files, rate)
+
+
+_RATE_KEYS = ("rate", "columns", "curves")
+
+
+def _figure(folder: Path, name: str, *keys: str) -> dict[str, Any] | None:
+    """The JSON of a figure, if it was written."""
+    if not _is_file(folder, f"{name}.json"):
+        return None
+    record = _record(folder / f"{name}.json")
+    for key in keys:
+        if key not in record:
+            raise AggregateError(f"{folder / name}.json: key {key!r} is missing")
+    return record
 
 
 def table_from(record: Mapping[str, Any]) -> TableResult:

@@ -58,12 +58,13 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Step:
-    """A point of Figure 2; `n` denoising steps."""
+    """A point of a curve: at `n` denoising steps, or at `n` kbit/s; `tip` is said of it."""
 
-    n: int
+    n: float
     value: float
     low: float | None
     high: float | None
+    tip: str = ""
 
 
 def compression_charts(table: TableResult) -> list[Chart]:
@@ -229,6 +230,54 @@ def _draw_steps(
         for name, curve in measured.items()
     )
     return svg.drawing(width, height, "".join(body), title, f"Value by number of steps. {described}.", id)
+
+
+def rate_charts(record: Mapping[str, Any] | None) -> list[Chart]:
+    """One chart per metric: quality against the bit rate that was spent, a curve per family of systems."""
+    return [
+        _rate_chart(column, {name: metrics.get(column.key, []) for name, metrics in (record or {})["curves"].items()})
+        for column in (Column(**column) for column in (record or {}).get("columns", []))
+    ]
+
+
+def _rate_chart(column: Column, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
+    id, title = f"rate-{slug(column.key)}", f"{column.title} against bit rate"
+    measured: dict[str, list[_Step]] = {}
+    left_out: list[str] = []
+    rows = []
+    for family, points in curves.items():
+        for record in points:
+            spent, value, low, high = (read_number(record.get(name)) for name in ("kbits", "value", "low", "high"))
+            name = str(record["system"])
+            if value is None or not math.isfinite(value) or spent is None or not 0 < spent < math.inf:
+                left_out.append(f"{name}: {record.get('reason') or 'not measured'}")
+                continue
+            shown, bounds = show(value, column.digits), interval(low, high, column.digits)
+            tip = f"{name}: {column.title} {shown} {bounds} at {spent:.1f} kbit/s, {count(record['n'], 'clip')}"
+            measured.setdefault(family, []).append(_Step(spent, value, low, high, tip))
+            rows.append([name, f"{spent:.1f}", shown, bounds, count(record["n"], "clip")])
+    header = ["", "kbit/s", column.title, "interval", "n"]
+    return Chart(
+        id, title, column.key, _draw_rate(measured, column, title, id) if measured else "", header, rows, left_out
+    )
+
+
+def _draw_rate(measured: Mapping[str, Sequence[_Step]], column: Column, title: str, id: str) -> str:
+    points = [p for curve in measured.values() for p in curve]
+    x = svg.scale_for([p.n for p in points], _LEFT, _RIGHT, log=True, margin=0.12)
+    y = _quality_scale([v for p in points for v in (p.value, p.low, p.high) if v is not None], column, _TOP, _BOTTOM)
+    body = [svg.frame(x, y, "kbit/s, measured (log)", _quality_title(column))]
+    for index, curve in enumerate(measured.values()):
+        css = f"series-{index % 6 + 1}"
+        body.append(svg.path([(x(p.n), y(p.value)) for p in curve], f"curve {css}"))
+        for p in curve:
+            marks = svg.symbol(x(p.n), y(p.value), "circle", f"dot {css}", 4)
+            if p.low is not None and p.high is not None:
+                ends = (y(min(max(end, min(y.low, y.high)), max(y.low, y.high))) for end in (p.low, p.high))
+                marks = svg.line(x(p.n), next(ends), x(p.n), next(ends), "whisker") + marks
+            body.append(svg.tipped(marks, p.tip))
+    body += _curve_names(measured, x, y, (_LEFT - 6, _TOP - 4, _RIGHT + 10, _BOTTOM))
+    return svg.drawing(_WIDTH, _HEIGHT, "".join(body), title, "; ".join(p.tip for p in points) + ".", id)
 
 
 def _curve_names(

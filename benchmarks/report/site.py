@@ -11,7 +11,7 @@ from typing import Any
 import m2l
 from benchmarks.fetch.transfer import human
 from benchmarks.report.aggregates import TABLE_NAMES, AggregateError, Aggregates
-from benchmarks.report.charts import Chart, compression_charts, figure2_charts, speed_charts
+from benchmarks.report.charts import Chart, compression_charts, figure2_charts, rate_charts, speed_charts
 from benchmarks.report.folder import MARKER, marker_of
 from benchmarks.report.listening import Listening, systems_heard
 from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
@@ -178,8 +178,11 @@ def _overview(
         command = f"{commands[0]} --only {name[-1]}" if commands and name in (known or ()) else ""
         sections.append(Section(name, number, title, view, published, command))
     table2 = found.tables.get("table2")
-    figure2 = figure2_charts(found.figure2)
+    figure2, rate = figure2_charts(found.figure2), rate_charts(found.rate)
     return {
+        "rate": rate,
+        "rate_left_out": _left_out(rate),
+        "rate_title": (found.rate or {}).get("title", ""),
         "figure2_command": f"{commands[0]} --only figure2" if commands and "figure2" in (known or ()) else "",
         "suite_known": known is not None,
         "sections": {section.id: section for section in sections},

@@ -120,6 +120,11 @@ def symbol(x: float, y: float, shape: str, css: str, radius: float = 4.5) -> str
     return path(corners, css, closed=True)
 
 
+def tipped(body: str, tip: str) -> str:
+    """Shapes that show a line of text while the pointer is on them."""
+    return f"<g><title>{escape(tip)}</title>{body}</g>"
+
+
 def frame(x: Scale, y: Scale, x_title: str, y_title: str, *, x_ticks: Sequence[float] | None = None) -> str:
     """Grid lines, tick labels and titles of two axes; y's title stands above the axis, where it is read."""
     left, right = min(x.start, x.stop), max(x.start, x.stop)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from benchmarks.tables.table import TableResult
 
 #: What `--only N` stands for.
-PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",), "figure2": ("figure2",)}
+PARTS = {"1": ("table1",), "2": ("table2", "figure2"), "3": ("table3",), "figure2": ("figure2",), "rate": ("rate",)}
 
 
 def parts_of(only: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """What each value of `--only` ("1", "table2", "2,3", "figure2") stands for, in the order given.
+    """What each value of `--only` ("1", "table2", "2,3", "figure2", "rate") stands for, in the order given.
 
     Raises:
         UsageError: one of them is none of these.
@@ -31,7 +31,7 @@ def parts_of(only: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     for item in ",".join(only).split(","):
         parts = PARTS.get(item.strip().removeprefix("table"))
         if parts is None:
-            raise UsageError(f"--only {item!r}: it is 1, 2, 3 or figure2")
+            raise UsageError(f"--only {item!r}: it is 1, 2, 3, figure2 or rate")
         found.append((item, parts))
     return found
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.evaluation.cells import Column
+from benchmarks.evaluation.cells import Cell, Column
 from benchmarks.evaluation.measure import measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.base import Executor
@@ -38,6 +38,9 @@ class FigureResult:
     comparisons: list[dict[str, Any]]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    #: What draws the figure's JSON.
+    drawing: ClassVar[str] = "benchmarks.tables.figure2:draw_unit"
+
     def to_json(self) -> str:
         """Everything, with sorted keys."""
         return json_text(asdict(self))
@@ -63,10 +66,10 @@ class FigureResult:
         # The drawing is a unit like any other: drawn once per content, so an unchanged run imports no plotter.
         spec = {
             "figure": digest(json.loads(text)),
-            "code": [module_digest(f"benchmarks.tables.{name}") for name in ("figure2", "plot")],
+            "code": [module_digest(name) for name in (self.drawing.partition(":")[0], "benchmarks.tables.plot")],
             "matplotlib": version("matplotlib"),
         }
-        unit = Unit("draw", self.name, "benchmarks.tables.figure2:draw_unit", spec, payload=text)
+        unit = Unit("draw", self.name, self.drawing, spec, payload=text)
         svg = fetch(unit, store).arrays["svg"].tobytes().decode()
         write_if_changed(svg_path, svg)
         return [json_path, svg_path]
@@ -93,6 +96,12 @@ class FigureResult:
         return "\n".join([*lines, *(f"– {reason}  " for reason in reasons)]).rstrip() + "\n"
 
 
+def point_of(cell: Cell) -> dict[str, Any]:
+    """A cell as a point of a figure."""
+    left_out = {"left_out": dict(cell.failures)} if cell.failures else {}
+    return {name: getattr(cell, name) for name in ("value", "low", "high", "n", "reason")} | left_out
+
+
 def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -> tuple[FigureResult, RunReport]:
     """Measure what is missing and return Figure 2.
 
@@ -108,17 +117,7 @@ def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -
     curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row, (name, steps) in zip(measured.rows, wanted, strict=True):
         for metric in section.metrics:
-            cell = measured.cells[row.label, metric.name]
-            point: dict[str, Any] = {
-                "n_steps": steps,
-                "value": cell.value,
-                "low": cell.low,
-                "high": cell.high,
-                "n": cell.n,
-                "reason": cell.reason,
-            }
-            if cell.failures:
-                point["left_out"] = dict(cell.failures)
+            point = {"n_steps": steps} | point_of(measured.cells[row.label, metric.name])
             curves.setdefault(name, {}).setdefault(metric.name, []).append(point)
     figure = FigureResult(
         name="figure2",

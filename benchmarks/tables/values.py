@@ -19,7 +19,8 @@ def values_of(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     for system, curves in record.get("curves", {}).items():
         for key, points in curves.items():
             for point in points:
-                found[f"{system}@{point['n_steps']}", key] = read_number(point["value"])
+                name = point["system"] if "system" in point else f"{system}@{point['n_steps']}"
+                found[name, key] = read_number(point["value"])
     return {key: value for key, value in found.items() if value is not None}
 
 
