@@ -58,7 +58,7 @@ def test_the_report_shows_a_point_with_its_interval_under_the_pointer(figure: tu
     found = read_aggregates(figure[1])
     (chart,) = rate_charts(found.rate)
     assert "rate.json" in found.files
-    assert [row[0] for row in chart.rows] == ["opus-16k", "opus-48k", "mp3-64k"]
+    assert [row[0] for row in chart.rows] == ["mp3-64k", "opus-16k", "opus-48k"]
     assert chart.svg.count("<g><title>") == 3
     assert "<title>opus-16k: SI-SDR" in chart.svg
     assert "kbit/s, 2 clips</title>" in chart.svg

@@ -21,6 +21,7 @@ from benchmarks.store.store import Result
 from benchmarks.tables import TABLES
 from benchmarks.tables.best import best_columns, verdict_lines
 from benchmarks.tables.columns import metric_columns
+from benchmarks.tables.columns import PUBLISHED_COLUMNS
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult, few_windows
 from m2l.io.json_files import read_object
@@ -136,12 +137,13 @@ def test_published_figures_stand_under_their_own_heading_with_their_source() -> 
     measured, _, rest = made.to_markdown().partition("Published figures")
     assert "9.99" not in measured
     assert "9.99" in rest
-    assert "(a) The paper, Table 2" in rest
-    assert "(b) Another paper" in rest
+    first, _, second = rest.partition("Another paper:")
+    assert "The paper, Table 2:" in first
+    assert ("9.99" in first, "9.99" in second, "Other" in first, "0.50" in second) == (True, False, False, True)
     origins = {line["row"]: line["origin"] for line in csv.DictReader(io.StringIO(made.to_csv()))}
     assert origins == {"ours": "measured", "Rival": "published", "Other": "published"}
     assert "1.00" in made.to_latex()
-    assert r"\emph{published}" in made.to_latex()
+    assert r"\emph{published: The paper, Table 2}" in made.to_latex()
 
 
 def test_names_hold_any_character_in_every_format() -> None:
@@ -218,7 +220,8 @@ def test_committed_tables_are_rendered_to_the_committed_bytes(path: Path) -> Non
     made = table_from(read_object(path, ValueError))
     for kind in ("json", "csv", "md"):
         assert made.render(kind) == path.with_suffix(f".{kind}").read_text(encoding="utf-8")
-    assert made.to_latex().count(r"\\") == 2 + len(made.rows) + len(made.published)
+    published = len(made.published) + len(made.published_blocks())
+    assert made.to_latex().count(r"\\") == 1 + len(made.rows) + published
 
 
 def test_a_table_is_a_data_frame() -> None:
@@ -226,3 +229,19 @@ def test_a_table_is_a_data_frame() -> None:
     assert frame.loc[0, ["row", "column", "value", "n"]].tolist() == ["a", "si_sdr", 1.5, 3]
     assert frame.loc[1, "reason"] == "no weights"
     assert frame.attrs["title"] == "Table 2. Test"
+
+
+def test_figures_of_two_protocols_share_no_block() -> None:
+    rows = published_rows("table2")
+    table = TableResult("table2", "", "", PUBLISHED_COLUMNS["table2"], [], rows)
+    blocks = table.published_blocks()
+    assert len(blocks) == len(reference()["sources"]) == 4
+    assert sum(len(own) for _, _, own in blocks) == len(rows)
+    assert all("protocol: " in source and "data: " in source for source, _, _ in blocks)
+    by_title = {source.split(" ")[0]: [column.key for column in columns] for source, columns, _ in blocks}
+    assert by_title["Card"] == ["si_sdr", "stft_distance", "mel_distance", "ccpc"]
+    assert "ccpc" not in by_title["Music2Latent"]
+    known = {column.key for column in PUBLISHED_COLUMNS["table2"]}
+    assert all(set(row.values) <= known for row in rows)
+    text = table.to_markdown()
+    assert text.count("| published elsewhere") == 4

@@ -40,7 +40,7 @@ class Section:
     number: str
     title: str
     view: TableView | None
-    published: PublishedView | None
+    published: list[PublishedView]
     command: str
 
 
@@ -171,7 +171,7 @@ def _overview(
     for name in TABLE_NAMES:
         number, title = _TITLES[name]
         view = views.get(name)
-        published = view.published if view else None
+        published = view.published if view else []
         if view is None and name in PUBLISHED_COLUMNS:
             empty = TableResult(name, "", "", PUBLISHED_COLUMNS[name], [], published_rows(name))
             published = published_view(empty)

@@ -73,11 +73,11 @@ class RowView:
 
 @dataclass
 class PublishedView:
-    """Figures from elsewhere: headings, rows of (name, [(text, sort)], source letter), and the sources."""
+    """Figures of one source elsewhere: headings, rows of (name, [(text, sort)])."""
 
+    source: str
     columns: list[ColumnView]
-    rows: list[tuple[str, list[tuple[str, float | None]], str]]
-    sources: list[tuple[str, str]]
+    rows: list[tuple[str, list[tuple[str, float | None]]]]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class TableView:
     footnotes: list[tuple[int, str]]
     everywhere: list[str]
     notes: list[str]
-    published: PublishedView | None
+    published: list[PublishedView]
     comparisons: dict[str, Any]
     n_compared: int
     has_marks: bool
@@ -230,21 +230,17 @@ def column_view(column: Column, usual_n: int = 0, item: str = "clip") -> ColumnV
     )
 
 
-def published_view(table: TableResult) -> PublishedView | None:
-    """Figures that others reported, with letters for their sources."""
-    if not table.published:
-        return None
-    columns = list(table.published_columns or table.columns)
-    sources = list(dict.fromkeys(row.source for row in table.published))
-    letters = {source: chr(ord("a") + index) for index, source in enumerate(sources)}
-    rows = []
-    for row in table.published:
-        values: list[tuple[str, float | None]] = []
-        for column in columns:
-            value = row.values.get(column.key)
-            known = value is not None and math.isfinite(value)
-            values.append((show(value, column.digits), value) if known and value is not None else ("", None))
-        rows.append((row.name + (f" ({row.note})" if row.note else ""), values, letters[row.source]))
-    return PublishedView(
-        [column_view(column) for column in columns], rows, [(letters[source], source) for source in sources]
-    )
+def published_view(table: TableResult) -> list[PublishedView]:
+    """Figures that others reported, a block per source."""
+    found = []
+    for source, columns, own in table.published_blocks():
+        rows = []
+        for row in own:
+            values: list[tuple[str, float | None]] = []
+            for column in columns:
+                value = row.values.get(column.key)
+                known = value is not None and math.isfinite(value)
+                values.append((show(value, column.digits), value) if known and value is not None else ("", None))
+            rows.append((row.name + (f" ({row.note})" if row.note else ""), values))
+        found.append(PublishedView(source, [column_view(column) for column in columns], rows))
+    return found

@@ -61,6 +61,10 @@ PUBLISHED_COLUMNS = {
         Column("fad_clap", "FAD_clap", False, 4),
         Column("fad", "FAD", False, 3),
         Column("compression_ratio", "compression ratio", None, 0),
+        # In conventions of their own, so under keys that no measured column has.
+        Column("stft_distance", "STFT distance", False, 3),
+        Column("mel_distance", "mel distance", False, 3),
+        Column("ccpc", "CCPC", True, 3),
     ),
     "table3": (Column("fad_clap", "FAD_clap", False, 4), Column("fad", "FAD", False, 3)),
 }

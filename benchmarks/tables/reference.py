@@ -36,7 +36,7 @@ def published_rows(table: str, sources: tuple[str, ...] | None = None) -> list[P
             PublishedRow(
                 row["name"],
                 dict(row["values"]),
-                f"{source['title']}, {source['where']}; data: {source['data']}",
+                f"{source['title']}, {source['where']}; data: {source['data']}; protocol: {source['protocol']}",
                 row["note"],
             )
         )

@@ -172,16 +172,22 @@ class TableResult:
             dtype=object,
         )
 
-    def shown_published(self, columns: Sequence[Column]) -> pandas.DataFrame:
-        """The published block: a row per system, a column per heading."""
-        import pandas
+    def published_blocks(
+        self, columns: Sequence[Column] | None = None
+    ) -> list[tuple[str, list[Column], list[PublishedRow]]]:
+        """(source, columns that it has figures for, rows) of each source: figures of two protocols share no block.
 
-        return pandas.DataFrame(
-            [[number_text(row.values.get(c.key), c.digits, absent="") for c in columns] for row in self.published],
-            index=[row.name for row in self.published],
-            columns=[column.heading for column in columns],
-            dtype=object,
-        )
+        Args:
+            columns: to choose from; default those of the published block.
+        """
+        rows: dict[str, list[PublishedRow]] = {}
+        for row in self.published:
+            rows.setdefault(row.source, []).append(row)
+        given = columns or self.published_columns or self.columns
+        return [
+            (source, [column for column in given if any(column.key in row.values for row in own)], own)
+            for source, own in rows.items()
+        ]
 
     def to_csv(self) -> str:
         """`frame` as CSV."""
@@ -205,13 +211,13 @@ class TableResult:
         lines += [f"{column.title}: {column.note}  " for column in self.columns if column.note]
         lines += [f"{note}  " for note in self.notes]
         if self.published:
-            sources = list(dict.fromkeys(row.source for row in self.published))
-            letters = {source: chr(ord("a") + i) for i, source in enumerate(sources)}
-            block = self.shown_published(self.published_columns or self.columns)
-            block["source"] = [letters[row.source] for row in self.published]
-            lines += ["", "Published figures (other data and tools; not to be mixed with the above):", ""]
-            lines += [_markdown(block, "published elsewhere"), ""]
-            lines += [f"({letters[source]}) {source}  " for source in sources]
+            lines += [
+                "",
+                "Published figures (other data and tools; not to be mixed with the above, nor with each other):",
+            ]
+        for source, columns, rows in self.published_blocks():
+            block = _shown_published(columns, rows)
+            lines += ["", f"{source}:", "", _markdown(block, "published elsewhere")]
         return "\n".join(lines).rstrip() + "\n"
 
     def to_latex(self) -> str:
@@ -222,10 +228,12 @@ class TableResult:
         lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", _latex_line("", heads)]
         lines.append(r"\midrule")
         lines += [_latex_line(name, cells) for name, *cells in self.shown(_latex_cell).itertuples(name=None)]
-        if self.published:
-            lines += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{published}}}} \\"]
-            block = self.shown_published(columns)
-            lines += [_latex_line(name, cells) for name, *cells in block.itertuples(name=None)]
+        for source, _, own in self.published_blocks(columns):
+            title = (
+                rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{published: {latex_text(source.split('; ')[0])}}}}}"
+            )
+            lines += [r"\midrule", rf"{title} \\"]
+            lines += [_latex_line(name, cells) for name, *cells in _shown_published(columns, own).itertuples(name=None)]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def render(self, format: str) -> str:
@@ -247,6 +255,18 @@ class TableResult:
             paths.append(replicates_path(folder, stem))
             write_if_changed(paths[-1], replicates_json(self.replicates))
         return paths
+
+
+def _shown_published(columns: Sequence[Column], rows: Sequence[PublishedRow]) -> pandas.DataFrame:
+    """A published block: a row per system, a column per heading."""
+    import pandas
+
+    return pandas.DataFrame(
+        [[number_text(row.values.get(c.key), c.digits, absent="") for c in columns] for row in rows],
+        index=[row.name for row in rows],
+        columns=[column.heading for column in columns],
+        dtype=object,
+    )
 
 
 def _markdown(block: pandas.DataFrame, corner: str) -> str:
