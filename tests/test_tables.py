@@ -20,8 +20,7 @@ from benchmarks.report.aggregates import table_from
 from benchmarks.store.store import Result
 from benchmarks.tables import TABLES
 from benchmarks.tables.best import best_columns, verdict_lines
-from benchmarks.tables.columns import metric_columns
-from benchmarks.tables.columns import PUBLISHED_COLUMNS
+from benchmarks.tables.columns import PUBLISHED_COLUMNS, metric_columns
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult, few_windows
 from m2l.io.json_files import read_object
