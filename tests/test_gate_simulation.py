@@ -54,8 +54,9 @@ def suite_run(
     return record({"si_sdr": si_sdr, "visqol": visqol}, groups=tracks(sizes))
 
 
-@pytest.mark.parametrize("trials", TRIALS)
-@pytest.mark.parametrize("n_clips", [20, 48])
+@pytest.mark.parametrize(
+    ("trials", "n_clips"), [(FEW, 20), *(pytest.param(MANY, n, marks=pytest.mark.slow) for n in (20, 48))]
+)
 @pytest.mark.parametrize("noise", NOISE)
 def test_no_change_gives_at_most_one_percent_of_false_alarms(trials: int, n_clips: int, noise: str) -> None:
     rng = np.random.default_rng([n_clips, list(NOISE).index(noise)])

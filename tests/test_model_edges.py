@@ -1,14 +1,9 @@
-"""What users bring to the model: arrays of every kind, other precisions, threads, forks, gradients, old imports."""
+"""What users bring to the model: arrays of every kind, other precisions, noise, gradients."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -278,30 +273,7 @@ def test_the_same_latents_are_the_same_bytes(tmp_path: Path) -> None:
     assert again == info
 
 
-# --- threads, modes, processes -------------------------------------------------------------------------------
-
-
-def test_random_weights_in_threads_are_those_of_the_seed(tmp_path: Path) -> None:
-    expected = [Music2Latent.from_config("tiny", seed=seed).digest() for seed in range(3)]
-    Music2Latent.from_config("tiny").save_pretrained(tmp_path)
-    torch.manual_seed(1)
-    alone = [torch.rand(7) for _ in range(200)]
-    torch.manual_seed(1)
-    drawn: list[Tensor] = []
-    other = threading.Thread(target=lambda: drawn.extend(torch.rand(7) for _ in range(200)))
-    other.start()
-
-    def make(index: int) -> str:
-        if index % 4 == 3:
-            return Music2Latent.from_pretrained(tmp_path, device="cpu").digest()
-        return Music2Latent.from_config("tiny", seed=index % 4).digest()
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(make, range(12)))
-    other.join()
-    assert found == [*expected, expected[0]] * 3
-    assert all(torch.equal(a, b) for a, b in zip(drawn, alone, strict=True))
-    assert torch.empty(1).device.type == "cpu"
+# --- modes, gradients -------------------------------------------------------------------------------------------
 
 
 def test_what_inference_mode_leaves_behind_can_be_trained_through(model: Music2Latent, tmp_path: Path) -> None:
@@ -319,58 +291,6 @@ def test_what_inference_mode_leaves_behind_can_be_trained_through(model: Music2L
         parts = waveform_to_representation(audio.detach()[:, :9728], model.config)[..., :8]
         one.encoder(parts).sum().backward()
         assert one.encoder.conv_in.weight.grad is not None
-
-
-FORK = """
-import multiprocessing, sys, threading
-import numpy as np
-import torch
-from m2l import Music2Latent
-torch.set_num_threads(2)
-model = Music2Latent.from_config("tiny")
-audio = np.full((1, 44_100), 0.1, np.float32)
-def work(_):
-    return float(np.abs(model.encode(audio)).sum()), torch.get_num_threads()
-def hold(ready, done):
-    with model._pool.lock:
-        ready.set()
-        done.wait()
-if __name__ == "__main__":
-    expected, _ = work(0)
-    ready, done = threading.Event(), threading.Event()
-    threading.Thread(target=hold, args=(ready, done), daemon=True).start()
-    ready.wait()
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        done.set()
-        for found, threads in pool.map_async(work, range(2)).get(timeout=60):
-            assert threads == 1 and abs(found - expected) < 1e-3 * expected
-    print(torch.get_num_threads())
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_encodes_after_its_parent_did(tmp_path: Path) -> None:
-    script = tmp_path / "forked.py"
-    script.write_text(FORK)
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "2"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "2"  # the parent keeps its threads
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_fork_of_either_program_has_one_thread() -> None:
-    code = "import os, torch, {}; torch.set_num_threads(2); pid = os.fork() or os._exit(torch.get_num_threads()); "
-    code += "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), torch.get_num_threads())"
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code.format(package)], stdout=subprocess.PIPE, text=True)
-        for package in ("benchmarks", "probes")
-    ]
-    assert [run.communicate(timeout=120)[0].strip() for run in runs] == ["1 2", "1 2"]
-
-
-# --- gradients -----------------------------------------------------------------------------------------------
 
 
 def test_methods_say_that_a_gradient_ends(model: Music2Latent, published: EncoderDecoder) -> None:
@@ -424,75 +344,3 @@ def test_silence_has_finite_slopes() -> None:
     to_waveform(to_representation_encoder(silent)).sum().backward()
     assert silent.grad is not None
     assert bool(silent.grad.isfinite().all())
-
-
-# --- what dependents of the published package import --------------------------------------------------------
-
-
-def test_the_network_is_called_as_the_published_one(model: Music2Latent) -> None:
-    gen, config = EncoderDecoder.around(model).gen, model.config
-    audio = torch.from_numpy(signal(1536 + 4096 * 2, channels=2))
-    parts = to_representation_encoder(audio)
-    assert torch.equal(parts, waveform_to_representation(audio, config))
-    assert torch.equal(to_waveform(parts), representation_to_waveform(parts, config))
-    with torch.no_grad():
-        latents = gen.encoder(parts)
-        assert torch.equal(gen.encoder(parts, extract_features=True), gen.encoder.features(parts))
-        noise = torch.randn(2, 2, 1024, 16, generator=torch.Generator().manual_seed(0))
-        maps = gen.decoder(latents)
-        for found, sigma in (
-            (gen(latents, 80 * noise), 80.0),
-            (gen(latents, noise, sigma=1.0), 1.0),
-            (gen(parts, noise, torch.full((2,), 1.0)), 1.0),
-            (gen(latents, noise, 1.0, maps), 1.0),
-        ):
-            level = torch.full((2,), sigma)
-            expected = consistency.denoise(gen.unet, noise if sigma == 1 else 80 * noise, level, maps, config)
-            torch.testing.assert_close(found, expected)
-
-
-def test_functions_of_the_published_modules(published: EncoderDecoder) -> None:
-    class Trainer:
-        gen = published.gen
-
-    audio = signal(1536 + 4096 * 5, channels=2)
-    latents = inference.encode_audio_inference(audio, Trainer(), 2 * 4096, 1, device="cpu")
-    assert torch.equal(latents, published.encode(audio, 2 * 4096, 1))
-    features = inference.encode_audio_inference(audio, Trainer(), 44_100, 1, "cpu", extract_features=True)
-    assert torch.equal(features, published.encode(audio, extract_features=True))
-    torch.manual_seed(3)
-    decoded = inference.decode_latent_inference(latents, Trainer(), 2 * 4096, 1, diffusion_steps=2, device="cpu")
-    torch.manual_seed(3)
-    assert torch.equal(decoded, published.decode(latents, 2, 2 * 4096, 1))
-    torch.manual_seed(3)
-    parts = inference.decode_to_representation(published.gen, latents[:1] * 0.06, 2, "cpu")
-    torch.manual_seed(3)
-    torch.testing.assert_close(to_waveform(parts), published.decode(latents[:1], 2))
-
-
-@pytest.mark.parametrize(("longest", "size"), [(None, 1), (None, 2), (4, 1), (2, 1), (2, 2)])
-def test_global_noise_is_drawn_in_the_published_order(
-    published: EncoderDecoder, longest: int | None, size: int
-) -> None:
-    """Batch by batch: the start, then once more after every step, the last included.
-
-    Where pieces just fill the signal the published class decodes one more of them, and draws for it.
-    """
-    latents = torch.from_numpy(np.concatenate([long_latents(4)] * 2))
-    length, pieces = (4, 1) if longest in (None, 4) else (2, 3)
-    cut = torch.cat([*latents.split(length, -1)])
-    torch.manual_seed(11)
-    parts = []
-    for first in range(0, 2 * pieces, size):
-        draws = [torch.randn(size, 2, 1024, 8 * length) for _ in range(3)]
-        if first < len(cut):
-            part = published.gen.decode_representation(
-                cut[first : first + size], draws[0], n_steps=2, renoise=lambda _, step, draws=draws: draws[step]
-            )
-            parts.append(part)
-    after = torch.rand(3)
-    whole = torch.cat(torch.cat(parts).split(2), -1)
-    torch.manual_seed(11)
-    found = published.decode(latents, 2, None if longest is None else longest * 4096, size)
-    assert torch.equal(torch.rand(3), after)
-    torch.testing.assert_close(found, representation_to_waveform(whole, published.gen.config))

@@ -1,4 +1,4 @@
-"""`m2l train` and `m2l export` as their users meet them: output, exit codes, signals, full disks, cards."""
+"""`m2l train` as its users meet it: output, exit codes, signals, full disks, log, validation."""
 
 from __future__ import annotations
 
@@ -18,30 +18,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load, save
 from training_helpers import SMALL, assert_same_run, log_lines, m2l, noise_file, tiny, train, without_checksums
 
 from benchmarks.metrics.si_sdr import si_sdr
 from m2l import Music2Latent
 from m2l.io.blocks import read_audio
 from m2l.io.sound import audio_info
-from m2l.representation import waveform_to_representation
 from m2l.training import TrainingSettings, validation
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import DataError
 from m2l.training.export import training_seconds
 
 pytest_plugins = ["training_fixtures"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
-    """A complete small run, with a validation in its log."""
-    run = tmp_path_factory.mktemp("finished")
-    trainer = train(tiny(data), run, validate_every=3, validate=lambda model, step: {"validation_x": step / 2})
-    assert trainer.state.step == 6
-    return run
 
 
 def options(data: tuple[str, ...], run: Path, steps: int) -> list[object]:
@@ -360,76 +349,3 @@ def test_the_logs_si_sdr_is_the_benchmarks(offset: float) -> None:
     target = random.standard_normal(4000).astype(np.float32)
     preds = (0.5 * target + 0.2 * random.standard_normal(4000) + offset).astype(np.float32)
     assert validation.si_sdr(preds, target) == pytest.approx(si_sdr(preds, target), abs=1e-4)
-
-
-# --- export -------------------------------------------------------------------------------------------------------
-
-
-def test_export_ships_the_average_with_a_card(
-    finished: Path, data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "small"
-    words = ["--license", "Apache-2.0", "--dataset", "noise=CC0-1.0", "--note", "a test", "--crops", 16]
-    assert m2l("export", finished, "-o", output, *words) == 0
-    card = json.loads((output / "card.json").read_text())
-    assert json.loads(capsys.readouterr().out) == card
-    assert (card["name"], card["architecture"], card["dtype"]) == ("small", "tiny", "float16")
-    assert (card["steps"], card["steps_planned"], card["seed"], card["batch_size"]) == (6, 6, 42, 2)
-    assert card["license"] == "Apache-2.0"
-    assert (card["training_datasets"], card["dataset_licenses"]) == (["noise"], {"noise": "CC0-1.0"})
-    assert card["notes"] == ["a test"]
-    assert card["metrics"] == {"step": 6, "validation_x": 3.0}
-    assert card["hours"] >= 0
-    assert card["hardware"]["threads"] >= 1
-    assert [corpus["files"] for corpus in card["corpora"]] == [2, 1]
-    assert str(Path(data[0]).parent.parent) not in (output / "card.json").read_text()  # no path of this machine
-    page = (output / "README.md").read_text()
-    assert page.startswith('---\nlicense: "apache-2.0"\n')
-    assert "\n# small\n" in page
-    assert "- noise (CC0-1.0)" in page
-    assert page.endswith("\na test\n")
-
-    weights = load_file(output / "model.safetensors")
-    average = load_file(list_checkpoints(finished)[-1] / "model.safetensors")
-    assert card["parameters"] == sum(tensor.numel() for tensor in weights.values())
-    for name, tensor in weights.items():
-        assert tensor.dtype == torch.float16
-        assert torch.equal(tensor, average[name].half()), name
-
-
-def test_exported_latents_have_unit_variance(finished: Path, data: tuple[str, str], tmp_path: Path) -> None:
-    from m2l.training.data import Crops, open_corpus
-    from m2l.training.export import export
-
-    output = tmp_path / "scaled"
-    card = export(finished, output, crops=24)
-    model = Music2Latent.from_pretrained(output, device="cpu")
-    assert model.config.latent_scale == card["latent_scale"] != 0.06
-    settings = tiny(data)
-    crops = Crops([open_corpus(spec, 5632) for spec in data], settings, model.config)
-    latents = [
-        model.encode_representation(waveform_to_representation(crops[item]["waveform"][None], model.config))
-        for item in range(24)
-    ]
-    assert float(torch.cat(latents).std()) == pytest.approx(1.0, abs=0.01)  # of other weights: the rounded ones
-    assert model.reconstruct(np.zeros((1, 9000), np.float32), 44_100).shape == (1, 9000)
-
-
-def test_export_of_an_earlier_checkpoint_and_of_none(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert m2l("export", finished / "step-00000004", "-o", tmp_path / "out", "--crops", 2, "--dtype", "float32") == 0
-    card = json.loads(capsys.readouterr().out)
-    assert (card["steps"], card["dtype"], card["metrics"]) == (4, "float32", {"step": 3, "validation_x": 1.5})
-    (tmp_path / "figures.json").write_text('{"si_sdr": 4.5}')
-    words = ["export", finished, "-o", tmp_path / "out", "--crops", 2]
-    assert m2l(*words, "--metrics", tmp_path / "figures.json") == 0
-    assert json.loads(capsys.readouterr().out)["metrics"] == {"si_sdr": 4.5}
-    assert m2l(*words, "--metrics", tmp_path / "none.json") == 3
-    assert "none.json" in capsys.readouterr().err
-    (tmp_path / "empty").mkdir()
-    assert m2l("export", tmp_path / "empty", "-o", tmp_path / "out") == 3
-    assert "holds no complete checkpoint" in capsys.readouterr().err
-    (tmp_path / "FILE").write_text("")
-    assert m2l("export", finished, "-o", tmp_path / "FILE" / "x", "--crops", 2) == 3
-    assert "FILE" in capsys.readouterr().err
