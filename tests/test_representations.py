@@ -13,12 +13,15 @@ import torch
 
 from benchmarks.datasets import Clip
 from benchmarks.registry import UnknownNameError
+from benchmarks.weights.find import has_weight
 from probes.representations import create_representation, list_representations, split_name
 from probes.representations.base import FEATURES, RepresentationSpec, windows_of
 from probes.representations.clmr import CHECKPOINT, CLMR, WINDOW, SampleCNN, encoder_state, load_clmr
 from probes.representations.handcrafted import Handcrafted, chroma_filters, mel_filters
 from probes.representations.mert import LAYERS, layer_mean, load_mert, mert_config, normalizes_input
 from probes.representations.user import FeatureFolder
+from probes.runner import is_contaminated
+from probes.tasks import create_task
 
 RATE = 22050
 
@@ -39,6 +42,21 @@ def test_names_and_outputs() -> None:
     assert split_name("clmr") == ("clmr", None)
     with pytest.raises(UnknownNameError, match="did you mean 'clmr'"):
         create_representation("clmrr")
+
+
+def test_musicnn_of_magnatagatune_is_flagged_on_it_alone() -> None:
+    if not has_weight("musicnn-mtt")[0]:
+        pytest.skip("the wheel with MusiCNN's weights is not installed")
+    tones = [tone(220.0, 4.0), tone(660.0, 4.0)]
+    specs = {name: create_representation(name) for name in ("musicnn-msd", "mtt-musicnn")}
+    for name, made in specs.items():
+        flagged = {task for task in ("magnatagatune", "gtzan") if is_contaminated(made.spec, create_task(task).info)}
+        assert flagged == ({"magnatagatune"} if name == "mtt-musicnn" else set())
+    # The same network at the same point, with other weights.
+    found = [[made.extract(audio, RATE)[FEATURES] for audio in tones] for made in specs.values()]
+    assert found[0][0].shape == found[1][0].shape == (1, 200)
+    assert not np.allclose(found[0][0], found[1][0], atol=1e-2)
+    assert not np.allclose(found[1][0], found[1][1], atol=1e-2)
 
 
 def test_listing_imports_no_torch() -> None:

@@ -21,8 +21,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from benchmarks.store.fingerprint import code_digest
 from benchmarks.store.own_code import own_digest
 from benchmarks.user_code import is_first_party, is_own_file
@@ -86,8 +84,8 @@ class _Walk:
             return
         self.met[id(value)] = len(self.met)
         self.kept.append(value)
-        if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
-            self.note("array", value.shape, value.dtype, np.ascontiguousarray(value).tobytes())
+        if _is_array(value):
+            self.note("array", value.shape, value.dtype, value.tobytes())
         elif _is_tensor(value):
             self._tensor(value, name)
         elif isinstance(value, types.CodeType):
@@ -257,6 +255,12 @@ class _Walk:
             return True
         file = getattr(loaded, "__file__", None)
         return is_own_file(file) if file else getattr(loaded, "__spec__", None) is None
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array of numbers; no value is of numpy's types before that is imported."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject
 
 
 def _is_tensor(value: Any) -> bool:
