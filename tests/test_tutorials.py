@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "tutorials"
-NAMES = ["compare", "encode", "gate"]
+NAMES = ["compare", "encode", "gate", "probe"]
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,10 @@ class Evaluated:
         """One row per system and column: value, n, median, interval, and the reason where there is no value."""
         frame = self.result.frame()
         frame = frame[frame["origin"] == "measured"].reset_index(drop=True)
-        return frame.drop(columns=["table", "suite", "origin", "source"]).rename(columns={"row": "system"})
+        numbers = dict.fromkeys(("value", "median", "low", "high"), float)
+        return (
+            frame.drop(columns=["table", "suite", "origin", "source"]).rename(columns={"row": "system"}).astype(numbers)
+        )
 
     @property
     def scores(self) -> pandas.DataFrame:

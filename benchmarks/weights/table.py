@@ -201,7 +201,7 @@ _SOURCES = (
             ),
         ),
         "MIT",
-        "f0_accuracy: CREPE's small model",
+        "f0_accuracy: CREPE's small model; a row of Table 1",
     ),
     WeightSource(
         "basic-pitch",

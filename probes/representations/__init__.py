@@ -33,6 +33,7 @@ REPRESENTATIONS.register("music2latent-random", "probes.representations.music2la
 REPRESENTATIONS.register("musicnn-msd", "probes.representations.embedder:musicnn")
 REPRESENTATIONS.register("mtt-musicnn", "probes.representations.embedder:musicnn_mtt")
 REPRESENTATIONS.register("vggish", "probes.representations.embedder:vggish")
+REPRESENTATIONS.register("crepe", "probes.representations.crepe:CrepeRepresentation")
 REPRESENTATIONS.register("clmr", "probes.representations.clmr:CLMR")
 REPRESENTATIONS.register("mert-v1-95m", "probes.representations.mert:MERT")
 REPRESENTATIONS.register("handcrafted", "probes.representations.handcrafted:Handcrafted")
