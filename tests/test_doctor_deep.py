@@ -173,6 +173,8 @@ def test_names_of_systems_embedders_representations_and_weights(
 ) -> None:
     what = subject(name, REPRESENTATIONS)
     assert (what.name, what.kind, what.weights) == (found, kind, weights)
+    if weights is not None:  # takes a file of one's own
+        assert subject(name, REPRESENTATIONS, path="x").path == "x"
 
 
 @pytest.mark.parametrize("name", [*NEURAL, "dac-44khz-3q", "music2latent", "music2latent-random"])

@@ -135,6 +135,6 @@ class Lyra:
         return outputs
 
 
-def lyra(kbits: float, **options: Any) -> Lyra:
+def lyra(kbits: float, weights: str | None = None) -> Lyra:
     """Lyra v2 at a rate in kbit/s and channel."""
-    return Lyra(round(1000 * kbits), **options)
+    return Lyra(round(1000 * kbits), weights)
