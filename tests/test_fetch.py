@@ -24,10 +24,10 @@ from http_helpers import serving
 from benchmarks.cli.main import main
 from benchmarks.fetch import sources as fetch_sources
 from benchmarks.fetch import transfer
-from benchmarks.fetch.download import ChecksumError, FetchError, download
+from benchmarks.fetch.download import ChecksumError, FetchError, NoConnectionError, download
 from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.sources import Source, github_urls, manifest_items
-from benchmarks.fetch.transfer import Item, mirrored
+from benchmarks.fetch.transfer import Item, fetch_item, mirrored
 
 
 @dataclass
@@ -423,6 +423,17 @@ def test_mirrors_by_host_for_all_others_and_of_the_hub(monkeypatch: pytest.Monke
         monkeypatch.setenv("M2L_FETCH_MIRROR", wrong)
         with pytest.raises(FetchError, match=re.escape(repr(wrong))):
             mirrored(zenodo)
+
+
+def test_a_host_that_is_away_is_no_missing_network(server: Server, tmp_path: Path) -> None:
+    away, wrong = "http://127.0.0.1:1/x", f"{server.url}/nowhere"
+    with pytest.raises(FetchError, match="HTTP 404") as caught:
+        fetch_item(Item("x", (away, wrong), Expected()), tmp_path)
+    assert not isinstance(caught.value, NoConnectionError)  # which would end the fetch of all other files
+    with pytest.raises(NoConnectionError, match="is there a network"):
+        fetch_item(Item("x", (away,), Expected()), tmp_path)
+    with pytest.raises(FetchError, match="no address is known"):
+        fetch_item(Item("x", (), Expected()), tmp_path)
 
 
 def test_without_a_network_the_first_failure_is_enough(

@@ -216,9 +216,11 @@ def fetch_item(item: Item, root: Path, progress: Progress | None = None) -> Path
         progress: Told of what arrives.
 
     Raises:
-        FetchError: None has it; the message is that of the first address. A local problem is raised at once.
+        FetchError: None has it; the message is that of the first address that answered. A local problem is raised at
+            once.
+        NoConnectionError: None answered.
     """
-    first: FetchError | None = None
+    failed: list[FetchError] = []
     dest = root / item.path
     begun = begun_from(dest)
     # An unfinished download resumes at its own mirror: without a checksum, another's copy may be another file.
@@ -228,5 +230,7 @@ def fetch_item(item: Item, root: Path, progress: Progress | None = None) -> Path
         except LocalError:
             raise
         except FetchError as error:
-            first = first or error
-    raise first or FetchError(f"{item.path}: no address is known")
+            failed.append(error)
+    # One host that is away does not mean that there is no network.
+    answered = [error for error in failed if not isinstance(error, NoConnectionError)]
+    raise next(iter(answered or failed), FetchError(f"{item.path}: no address is known"))
