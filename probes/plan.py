@@ -14,6 +14,7 @@ from benchmarks.harness.units import STAND_IN, Unit
 from benchmarks.store.fingerprint import code_digest, library_versions
 from benchmarks.store.store import Store
 from benchmarks.user_code import ClashError, user_error
+from benchmarks.weights.find import WeightsCorruptError
 from probes.features import FeaturePlan, stand_in_units
 from probes.representations import own_target, split_name
 from probes.representations.base import RepresentationSpec
@@ -56,7 +57,7 @@ class Planner:
             clips = next((task.clips for task in self.tasks.values()), ())
             try:
                 plan = self.plans[name] = FeaturePlan(name, options, self.options.device, clips, self.store)
-            except (FileNotFoundError, ImportError) as error:
+            except (FileNotFoundError, ImportError, WeightsCorruptError) as error:
                 self.plans[name] = str(error)
                 if isinstance(error, PublishedOnlyError):
                     self.published_only.add(name)

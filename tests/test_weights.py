@@ -125,6 +125,9 @@ def test_damaged_files_are_named(empty_caches: Path, monkeypatch: pytest.MonkeyP
     put(empty_caches / "sized" / "x.bin", b"evil")
     with pytest.raises(WeightsCorruptError, match=sha(b"good")):
         weight_digest("sized")
+    present, reason = has_weight("sized")  # so that `fetch` gets it anew, and a table names it
+    assert not present
+    assert sha(b"good") in reason
 
 
 def test_digest_follows_the_file(tmp_path: Path) -> None:

@@ -216,8 +216,7 @@ def fetch_item(item: Item, root: Path, progress: Progress | None = None) -> Path
         progress: Told of what arrives.
 
     Raises:
-        FetchError: None has it; the message is that of the first address that answered. A local problem is raised at
-            once.
+        FetchError: None has it; the message has what each said. A local problem is raised at once.
         NoConnectionError: None answered.
     """
     failed: list[FetchError] = []
@@ -231,6 +230,7 @@ def fetch_item(item: Item, root: Path, progress: Progress | None = None) -> Path
             raise
         except FetchError as error:
             failed.append(error)
-    # One host that is away does not mean that there is no network.
+    # One host that is away does not mean that there is no network: its message stands beside those of the others.
     answered = [error for error in failed if not isinstance(error, NoConnectionError)]
-    raise next(iter(answered or failed), FetchError(f"{item.path}: no address is known"))
+    kind = type((answered or failed or [FetchError()])[0])
+    raise kind("; ".join(map(str, failed if answered else failed[:1])) or f"{item.path}: no address is known")

@@ -175,15 +175,20 @@ def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
 
     repository, revision = source.location
     for file, item in zip(source.files, items, strict=True):
-        found = patiently(
-            lambda path=file.path: hf_hub_download(  # type: ignore[misc]
-                repository, path, revision=revision or "main", force_download=how.overwrite
+        # What the cache has may be damaged: its library looks at no digest. Then it is fetched anew, once.
+        for force in (how.overwrite, True):
+            found = patiently(
+                lambda path=file.path, force=force: hf_hub_download(  # type: ignore[misc]
+                    repository, path, revision=revision or "main", force_download=force
+                )
             )
-        )
-        path = Path(found).resolve()
-        digest = item.expected.digest or _ask_hub(source, file)[1]
-        if reason := mismatch(path, Expected(digest=digest)):
+            path = Path(found).resolve()
+            digest = item.expected.digest or _ask_hub(source, file)[1]
+            reason = mismatch(path, Expected(digest=digest))
+            if reason is None:
+                break
             path.unlink()
+        if reason:
             raise ChecksumError(f"{file.path} of {repository}: {reason}; the download was deleted")
 
 

@@ -101,9 +101,9 @@ def find_weight(name: str, explicit: str | os.PathLike[str] | None = None) -> Pa
 
 
 def has_weight(name: str, explicit: str | os.PathLike[str] | None = None) -> tuple[bool, str]:
-    """Whether `find_weight` succeeds, and its message if not."""
+    """Whether the weights are here and are the published ones, and the reason if not."""
     try:
-        find_weight(name, explicit)
+        weight_digest(name, explicit)
     except (WeightsNotFoundError, WeightsCorruptError) as error:
         return False, str(error)
     return True, ""
