@@ -157,6 +157,8 @@ class _Tasks:
             self.reasons[name] = str(error)
             if size is not None:
                 self.sizes[size.data] = size
+                if isinstance(error, DataNotFoundError) and size.command not in str(error):
+                    self.reasons[name] += f". To get it: {size.command}"
 
     def note_needs(self, report: RunReport) -> None:
         """Which data sets a dry run needs, and why they are missing where they are."""

@@ -117,7 +117,9 @@ class PublishedSize:
 
     def describe(self, error: object) -> str:
         """Why the data is missing, how large it is said to be, and what gets it."""
-        return f"{error}. Planned with its published size ({self.source}). To get it: {self.command}"
+        text = str(error)
+        hint = "" if self.command in text else f" To get it: {self.command}"
+        return f"{text}. Planned with its published size ({self.source}).{hint}"
 
 
 def _no_audio() -> tuple[npt.NDArray[Any], int]:
