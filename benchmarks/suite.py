@@ -70,11 +70,25 @@ class Columns:
 
 @dataclass(frozen=True)
 class Table2(Columns):
-    """Systems in rows, metrics in columns."""
+    """Systems in rows, metrics in columns; `n_steps` gives systems other numbers of denoising steps than their own."""
 
     systems: list[str]
     metrics: list[Metric]
     system_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    n_steps: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, steps in self.n_steps.items():
+            if name not in self.systems:
+                raise SuiteError(f"key table2.n_steps: {name!r} is none of table2.systems")
+            _check_type(f"table2.n_steps.{name}", steps, "int")
+            _at_least(f"table2.n_steps.{name}", steps, 1)
+
+    @property
+    def wanted(self) -> list[tuple[str, int | None]]:
+        """Systems with their numbers of denoising steps (None: the system's own)."""
+        return [(name, self.n_steps.get(name)) for name in self.systems]
 
 
 @dataclass(frozen=True)
@@ -173,6 +187,8 @@ class Suite:
                 plain = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
                 if isinstance(value, Columns):
                     plain["metrics"] = [metric.name for metric in plain["metrics"]]
+                if not plain.get("n_steps", True):
+                    del plain["n_steps"]  # files of suites that say nothing about it stay as they are
                 record[name] = plain
         return copy.deepcopy(record)
 
@@ -285,6 +301,7 @@ def _check_type(key: str, value: Any, declared: str) -> None:
         "list[int]": (list,),
         "list[Metric]": (list,),
         "dict[str, str]": (dict,),
+        "dict[str, int]": (dict,),
         "dict[str, Any]": (dict,),
         "dict[str, dict[str, Any]]": (dict,),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.autoencoders.latmusic import PublishedOnlyError
 from benchmarks.datasets import PublishedSize
+from benchmarks.datasets.base import shortened
 from benchmarks.errors import UsageError
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import STAND_IN, Unit
@@ -156,7 +157,8 @@ class Planner:
             plan: what is planned by representation and task.
             sizes: missing data sets.
         """
-        missing = {name: size.stand_ins() for name, size in sizes.items()}
+        most = 3 * self.options.limit or None  # of train, validation and test
+        missing = {name: shortened(size.stand_ins()[:most], self.options.seconds) for name, size in sizes.items()}
         found = []
         for representation in self.request.representations:
             clips = dict(missing)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from benchmarks.datasets import DataNotFoundError, PublishedSize
+from benchmarks.datasets.base import shortened
 from benchmarks.evaluation.cells import NOT_COMPUTED, tidy
 from benchmarks.harness.base import Executor
 from benchmarks.harness.run import RunOptions, RunReport, run_units
@@ -89,6 +90,7 @@ class ProbeRun:
 
     Attributes:
         limit: clips per part of a split, of a run on a part of the data (0: all of it).
+        seconds: of each clip, of a run on their beginnings (0: whole clips).
     """
 
     request: Request
@@ -98,6 +100,7 @@ class ProbeRun:
     cells: list[ProbeCell]
     report: RunReport
     limit: int = 0
+    seconds: float = 0.0
 
     def cell(self, representation: str, task: str, probe: str | None = None) -> ProbeCell | None:
         """The cell on clean audio, with the protocol's main probe unless another is named."""
@@ -137,7 +140,7 @@ class _Tasks:
     places: dict[str, str] = field(default_factory=dict)
     limit: int = 0
 
-    def load(self, name: str, request: Request, limit: int) -> None:
+    def load(self, name: str, request: Request, limit: int, seconds: float = 0.0) -> None:
         """Add one task.
 
         Raises:
@@ -152,6 +155,8 @@ class _Tasks:
             if limit:
                 data = limited(whole, request.protocol.scheme, limit)
                 self.limit = self.limit if data is whole else limit
+            if seconds:
+                data = replace(data, clips=shortened(data.clips, seconds))
             self.data[name] = data
         except (DataNotFoundError, TaskDataError, OSError) as error:
             self.reasons[name] = str(error)
@@ -181,7 +186,7 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
     # Tasks: their data, or why it is missing.
     loaded = _Tasks()
     for name in request.tasks:
-        loaded.load(name, request, options.limit)
+        loaded.load(name, request, options.limit, options.seconds)
     infos, tasks = loaded.infos, loaded.data
     # Units: one probe per representation and group of tasks that share clips.
     planner = Planner(request, tasks, options, store)
@@ -218,7 +223,7 @@ def run(request: Request, store: Store, executor: Executor, options: RunOptions)
                     for metric in infos[name].metrics:
                         report.blocked[representation, f"{name}/{metric}"] = cell.reason
             cells += found_cells
-    return ProbeRun(request, infos, tasks, planner.specs, cells, report, loaded.limit)
+    return ProbeRun(request, infos, tasks, planner.specs, cells, report, loaded.limit, options.seconds)
 
 
 def is_contaminated(spec: RepresentationSpec | None, info: TaskInfo) -> bool:

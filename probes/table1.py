@@ -174,6 +174,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         )
     n_seeds = len(request.seeds)
     notes = [
+        *([f"Only the first {found.seconds:g} s of each clip."] if found.seconds else []),
         *(
             [
                 f"Limit {found.limit}: the first clips of train, validation and test each, and of every class at least "
@@ -196,6 +197,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
     ]
     comparisons = all_comparisons(found)
     part = f"; a part of the data, limit {found.limit}" if found.limit else ""
+    part += f"; the first {found.seconds:g} s of each clip" if found.seconds else ""
     table = TableResult(
         name="table1",
         title=f"Table 1. Probing of representations ({title}{part})",
@@ -203,7 +205,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         columns=columns,
         rows=rows,
         # beside a part of the data, figures of all of it would be read as comparable
-        published=[] if found.limit else [_own_data(row) for row in published_rows("table1")],
+        published=[] if part else [_own_data(row) for row in published_rows("table1")],
         published_columns=[Column(key, text, True, 1) for key, text in PUBLISHED_COLUMNS],
         notes=notes,
         comparisons=comparisons,
@@ -215,6 +217,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
             "libraries": library_versions(),
             "processor": processor(),
             **({"limit": found.limit} if found.limit else {}),
+            **({"seconds": found.seconds} if found.seconds else {}),
         },
     )
     return dataclasses.replace(table, notes=[*notes, *verdict_lines(table, request.level)])

@@ -38,6 +38,7 @@ LAYERS = {
         "evaluation",
         "tables",
         "compare gate latents report status __init__",
+        "paper",
         "cli templates __main__",
     ],
 }

@@ -378,6 +378,25 @@ def test_lost_files_are_fetched_again_and_lost_causes_only_on_request(quick: Box
     assert {ytid for ytid, s in statuses.items() if s.status == "ok"} == OK
 
 
+def test_a_limit_takes_the_first_clips_of_the_list_that_can_be_had(quick: Box) -> None:
+    order = ["removed0001", "-0Gj8-vB1q4", "private0001", "0fqtA_ZBn_8", "_ACyiKGpD8Y"]
+    write_list(quick.folder / LIST, [*order, *(ytid for ytid in VIDEOS if ytid not in order)])
+    assert not musiccaps.is_complete(Options(data=quick.root, limit=2))
+    result = quick.get(limit=2)
+    found = {ytid: status.status for ytid, status in read_manifest(quick.folder).items()}
+    assert found == dict(zip(order[:4], ("gone", "ok", "private", "ok"), strict=True))
+    assert (result["fetched"], result["failed"]) == (2, [])
+    assert musiccaps.is_complete(Options(data=quick.root, limit=2))
+    assert not musiccaps.is_complete(Options(data=quick.root))
+    # The same again asks for nothing; a larger limit goes on from there.
+    asked = len(quick.asked())
+    quick.get(limit=2)
+    assert len(quick.asked()) == asked
+    quick.get(limit=3)
+    assert len(quick.asked()) == asked + 1
+    assert read_manifest(quick.folder)["_ACyiKGpD8Y"].status == "ok"
+
+
 def test_a_command_that_hangs_is_ended() -> None:
     done = run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
     assert done.code != 0

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 SHIPPED = Path(m2l.__file__).resolve().parent / "checkpoints"
 
 
+#: Rows of the paper's Table 3: nobody published their checkpoints.
+_UNPUBLISHED = ("table3-base", "table3-attention", "table3-scaling")
+_TRAIN_IT = (
+    ". Nobody published it; m2l-bench ablation --full --runs RUNS trains it, for m2l-bench paper --ablation-runs RUNS"
+)
+
+
 class _Adapter:
     """What all Music2Latent systems share; subclasses say which weights.
 
@@ -93,6 +100,7 @@ class Checkpoint(_Adapter):
             shipped = sorted(item.parent.name for item in SHIPPED.glob("*/config.json"))
             raise FileNotFoundError(
                 f"no checkpoint at {path!r} (checkpoints that ship: {', '.join(shipped) or 'none'})"
+                + _TRAIN_IT * (path in _UNPUBLISHED)
             )
         weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
         if not weights.is_file():

@@ -28,6 +28,7 @@ Kind = Literal["autoencoders", "forms", "metrics", "embedders", "datasets", "sui
 
 #: Command -> "module:function" or "module:app", and its line in the list of commands.
 COMMANDS = {
+    "paper": ("benchmarks.cli.paper:paper", "fetch, measure and report the paper's Tables 1-3 and Figure 2"),
     "tables": ("benchmarks.cli.tables:tables", "measure what is missing, write tables and figures"),
     "run": ("benchmarks.cli.tables:run", "measure what is missing, or one shard of it; write no tables"),
     "score": ("benchmarks.cli.score:score", "score two folders of files, or two files"),

@@ -33,6 +33,7 @@ StorePlace = Annotated[
 Limit = Annotated[
     Whole, Parameter(help="use only the first N clips (Table 1: of each part of a split, and one of every class)")
 ]
+Seconds = Annotated[float, Parameter(help="use only the first S seconds of each clip (0: all)", metavar="S")]
 Device = Annotated[str, Parameter(help="device of neural systems and embedders: cpu, cuda, cuda:1, mps")]
 #: A repeatable option whose values may hold several names, separated by commas.
 Names = Annotated[list[str] | None, Parameter(metavar="NAMES")]
@@ -90,12 +91,13 @@ class Work(Machine):
     """
 
     limit: Limit = 0
+    seconds: Seconds = 0.0
     device: Device = "cpu"
     overwrite: Literal["missing", "always", "never", "cache-only"] = "missing"
 
     def open(self, **how: Any) -> tuple[RunOptions, Executor, Store]:
         """As `Machine.open`."""
-        return super().open(limit=self.limit, device=self.device, overwrite=self.overwrite, **how)
+        return super().open(limit=self.limit, seconds=self.seconds, device=self.device, overwrite=self.overwrite, **how)
 
 
 MACHINE, WORK = Machine(), Work()

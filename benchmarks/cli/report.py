@@ -16,7 +16,10 @@ from benchmarks.errors import OK, UsageError
 from benchmarks.tables.places import place_of
 
 if TYPE_CHECKING:
+    from benchmarks.harness.base import Executor
+    from benchmarks.harness.run import RunOptions
     from benchmarks.report.listening import Listening
+    from benchmarks.store.store import Store
     from benchmarks.suite import Suite
 
 #: What a report should stay below to be passed on easily, in bytes.
@@ -52,6 +55,37 @@ def report(
         clips: number of clips to listen to
         audio: audio format; mp3-small for dozens of clips
     """
+    chosen, folder = _suite_and_results(suite, results)
+    places = {"suite": suite, "results": results, "store": machine.store}
+    more = {"clips": clips or "all" if clips != 12 else None, "audio": audio if audio != "mp3" else None}
+    commands = [command_line("tables", **places), command_line("report", **places, **more)]
+    opened = machine.open(device=device)
+    return make_report(
+        chosen, folder, commands, output or Path("report") / folder.name, clips, audio, opened, json=json
+    )
+
+
+def make_report(
+    chosen: Suite | None,
+    folder: Path,
+    commands: Sequence[str],
+    target: Path,
+    clips: int,
+    audio: str,
+    opened: tuple[RunOptions, Executor, Store],
+    *,
+    json: bool = False,
+) -> int:
+    """Make and announce a report.
+
+    Args:
+        chosen: the suite that was measured; None where only results have its name.
+        folder: of the results.
+        commands: what makes the results and the report, for its pages.
+        target: folder to write; an older report is replaced.
+        clips, audio, json: as the options of `report`.
+        opened: options of the run that made the results, what computes, and the store.
+    """
     # Only now: `--help` loads no template engine and no numerical library.
     from benchmarks.report.aggregates import AggregateError, read_aggregates
     from benchmarks.report.folder import check_target, write
@@ -59,19 +93,14 @@ def report(
     from benchmarks.report.site import render
 
     start = time.monotonic()
-    chosen, folder = _suite_and_results(suite, results)
-    places = {"suite": suite, "results": results, "store": machine.store}
-    more = {"clips": clips or "all" if clips != 12 else None, "audio": audio if audio != "mp3" else None}
-    commands = [command_line("tables", **places), command_line("report", **places, **more)]
-    target = output or Path("report") / folder.name
+    run, executor, store = opened
     try:
         check_target(target)
         found = read_aggregates(folder, commands[0])
-        run, executor, store = machine.open(device=device)
         with executor:
             choice = ListeningOptions(clips, audio)
             listening = build_listening(found, chosen, store, executor, run, choice)
-        site = render(found, listening, commands, None if chosen is None else chosen.tables)
+        site = render(found, listening, list(commands), None if chosen is None else chosen.tables)
         write(site.files, target)
     except (AggregateError, FileExistsError, NotADirectoryError) as error:
         raise UsageError(str(error)) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -24,11 +23,10 @@ from benchmarks.cli.options import (
 )
 from benchmarks.errors import FAILED, OK, UsageError, check_folder
 from benchmarks.harness.base import Executor
-from benchmarks.harness.progress import Beat
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
-from benchmarks.tables.build import build_part, wanted_parts
+from benchmarks.tables.build import build_parts, wanted_parts
 from benchmarks.tables.figure2 import FigureResult
 from benchmarks.tables.places import ROOT, Place, place_of
 from benchmarks.tables.table import TableResult
@@ -74,7 +72,7 @@ def tables(
     run, executor, store = work.open(refuse_broken=True, dry_run=dry_run)
     if run.dry_run:
         return _plan(chosen, suite, wanted, store, work, run, executor, results or ROOT, format)
-    made, report = _measure(chosen, wanted, store, work, run, executor)
+    made, report = build_parts(wanted, chosen, store, executor, run, work.executor)
     status = _finish(made, report, verbose=work.verbose, strict=strict)
     written = write_parts(
         made, place, store, refresh=refresh, change=work.overwrite != "never", failed=bool(report.failed)
@@ -84,7 +82,7 @@ def tables(
     if any(item.measured for item in made) and not work.quiet:
         command = command_line("report", suite=suite, store=work.store, results=results)
         print(f"to look and listen: {command}", file=sys.stderr)
-    if place.in_checkout and written.names and not (refresh or work.limit):
+    if place.in_checkout and written.names and not (refresh or work.limit or work.seconds):
         _say_reproduction(chosen, place, written.names)
     return status or FAILED if written.refused else status
 
@@ -109,7 +107,7 @@ def run(
     run, executor, store = work.open(refuse_broken=True, dry_run=dry_run, shard=shard)
     if run.dry_run:
         return _plan(chosen, suite, wanted, store, work, run, executor, ROOT, "md")
-    made, report = _measure(chosen, wanted, store, work, run, executor)
+    made, report = build_parts(wanted, chosen, store, executor, run, work.executor)
     # the rest of a shard's tables is measured by other shards
     status = _finish(made if shard is None else [], report, verbose=work.verbose, strict=strict)
     print(f"{report.computed} units computed, {report.cached} already done, {len(report.failed)} failed")
@@ -137,19 +135,6 @@ def _plan(
         options = options_text(suite=given, store=work.store)
         print(describe(found, getattr(executor, "workers", 1), options))
     return OK
-
-
-def _measure(
-    suite: Suite, wanted: Sequence[str], store: Store, work: Work, run: RunOptions, executor: Executor
-) -> tuple[list[TableResult | FigureResult], RunReport]:
-    """Build the tables and figures, with a record in the store of how far this job is."""
-    report = RunReport()
-    about = {"executor": work.executor, "device": work.device}
-    beat = Beat(store, suite.name, run.shard or (0, 1), about)
-    run.monitor = beat if run.overwrite != "cache-only" else None
-    with beat if run.monitor else nullcontext(), executor:
-        made = [build_part(name, suite, store, executor, run, report) for name in wanted]
-    return [item for item in made if item is not None], report
 
 
 def _finish(made: Sequence[TableResult | FigureResult], report: RunReport, *, verbose: bool, strict: bool) -> int:

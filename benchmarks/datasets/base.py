@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -147,6 +147,38 @@ class Dataset(Protocol):
             DataNotFoundError: The data is not on this machine.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Loads the first `seconds` of what another loader produces."""
+
+    loader: Loader
+    seconds: float
+
+    def __call__(self) -> tuple[npt.NDArray[Any], int]:
+        audio, sample_rate = self.loader()
+        return audio[:, : round(self.seconds * sample_rate)], sample_rate
+
+    @property
+    def path(self) -> str | None:
+        """The file behind it, if there is one."""
+        return getattr(self.loader, "path", None)
+
+
+def shortened(clips: Sequence[Clip], seconds: float) -> list[Clip]:
+    """Clips cut to their first `seconds` (0: whole), under digests of their own; shorter ones stay as they are."""
+    return [
+        clip
+        if not seconds or (clip.seconds is not None and clip.seconds <= seconds)
+        else replace(
+            clip,
+            digest=digest_of("beginning", clip.digest, seconds),
+            loader=Beginning(clip.loader, seconds),
+            seconds=seconds,
+        )
+        for clip in clips
+    ]
 
 
 def digest_of(*parts: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import Clip, Dataset, PublishedSize, create_dataset, published_size
+from benchmarks.datasets.base import shortened
 from benchmarks.datasets.groups import describe, group_name, groups_of, spread
 from benchmarks.harness.run import RunOptions
 from benchmarks.registry import UnknownNameError
@@ -70,9 +71,10 @@ class SuiteClips:
 
     @cached_property
     def suite_clips(self) -> list[Clip]:
-        """The clips that the suite and the run's limit leave."""
+        """The clips that the suite and the run's limit leave, cut to the run's seconds."""
         limits = [limit for limit in (self.suite.data.limit, self.options.limit) if limit]
-        return self.all_clips[: min(limits)] if limits else self.all_clips
+        clips = self.all_clips[: min(limits)] if limits else self.all_clips
+        return shortened(clips, self.options.seconds)
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -115,6 +117,7 @@ class SuiteClips:
     def description(self) -> str:
         """How many clips there are, as in "42 clips of 18 tracks by 11 artists"; and how, if not the first ones."""
         text = describe(self.clips, self.group_name)
+        text += f", the first {self.options.seconds:g} s of each" if self.options.seconds else ""
         if self.clips == self.suite_clips[: len(self.clips)]:
             return text
         if len({clip.cluster for clip in self.clips}) == len(self.clips):

@@ -14,7 +14,7 @@ from benchmarks.errors import UsageError
 from benchmarks.fetch.corpora import musiccaps
 from benchmarks.fetch.corpora.catalog import CORPORA, PAPER_DATA
 from benchmarks.fetch.corpora.copies import COPIES, fetch_copy
-from benchmarks.fetch.corpora.fetcher import fetch_corpus, folder_of
+from benchmarks.fetch.corpora.fetcher import fetch_corpus, folder_of, is_complete
 from benchmarks.fetch.corpora.verify import verify_corpus
 from benchmarks.fetch.options import Options
 from benchmarks.fetch.render_clips import (
@@ -78,10 +78,26 @@ def fetch_suite(suite: Suite, options: Options | None = None) -> list[dict[str, 
     Returns:
         As `fetch`.
     """
+    how = options or Options()
     names = names_for(suite, fetchable())
-    for line in overview(suite, names, available()):
+    for line in overview(suite, names, available(), complete(names, how)):
         say(line)
-    return fetch(names, options)
+    return fetch(names, how)
+
+
+def complete(names: Iterable[str], options: Options) -> set[str]:
+    """Which of these data sets are here, as their records say: all archives, or the outcome of every clip."""
+    found = set()
+    for name in set(names) & set(PAPER_DATA):
+        try:
+            if name == musiccaps.NAME:
+                here = musiccaps.is_complete(options)
+            else:
+                here = is_complete(CORPORA[name], folder_of(CORPORA[name], options.data))
+        except (OSError, ValueError):  # lists that are not here yet, or are damaged
+            here = False
+        found |= {name} if here else set()
+    return found
 
 
 def fetchable() -> set[str]:

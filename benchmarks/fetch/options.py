@@ -19,6 +19,7 @@ class Options:
         dry_run: Only report what would be transferred.
         keep_archives: Keep archives after unpacking them.
         accept_license: Accept the licenses of weights that restrict their use.
+        limit: MusicCaps: stop once so many clips are here (0: all).
         again: MusicCaps: retry clips that were gone, private or blocked.
         yt_dlp: MusicCaps: further options for yt-dlp, in one string.
         soundfont: SoundFont that `open-notes` is rendered from.
@@ -32,6 +33,7 @@ class Options:
     dry_run: bool = False
     keep_archives: bool = False
     accept_license: bool = False
+    limit: int = 0
     again: bool = False
     yt_dlp: str = ""
     soundfont: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.fetch.corpora.catalog import PAPER_DATA
@@ -51,13 +51,16 @@ def _fetchable_name(text: str, known: set[str]) -> str | None:
     return data if data in known else None
 
 
-def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def overview(
+    suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any]], present: Collection[str] = ()
+) -> list[str]:
     """Lines that announce what will be fetched: each name, one total, and one list of licenses.
 
     Args:
         suite: For its name.
         names: From `names_for`.
         rows: From `benchmarks.fetch.command.available`.
+        present: Names of data sets that are complete here; of weights it is looked up.
     """
     by_name = {row["name"]: row for row in rows}
     lines = [f"suite {suite.name}: {len(names)} things can be fetched for it"]
@@ -65,7 +68,7 @@ def overview(suite: Suite, names: Sequence[str], rows: Iterable[Mapping[str, Any
     licenses: dict[str, list[str]] = {}
     for name in names:
         row = by_name[name]
-        here = name in WEIGHTS and has_weight(name)[0]
+        here = name in present or (name in WEIGHTS and has_weight(name)[0])
         size = row["bytes"]
         if not here:
             total += size or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -23,6 +24,7 @@ class RunOptions:
         overwrite: "missing" computes what the store lacks; "always" computes everything again; "never"
             computes what is missing but refuses to change a result file; "cache-only" computes nothing.
         limit: largest number of items (0: as the suite says).
+        seconds: of audio that is used of each item, from its beginning (0: all).
         shard: (index, count): compute only this share of the units, and write no tables.
         dry_run: compute nothing; report what would run.
         device: device of neural networks. Results of devices differ in the last bits, so it is part of the key.
@@ -35,6 +37,7 @@ class RunOptions:
 
     overwrite: str = "missing"
     limit: int = 0
+    seconds: float = 0.0
     shard: tuple[int, int] | None = None
     dry_run: bool = False
     device: str = "cpu"
@@ -49,6 +52,8 @@ class RunOptions:
             raise ValueError(f"overwrite must be one of {', '.join(OVERWRITE)}, got {self.overwrite!r}")
         if self.limit < 0:
             raise ValueError(f"limit must be at least 0, got {self.limit}")
+        if not 0 <= self.seconds < math.inf:
+            raise ValueError(f"seconds must be at least 0, got {self.seconds}")
         if self.shard is not None:
             index, count = self.shard
             if not 0 <= index < count:

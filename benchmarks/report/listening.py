@@ -198,7 +198,9 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
     """The measured systems that can run here, by row name; the others go to `made.missing`."""
     section = planner.suite.table2
     options = section.system_options if section else {}
-    known = {label_of(name): name for name in (section.systems if section else ())}
+    known = {label_of(name): (name, None) for name in (section.systems if section else ())}
+    for name, steps in section.n_steps.items() if section else ():
+        known[f"{label_of(name)}@{steps}"] = (name, steps)
     systems: dict[str, SystemRow] = {}
     for row in table.rows:
         if row.metadata.get("available") is False:
@@ -207,8 +209,9 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
         if row.name not in known:
             made.missing.append((row.title or row.name, "the suite has no such system"))
             continue
+        name, steps = known[row.name]
         try:
-            system = planner.system(known[row.name], None, **options.get(known[row.name], {}))
+            system = planner.system(name, steps, **options.get(name, {}))
         except ValueError as error:  # a system of a package that is not installed here
             made.missing.append((row.title or row.name, tidy(str(error))))
             continue

@@ -171,10 +171,8 @@ def sorted_needs(needs: Iterable[Need]) -> list[Need]:
 
 def costs_of(planned: Sequence[Unit], store: Store, overwrite: str, rates: Rates) -> dict[str, StageCost]:
     """Units and hours by stage."""
-    layers = waves_of(planned)
-    targets = {unit.key for unit in planned}
-    todo = {unit.key for layer in missing_units(layers, targets, store, overwrite) for unit in layer}
-    units = [unit for layer in layers for unit in layer]
+    todo = {unit.key for unit in units_to_run(planned, store, overwrite)}
+    units = [unit for layer in waves_of(planned) for unit in layer]
     stored = store.has_many([unit.key for unit in units])
     stages: dict[str, StageCost] = {}
     for unit in units:
@@ -185,6 +183,12 @@ def costs_of(planned: Sequence[Unit], store: Store, overwrite: str, rates: Rates
             _weigh(cost, unit, rates)
     order = {name: index for index, name in enumerate(STAGES)}
     return dict(sorted(stages.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def units_to_run(planned: Sequence[Unit], store: Store, overwrite: str) -> list[Unit]:
+    """The units of a plan that have to run: missing targets, and missing units that they need."""
+    layers = waves_of(planned)
+    return [u for layer in missing_units(layers, {unit.key for unit in planned}, store, overwrite) for u in layer]
 
 
 def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import UsageError
 from benchmarks.harness.base import Executor
+from benchmarks.harness.progress import Beat
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite
@@ -51,6 +53,23 @@ def wanted_parts(suite: Suite, only: Sequence[str] | None) -> list[str]:
             raise UsageError(f"--only {item}: suite {suite.name!r} has no section [{parts[0]}]")
         names += [part for part in present if part not in names]
     return names
+
+
+def build_parts(
+    names: Sequence[str], suite: Suite, store: Store, executor: Executor, run: RunOptions, executor_name: str
+) -> tuple[list[TableResult | FigureResult], RunReport]:
+    """Build tables and figures of a suite, with a record in the store of how far this job is.
+
+    Args:
+        names: from `wanted_parts`.
+        executor_name: for the record.
+    """
+    report = RunReport()
+    beat = Beat(store, suite.name, run.shard or (0, 1), {"executor": executor_name, "device": run.device})
+    run.monitor = beat if run.overwrite != "cache-only" else None
+    with beat if run.monitor else nullcontext(), executor:
+        made = [build_part(name, suite, store, executor, run, report) for name in names]
+    return [item for item in made if item is not None], report
 
 
 def build_part(

@@ -36,8 +36,8 @@ def build_table2(suite: Suite, store: Store, executor: Executor, options: RunOpt
     section = suite.table2
     if section is None:
         raise SuiteError(f"suite {suite.name!r} has no [table2]")
-    wanted = [(name, None) for name in section.systems]
-    measured = measure(Planner(suite, options), store, executor, wanted, section.metrics, section.system_options)
+    planner, given = Planner(suite, options), section.system_options
+    measured = measure(planner, store, executor, section.wanted, section.metrics, given)
     return _table("table2", "Table 2. Reconstruction quality", suite, measured, section.metrics, COST_COLUMNS)
 
 

@@ -50,6 +50,15 @@ def folder_of(corpus: Corpus, data: Path | None) -> Path:
     return root_with(f"{corpus.folder}/{HIDDEN}/records", data) / corpus.folder
 
 
+def is_complete(corpus: Corpus, folder: Path) -> bool:
+    """Whether every archive has been unpacked and recorded.
+
+    Raises:
+        OSError, ValueError: The lists that name the archives are not here yet, or are damaged.
+    """
+    return all(read_record(folder, archive.name) is not None for archive in corpus.archives(folder))
+
+
 def headline(corpus: Corpus) -> str:
     """Title, license, size and time of a data set, in one line."""
     start = f"{corpus.title}. License: {corpus.license}."

@@ -48,7 +48,7 @@ TITLE = "MusicCaps: 5,521 clips of 10 s, cut out of their videos by yt-dlp (size
 LICENSE = "captions CC BY-SA 4.0; audio: its uploaders'"
 KEPT_BYTES = 5521 * 1_920_044  # 10 s of stereo at 48 kHz, 16 bit
 _SECONDS_EACH = 6.0  # download, decoding and cut of one video: a guess
-_VIDEOS_AN_HOUR = 300  # what YouTube lets a guest have, by yt-dlp's wiki
+VIDEOS_AN_HOUR = 300  # what YouTube lets a guest have, by yt-dlp's wiki
 _ATTEMPTS, _PATIENCE = 3, 5
 _BUSY_SECONDS = 60.0  # the first wait when the site refuses; the next are twice as long each
 _SAVE_EVERY = 25
@@ -86,6 +86,18 @@ def folder_of(data: Path | None) -> Path:
     return root_with(f"{NAME}/{MANIFEST}", data) / NAME
 
 
+def is_complete(options: Options) -> bool:
+    """Whether nothing is left to fetch: `options.limit` clips are here, or every clip's fate is known.
+
+    Raises:
+        OSError, ValueError: No list, or list or manifest are damaged.
+    """
+    folder = folder_of(options.data)
+    segments, statuses = read_list(folder / LIST, complete=False), read_manifest(folder)
+    enough = bool(options.limit) and status_counts(statuses)["ok"] >= options.limit
+    return enough or not any(_to_do(statuses.get(segment.ytid), options.again) for segment in segments)
+
+
 def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, Any]:
     """Fetch what is missing of MusicCaps.
 
@@ -93,11 +105,11 @@ def fetch_musiccaps(options: Options, tools: Tools | None = None) -> dict[str, A
         name, dest, summary, failed, fetched and present (clips), statuses (counts), digest (of the manifest).
     """
     folder = folder_of(options.data)
-    time_needed = duration(max(CLIPS * _SECONDS_EACH / options.jobs, CLIPS * 3600 / _VIDEOS_AN_HOUR))
+    time_needed = duration(max(CLIPS * _SECONDS_EACH / options.jobs, CLIPS * 3600 / VIDEOS_AN_HOUR))
     say(f"{NAME}: {CLIPS:,} clips of 10 s, cut out of their videos by yt-dlp. License: captions CC BY-SA 4.0,")
     say("  audio: its uploaders', for you to judge. Whole audio tracks are transferred (about 5 MB each),")
     say(f"  {human(KEPT_BYTES)} kept at most; about {time_needed}: {options.jobs} at a time, and a guest of YouTube")
-    say(f"  gets some {_VIDEOS_AN_HOUR} videos an hour. Into {folder}")
+    say(f"  gets some {VIDEOS_AN_HOUR} videos an hour. Into {folder}")
     if options.dry_run:
         return _outcome(folder, {}, "would fetch what is missing")
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,14 +145,22 @@ def _fetch_into(folder: Path, options: Options, tools: Tools) -> dict[str, Any]:
     todo = [s for s in segments if _to_do(statuses.get(s.ytid), options.again)]
     if options.only:
         todo = [s for s in todo if any(part in s.ytid for part in options.only)]
-    problem = _get_all(todo, statuses, folder, options, tools) if todo else None
+    # With a limit, in batches of as many as are still missing: the first ones of the list that can be had.
+    problem = None
+    while todo and problem is None:
+        wanted = options.limit - status_counts(statuses)["ok"] if options.limit else len(todo)
+        if wanted <= 0:
+            break
+        batch, todo = todo[:wanted], todo[wanted:]
+        problem = _get_all(batch, statuses, folder, options, tools)
     write_manifest(folder, statuses)
     # What became of them.
     counts = status_counts(statuses)
     lost = [f"{counts[name]} {name}" for name in STATUSES if name != "ok" and counts[name]]
     summary = f"{counts['ok']:,} of {len(segments):,} clips" + (f" ({', '.join(lost)})" if lost else "")
     failed = [problem] if problem else []
-    if counts["failed"]:
+    enough = bool(options.limit) and counts["ok"] >= options.limit
+    if counts["failed"] and not enough:
         failed.append(f"{counts['failed']} clips failed and may succeed when it is run again")
     summary += f"; manifest {manifest_digest(statuses)[:16]}"
     return _outcome(folder, statuses, summary, failed, fetched=counts["ok"] - kept, present=kept)
