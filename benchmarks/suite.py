@@ -38,7 +38,8 @@ class Data:
         split: split of the data set; empty for its default selection.
         options: passed to the data set.
         limit: at most this many clips (0: all).
-        channels: "mono" folds clips before any system sees them, as the paper does; "native" leaves them.
+        channels: "mono" folds clips before any system sees them, as the paper does; "native" leaves them. "stereo" does
+            both: metrics that see stereo are measured on clips as they are, the others and distances on mono folds.
         min_seconds, min_sample_rate: clips below become reported rows.
         silence_rms: clips with a root mean square below are reported as silent.
         unit_clips: clips per work unit; small units resume finely, large ones cost less overhead.
@@ -55,7 +56,7 @@ class Data:
     unit_clips: int = 16
 
     def __post_init__(self) -> None:
-        _one_of("data.channels", self.channels, ("mono", "native"))
+        _one_of("data.channels", self.channels, ("mono", "native", "stereo"))
         _at_least("data.limit", self.limit, 0)
         _at_least("data.unit_clips", self.unit_clips, 1)
 

@@ -129,7 +129,8 @@ def test_tables_are_written_and_the_exit_code_is_3(place: str, capsys: pytest.Ca
     assert run("tables", "--results", "r") == 3
     out, err = capsys.readouterr()
     assert "left out of picky: 10 clips: too | hard" in err
-    assert Path("r/tiny/table2.md").read_text() in out
+    file = Path("r/tiny/table2.md").read_text().splitlines()
+    assert {line for line in file if not line.startswith("|")} <= set(out.splitlines())
     record = json.loads(Path("r/tiny/table2.json").read_text())
     reasons = {(r["a"], r["b"]): r.get("reason") for r in record["comparisons"]}
     assert reasons["identity", "picky"] == "measured on different clips"

@@ -45,7 +45,10 @@ def test_a_file_of_your_own(tmp_path: Path) -> None:
     [
         ({"data": {}}, "data.dataset is missing"),
         ({"data": {"dataset": "x", "chanels": "mono"}}, "unknown key data.chanels; did you mean 'channels'"),
-        ({"data": {"dataset": "x", "channels": "left"}}, "data.channels must be one of mono, native, got 'left'"),
+        (
+            {"data": {"dataset": "x", "channels": "left"}},
+            "data.channels must be one of mono, native, stereo, got 'left'",
+        ),
         ({"data": {"dataset": 3}}, "data.dataset must be str, got 3"),
         ({"data": {"dataset": "x", "unit_clips": 0}}, "data.unit_clips must be at least 1, got 0"),
         ({"data": {"dataset": "x", "limit": True}}, "data.limit must be int, got True"),

@@ -1,7 +1,7 @@
 """A suite's clips as WAV files, for systems that run elsewhere.
 
-What is written is what every system is given: folded as the suite says, at the clip's own rate, as float32,
-without the clips that no system is given. Reconstructions under the same file names are measured with
+What is written is what every system is given: with the channels that the suite keeps, at the clip's own rate, as
+float32, without the clips that no system is given. Reconstructions under the same file names are measured with
 `m2l-bench compare --external NAME=DIR`.
 """
 
@@ -36,7 +36,7 @@ def export_suite(
     """
     planner = Planner(suite, run)
     with executor:
-        report = run_units(planner.load_units, store, executor, run)
+        report = run_units(planner.stereo_units or planner.load_units, store, executor, run)
     found = export(planner, store, folder, replace=replace)
     found["failed_units"] = sorted({done.error or "" for done in report.failed.values()})
     return found
@@ -56,7 +56,7 @@ def export(planner: Planner, store: Store, folder: Path, *, replace: bool = Fals
     written = kept = 0
     failures: dict[str, str] = {}
     lines: list[list[Any]] = []
-    for unit in planner.load_units:
+    for unit in planner.stereo_units or planner.load_units:
         try:
             result = store.get(unit.key)
         except (KeyError, CorruptEntryError):

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from benchmarks.embedders.own import declared_rate, make_embedder
+from benchmarks.embedders.parity import parity_missing, parity_versions
 from benchmarks.registry import Registry
 from benchmarks.store.own_code import import_own
 from benchmarks.user_code import is_first_party
@@ -90,8 +87,7 @@ class EmbedderEntry:
         hop: distance of successive windows, in words.
         policy: what happens to clips shorter or longer than the window.
         options: keyword arguments of the class.
-        packages: packages that must import, beyond the suite's own dependencies.
-        install: how to get those packages.
+        original: whether the original tool runs it, in the environment that `make parity` builds.
     """
 
     title: str
@@ -102,8 +98,7 @@ class EmbedderEntry:
     hop: str
     policy: str
     options: dict[str, Any] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    install: str = ""
+    original: bool = False
 
 
 _registry = Registry("embedder", entry_point_group="m2l.embedders")
@@ -202,6 +197,7 @@ def embedder_spec(name: str, weights: str | os.PathLike[str] | None = None) -> d
         "options": entry.options,
         "weights": entry.weight,
         "weights_sha256": weight_digest(entry.weight, weights) if entry.weight else None,
+        **({"packages": parity_versions()} if entry.original else {}),
     }
 
 
@@ -212,26 +208,9 @@ def embedder_status(name: str, weights: str | os.PathLike[str] | None = None) ->
         UnknownNameError: no embedder has that name.
     """
     entry = embedder_entry(name)
-    for package in entry.packages:
-        if find_spec(package) is None:
-            return EmbedderStatus(False, f"package {package!r} is not installed. To get it: {entry.install}")
-    if entry.packages and (error := _import_error(entry.packages)):
-        return EmbedderStatus(False, f"{' or '.join(entry.packages)} does not import: {error}")
+    if entry.original and (reason := parity_missing()):
+        return EmbedderStatus(False, reason)
     return EmbedderStatus(*has_weight(entry.weight, weights)) if entry.weight else EmbedderStatus(True, "")
-
-
-@lru_cache(maxsize=16)
-def _import_error(packages: tuple[str, ...]) -> str:
-    """Last line of the error of importing `packages` in another process; empty if they import.
-
-    Installed is not enough: these packages pull builds of torchaudio and torchvision that break on import.
-    """
-    code = f"import {', '.join(packages)}"
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    except subprocess.TimeoutExpired:
-        return "timed out after 300 s"
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
 
 
 def _register_all() -> None:
@@ -245,11 +224,10 @@ def _register_all() -> None:
         policy="incomplete last window dropped; clips under 0.975 s are an error; no PCA, no final ReLU",
     )
     register_embedder("vggish", "benchmarks.embedders.vggish:VGGishEmbedder", vggish)
-    parity = {"install": "pip install 'm2l[parity]' in a separate environment"}
     register_embedder(
         "vggish[frechet-audio-distance]",
-        "benchmarks.embedders.backends:FrechetAudioDistanceVGGish",
-        _with(vggish, title="VGGish by frechet-audio-distance", packages=("frechet_audio_distance",), **parity),
+        "benchmarks.embedders.backends:OriginalTool",
+        _with(vggish, title="VGGish by frechet-audio-distance", options={"model": "vggish"}, original=True),
     )
     for data, hop in itertools.product(("msd", "mtt"), (93, 187)):
         register_embedder(
@@ -281,10 +259,10 @@ def _register_all() -> None:
         ),
     )
     for stem, tower in CLAP_TOWERS.items():
-        _register_clap(stem, tower, parity)
+        _register_clap(stem, tower)
 
 
-def _register_clap(stem: str, tower: str, parity: dict[str, Any]) -> None:
+def _register_clap(stem: str, tower: str) -> None:
     whole = EmbedderEntry(
         title=f"CLAP {stem} (per file)",
         sample_rate=48000,
@@ -311,14 +289,8 @@ def _register_clap(stem: str, tower: str, parity: dict[str, Any]) -> None:
     )
     register_embedder(
         f"clap-{stem}@file[laion-clap]",
-        "benchmarks.embedders.backends:LaionClap",
-        _with(
-            whole,
-            title=f"CLAP {stem} (per file) by laion-clap",
-            options={"tower": tower},
-            packages=("laion_clap",),
-            **parity,
-        ),
+        "benchmarks.embedders.backends:OriginalTool",
+        _with(whole, title=f"CLAP {stem} (per file) by laion-clap", options={"model": stem}, original=True),
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.embedders.base import ShortClipError, embedder_entry, embedder_spec
+from benchmarks.embedders.base import embedder_entry, embedder_spec
+from benchmarks.embedders.checks import checked_mono
 from benchmarks.weights.find import find_weight
 
 
@@ -83,18 +84,9 @@ class TorchEmbedder:
 
     @torch.inference_mode()
     def _checked_windows(self, audio: np.ndarray) -> torch.Tensor:
-        array = np.asarray(audio)
-        if array.ndim == 2 and len(array) == 1:
-            array = array[0]
-        if array.ndim != 1:
-            raise ValueError(f"{self.name} takes mono (samples,), got shape {array.shape}")
-        if array.size == 0:
-            raise ShortClipError(f"{self.name}: the clip has no samples")
-        if not np.isfinite(array).all():
-            first = int(np.flatnonzero(~np.isfinite(array))[0])
-            raise ValueError(f"{self.name}: non-finite sample at {first}")
+        samples = checked_mono(audio, self.name)
         self.model  # noqa: B018  front ends may need the checkpoint's mel matrix
-        return self._windows(torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device))
+        return self._windows(torch.from_numpy(samples).to(self.device))
 
     @torch.inference_mode()
     def _embed_windows(self, windows: torch.Tensor) -> np.ndarray:

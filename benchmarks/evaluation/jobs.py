@@ -20,9 +20,14 @@ class Limits:
     silence_rms: float
 
     @classmethod
-    def of(cls, data: Data) -> Limits:
-        """The limits that a suite's [data] sets."""
-        return cls(data.channels, data.min_seconds, data.min_sample_rate, data.silence_rms)
+    def of(cls, data: Data, *, stereo: bool = False) -> Limits:
+        """The limits that a suite's [data] sets; with "stereo" channels for the view of one kind of metric.
+
+        Args:
+            stereo: of metrics that see stereo.
+        """
+        channels = ("native" if stereo else "mono") if data.channels == "stereo" else data.channels
+        return cls(channels, data.min_seconds, data.min_sample_rate, data.silence_rms)
 
 
 @dataclass(frozen=True)

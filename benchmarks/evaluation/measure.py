@@ -186,7 +186,7 @@ def _shard_losses(planner: Planner, rows: Sequence[SystemRow], reader: _Reader, 
     """What a shard left out: without cells, its own units say so. Returns the clips that no row was given."""
     for row in rows:
         failed: dict[str, str] = {}
-        for unit in row.units:
+        for unit in (*row.units, *row.stereo):
             failed |= reader.failures(unit)
         report.note_lost(row.label, count_reasons({clip: tidy(why) for clip, why in failed.items()}))
     return {clip: why for unit in planner.load_units for clip, why in reader.failures(unit).items()}

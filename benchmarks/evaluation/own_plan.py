@@ -129,8 +129,17 @@ def try_embedder(name: str, device: str, clips: Clips, store: Store | None) -> T
     return replace(found, spec={"spec": dict(found.spec), "entry": embedder_spec(name), "code": own_digest(module)})
 
 
-def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS) -> list[TrialClip]:
-    """The first `count` clips that can be measured; generated notes if there are none."""
+def trial_clips(
+    clips: Sequence[Clip], data: Data | None = None, count: int = CLIPS, *, stereo: bool = False
+) -> list[TrialClip]:
+    """The first `count` clips that can be measured; generated notes if there are none.
+
+    Args:
+        clips: to choose from.
+        data: their limits.
+        count: how many.
+        stereo: as a metric that sees stereo is given them.
+    """
     found: list[TrialClip] = []
     for clip in clips[: 4 * count]:
         try:
@@ -138,9 +147,10 @@ def trial_clips(clips: Sequence[Clip], data: Data | None = None, count: int = CL
         except (OSError, ValueError, RuntimeError):
             continue  # is left out, with its reason
         if data is not None:
-            if unusable(audio, rate, Limits.of(data)) is not None:
+            limits = Limits.of(data, stereo=stereo)
+            if unusable(audio, rate, limits) is not None:
                 continue
-            audio = to_mono(audio) if data.channels == "mono" else audio
+            audio = to_mono(audio) if limits.channels == "mono" else audio
         found.append((clip.id, audio, int(rate)))
         if len(found) == count:
             break

@@ -23,7 +23,7 @@ from benchmarks.evaluation.own_plan import (
     try_metric,
     try_system,
 )
-from benchmarks.evaluation.systems import SystemRow, accepts_device, with_files
+from benchmarks.evaluation.systems import STEREO, SystemRow, accepts_device, with_files
 from benchmarks.evaluation.trial import CLIPS, FURTHER_CLIPS, Trial, TrialClip, constructed
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import STAND_IN, Unit
@@ -66,8 +66,20 @@ class Planner(SuiteClips):
     @cached_property
     def load_units(self) -> tuple[Unit, ...]:
         """One unit per group of clips."""
+        return self._load(Limits.of(self.suite.data))
+
+    @cached_property
+    def stereo_units(self) -> tuple[Unit, ...]:
+        """The same with all channels of the clips, where the suite has this view beside the mono fold; else empty."""
         data = self.suite.data
-        limits = Limits.of(data)
+        return self._load(Limits.of(data, stereo=True)) if data.channels == "stereo" else ()
+
+    def sees_stereo(self, metric: Metric) -> bool:
+        """Whether a metric is given the clips' channels, where the suite gives others the mono fold."""
+        return bool(self.stereo_units) and isinstance(metric, PairMetric) and not metric.folds
+
+    def _load(self, limits: Limits) -> tuple[Unit, ...]:
+        data = self.suite.data
         units = []
         for start in range(0, len(self.clips), data.unit_clips):
             clips = self.clips[start : start + data.unit_clips]
@@ -149,22 +161,27 @@ class Planner(SuiteClips):
         }
         # Units: one per group of clips; those of an external system read its files.
         payload = ReconstructJob(name, system_options, steps, self.suite.seed)
-        units = tuple(
-            Unit(
-                "reconstruct",
-                row.label,
-                "benchmarks.evaluation.stages:reconstruct",
-                stage_spec("reconstruct") | identity,
-                inputs=(load,),
-                payload=payload,
-                amount=load.amount,
-                group=load.group,
-                watch=tried.watch if tried else None,
-                local=split_label(name)[1].startswith(PREFIX),
+
+        def over(loads: Iterable[Unit], label: str) -> tuple[Unit, ...]:
+            return tuple(
+                Unit(
+                    "reconstruct",
+                    label,
+                    "benchmarks.evaluation.stages:reconstruct",
+                    stage_spec("reconstruct") | identity,
+                    inputs=(load,),
+                    payload=payload,
+                    amount=load.amount,
+                    group=load.group,
+                    watch=tried.watch if tried else None,
+                    local=split_label(name)[1].startswith(PREFIX),
+                )
+                for load in loads
             )
-            for load in self.load_units
-        )
-        row = SystemRow(name, spec, n_steps=steps, units=units)
+
+        # Rates are kept by name: two channels may take twice as long.
+        stereo = over(self.stereo_units, row.label + STEREO)
+        row = SystemRow(name, spec, n_steps=steps, units=over(self.load_units, row.label), stereo=stereo)
         if tried:
             return replace(row, error=tried.error, remark=tried.remark)
         if split_label(name)[1].startswith("external:"):
@@ -177,7 +194,17 @@ class Planner(SuiteClips):
             return row
         # Its default number of steps is unknown without it; it is one for all that take one.
         row = replace(row, n_steps=None if row.n_steps == 1 else row.n_steps)
-        return replace(row, units=self._stand_ins("reconstruct", row.label, [(x,) for x in self.load_units]))
+        mono, stereo = (
+            self._stand_ins("reconstruct", name, [(load,) for load in loads])
+            for name, loads in ((row.label, self.load_units), (row.label + STEREO, self.stereo_units))
+        )
+        return replace(row, units=mono, stereo=stereo)
+
+    def _pairs(self, row: SystemRow, metric: Metric) -> list[tuple[Unit, Unit]]:
+        """The units of clips and of a system's output that a metric is given."""
+        if self.sees_stereo(metric):
+            return list(zip(self.stereo_units, row.stereo, strict=True))
+        return list(zip(self.load_units, row.units, strict=True))
 
     @staticmethod
     def _stand_ins(stage: str, name: str, inputs: Iterable[tuple[Unit, ...]]) -> tuple[Unit, ...]:
@@ -202,7 +229,7 @@ class Planner(SuiteClips):
         reason = row.reason or why
         if not self.options.dry_run:
             return PlannedCell(reason=reason)
-        inputs: list[tuple[Unit, ...]] = list(zip(self.load_units, row.units, strict=True))
+        inputs: list[tuple[Unit, ...]] = [*self._pairs(row, metric)]
         embedder = getattr(metric, "embedder", "")
         if embedder:
             inputs += [(load,) for load in self.load_units]
@@ -256,7 +283,7 @@ class Planner(SuiteClips):
                 group=load.group,
                 watch=tried.watch if tried else None,
             )
-            for load, unit in zip(self.load_units, row.units, strict=True)
+            for load, unit in self._pairs(row, metric)
         )
         return Unit(
             "aggregate",
@@ -275,7 +302,8 @@ class Planner(SuiteClips):
         key = f"metric {metric.given}"
         tried = self.options.trials.get(key)
         if tried is None or not tried.holds():
-            tried = try_metric(metric, lambda: self.trial_clips, self.store)
+            stereo = self.sees_stereo(metric)
+            tried = try_metric(metric, lambda: trial_clips(self.clips, self.suite.data, stereo=stereo), self.store)
             self.options.trials[key] = tried
         if tried.error is not None and self.options.refuse_broken:
             raise tried.error

@@ -16,12 +16,19 @@ from benchmarks.store.own_code import import_own, split_label
 from benchmarks.user_code import UserCodeError
 from m2l.io.digest import known_sha256
 
+#: Ends the name of a unit that runs a system on clips with all their channels.
+STEREO = " (stereo)"
+
 
 @dataclass(frozen=True)
 class SystemRow:
     """A system at a number of denoising steps, with the units that run it; or why it cannot run.
 
     In a dry run a system that is not available has units all the same: they stand in for its own.
+
+    Attributes:
+        units: one per group of clips.
+        stereo: the same on clips with all their channels, where a suite has both views; else empty.
     """
 
     name: str
@@ -29,6 +36,7 @@ class SystemRow:
     reason: str | None = None
     n_steps: int | None = None
     units: tuple[Unit, ...] = ()
+    stereo: tuple[Unit, ...] = ()
     error: UserCodeError | None = None
     remark: str | None = None
 
@@ -49,8 +57,8 @@ def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> Sys
         clip_ids: all clips of the data set, those that are not measured too.
     """
     found = system.matches(clip_ids)
-    units = []
-    for unit in row.units:
+
+    def reading(unit: Unit) -> Unit:
         clips = [clip.id for clip in unit.inputs[0].payload.clips]
         files = {
             clip_id: (found.files[clip_id], known_sha256(system.path_of(found.files[clip_id])))
@@ -59,15 +67,14 @@ def with_files(row: SystemRow, system: External, clip_ids: Sequence[str]) -> Sys
         }
         refused = {clip_id: found.refused[clip_id] for clip_id in clips if clip_id not in files}
         digests = {clip_id: [digest] for clip_id, (_, digest) in files.items()}
-        units.append(
-            replace(
-                unit,
-                target="benchmarks.evaluation.stages:read_files",
-                spec=unit.spec | {"files": digests | refused},
-                payload=ReadFilesJob(str(system.path.resolve()), system.tolerance, system.resample, files, refused),
-            )
+        return replace(
+            unit,
+            target="benchmarks.evaluation.stages:read_files",
+            spec=unit.spec | {"files": digests | refused},
+            payload=ReadFilesJob(str(system.path.resolve()), system.tolerance, system.resample, files, refused),
         )
-    return replace(row, units=tuple(units))
+
+    return replace(row, units=tuple(map(reading, row.units)), stereo=tuple(map(reading, row.stereo)))
 
 
 def accepts_device(name: str) -> bool:

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
+from benchmarks.tables.cost import with_speed
 from benchmarks.tables.table import TableResult
 from benchmarks.tables.text import read_number
 from m2l.io.json_files import read_object
@@ -80,6 +81,7 @@ def read_aggregates(folder: str | Path, command: str = "m2l-bench tables") -> Ag
     if not tables and figure2 is None and rate is None:
         raise FileNotFoundError(f"no results in {folder}: make them with  {command}")
     cost = _record(folder / "cost.json") if _is_file(folder, "cost.json") else None
+    tables = {name: with_speed(table, cost or {}) for name, table in tables.items()}
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in DOWNLOADS if _is_file(folder, name)
     }

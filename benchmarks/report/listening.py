@@ -183,7 +183,16 @@ def _clips_problem(planner: Planner, table: TableResult) -> str:
     limited = int(table.provenance.get("n_clips", len(planner.clips)))
     if limited < len(planner.clips):
         planner.options = replace(planner.options, limit=limited)  # the tables were made with --limit
-        for name in ("suite_clips", "clips", "groups", "clip_ids", "manifest_digest", "load_units", "seconds"):
+        for name in (
+            "suite_clips",
+            "clips",
+            "groups",
+            "clip_ids",
+            "manifest_digest",
+            "load_units",
+            "stereo_units",
+            "seconds",
+        ):
             planner.__dict__.pop(name, None)
     if planner.manifest_digest != table.provenance.get("clips_sha256"):
         return (

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks.datasets import create_dataset, list_datasets
+from benchmarks.embedders.parity import parity_versions
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
@@ -25,8 +26,7 @@ OPTIONAL = {
     "h5py": "Musika's weights: pip install 'm2l[h5]'",
     "ai-edge-litert": "Lyra v2: pip install 'm2l[lyra]'",
     "diffusers": "newer VAEs: pip install 'm2l[diffusers]'",
-    "frechet-audio-distance": "FAD back end: pip install 'm2l[parity]' in an environment of its own",
-    "laion-clap": "FAD_clap back end: pip install 'm2l[parity]' in an environment of its own",
+    "frechet-audio-distance": "back end of FAD and FAD_clap, in an environment of its own: make parity",
 }
 
 
@@ -36,7 +36,7 @@ def examine(suite_name: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "packages": {name: _version(name) for name in CORE},
-        "optional": {name: _version(name) for name in OPTIONAL},
+        "optional": {name: parity_versions().get(name) or _version(name) for name in OPTIONAL},
         "folders": {
             "cache": str(cache_dir()),
             "store": str(Store().root),

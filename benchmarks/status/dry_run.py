@@ -8,11 +8,12 @@ not guessed; a run on a few clips measures it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluation.systems import STEREO
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.progress import duration
 from benchmarks.harness.run import Need, RunOptions, RunReport, missing_units, waves_of
@@ -198,16 +199,26 @@ def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
         return
     cost.audio_seconds += seconds
     key = (unit.stage, unit.name)
-    if key in rates.cpu:
-        cost.cpu_hours += rates.cpu[key] * seconds / 3600
+    rate = _rate(rates.cpu, key)
+    if rate is not None:
+        cost.cpu_hours += rate * seconds / 3600
     else:
         cost.without_cpu_rate[unit.name] = cost.without_cpu_rate.get(unit.name, 0.0) + seconds
     if unit.stage not in GPU_STAGES:
         return
-    if key in rates.gpu:
-        cost.gpu_hours += rates.gpu[key] * seconds / 3600
+    rate = _rate(rates.gpu, key)
+    if rate is not None:
+        cost.gpu_hours += rate * seconds / 3600
     else:
         cost.without_gpu_rate[unit.name] = cost.without_gpu_rate.get(unit.name, 0.0) + seconds
+
+
+def _rate(rates: Mapping[tuple[str, str], float], key: tuple[str, str]) -> float | None:
+    """The rate of a unit; two channels of a system count as twice its mono fold until they have been measured."""
+    if key in rates:
+        return rates[key]
+    mono = rates.get((key[0], key[1].removesuffix(STEREO)))
+    return None if mono is None else 2 * mono
 
 
 def describe(found: DryRun, workers: int = 1, given: str = "") -> str:

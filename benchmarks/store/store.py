@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.store.files import LocalFiles, open_files
+from benchmarks.store.processor import describe, processor
 from m2l.io.cache import cache_dir
 
 _FORMAT = 2
@@ -221,15 +222,17 @@ class Store:
             wall_seconds: elapsed time, which is what counts on an accelerator.
         """
         record = {"stage": stage, "name": name, "amount": amount, "cpu_seconds": cpu_seconds}
+        record["processor"] = describe(processor())
         if device != "cpu":
             record |= {"device": device, "wall_seconds": wall_seconds}
         self.files.append("rates.jsonl", (json.dumps(record, sort_keys=True) + "\n").encode())
 
-    def rates(self, device: str = "cpu") -> dict[tuple[str, str], float]:
+    def rates(self, device: str = "cpu", measured_on: str = "") -> dict[tuple[str, str], float]:
         """Seconds per second of audio by (stage, name): the median of the recorded ones.
 
         Args:
             device: "cpu" gives CPU seconds; another one ("cuda" includes "cuda:1") elapsed seconds.
+            measured_on: leave out what other processors have measured; a record that names none counts.
         """
         seen: dict[tuple[str, str], list[float]] = {}
         seconds = "cpu_seconds" if device == "cpu" else "wall_seconds"
@@ -237,6 +240,8 @@ class Store:
             try:
                 record = json.loads(line)
                 if str(record.get("device", "cpu")).partition(":")[0] != device.partition(":")[0]:
+                    continue
+                if measured_on and record.get("processor", measured_on) != measured_on:
                     continue
                 rate = float(record[seconds]) / float(record["amount"])
                 key = (str(record["stage"]), str(record["name"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store.store import Store
-from benchmarks.tables.cost import cost_markdown, cost_record
+from benchmarks.tables.cost import cost_record, with_speed
 from benchmarks.tables.figure2 import FigureResult
 from benchmarks.tables.places import INCOMPLETE, Place, remove_incomplete
 from benchmarks.tables.scores import write_scores
@@ -74,15 +74,16 @@ def write_parts(
 
 
 def shown_text(made: Sequence[Part], costs: dict[str, Any], format: str) -> str:
-    """What is printed of a run: "md", "csv", "json" or "latex"; figures only as Markdown and JSON."""
+    """What is printed of a run: "md", "csv", "json" or "latex"; figures only as Markdown and JSON.
+
+    For people Table 2 also has how fast the systems run here, which no file of a table holds.
+    """
     shown = []
     for item in made:
         if isinstance(item, TableResult):
-            shown.append(item.render(format))
+            shown.append((with_speed(item, costs) if format in ("md", "latex") else item).render(format))
         elif format in ("md", "json"):
             shown.append(item.to_json() if format == "json" else item.to_markdown())
-    if costs["systems"] and format == "md":
-        shown.append(cost_markdown(costs))
     return "\n".join(shown)
 
 

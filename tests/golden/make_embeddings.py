@@ -1,8 +1,6 @@
 """Regenerates `embeddings.npz`: embeddings by the original implementations on the synthetic weights.
 
-Run where torchvggish 0.2 and laion-clap 1.1.7 import (extra `parity`, an environment of its own):
-
-    PYTHONPATH=.:tests python tests/golden/make_embeddings.py
+Run where torchvggish 0.2 and laion-clap 1.1.7 import.
 """
 
 from __future__ import annotations
