@@ -61,7 +61,7 @@ def parameters_of(factory: Any) -> set[str]:
     for kind in factory.__mro__:
         if "__init__" not in vars(kind):
             continue
-        parameters = inspect.signature(kind.__init__).parameters
+        parameters = inspect.signature(vars(kind)["__init__"]).parameters
         found |= set(parameters)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
