@@ -1,7 +1,7 @@
 """Metrics that rest on weights or packages: their originals' numbers, closed forms, and input that has no score.
 
 The figures of torchcrepe 0.0.24, basic-pitch 0.4.0 and cdpam 0.0.6 were computed with those packages on the arrays of
-`heard_notes`; real recordings (24 files) gave the same notes as basic-pitch, every one, and salience within 3e-7.
+`heard_notes`; real recordings (20 files) gave the same notes as basic-pitch, every one, and salience within 3e-7.
 """
 
 from __future__ import annotations
