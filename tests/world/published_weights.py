@@ -173,6 +173,10 @@ def clap_state(tower: str) -> dict[str, torch.Tensor]:
             state[name] = relative_positions()
         elif name.endswith("melW"):
             state[name] = torch.from_numpy(clap_mel_matrix())
+        elif name.endswith(("conv_real.weight", "conv_imag.weight")):
+            state[name] = stft_kernels(imaginary="imag" in name)
+        elif name.endswith("attn_mask"):
+            state[name] = attention_mask(len(state[name]))
         elif name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(7)
         elif name.endswith("position_ids"):
@@ -183,6 +187,25 @@ def clap_state(tower: str) -> dict[str, torch.Tensor]:
     state["audio_branch.bn0.running_mean"].fill_(-30.0)
     state["audio_branch.bn0.running_var"].fill_(150.0)
     return state
+
+
+def stft_kernels(n_fft: int = 1024, *, imaginary: bool) -> torch.Tensor:
+    """The Fourier transform with a periodic Hann window as a convolution, (n_fft / 2 + 1, 1, n_fft)."""
+    bins, samples = torch.arange(n_fft // 2 + 1)[:, None], torch.arange(n_fft)
+    phase = 2 * torch.pi * (bins * samples % n_fft).double() / n_fft
+    wave = -torch.sin(phase) if imaginary else torch.cos(phase)
+    return (wave * torch.hann_window(n_fft, dtype=torch.float64))[:, None].float()
+
+
+def attention_mask(windows: int, window: int = 8) -> torch.Tensor:
+    """Swin's mask of shifted windows, (windows, window², window²): 0 within a region of the image, -100 across."""
+    side = round(windows**0.5) * window
+    part = torch.zeros(side, dtype=torch.long)
+    part[-window:], part[-window // 2 :] = 1, 2
+    regions = 3 * part[:, None] + part
+    across = side // window
+    regions = regions.reshape(across, window, across, window).permute(0, 2, 1, 3).reshape(windows, window * window)
+    return (regions[:, None] != regions[:, :, None]).float() * -100.0
 
 
 def relative_positions(window: int = 8) -> torch.Tensor:
