@@ -49,7 +49,7 @@ class Worker:
         if reason := parity_missing():
             raise FileNotFoundError(reason)
         # laion-clap unpickles without restriction: a file that holds more than tensors is refused here.
-        read_pickled(weights, any_form=True)
+        read_pickled(Path(weights), any_form=True)
         self.model = model
         self.said = tempfile.TemporaryFile()  # noqa: SIM115  read when the process ends
         # Threads would move the last digits from machine to machine.

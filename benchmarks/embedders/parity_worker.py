@@ -56,8 +56,10 @@ def prepare() -> None:
     from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
     base = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
-    PreTrainedTokenizerBase.from_pretrained = classmethod(lambda cls, *args, **options: None)
-    RobertaModel.from_pretrained = classmethod(lambda cls, *args, **options: cls(base))
+    loaded: list[tuple[Any, Any]] = [(PreTrainedTokenizerBase, lambda *_, **__: None)]
+    loaded.append((RobertaModel, lambda *_, **__: RobertaModel(base)))
+    for kind, load in loaded:
+        kind.from_pretrained = staticmethod(load)
 
 
 def make_tool(model: str, weights: Path) -> Any:
