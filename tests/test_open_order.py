@@ -15,7 +15,6 @@ from benchmarks.evaluation.measure import Measured, measure
 from benchmarks.evaluation.plan import Planner
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions
-from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.registry import CORPUS_METRICS, list_metrics, parse_metric
 from benchmarks.store.store import Store
 from benchmarks.suite import load_suite
@@ -25,12 +24,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.shared, pytest.mark.timeout(7200)]
 BEST_FIRST = ["identity", "opus-96k", "opus-16k"]
 #: One clip of each track.
 TRACKS = 18
-#: Made for speech at 16 kHz, where both rates of Opus keep most of what they hear.
-SPEECH = ("pesq", "stoi", "visqol:speech")
+#: Made for speech at 16 kHz, where both rates of Opus keep most of what they hear; and CDPAM, a minute of CPU a clip.
+LEFT_OUT = ("pesq", "stoi", "visqol:speech", "cdpam")
+#: Unbiased distances, which 18 clips cannot tell from 0 for a codec that is nearly transparent.
+CLOSE = ("fad_debiased", "kad_paired")
 NAMES = [
     name
     for name in list_metrics()
-    if name not in SPEECH and (name.partition(":")[0] not in CORPUS_METRICS or name.endswith(":musicnn-msd@3s"))
+    if name not in LEFT_OUT and (name.partition(":")[0] not in CORPUS_METRICS or name.endswith(":musicnn-msd@3s"))
 ]
 
 
@@ -59,10 +60,13 @@ def test_better_is_better_by_track(measured: Measured, name: str) -> None:
     sign = 1.0 if metric.higher_is_better else -1.0
     records = {(r["a"], r["b"]): r for r in measured.comparisons if r["metric"] == name}
     for better, worse in pairwise(BEST_FIRST):
-        cells = [measured.cells[system, name] for system in (better, worse)]
+        first, second = (measured.cells[system, name] for system in (better, worse))
+        assert first.value is not None
+        assert second.value is not None
+        assert sign * (first.value - second.value) > 0, (name, first.value, second.value)
+        if name.startswith("fad_inf:"):
+            continue  # it has no replicates, so nothing tells its values apart
         record = records[better, worse]
-        assert cells[0].n == cells[1].n == record["n"], (name, record)
-        assert sign * record["difference"] > 0, (name, record)
-        if isinstance(metric, PairMetric):
-            assert record["n_groups"] == record["n"], (name, record)
-        assert record["significant"], (name, record)
+        assert first.n == second.n == record["n"] == record["n_groups"], (name, record)
+        close = better == "identity" and name.partition(":")[0] in CLOSE
+        assert record["significant"] or close, (name, record)
