@@ -80,6 +80,7 @@ def export_graphs(model: Music2Latent, folder: Path, *, say: Callable[[str], Non
 class EncoderGraph(nn.Module):
     """Audio (B, samples) -> latents (B, latent_dim, L), as `Music2Latent.encode` scales them."""
 
+    bins: Tensor
     inputs: ClassVar[dict[str, dict[int, str]]] = {"audio": {0: "batch", 1: "samples"}}
     output = ("latents", {0: "batch", 2: "length"})
 
@@ -108,6 +109,7 @@ class EncoderGraph(nn.Module):
 class DecoderGraph(nn.Module):
     """Latents (B, latent_dim, L) and unit noise (B, 2, n_bins, T) -> audio (B, samples), in one step."""
 
+    bins: Tensor
     inputs: ClassVar[dict[str, dict[int, str]]] = {
         "latents": {0: "batch", 2: "length"},
         "noise": {0: "batch", 3: "frames"},

@@ -155,7 +155,8 @@ def _evaluate(
     assert table2 is not None, "compare has refused a suite without it"
     others = table2.systems if baselines is None else baselines
     systems = [*(name for name in others if name not in new), *new]
-    measured = dataclasses.replace(table2, systems=systems, system_options=table2.system_options | dict(options or {}))
+    given = table2.system_options | {name: dict(chosen) for name, chosen in (options or {}).items()}
+    measured = dataclasses.replace(table2, systems=systems, system_options=given)
     failed = sorted({f"{done.stage} {done.name} failed: {done.error}" for done in found.report.failed.values()})
     return EvaluatedSystems(
         found.table,

@@ -207,9 +207,10 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
     """The measured systems that can run here, by row name; the others go to `made.missing`."""
     section = planner.suite.table2
     options = section.system_options if section else {}
-    known = {label_of(name): (name, None) for name in (section.systems if section else ())}
-    for name, steps in section.n_steps.items() if section else ():
-        known[f"{label_of(name)}@{steps}"] = (name, steps)
+    known: dict[str, tuple[str, int | None]] = {}
+    if section:
+        known.update((label_of(name), (name, None)) for name in section.systems)
+        known.update((f"{label_of(name)}@{count}", (name, count)) for name, count in section.n_steps.items())
     systems: dict[str, SystemRow] = {}
     for row in table.rows:
         if row.metadata.get("available") is False:

@@ -64,6 +64,7 @@ def subject(
     name = _RUNS.get(name, name)
     if not (name in AUTOENCODERS or name in list_embedders() or name in representations):
         name = next((entry for entry in list_embedders() if embedder_entry(entry).weight == name), name)
+    maker: Callable[..., Any]
     if name in AUTOENCODERS or name.partition(":")[0] in KINDS:
         kind, maker, factory = "autoencoder", create_autoencoder, _factory(name)
     elif name in list_embedders():

@@ -210,7 +210,8 @@ class _Walk:
         if isinstance(reduced, str):
             self.note(reduced)
             return
-        function, arguments, state, items, pairs, *_ = (*reduced, None, None, None)
+        parts: tuple[Any, ...] = (*reduced, None, None, None)
+        function, arguments, state, items, pairs = parts[:5]
         self.visit(function, name)
         self.visit(tuple(arguments), name)
         if isinstance(state, dict):

@@ -119,7 +119,8 @@ def _columns(table: str) -> list[Column]:
 def _pair(table: TableResult, name: str, published: float, column: Column, row: Row | None) -> Pair:
     keys = [ours.key for ours in table.columns]
     key = next((key for start in COLUMNS[column.key] for key in keys if key.startswith(start)), "")
-    pair = {"row": name, "column": column.key, "published": published, "digits": column.digits, "key": key}
+    pair: dict[str, Any] = {"row": name, "column": column.key, "published": published, "digits": column.digits}
+    pair["key"] = key
     if row is None or key not in row.cells:
         return Pair(**pair, system=row.name if row else "", reason="not part of the suite")
     cell = row.cells[key]

@@ -279,4 +279,4 @@ class AutoencoderFeatures:
                 return None
             shown = getattr(items[0], "shape", type(items[0]).__name__)
             raise ValueError(f"encode of {label_of(self._name)} returns {shown}; latents to probe are (dim, frames)")
-        return np.mean(np.stack(arrays), axis=0, dtype=np.float64).astype(np.float32)
+        return np.asarray(np.mean(np.stack(arrays), axis=0, dtype=np.float64), np.float32)

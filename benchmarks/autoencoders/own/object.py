@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def held_autoencoder(number: str, name: str | None = None) -> Autoencoder:
     if {"encode", "decode"} <= has:
         return AdaptedWithFeatures(value, spec) if "features" in has else Adapted(value, spec)
     if "reconstruct" in has:
-        return Reconstructing(value, spec)
+        return cast(Autoencoder, Reconstructing(value, spec))  # nothing asks it for latents
     lacking = " and no method ".join(sorted({"encode", "decode"} - has))
     raise AutoencoderError(
         f"{label} ({kind.__name__}) has no method {lacking}; an object to evaluate has encode(audio) and "
