@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README, TABLE = ROOT / "README.md", ROOT / "results" / "open" / "table2.md"
 #: Published rows of this source stand beside the measured ones: the paper that is rebuilt.
-SOURCE = "a"
+SOURCE = "Music2Latent ("
 _BLOCK = re.compile(r"(?<=<!-- table2:open -->\n).*?(?=<!-- /table2:open -->)", re.DOTALL)
 
 
 def selection(markdown: str) -> str:
-    """The measured table with its numbered notes, and the rows that the paper published, of a table's Markdown."""
+    """The measured table with its numbered notes, and what the paper published, of a table's Markdown."""
     measured, published = markdown.split("Published figures", 1)
     own = [line for line in measured.splitlines() if line.startswith(("|", "["))]
     first_note = next((place for place, line in enumerate(own) if line.startswith("[")), len(own))
-    head, rule, *rows = (line for line in published.splitlines() if line.startswith("|"))
-    theirs = [head, rule, *(row for row in rows if row.rstrip("| ").endswith(f" {SOURCE}"))]
-    source = next(line for line in published.splitlines() if line.startswith(f"({SOURCE})"))
+    source, *rest = published[published.index(f"\n{SOURCE}") :].strip().splitlines()
+    theirs = [line for line in itertools.takewhile(lambda line: not line or line.startswith("|"), rest) if line]
     caption = measured.split("\n", 1)[0].lstrip("# ")
-    return "\n".join([caption, "", *own[:first_note], "", *own[first_note:], "", *theirs, "", source, ""])
+    return "\n".join([caption, "", *own[:first_note], "", *own[first_note:], "", source, "", *theirs, ""])
 
 
 def updated(readme: str, markdown: str) -> str:

@@ -264,7 +264,7 @@ def test_missing_data_is_the_reason_of_every_cell(tmp_path: Path) -> None:
         ({"data": {"options": {"pathh": "x"}}}, r"\[data\]: .*pathh"),
         ({"data": {"split": "tset"}}, r"\[data\]: .*'tset'"),
         ({"data": {"dataset": "foldre"}}, "unknown data set 'foldre'; did you mean 'folder'"),
-        ({"table2": {"systems": ["opus-95k"]}}, "unknown autoencoder 'opus-95k'"),
+        ({"table2": {"systems": ["opus-95"]}}, "unknown autoencoder 'opus-95'"),
         ({"table2": {"metrics": ["si_sdrr"]}}, "unknown metric 'si_sdrr'"),
         ({"table2": {"system_options": {"identity": {"speed": 2}}}}, "options of system 'identity'"),
     ],
