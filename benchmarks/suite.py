@@ -195,7 +195,8 @@ class Suite:
 
 
 _PARTS = ("table1", "table2", "table3", "figure2", "rate")
-_SECTIONS = {
+#: Sections of a suite file but [table1], which `probes.table1` reads.
+SECTIONS = {
     "data": Data,
     "table2": Table2,
     "table3": Table3,
@@ -249,7 +250,7 @@ def parse_suite(record: Mapping[str, Any]) -> Suite:
             raise SuiteError('figure = "rate" draws the systems of [table2], which is missing')
         shared = {key: rows[key] for key in ("systems", "metrics", "system_options") if key in rows}
         values["rate"] = shared | values.get("rate", {})
-    for section, kind in _SECTIONS.items():
+    for section, kind in SECTIONS.items():
         if section in values:
             values[section] = _build(kind, values[section], section)
     suite = _build(Suite, values, "")

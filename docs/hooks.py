@@ -45,6 +45,6 @@ def _commands(app: App, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def _help(app: App, path: tuple[str, ...]) -> str:
     text = io.StringIO()
-    with mock.patch.dict(os.environ, COLUMNS="88"), contextlib.redirect_stdout(text):
+    with mock.patch.dict(os.environ, COLUMNS="80"), contextlib.redirect_stdout(text):
         print_help(app, path)
     return text.getvalue().strip()

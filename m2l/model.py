@@ -296,7 +296,8 @@ class Music2Latent(nn.Module):
             sample_rate: of the blocks of audio; the model's own if None.
             channels: of the blocks.
             window: latents per window, at least 65; `WINDOW_LATENTS` if None. What comes out lags behind by up to two.
-            n_steps, seed: of the decoder.
+            n_steps: denoising steps of the decoder.
+            seed: of the decoder's noise.
 
         Returns:
             Two ends, which give what `encode` and `decode` give of the whole (with their default window).

@@ -128,7 +128,10 @@ def evaluate(
         task_options: options by task: `{"gtzan": {"root": "/data/gtzan"}}`.
         spec: of an autoencoder that has no `spec` and no `sample_rate`.
         limit: use the first so many clips of each part (0: all).
-        workers, device, store, quiet: as for `benchmarks.evaluate`.
+        workers: processes; default the CPUs that this process may use. An object runs in this one, on one thread.
+        device: device of networks that are given by name; an object stays where it is.
+        store: folder of kept results; default in the cache.
+        quiet: print no progress to stderr.
 
     Returns:
         `.table`, `.cells`, `.scores`, `.predictions` and `.comparisons` are data frames, in percent; a notebook shows

@@ -74,7 +74,8 @@ PUBLISHED_COLUMNS = (
     ("tinysol-instrument/macro_f1", "TinySOL instrument Macro F1"),
 )
 
-_KEYS = (
+#: Keys of a suite's [table1].
+KEYS = (
     "tasks",
     "representations",
     "protocol",
@@ -98,8 +99,8 @@ def request_from(section: Mapping[str, Any], seed: int = 0) -> Request:
         UnknownNameError: no such protocol.
     """
     for key in section:
-        if key not in _KEYS:
-            raise SuiteError(f"unknown key table1.{key}; known: {', '.join(_KEYS)}")
+        if key not in KEYS:
+            raise SuiteError(f"unknown key table1.{key}; known: {', '.join(KEYS)}")
     for key in ("tasks", "representations"):
         if not isinstance(section.get(key), list) or not section[key]:
             raise SuiteError(f"table1.{key} must be a list of names, got {section.get(key)!r}")

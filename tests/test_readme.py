@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,8 +20,9 @@ import yaml
 import m2l
 from benchmarks.cli.main import COMMANDS, make_app
 from benchmarks.cli.main import main as bench
-from benchmarks.suite import load_suite
+from benchmarks.suite import SECTIONS, Suite, load_suite
 from m2l.cli.main import app as m2l_app
+from probes.table1 import KEYS as TABLE1_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -76,7 +79,12 @@ def test_links_between_files_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)\s]+)\)|(?:srcset|src)=\"([^\"]+)\"", page.read_text(encoding="utf-8")):
             name = "".join(target)
             if "://" not in name:
-                assert (page.parent / name.split("#")[0]).exists(), f"{page}: {name}"
+                path, _, anchor = name.partition("#")
+                target = page.parent / path if path else page
+                assert target.exists(), f"{page}: {name}"
+                headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M) if anchor else []
+                anchors = [re.sub(r"[^\w\- ]", "", text).strip().lower().replace(" ", "-") for text in headings]
+                assert not anchor or anchor in anchors, f"{page}: {name}"
 
 
 def test_included_files_exist() -> None:
@@ -137,6 +145,26 @@ def test_every_page_is_in_the_navigation() -> None:
     names = re.findall(r"- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     docs = ROOT / "docs"
     assert sorted(names) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+
+
+def test_every_key_of_a_suite_is_explained_with_its_default() -> None:
+    page = (ROOT / "docs" / "reference" / "suite.md").read_text(encoding="utf-8")
+    sections = {"[table1]": None, "Top level": Suite} | {f"[{name}]": kind for name, kind in SECTIONS.items()}
+    for heading, kind in sections.items():
+        text = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.M | re.DOTALL)
+        assert text is not None, heading
+        shown = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", text[1], re.M))
+        if kind is None:
+            assert sorted(shown) == sorted(TABLE1_KEYS)
+            continue
+        fields = {item.name: item for item in dataclasses.fields(kind) if item.name not in ("table1", *SECTIONS)}
+        assert sorted(shown) == sorted(fields), heading
+        for name, item in fields.items():
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            if shown[name].startswith("`"):
+                assert ast.literal_eval(shown[name].strip("`")) == default, f"{heading} {name}"
+            else:
+                assert default is dataclasses.MISSING, f"{heading} {name}"
 
 
 def test_every_result_file_and_field_is_explained() -> None:
