@@ -76,21 +76,20 @@ class Stage:
 
 def _watch(process: subprocess.Popen[bytes], usage: Usage) -> None:
     """Sum memory and CPU time over a process and those that it started."""
-    tick = os.sysconf("SC_CLK_TCK")
+    tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     cpu: dict[int, float] = {}
     while process.poll() is None:
-        parents, memory = {}, {}
+        parents, seconds, memory = dict[int, int](), dict[int, float](), dict[int, int]()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 fields = (folder / "stat").read_text().rpartition(") ")[2].split()
-                memory[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                memory[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * page
             except OSError:
-                continue
+                continue  # it has ended
             parents[int(folder.name)] = int(fields[1])
-            parents_cpu = (int(fields[11]) + int(fields[12])) / tick
-            if _descends(int(folder.name), process.pid, parents):
-                cpu[int(folder.name)] = parents_cpu
+            seconds[int(folder.name)] = (int(fields[11]) + int(fields[12])) / tick
         ours = [pid for pid in memory if _descends(pid, process.pid, parents)]
+        cpu |= {pid: seconds[pid] for pid in ours}
         usage.peak_bytes = max(usage.peak_bytes, sum(memory[pid] for pid in ours))
         usage.cpu_seconds = sum(cpu.values())
         time.sleep(1.0)

@@ -31,7 +31,7 @@ from probes.tasks import magnatagatune
 from probes.tasks.tinysol import INSTRUMENTS
 
 #: Seconds of audio of each clip. MusicCaps' clips have to have the published ten.
-NOTE, EXCERPT, CLIP = 0.6, 1.0, 2.0
+NOTE, EXCERPT, CLIP = 0.3, 0.4, 0.6
 #: MusicCaps: what the stand-in of yt-dlp says of those videos that are no video of full length.
 LOST = {
     "gone0000001": {"error": "Video unavailable. This video has been removed by the uploader"},
