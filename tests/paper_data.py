@@ -10,10 +10,8 @@ import gzip
 import hashlib
 import io
 import json
-import tarfile
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +25,7 @@ import numpy as np
 import pytest
 import soundfile
 from http_helpers import serving
+from world.archives import md5, tar_of, zip_of
 
 from benchmarks.fetch.corpora import catalog
 from benchmarks.fetch.corpora.corpus import Archive, Corpus
@@ -43,28 +42,6 @@ def sound(number: int, rate: int, form: str, channels: int = 1) -> bytes:
     out = io.BytesIO()
     soundfile.write(out, np.stack([tone] * channels, axis=1), rate, format=form)
     return out.getvalue()
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return out.getvalue()
-
-
-def md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def sha256(data: bytes) -> str:

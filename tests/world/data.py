@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import json
 import shlex
 import sys
-import tarfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +26,8 @@ from benchmarks.fetch.corpora.musiccaps import LIST_URLS
 from probes.metrics import KEYS, PITCH_CLASSES
 from probes.tasks import magnatagatune
 from probes.tasks.tinysol import INSTRUMENTS
+
+from .archives import md5, tar_of, zip_of
 
 #: Seconds of audio of each clip. MusicCaps' clips have to have the published ten.
 NOTE, EXCERPT, CLIP = 0.3, 0.4, 0.6
@@ -84,24 +83,6 @@ def sound(pitches: Iterable[float], seconds: float, rate: int, form: str, channe
     return out.getvalue()
 
 
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return out.getvalue()
-
-
-def _tar_gz(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return gzip.compress(out.getvalue(), mtime=0)
-
-
 def _table(rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
@@ -113,10 +94,6 @@ def _table(rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> bytes:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _index(root: Path, record: int, name: str, version: str, tracks: Mapping[str, Any]) -> None:
@@ -140,14 +117,14 @@ def _tinysol(root: Path) -> tuple[dict[str, Any], int, int]:
             stem = f"{short}-ord-{name}-mf-{fold}c-N"
             path = f"{_family(instrument)}/{instrument.replace(' ', '_')}/ordinario/{stem}.wav"
             files[path] = sound([60 + pitch], NOTE, 44100, "WAV", seed=100 * number + fold)
-            tracks[stem] = {"audio": [f"audio/{path}", _md5(files[path])]}
+            tracks[stem] = {"audio": [f"audio/{path}", md5(files[path])]}
             rows.append({
                 "Path": path, "Fold": fold, "Family": _family(instrument), "Instrument (abbr.)": short,
                 "Instrument (in full)": instrument, "Technique (abbr.)": "ord", "Technique (in full)": "ordinario",
                 "Pitch": name, "Pitch ID": 60 + pitch, "Dynamics": "mf", "Dynamics ID": 2, "Instance ID": 0,
                 "String ID (if applicable)": "", "Needed digital retuning": False,
             })  # fmt: skip
-    archive = _tar_gz({f"TinySOL/{path}": data for path, data in files.items()})
+    archive = gzip.compress(tar_of({f"TinySOL/{path}": data for path, data in files.items()}), mtime=0)
     _write(root / f"{_ZENODO}/3685367/files/TinySOL.tar.gz", archive)
     _write(root / f"{_ZENODO}/3685367/files/TinySOL_metadata.csv", _table(rows))
     _index(root, 13993273, catalog.TINYSOL_INDEX, "6.0", tracks)
@@ -181,15 +158,15 @@ def _beatport(root: Path, each: int = 5) -> tuple[dict[str, Any], int, int]:
         if number % 2:
             meta[f"meta/{name}.json"] = b'{"bpm": nan}'
         tracks[str(number)] = {
-            "audio": [f"audio/{name}.mp3", _md5(audio[f"audio/{name}.mp3"])],
-            "key": [f"keys/{name}.txt", _md5(label.encode())],
-            "meta": [f"meta/{name}.json", _md5(b'{"bpm": null}')] if number % 2 else [None, None],
+            "audio": [f"audio/{name}.mp3", md5(audio[f"audio/{name}.mp3"])],
+            "key": [f"keys/{name}.txt", md5(label.encode())],
+            "meta": [f"meta/{name}.json", md5(b'{"bpm": null}')] if number % 2 else [None, None],
         }
         if label in used:
             used[label].append(str(number))
     size = 0
     for archive, files in (("audio.zip", audio), ("keys.zip", keys), ("original_metadata.zip", meta)):
-        packed = _zip(files | {f"__MACOSX/{next(iter(files)).partition('/')[0]}/._junk.txt": b"junk"})
+        packed = zip_of(files | {f"__MACOSX/{next(iter(files)).partition('/')[0]}/._junk.txt": b"junk"})
         _write(root / f"{_ZENODO}/1101082/files/{archive}", packed)
         size += len(packed)
     _index(root, 13993022, catalog.BEATPORT_INDEX, "1.0.0", tracks)
@@ -237,7 +214,7 @@ def _magnatagatune(root: Path) -> tuple[dict[str, Any], int, int]:
          "url": "http://example.org", "segmentStart": 0, "segmentEnd": 29, "original_url": "", "mp3_path": path}
         for number, path, _ in (*clips, untagged, *damaged)
     ]  # fmt: skip
-    packed = _zip(files)
+    packed = zip_of(files)
     step = -(-len(packed) // 3)
     served = {f"mp3.zip.{i + 1:03d}": packed[i * step : (i + 1) * step] for i in range(3)}
     served |= {"annotations_final.csv": _table(rows, "\t"), "clip_info_final.csv": _table(info, "\t")}
