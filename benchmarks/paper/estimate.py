@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluation.systems import STEREO
 from benchmarks.harness.units import Unit
-from benchmarks.status.dry_run import GPU_STAGES, STAGES, Rates, units_to_run
+from benchmarks.status.dry_run import GPU_STAGES, STAGES, Rates, rate_of, units_to_run
 from benchmarks.store.store import Store
 from benchmarks.tables.text import markdown_table
 from benchmarks.weights.table import WEIGHTS
@@ -24,7 +25,9 @@ from benchmarks.weights.table import WEIGHTS
 #: Counted and measured by tests/golden/make_costs.py, which says what each figure is.
 COSTS = Path(__file__).with_name("costs.json")
 
-#: Float32 throughput as published (NVIDIA Ada GPU architecture, 2022), and the share that networks are taken to reach.
+#: Float32 throughput without tensor cores, as published in the specifications of the whitepaper "NVIDIA Ada GPU
+#: Architecture" (2022): 16,384 cores at a boost clock of 2.52 GHz do two operations a cycle. And the share of it that
+#: networks are taken to reach.
 GPU_NAME, GPU_FLOPS, GPU_SHARE = "GeForce RTX 4090", 82.6e12, 0.25
 #: Bits per second that times of transfers are given for.
 BITS_PER_SECOND = 100e6
@@ -119,21 +122,28 @@ def _add(stage: StageHours, unit: Unit, rates: Rates) -> None:
     seconds, key = unit.amount, (unit.stage, unit.name)
     stage.audio_seconds += seconds
     stage.bytes += costs()["bytes"].get(unit.stage, 0.0) * seconds
-    if key not in rates.cpu:
+    rate, gpu_rate = rate_of(rates.cpu, key), rate_of(rates.gpu, key)
+    if rate is None:
         stage.unknown.add(unit.name)
-    cpu = rates.cpu.get(key, 0.0) * seconds
+    cpu = (rate or 0.0) * seconds
     stage.cpu_seconds += cpu
-    flops = costs().get(unit.stage, {}).get(unit.name)
-    if unit.stage in GPU_STAGES and key in rates.gpu:
+    flops = rate_of(_operations(), key)
+    if unit.stage in GPU_STAGES and gpu_rate is not None:
         stage.measured.add(unit.name)
-        stage.gpu_seconds += rates.gpu[key] * seconds
+        stage.gpu_seconds += gpu_rate * seconds
     elif unit.stage in GPU_STAGES and flops is not None:
         stage.scaled.add(unit.name)
         stage.gpu_seconds += flops * seconds / (GPU_FLOPS * GPU_SHARE)
     else:
         stage.beside_gpu_seconds += cpu
-        if unit.stage in GPU_STAGES and unit.name in WEIGHTS:
+        if unit.stage in GPU_STAGES and unit.name.removesuffix(STEREO) in WEIGHTS:
             stage.uncounted.add(unit.name)
+
+
+@cache
+def _operations() -> dict[tuple[str, str], float]:
+    """(stage, name) -> counted operations per second of audio."""
+    return {(stage, name): count for stage in GPU_STAGES for name, count in costs()[stage].items()}
 
 
 def _add_probe(stage: StageHours, unit: Unit) -> None:

@@ -199,22 +199,27 @@ def _weigh(cost: StageCost, unit: Unit, rates: Rates) -> None:
         return
     cost.audio_seconds += seconds
     key = (unit.stage, unit.name)
-    rate = _rate(rates.cpu, key)
+    rate = rate_of(rates.cpu, key)
     if rate is not None:
         cost.cpu_hours += rate * seconds / 3600
     else:
         cost.without_cpu_rate[unit.name] = cost.without_cpu_rate.get(unit.name, 0.0) + seconds
     if unit.stage not in GPU_STAGES:
         return
-    rate = _rate(rates.gpu, key)
+    rate = rate_of(rates.gpu, key)
     if rate is not None:
         cost.gpu_hours += rate * seconds / 3600
     else:
         cost.without_gpu_rate[unit.name] = cost.without_gpu_rate.get(unit.name, 0.0) + seconds
 
 
-def _rate(rates: Mapping[tuple[str, str], float], key: tuple[str, str]) -> float | None:
-    """The rate of a unit; two channels of a system count as twice its mono fold until they have been measured."""
+def rate_of(rates: Mapping[tuple[str, str], float], key: tuple[str, str]) -> float | None:
+    """The rate of a unit; two channels of a system count as twice its mono fold until they have been measured.
+
+    Args:
+        rates: by (stage, name).
+        key: stage and name of the unit.
+    """
     if key in rates:
         return rates[key]
     mono = rates.get((key[0], key[1].removesuffix(STEREO)))
