@@ -42,6 +42,8 @@ def test_a_rehearsal_takes_fewer_steps_and_seeds_of_those_that_take_more() -> No
     assert few.table1 is not None
     assert few.table1["seeds"] == 1
     assert few.figure2 == whole.figure2
+    assert few.name == "paper-rehearsal", "a part is not taken for the whole"
+    assert few.title.startswith("rehearsal with --steps 2 --seeds 1: ")
     assert paper_suite(PaperOptions()).to_dict() == whole.to_dict()
     assert "n_steps" not in whole.to_dict()["table2"]
 
@@ -118,6 +120,23 @@ def test_hours_are_of_cores_or_of_a_gpu_and_the_cores_beside_it(tmp_path: Path) 
     text = estimate.hours_markdown(found, rates)
     assert "mimi as measured here; the others scaled" in text
     assert "Without any rate, and so not counted: mimi, musiccaps." in text
+
+
+def test_two_channels_cost_a_gpu_twice_their_mono_fold(tmp_path: Path) -> None:
+    load = unit("load", "musiccaps", 3600.0)
+    rates = Rates({("reconstruct", "dac-44khz"): 4.0}, {("reconstruct", "mimi"): 0.1}, ["planted"])
+
+    def of(*names: str) -> StageHours:
+        units = [unit("reconstruct", name, 3600.0, load) for name in names]
+        return stage_hours(units, Store(tmp_path), "missing", rates)["reconstruct"]
+
+    mono, both = of("dac-44khz"), of("dac-44khz (stereo)")
+    assert both.gpu_seconds == pytest.approx(2 * mono.gpu_seconds) != 0.0
+    assert both.cpu_seconds == pytest.approx(2 * mono.cpu_seconds)
+    assert both.scaled == {"dac-44khz (stereo)"}
+    assert (both.unknown, both.beside_gpu_seconds) == (set(), 0.0)
+    assert of("mimi (stereo)").gpu_seconds == pytest.approx(720.0), "measured goes before counted"
+    assert of("codicodec (stereo)").uncounted == {"codicodec (stereo)"}
 
 
 def test_the_networks_of_the_paper_suite_have_their_operations() -> None:
@@ -222,19 +241,24 @@ def test_the_command_measures_what_is_here_and_says_what_is_not(
     assert main([*arguments, "--results", "results"]) == MISSING
     out, err = capsys.readouterr()
     assert "not fetched: musika: downloads are switched off" in err
-    record = json.loads((tmp_path / "results" / "paper" / "table2.json").read_text())
+    folder = tmp_path / "results" / "paper-rehearsal"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [folder.name], "not in place of the whole run"
+    record = json.loads((folder / "table2.json").read_text())
     rows = {row["name"]: row["cells"]["si_sdr"] for row in record["rows"]}
     assert rows["opus-16k"]["n"] == 2
     assert "fetching it failed: downloads are switched off" in rows["musika"]["reason"]
     assert "2 clips, the first 0.5 s of each" in record["title"]
-    beside = json.loads((tmp_path / "results" / "paper" / "published.json").read_text())
+    assert "rehearsal with --limit 2 --seconds 0.5" in record["title"]
+    beside = json.loads((folder / "published.json").read_text())
     pairs = {(pair["row"], pair["column"]): pair for pair in beside["table2"]["pairs"]}
     assert pairs["Musika", "si_sdr"]["published"] == -25.81
     assert "M2L_OFFLINE" in pairs["Musika", "si_sdr"]["reason"]
     assert "published and measured" in out
-    assert (tmp_path / "report" / "paper" / "index.html").is_file()
+    report = tmp_path / "report" / "paper-rehearsal"
+    assert "m2l-bench paper --data data --limit 2 --seconds 0.5 --results results" in (
+        "".join(path.read_text() for path in report.glob("*.html"))
+    )
     # Again: nothing is measured anew, and the files are the same bytes.
-    folder = tmp_path / "results" / "paper"
 
     def written() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "cost.json"}

@@ -71,7 +71,7 @@ class Stage:
         return status, usage
 
     def read(self, name: str) -> Any:
-        return json.loads((self.root / "results" / "paper" / f"{name}.json").read_text())
+        return json.loads((self.root / "results" / "paper-rehearsal" / f"{name}.json").read_text())
 
 
 def _watch(process: subprocess.Popen[bytes], usage: Usage) -> None:
@@ -175,7 +175,7 @@ def test_published_and_measured_stand_side_by_side(rehearsed: tuple[Stage, Usage
         for pair in table["pairs"]:
             measured = pair["value"] is not None and pair["n"] > 0
             assert measured == (pair["system"] != NEVER_RELEASED), pair
-    text = (stage.root / "results" / "paper" / "published.md").read_text()
+    text = (stage.root / "results" / "paper-rehearsal" / "published.md").read_text()
     assert "| Music2Latent " in text
     assert "(n = 3)" in text
     assert (stage.root / "report" / "index.html").is_file()
@@ -189,7 +189,7 @@ def test_it_takes_an_hour_of_two_cores_and_12_gb(rehearsed: tuple[Stage, Usage])
 
 def test_the_same_command_again_changes_no_byte(rehearsed: tuple[Stage, Usage]) -> None:
     stage, _ = rehearsed
-    folder = stage.root / "results" / "paper"
+    folder = stage.root / "results" / "paper-rehearsal"
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "cost.json"}
     status, usage = stage.run(*REHEARSAL)
     assert status == OK

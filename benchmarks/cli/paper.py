@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,7 +67,7 @@ def paper(
         jobs: files transferred at the same time
         yt_dlp: further options for yt-dlp, quoted
         no_fetch: measure with what is here
-        output: folder of the report (default: report/paper)
+        output: folder of the report (default: report/paper, of a rehearsal report/paper-rehearsal)
     """
     from benchmarks.fetch.options import Options
     from benchmarks.paper.request import PaperOptions, paper_suite
@@ -78,7 +78,8 @@ def paper(
             raise UsageError(f"{option} must be at least 0, not {value}")
     if clips < 1 or jobs < 1:
         raise UsageError(f"--clips and --jobs must be at least 1, not {clips} and {jobs}")
-    suite = paper_suite(PaperOptions(ablation_runs, steps, seeds))
+    asked = PaperOptions(ablation_runs, work.limit, work.seconds, steps, seeds)
+    suite = paper_suite(asked)
     wanted = wanted_parts(suite, only)
     place = place_of(results, suite.name)
     check_folder("--results", results or place.measured)
@@ -111,7 +112,9 @@ def paper(
             print(shown_text(parts, written.costs, "md"), beside_text(parts), sep="\n", flush=True)
         if written.names:
             target = output or Path("report") / suite.name
-            _report(suite, place.measured, target, clips, work, json=json)
+            device = work.device if work.device != "cpu" else None
+            given = {"data": data, "ablation-runs": ablation_runs, **asked.limits, "device": device, "results": results}
+            _report(suite, place.measured, target, clips, work, given, json=json)
     for name, why in failures.items():
         print(f"not fetched: {name}: {why}", file=sys.stderr)
     return status or (MISSING if failures else OK)
@@ -177,11 +180,16 @@ def _table3_lines(data: Path | None) -> list[str]:
     ]
 
 
-def _report(suite: Suite, folder: Path, target: Path, clips: int, work: Work, *, json: bool) -> None:
-    """Make the report; a problem with it does not undo the tables."""
+def _report(
+    suite: Suite, folder: Path, target: Path, clips: int, work: Work, given: Mapping[str, object], *, json: bool
+) -> None:
+    """Make the report; `given` are the options that the tables were made with, for its pages."""
     from benchmarks.cli.report import make_report
 
-    commands = [command_line("paper", store=work.store), command_line("report", suite=suite.name, store=work.store)]
+    commands = [
+        command_line("paper", **given, store=work.store),
+        command_line("report", suite=suite.name, results=given["results"], store=work.store),
+    ]
     stdout = sys.stdout
     if json:  # its record would follow the tables'
         sys.stdout = sys.stderr

@@ -11,6 +11,9 @@ from benchmarks.compare.ablation import FULL, with_rows
 from benchmarks.errors import UsageError
 from benchmarks.suite import Suite, load_suite
 
+#: What the name of a suite ends with, and so the folder of its results, where only a part of it is measured.
+REHEARSAL = "-rehearsal"
+
 
 @dataclass(frozen=True)
 class PaperOptions:
@@ -18,17 +21,27 @@ class PaperOptions:
 
     Attributes:
         ablation_runs: folder that `m2l-bench ablation --full --runs` wrote, or one with a checkpoint per row.
+        limit: most clips, of each part of a task in Table 1 (0: all).
+        seconds: beginning of each clip (0: all of it).
         steps: most denoising steps of a system of Table 2 (0: its own number). Figure 2 keeps its steps.
         seeds: trainings of each probe of Table 1 (0: the suite's).
     """
 
     ablation_runs: Path | None = None
+    limit: int = 0
+    seconds: float = 0.0
     steps: int = 0
     seeds: int = 0
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """Those options that leave a part of the suite out."""
+        given = {"limit": self.limit, "seconds": self.seconds, "steps": self.steps, "seeds": self.seeds}
+        return {name: value for name, value in given.items() if value}
+
 
 def paper_suite(options: PaperOptions, suite: str = "paper") -> Suite:
-    """The suite with the options' changes.
+    """The suite with the options' changes; with limits it has a name and a title of its own.
 
     Raises:
         UsageError: a folder of ablation runs that holds none of the rows.
@@ -43,6 +56,10 @@ def paper_suite(options: PaperOptions, suite: str = "paper") -> Suite:
         chosen = dataclasses.replace(chosen, table2=dataclasses.replace(chosen.table2, n_steps=fewer))
     if options.seeds and chosen.table1 is not None:
         chosen = dataclasses.replace(chosen, table1={**chosen.table1, "seeds": options.seeds})
+    if options.limits:
+        given = " ".join(f"--{name} {value:g}" for name, value in options.limits.items())
+        title = f"rehearsal with {given}: {chosen.title or chosen.name}"
+        chosen = dataclasses.replace(chosen, name=chosen.name + REHEARSAL, title=title)
     return chosen
 
 
