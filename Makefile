@@ -11,7 +11,7 @@ DEVICE ?= cpu
 # Processes that run tests, the later halves of each other's shares at the end; some 3 GB of memory each.
 WORKERS ?= 2
 
-.PHONY: help tables paper gate test test-all lint format docs rivals parity clean
+.PHONY: help tables paper gate test test-all mutants lint format docs rivals parity clean
 
 help:
 	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
@@ -19,6 +19,7 @@ help:
 	@echo "make gate      is what was measured worse than the committed baseline?"
 	@echo "make test      the default tests (no network, some 5 minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"
+	@echo "make mutants   edits of the numeric code that no test notices (ARGS=statistics: only there)"
 	@echo "make lint      ruff (lint, format) and mypy"
 	@echo "make docs      the documentation site, into site/"
 	@echo "make rivals    install what 'm2l-bench speed' races against"
@@ -58,6 +59,13 @@ test: $(BIN)/.dev
 
 test-all: $(BIN)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network"
+
+$(BIN)/.mutants: $(BIN)/.dev
+	$(PIP) install -q -c constraints.txt -e ".[mutants]"
+	@touch $@
+
+mutants: $(BIN)/.mutants
+	$(BIN)/python tests/mutants.py --jobs $(WORKERS) $(ARGS)
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check .
