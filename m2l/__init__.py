@@ -25,7 +25,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from m2l.config import Music2LatentConfig, create_config, list_configs
     from m2l.encoder_decoder import EncoderDecoder
-    from m2l.io.checkpoints import WeightsNotFoundError, list_checkpoints
+    from m2l.io.checkpoint_files import WeightsNotFoundError, list_checkpoints
     from m2l.io.torch_files import CheckpointError
     from m2l.loading import load
     from m2l.model import Music2Latent
@@ -35,9 +35,9 @@ _HOMES = {
     "EncoderDecoder": "m2l.encoder_decoder",
     "Music2Latent": "m2l.model",
     "Music2LatentConfig": "m2l.config",
-    "WeightsNotFoundError": "m2l.io.checkpoints",
+    "WeightsNotFoundError": "m2l.io.checkpoint_files",
     "create_config": "m2l.config",
-    "list_checkpoints": "m2l.io.checkpoints",
+    "list_checkpoints": "m2l.io.checkpoint_files",
     "list_configs": "m2l.config",
     "load": "m2l.loading",
 }

@@ -19,7 +19,7 @@ from m2l.config import Music2LatentConfig, create_config
 from m2l.decoder import Decoder
 from m2l.description import as_html, as_text, describe
 from m2l.encoder import Encoder
-from m2l.io import checkpoints as loading
+from m2l.io import checkpoint_files, checkpoints
 from m2l.io.blocks import BlockReader, ItemReader, samples_of
 from m2l.kernels.memory import Pool
 from m2l.layers import constructing
@@ -106,11 +106,11 @@ class Music2Latent(nn.Module):
             WeightsNotFoundError: if the weights are not on this machine; says what to run.
             CheckpointError: if the file is damaged, unsafe, or does not fit its config.
         """
-        place = loading.find_checkpoint(name_or_path, revision)
-        checkpoint = loading.read_checkpoint(place)
+        place = checkpoint_files.find_checkpoint(name_or_path, revision)
+        checkpoint = checkpoints.read_checkpoint(place)
         with constructing(None):
             model = cls(checkpoint.config)
-        loading.check_weights(checkpoint, model.state_dict())
+        checkpoints.check_weights(checkpoint, model.state_dict())
         target = torch_dtype(dtype)
         weights = {key: value.to(target) for key, value in checkpoint.weights.items()}
         model.load_state_dict(weights, assign=True)
@@ -119,7 +119,7 @@ class Music2Latent(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, each beside and renamed."""
-        loading.write_checkpoint(Path(folder), self.config, self.state_dict())
+        checkpoints.write_checkpoint(Path(folder), self.config, self.state_dict())
 
     def digest(self) -> str:
         """sha256 over config, names and weights: what a result depends on."""
@@ -133,7 +133,7 @@ class Music2Latent(nn.Module):
     @property
     def license(self) -> str:
         """License of the weights, from the card beside them, which is read now: no result depends on it."""
-        return "" if self._place is None else loading.license_of(self.source, self._place)
+        return "" if self._place is None else checkpoint_files.license_of(self.source, self._place)
 
     def describe(self) -> dict[str, Any]:
         """What the model is: preset, parameters, rates, license and digest, as `m2l info` prints them."""

@@ -17,11 +17,11 @@ from benchmarks.store.store import Store
 from benchmarks.user_code import ClashError, user_error
 from benchmarks.weights.find import WeightsCorruptError
 from probes.features import FeaturePlan, stand_in_units
+from probes.jobs import EvaluateJob
 from probes.representations import own_target, split_name
 from probes.representations.base import RepresentationSpec
 from probes.request import CHANCE, Request
 from probes.scoring import problem_of
-from probes.stage import EvaluateJob
 from probes.tasks.base import TaskData
 
 

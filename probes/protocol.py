@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.registry import UnknownNameError
-from probes.mlp.models import ProbeConfig
+from probes.mlp.config import ProbeConfig
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 from benchmarks.harness.units import Unit
 from benchmarks.store.store import Result, Store
 from probes.features import gather
+from probes.jobs import EvaluateJob
+from probes.mlp.config import MONITOR_NAMES
 from probes.mlp.estimators import KNNProbe
-from probes.mlp.monitor import MONITORS
 from probes.mlp.training import ProbeJob, TrainedProbe, train_probes
 from probes.protocol import Protocol
 from probes.scoring import Evaluation, Problem, Scorer, chance, score
@@ -213,7 +214,7 @@ def _kept_score(probe: TrainedProbe) -> float:
     if not probe.history:
         return 0.0
     values = probe.history[probe.best_epoch]
-    names = [name for name in MONITORS if name in values]
+    names = [name for name in MONITOR_NAMES if name in values]
     return values[names[0]] if names else -values["loss"]
 
 
@@ -251,28 +252,6 @@ def _neighbors(items: np.ndarray, problem: Problem, train: np.ndarray, k: int) -
         return wide
 
     return vote
-
-
-@dataclass(frozen=True)
-class EvaluateJob:
-    """Payload of `probe`: tasks on one feature matrix.
-
-    Attributes:
-        problems, protocol, seeds, shuffle_labels: see `evaluate`.
-        output: of the representation; None takes its first.
-        n_features: how many of the unit's inputs are features of clean audio; they come first.
-        deformed: deformation -> number of inputs with features of the test clips after it, in this order.
-        is_chance: evaluate the best constant answer; there are no features.
-    """
-
-    problems: tuple[Problem, ...]
-    protocol: Protocol
-    seeds: tuple[int, ...]
-    shuffle_labels: bool
-    output: str | None
-    n_features: int
-    deformed: Mapping[str, int]
-    is_chance: bool
 
 
 def probe(unit: Unit, store: Store) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _forget() -> None:
-    for cached in (fingerprint._code_digest, fingerprint._parse, fingerprint._source):
+    for cached in (fingerprint._code_digest, fingerprint._parse, fingerprint._source, fingerprint._parsed):
         cached.cache_clear()
 
 
@@ -97,6 +98,35 @@ def test_comments_docstrings_and_layout_do_not_count(package: Path) -> None:
     path.write_text(path.read_text().replace("return g(x)", "return g(-x)"))
     _forget()
     assert code_digest("benchmarks.metric") != before
+
+
+def test_a_module_is_parsed_once_for_all_processes(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    parsed: list[bytes] = []
+    parse = fingerprint.ast.parse
+    monkeypatch.setattr(fingerprint.ast, "parse", lambda source: parsed.append(source) or parse(source))
+    _forget()
+    before = code_digest("benchmarks.metric")
+    assert len(parsed) == 3
+    _forget()
+    assert code_digest("benchmarks.metric") == before
+    assert len(parsed) == 3
+    # A file of the same length and time is another file.
+    path = package / "m2l" / "window.py"
+    at = path.stat().st_mtime_ns
+    path.write_text("w = 3\n")
+    os.utime(path, ns=(at, at))
+    _forget()
+    assert code_digest("benchmarks.metric") != before
+    assert len(parsed) == 4
+    # What is damaged is made anew.
+    (tmp_path / "cache" / "code-digests.json").write_text('{"benchmarks.metric": [1]}')
+    path.write_text("w = 2\n")
+    _forget()
+    assert code_digest("benchmarks.metric") == before
+    assert len(parsed) == 7
 
 
 def test_unrelated_modules_do_not_count(package: Path) -> None:

@@ -25,7 +25,8 @@ from hostile_inputs import latents_file  # noqa: E402
 from m2l import CheckpointError, Music2Latent  # noqa: E402
 from m2l.cli.main import main  # noqa: E402
 from m2l.config import ConfigError, create_config, from_dict, from_json  # noqa: E402
-from m2l.io.checkpoints import Checkpoint, check_weights, read_card, read_metadata  # noqa: E402
+from m2l.io.checkpoint_files import read_card, read_metadata  # noqa: E402
+from m2l.io.checkpoints import Checkpoint, check_weights  # noqa: E402
 from m2l.io.latents import LatentsError, LatentsReader  # noqa: E402
 from m2l.io.published import key_map, read_published  # noqa: E402
 from m2l.io.torch_files import read_pickled  # noqa: E402

@@ -111,7 +111,15 @@ def test_nobody_imports_what_breaks_on_a_cpu_torch(tree: Tree) -> None:
         assert not tree.heads(name) & {"torchaudio", "torchvision", "librosa"}, name
 
 
-LIGHT = ["--help", "list", "list embedders --json", "tables --help", "speed --help", "doctor --help"]
+LIGHT = [
+    "--help",
+    "list",
+    "list embedders --json",
+    "tables --help",
+    "speed --help",
+    "doctor --help",
+    "tables --dry-run",
+]
 
 
 @pytest.mark.parametrize("command", LIGHT)

@@ -7,8 +7,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import f1_score, roc_auc_score
 
+from probes.mlp.config import ProbeConfig
 from probes.mlp.estimators import KNNProbe, MLPProbe
-from probes.mlp.training import ProbeConfig, ProbeJob, batch_order, glorot_layers, train_probes
+from probes.mlp.training import ProbeJob, batch_order, glorot_layers, train_probes
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 

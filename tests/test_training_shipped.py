@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from m2l import Music2Latent, create_config
 from m2l.config import list_configs
-from m2l.io.checkpoints import SHIPPED, list_checkpoints
+from m2l.io.checkpoint_files import SHIPPED, list_checkpoints
 from m2l.training.card import readme_of
 
 NAMES = list_checkpoints()

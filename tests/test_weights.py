@@ -210,7 +210,7 @@ def test_the_published_weights_are_found_by_table_2_and_by_from_pretrained_alike
     else:
         there = hub_cache(tmp_path, HUB_NAME, HUB_FILE, HUB_COMMIT)
     code = (
-        "from benchmarks.weights.find import find_weight; from m2l.io.checkpoints import find_checkpoint;"
+        "from benchmarks.weights.find import find_weight; from m2l.io.checkpoint_files import find_checkpoint;"
         f"print(find_weight('music2latent')); print(find_checkpoint({HUB_NAME!r}))"
     )
     assert run_with_hub(tmp_path, code) == [str(there), str(there)]

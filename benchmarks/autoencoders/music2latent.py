@@ -17,9 +17,8 @@ from benchmarks.store.fingerprint import digest
 from benchmarks.weights.find import find_weight
 from m2l.audio import check_audio
 from m2l.config import Music2LatentConfig, create_config
-from m2l.io.checkpoints import read_card, read_metadata
+from m2l.io.checkpoint_files import read_card, read_metadata
 from m2l.io.digest import file_sha256
-from m2l.model import Music2Latent
 
 if TYPE_CHECKING:
     from m2l.model import Music2Latent
@@ -112,7 +111,7 @@ class Checkpoint(_Adapter):
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
-        return Music2Latent.from_pretrained(self.path, device=self.device)
+        return m2l.Music2Latent.from_pretrained(self.path, device=self.device)
 
 
 class Published(Checkpoint):
@@ -167,7 +166,7 @@ class RandomInit(_Adapter):
         super().__init__(spec, device)
 
     def _load(self) -> Music2Latent:
-        return Music2Latent.from_config(self.config, seed=self.seed)
+        return m2l.Music2Latent.from_config(self.config, seed=self.seed)
 
 
 class Loaded(_Adapter):

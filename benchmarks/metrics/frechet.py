@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg
-from scipy.linalg import lapack
+import scipy
 
 from benchmarks.metrics.base import CorpusMetric
 from benchmarks.metrics.moments import Array, Moments
@@ -79,10 +78,10 @@ def _spectral(a: Moments, b: Moments) -> float | None:
         return None
     # rootᵀ Σ root in half the operations of two products; like the reduction below it reads and writes
     # one triangle. The transpose of a symmetric matrix is itself, in the order that LAPACK wants.
-    product, info = lapack.dsygst(b.scatter.T, root, itype=3, lower=1)
+    product, info = scipy.linalg.lapack.dsygst(b.scatter.T, root, itype=3, lower=1)
     if info != 0:
         return None
-    eigenvalues = linalg.eigvalsh(product, lower=True, overwrite_a=True, check_finite=False)
+    eigenvalues = scipy.linalg.eigvalsh(product, lower=True, overwrite_a=True, check_finite=False)
     if not eigenvalues[0] > 0.0:
         return None
     scale_a, scale_b = a.n - 1.0, b.n - 1.0
@@ -93,7 +92,7 @@ def _spectral(a: Moments, b: Moments) -> float | None:
 
 def _cholesky(sigma: Array) -> Array | None:
     """Lower Cholesky factor, or None where `sigma` is singular or close to it."""
-    root, info = lapack.dpotrf(sigma.T, lower=1, clean=1)
+    root, info = scipy.linalg.lapack.dpotrf(sigma.T, lower=1, clean=1)
     if info != 0:
         return None
     pivots = np.diagonal(root)
@@ -111,7 +110,7 @@ def _factor(moments: Moments) -> Array:
     if moments.rows is not None:
         return (moments.rows - moments.mean).T / np.sqrt(moments.n - 1)
     # Singular and without data: the symmetric root, with rounding-level negative eigenvalues refused.
-    eigenvalues, vectors = linalg.eigh(sigma, check_finite=False)
+    eigenvalues, vectors = scipy.linalg.eigh(sigma, check_finite=False)
     largest = max(float(eigenvalues[-1]), 0.0)
     if eigenvalues[0] < -1e-9 * largest or (largest == 0.0 and eigenvalues[0] < 0.0):
         raise ValueError(f"covariance is not positive semi-definite: smallest eigenvalue {eigenvalues[0]:.3g}")
@@ -124,7 +123,7 @@ def _residual(a: Array, b: Array) -> float:
     width = max(a.shape[1], b.shape[1])
     a = np.pad(a, ((0, 0), (0, width - a.shape[1])))
     b = np.pad(b, ((0, 0), (0, width - b.shape[1])))
-    left, _, right = linalg.svd(b.T @ a, check_finite=False)
+    left, _, right = scipy.linalg.svd(b.T @ a, check_finite=False)
     return float(np.sum((a - b @ (left @ right)) ** 2))
 
 

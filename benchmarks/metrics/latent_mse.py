@@ -22,7 +22,7 @@ from benchmarks.metrics.defined import undefined
 from benchmarks.registry import load_target
 from benchmarks.weights.find import find_weight
 from m2l.audio import resample, to_mono
-from m2l.io.checkpoints import find_checkpoint
+from m2l.io.checkpoint_files import find_checkpoint
 from m2l.io.digest import file_sha256
 
 #: The name of the published weights.

@@ -14,10 +14,14 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from m2l.io.atomic import write_atomic
+from m2l.io.cache import cache_dir
 
 _ROOT = Path(__file__).resolve().parents[2]
 _FIRST_PARTY = ("m2l", "benchmarks", "probes")
@@ -119,22 +123,64 @@ def _code_digest(modules: tuple[str, ...]) -> str:
             raise ModuleNotFoundError(f"no source file for module {name!r}", name=name)
         seen[name], imported = _parse(name, path)
         queue += [other for other in imported if _source(other) is not None]
+    _keep_parsed()
     return digest(seen)
 
 
 @cache
 def _parse(name: str, path: Path) -> tuple[str, tuple[str, ...]]:
     """Digest of one module's code, and the modules of this project it imports."""
-    tree = ast.parse(path.read_bytes())
-    imported = set(_imports(tree, name, is_package=path.name == "__init__.py"))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            value = first.value if isinstance(first, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = node.body[1:]
-    code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-    return code, tuple(sorted(imported))
+    source = path.read_bytes()
+    how = f"{name} {path.name} {sys.version_info[:2]} {_own_digest()} "
+    key = hashlib.sha256(how.encode() + source).hexdigest()
+    known = _parsed()
+    kept = known.get(name)
+    if not (isinstance(kept, list) and len(kept) == 3 and kept[0] == key):
+        tree = ast.parse(source)
+        imported = _import_statements(tree, name, is_package=path.name == "__init__.py")
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[0] if node.body else None
+                value = first.value if isinstance(first, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    node.body = node.body[1:]
+        known[name] = [key, hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported]
+        _unwritten.add(name)
+    _, code, statements = known[name]
+    return code, tuple(sorted(set(_imports(statements))))
+
+
+#: Modules whose syntax tree was digested by this process and is not in the cache folder yet.
+_unwritten: set[str] = set()
+
+
+@cache
+def _own_digest() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+@cache
+def _parsed() -> dict[str, list[Any]]:
+    """Module -> digest of its source, digest of its syntax tree, imports: as earlier processes found them."""
+    try:
+        found = json.loads(_parsed_file().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _parsed_file() -> Path:
+    return cache_dir() / "code-digests.json"
+
+
+def _keep_parsed() -> None:
+    """Save what this process found; parsing some hundred modules takes most of a second."""
+    if not _unwritten:
+        return
+    _unwritten.clear()
+    with suppress(OSError):
+        _parsed_file().parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(_parsed_file(), json.dumps(_parsed()).encode())
 
 
 def absolute_base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
@@ -147,21 +193,22 @@ def absolute_base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
     return ".".join([*parts, base] if base else parts)
 
 
-def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterable[str]:
+def _import_statements(tree: ast.AST, name: str, is_package: bool) -> list[list[str]]:
+    """Of each import of this project: a module, and the names that are imported from it (modules or not)."""
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found += [[alias.name] for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = absolute_base(node, name, is_package)
-            if base.split(".")[0] not in _FIRST_PARTY:
-                continue  # looking up other packages would import them
-            # `from package import module` names a module; `from module import thing` does not.
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-            if any(_source(other) is not None for other in names[1:]):
-                names = names[1:]
-        else:
-            continue
-        yield from (other for other in names if other.split(".")[0] in _FIRST_PARTY)
+            found.append([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    return [names for names in found if names[0].split(".")[0] in _FIRST_PARTY]
+
+
+def _imports(statements: Iterable[list[str]]) -> Iterable[str]:
+    """`from package import module` names a module; `from module import thing` does not."""
+    for names in statements:
+        yield from names[1:] if any(_source(other) is not None for other in names[1:]) else names
 
 
 @cache

@@ -173,7 +173,7 @@ def load_model(checkpoint: str, device: str | None = None, dtype: str = "float32
     """
     from m2l.arrays import torch_dtype
     from m2l.config import ConfigError
-    from m2l.io.checkpoints import WeightsNotFoundError
+    from m2l.io.checkpoint_files import WeightsNotFoundError
     from m2l.io.torch_files import CheckpointError
     from m2l.loading import load
 

@@ -338,7 +338,7 @@ def _write(message: str, live: bool) -> None:
 
 def _named(model: Music2Latent, digest: str) -> str:
     """Which weights are used, and that those that ship are no more than a demonstration."""
-    from m2l.io.checkpoints import list_checkpoints
+    from m2l.io.checkpoint_files import list_checkpoints
 
     facts = ", ".join(filter(None, (model.license, digest[:12])))
     text = f"m2l: checkpoint {model.source} ({facts})"

@@ -245,7 +245,7 @@ def _explained(error: Exception, run: str) -> tuple[int | None, object]:
 
     from m2l.config import ConfigError
     from m2l.io.atomic import InUseError
-    from m2l.io.checkpoints import WeightsNotFoundError
+    from m2l.io.checkpoint_files import WeightsNotFoundError
     from m2l.io.torch_files import CheckpointError
     from m2l.training import TrainingStopped
     from m2l.training.checkpoint import list_checkpoints

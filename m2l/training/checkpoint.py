@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from m2l.io.atomic import write_atomic
-from m2l.io.checkpoints import CONFIG_FILE, WEIGHTS_FILE, write_checkpoint
+from m2l.io.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
+from m2l.io.checkpoints import write_checkpoint
 from m2l.io.digest import file_sha256
 from m2l.io.torch_files import CheckpointError
 from m2l.model import Music2Latent

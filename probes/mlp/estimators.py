@@ -16,8 +16,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from probes.mlp.config import ProbeConfig
 from probes.mlp.models import balance
-from probes.mlp.training import ProbeConfig, ProbeJob, TrainedProbe, train_probes
+from probes.mlp.training import ProbeJob, TrainedProbe, train_probes
 
 
 class _Probe(ClassifierMixin, BaseEstimator):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from probes.mlp.config import MONITOR_NAMES
+
 KERAS_THRESHOLDS = 200
 
 
@@ -71,4 +73,6 @@ def r2_monitor(predicted: Tensor, target: Tensor) -> float:
     return float((1.0 - (predicted - target).square().sum(dim=0) / total).double().mean())
 
 
-MONITORS: dict[str, Callable[[Tensor, Tensor, bool], float]] = {"keras": keras_monitor, "macro": macro_monitor}
+MONITORS: dict[str, Callable[[Tensor, Tensor, bool], float]] = dict(
+    zip(MONITOR_NAMES, (keras_monitor, macro_monitor), strict=True)
+)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probes.mlp.config import ProbeConfig
 from probes.mlp.kernels import fused_adam, matmul_nt, matmul_tn
-from probes.mlp.models import ProbeConfig, ProbeJob, TrainedProbe, batch_order, glorot_layers
+from probes.mlp.models import ProbeJob, TrainedProbe, batch_order, glorot_layers
 from probes.mlp.monitor import MONITORS, r2_monitor
 
 #: Rows of a bfloat16 model's first kernel that are updated at a time: with 8,192 features 1 MB of each array.

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from probes.mlp.models import ProbeConfig, ProbeJob, TrainedProbe, balance, batch_order, glorot_layers
+from probes.mlp.config import ProbeConfig
+from probes.mlp.models import ProbeJob, TrainedProbe, balance, batch_order, glorot_layers
 from probes.mlp.stack import Stack
 
 __all__ = ["ProbeConfig", "ProbeJob", "TrainedProbe", "batch_order", "check_inputs", "glorot_layers", "train_probes"]

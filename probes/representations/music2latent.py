@@ -12,7 +12,7 @@ import numpy as np
 import m2l
 from benchmarks.store.fingerprint import digest
 from m2l.audio import to_mono
-from m2l.io.checkpoints import find_checkpoint, read_card
+from m2l.io.checkpoint_files import find_checkpoint, read_card
 from m2l.io.digest import file_sha256
 from probes.representations.base import FEATURES, RepresentationSpec
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, lfilter, sosfilt
+import scipy
 
 Array = npt.NDArray[np.float64]
 
@@ -90,7 +90,9 @@ def struck_modes(frequencies: Array, amplitudes: Array, decays: Array, n_samples
             continue
         w, r = 2.0 * np.pi * f / sample_rate, np.exp(-1.0 / (tau * sample_rate))
         length = min(n_samples, int(9.0 * tau * sample_rate) + 64)  # below -78 dB after nine time constants
-        out[:length] += lfilter([0.0, a * r * np.sin(w)], [1.0, -2.0 * r * np.cos(w), r * r], impulse[:length])
+        out[:length] += scipy.signal.lfilter(
+            [0.0, a * r * np.sin(w)], [1.0, -2.0 * r * np.cos(w), r * r], impulse[:length]
+        )
     return out
 
 
@@ -151,10 +153,10 @@ def fm_tone(frequency: Array, ratio: float, index: Array, sample_rate: int) -> A
 @lru_cache(maxsize=256)
 def _band(low: float | None, high: float | None, order: int, sample_rate: int) -> Any:
     if low is None:
-        return butter(order, high, "lowpass", fs=sample_rate, output="sos")
+        return scipy.signal.butter(order, high, "lowpass", fs=sample_rate, output="sos")
     if high is None:
-        return butter(order, low, "highpass", fs=sample_rate, output="sos")
-    return butter(order, [low, high], "bandpass", fs=sample_rate, output="sos")
+        return scipy.signal.butter(order, low, "highpass", fs=sample_rate, output="sos")
+    return scipy.signal.butter(order, [low, high], "bandpass", fs=sample_rate, output="sos")
 
 
 def filtered(signal: Array, low: float | None, high: float | None, sample_rate: int, order: int = 2) -> Array:
@@ -164,7 +166,7 @@ def filtered(signal: Array, low: float | None, high: float | None, sample_rate: 
     high = None if high is None or high >= limit else round(high, 3)
     if low is None and high is None:
         return signal
-    out: Array = sosfilt(_band(low, high, order, sample_rate), signal, axis=-1)
+    out: Array = scipy.signal.sosfilt(_band(low, high, order, sample_rate), signal, axis=-1)
     return out
 
 
@@ -173,5 +175,5 @@ def resonant_noise(noise: Array, frequency: float, quality: float, sample_rate: 
     w = 2.0 * np.pi * min(frequency, NYQUIST_MARGIN * sample_rate) / sample_rate
     r = np.exp(-w / (2.0 * quality))
     gain = np.sqrt((1 - r * r) * (1 - 2 * r * r * np.cos(2 * w) + r**4) / (1 + r * r))
-    out: Array = lfilter([gain], [1.0, -2.0 * r * np.cos(w), r * r], noise)
+    out: Array = scipy.signal.lfilter([gain], [1.0, -2.0 * r * np.cos(w), r * r], noise)
     return out
