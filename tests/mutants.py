@@ -56,7 +56,7 @@ OUTCOMES = ROOT / ".mutants.json"
 #: Address space of a mutant's process, in bytes: an edited size shall not take the machine's memory.
 _MEMORY = 2**34
 #: Tests that take more CPU time than this, in seconds, are not run against mutants.
-_SLOWEST = 1.0
+_SLOWEST = 0.5
 
 
 @dataclass(frozen=True)

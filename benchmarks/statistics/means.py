@@ -274,7 +274,8 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
         # sum of w (S - n shift)^2, multiplied out
         spread = weights @ squares - 2 * shift * (weights @ products) + np.square(shift) * (weights @ sizes_squared)
         error = np.sqrt(np.maximum(spread, 0.0) * drawn / np.maximum(drawn - 1, 1)) / totals
-        error = np.maximum(np.where(error > 1e-9 * errors, error, 0.0), least)
+        # Of equal values the difference of squares leaves some 1e-8 of the whole's error.
+        error = np.maximum(np.where(error > 1e-6 * errors, error, 0.0), least)
         deviations.append(np.where(drawn > 1, np.copysign(ratio(np.abs(shift), error), shift), 0.0))
     return Studentized(means, errors, n, n_groups, freedom, np.where(errors > 0, np.concatenate(deviations), 0.0))
 
