@@ -76,7 +76,7 @@ def sample_t(
         # The 0.8 % beyond either end are clamped to it.
         sigma = (config.p_mean + config.p_std * torch.randn(n, generator=generator, dtype=torch.float64)).exp()
         sigma = sigma.clamp(config.sigma_min, config.sigma_max)
-        return t_from_sigma(sigma, config).clamp(0.0, 1.0).float()
+        return t_from_sigma(sigma, config).clamp(min=0.0).float()
     raise ValueError(f"unknown density {density!r}: 'grid' or 'lognormal'")
 
 

@@ -31,11 +31,6 @@ def key_weight_table(labels: tuple[str, ...] = KEYS) -> np.ndarray:
     return np.array([[weighted_score(reference, estimate) for estimate in labels] for reference in labels])
 
 
-def accuracy(target: np.ndarray, guess: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Share of items whose class is right (= micro F1 of single-label classification)."""
-    return float(np.average(np.asarray(target) == np.asarray(guess), weights=weights))
-
-
 def mean_per_class(target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean over the classes that occur in `target` of the mean of `scores` within the class."""
     target = np.asarray(target)
@@ -142,7 +137,7 @@ class Ranking:
         self.ends, self.tied = ends, not last.all()
 
     def __call__(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(ROC-AUC, average precision) per tag; NaN where a tag lacks positives (or negatives, for AUC)."""
+        """(ROC-AUC, average precision) per tag; NaN (0 / 0) where a tag lacks positives (or negatives, for AUC)."""
         if weights is None:
             positive, negative = self.positive, 1.0 - self.positive
         else:
@@ -168,18 +163,4 @@ class Ranking:
             seen = true_at + false_at
             precision = np.divide(true_at, seen, out=np.zeros_like(true_at), where=seen > 0)
             average_precision = (positive * precision).sum(axis=0) / n_true
-        area = np.where((n_true > 0) & (n_false > 0), area, np.nan)
-        return area, np.where(n_true > 0, average_precision, np.nan)
-
-
-def tagging_scores(target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
-    """Macro ROC-AUC and average precision over tags.
-
-    Raises:
-        ValueError: a tag without positives or negatives (macro means would be over other tags than asked).
-    """
-    area, precision = Ranking(target, scores)(weights)
-    bad = np.flatnonzero(~np.isfinite(area))
-    if bad.size:
-        raise ValueError(f"{bad.size} tags have no positive or no negative item, the first is tag {bad[0]}")
-    return {"roc_auc": float(area.mean()), "average_precision": float(precision.mean())}
+        return area, average_precision

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest, norm
 from training_helpers import moved_model
 
 from m2l import Music2Latent, create_config
@@ -39,6 +40,43 @@ def test_step_size_schedule(share: float, expected: float) -> None:
     assert C.step_size(round(share * 800_000), 800_000) == pytest.approx(expected, rel=2e-3)
 
 
+def test_times_of_the_grid_are_a_cell_and_a_place_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 points uniform in t, weighted by the normal density of log sigma (mean -1.1, deviation 2)."""
+    weights: list[torch.Tensor] = []
+
+    def multinomial(given: torch.Tensor, n: int, *, replacement: bool, generator: Any) -> torch.Tensor:
+        assert (n, replacement) == (4, True)
+        weights.append(given)
+        return torch.tensor([0, 1, 5000, 9999])
+
+    monkeypatch.setattr(torch, "multinomial", multinomial)
+    monkeypatch.setattr(torch, "rand", lambda n, **options: torch.tensor([0.0, 0.25, 0.5, 0.75], dtype=torch.float64))
+    t = C.sample_t(4, CONFIG)
+    assert t.dtype == torch.float32
+    assert t.tolist() == pytest.approx([0.0, 1.25 / 9999, 5000.5 / 9999, 1.0], rel=1e-6)
+    assert float(t[3]) == 1.0
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    density = norm.pdf(7 * np.log(low + np.linspace(0, 1, 10_000) * (high - low)), -1.1, 2)
+    np.testing.assert_allclose(weights[0] / weights[0].sum(), density / density.sum(), rtol=1e-9)
+
+
+def test_lognormal_times_are_the_normals_of_the_generator() -> None:
+    z = torch.randn(20_000, generator=torch.Generator().manual_seed(3), dtype=torch.float64).numpy()
+    t = C.sample_t(20_000, CONFIG, density="lognormal", generator=torch.Generator().manual_seed(3))
+    assert t.dtype == torch.float32
+    sigma = C.sigma_from_t(t.double(), CONFIG).numpy()
+    np.testing.assert_allclose(sigma, np.clip(np.exp(-1.1 + 2 * z), 0.002, 80), rtol=1e-4)
+    assert (float(t.min()), float(t.max())) == (0.0, 1.0)
+    inside = sigma[(sigma > 0.00201) & (sigma < 79)]
+    ends = norm.cdf(np.log([0.00201, 79]), -1.1, 2)
+    assert kstest((norm.cdf(np.log(inside), -1.1, 2) - ends[0]) / (ends[1] - ends[0]), "uniform").pvalue > 0.01
+
+
+def test_an_unknown_density_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown density 'flat': 'grid' or 'lognormal'"):
+        C.sample_t(1, CONFIG, density="flat")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("density", "expected"), [("grid", (0.0227, 0.582, 14.0)), ("lognormal", (0.0124, 0.333, 8.93))]
 )
@@ -49,13 +87,42 @@ def test_sampled_noise_levels(density: str, expected: tuple[float, ...]) -> None
     np.testing.assert_allclose(quantiles, expected, rtol=0.03)
 
 
-def test_preconditioning_at_the_boundary() -> None:
-    c_skip, c_out, c_in = C.preconditioning(torch.tensor([0.002, 80.0]), CONFIG)
-    assert float(c_skip[0]) == 1.0
-    assert float(c_out[0]) == 0.0
-    assert float(c_out[1]) == pytest.approx(0.5, rel=1e-3)
-    assert c_in.shape == (2, 1, 1, 1)
-    assert float(c_in[1]) == pytest.approx(1 / math.hypot(80, 0.5))
+def test_preconditioning_by_hand() -> None:
+    """iCT's coefficients with sigma_data 1/2: at the boundary, one and four times sigma_data above it, at the top."""
+    c_skip, c_out, c_in = C.preconditioning(torch.tensor([0.002, 0.502, 2.002, 80.0]), CONFIG)
+    assert c_skip.shape == c_out.shape == c_in.shape == (4, 1, 1, 1)
+    roots = [math.sqrt(sigma**2 + 0.25) for sigma in (0.002, 0.502, 2.002, 80.0)]
+    skips = [1.0, 1 / 2, 1 / 17, 1 / (1 + (2 * 79.998) ** 2)]
+    outs = [0.0, 0.25 / roots[1], 1.0 / roots[2], 39.999 / roots[3]]
+    assert c_skip.flatten().tolist() == pytest.approx(skips, rel=1e-6)
+    assert c_out.flatten().tolist() == pytest.approx(outs, rel=1e-6)
+    assert c_in.flatten().tolist() == pytest.approx([1 / root for root in roots], rel=1e-6)
+    assert (float(c_skip[0]), float(c_out[0])) == (1.0, 0.0)
+
+
+def test_denoise_wraps_the_raw_network() -> None:
+    """Eq. 10: c_skip x + c_out F(c_in x, sigma, y), F in the precision of the first map, the result in float32."""
+    seen: list[Any] = []
+
+    def unet(scaled: torch.Tensor, sigma: torch.Tensor, given: list[torch.Tensor]) -> torch.Tensor:
+        seen.append((scaled, sigma, given))
+        return (3 * scaled + 1).half()
+
+    noisy = torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1).expand(2, 2, 4, 3)
+    sigma = torch.tensor([0.502, 2.002])
+    given_maps = [torch.zeros(2, 1, dtype=torch.bfloat16), torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.float64)]
+    found = C.denoise(unet, noisy, sigma, given_maps, CONFIG)  # type: ignore[arg-type]
+    [(scaled, level, passed)] = seen
+    assert scaled.dtype == torch.bfloat16
+    assert level is sigma
+    assert passed is given_maps
+    roots = [math.sqrt(x**2 + 0.25) for x in (0.502, 2.002)]
+    inputs = [1 / roots[0], -2 / roots[1]]
+    expected = [1 / 2 + 0.25 / roots[0] * (3 * inputs[0] + 1), -2 / 17 + 1.0 / roots[1] * (3 * inputs[1] + 1)]
+    assert found.dtype == torch.float32
+    assert found.shape == noisy.shape
+    for item, value in enumerate(expected):
+        assert found[item].flatten().tolist() == pytest.approx([value] * 24, rel=0.01)  # bfloat16
 
 
 def test_pseudo_huber_is_one_norm_per_item() -> None:
@@ -68,11 +135,53 @@ def test_pseudo_huber_is_one_norm_per_item() -> None:
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 5])
-def test_sampling_starts_at_sigma_max_and_evaluates_n_times(n_steps: int) -> None:
-    sigmas = C.sampling_sigmas(n_steps, CONFIG)
-    assert len(sigmas) == n_steps
-    assert sigmas[0] == pytest.approx(80.0)
-    assert all(a > b > CONFIG.sigma_min for a, b in itertools.pairwise(sigmas))
+def test_noise_levels_of_sampling_are_equal_steps_on_the_grid_of_eq_14(n_steps: int) -> None:
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    expected = [(high + step / n_steps * (low - high)) ** 7 for step in range(n_steps)]
+    assert C.sampling_sigmas(n_steps, CONFIG) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+def test_sampling_is_algorithm_1(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step denoises; before the next, noise of variance sigma^2 - sigma_min^2 is added (Song et al., Alg. 1)."""
+    config = CONFIG.replace(sigma_min=0.5)  # of an influence that shows
+    inputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    network, maps = object(), [object()]
+
+    def denoised(unet: Any, noisy: torch.Tensor, sigma: torch.Tensor, given: Any, settings: Any) -> torch.Tensor:
+        assert (unet, given, settings) == (network, maps, config)
+        inputs.append((noisy.clone(), sigma))
+        return torch.full_like(noisy, 10.0 * len(inputs))
+
+    def noise_of(step: int) -> torch.Tensor:
+        return torch.arange(6.0).reshape(2, 1, 1, 3) - step
+
+    monkeypatch.setattr(C, "denoise", denoised)
+    steps = {} if n_steps == 1 else {"n_steps": n_steps}
+    out = C.sample(network, maps, noise_of(0).half(), config, renoise=lambda like, step: noise_of(step), **steps)  # type: ignore[arg-type]
+    low, high = 0.5 ** (1 / 7), 80 ** (1 / 7)
+    sigmas = [(high + step / n_steps * (low - high)) ** 7 for step in range(n_steps)]
+    assert len(inputs) == n_steps
+    for step, ((noisy, level), sigma) in enumerate(zip(inputs, sigmas, strict=True)):
+        added = math.sqrt(sigma**2 - 0.25) if step else 80.0
+        torch.testing.assert_close(noisy, 10.0 * step + added * noise_of(step))
+        assert level.tolist() == pytest.approx([sigma, sigma])
+        assert level.dtype == noisy.dtype == torch.float32
+    assert torch.equal(out, torch.full((2, 1, 1, 3), 10.0 * n_steps))
+
+
+def test_without_a_source_of_noise_each_step_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs: list[torch.Tensor] = []
+
+    def denoised(unet: Any, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
+        inputs.append(noisy)
+        return torch.zeros_like(noisy)
+
+    monkeypatch.setattr(C, "denoise", denoised)
+    C.sample(None, [], torch.zeros(1, 2, 64, 64), CONFIG, n_steps=3)  # type: ignore[arg-type]
+    for noisy, sigma in zip(inputs[1:], C.sampling_sigmas(3, CONFIG)[1:], strict=True):
+        assert float(noisy.std()) == pytest.approx(sigma, rel=0.05)
+    assert abs(float((inputs[1] * inputs[2]).mean())) < 0.05 * float(inputs[1].std() * inputs[2].std())
 
 
 def test_sampling_refuses_zero_steps() -> None:

@@ -24,7 +24,6 @@ from m2l.training import SettingsError, Trainer, TrainingSettings, TrainingStopp
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import StepOrder
 from m2l.training.initialize import latent_path
-from m2l.training.optimizer import Ema, ema_decay, learning_rate
 from m2l.training.settings import from_dict
 
 pytest_plugins = ["training_fixtures"]
@@ -185,45 +184,7 @@ def test_a_batch_divides_evenly_or_not_at_all(batch: int, world_size: int, accum
         assert (share * world_size, part * accumulate) == (batch, share)
 
 
-# --- schedules, average, settings -----------------------------------------------------------------------------
-
-
-def test_learning_rate_over_the_reference_run() -> None:
-    run = TrainingSettings()
-    rates = [learning_rate(step, run) for step in range(0, 800_000, 100)]
-    assert learning_rate(0, run) == pytest.approx(1e-4 / 10_000)
-    assert learning_rate(9_999, run) == pytest.approx(1e-4)
-    assert learning_rate(10_000, run) == pytest.approx(1e-4)
-    assert learning_rate(405_000, run) == pytest.approx((1e-4 + 1e-6) / 2)
-    assert learning_rate(799_999, run) == pytest.approx(1e-6, rel=1e-3)
-    assert learning_rate(800_000, run) == pytest.approx(1e-6)
-    top = rates.index(max(rates))
-    assert all(np.diff(rates[: top + 1]) > 0)
-    assert all(np.diff(rates[top:]) <= 0)
-
-
-@given(steps=st.integers(1, 500), warmup=st.integers(0, 600), peak=st.floats(1e-6, 1e-2), share=st.floats(0, 1))
-def test_learning_rate_stays_between_its_ends(steps: int, warmup: int, peak: float, share: float) -> None:
-    run = TrainingSettings(steps=steps, warmup_steps=warmup, learning_rate=peak, final_learning_rate=share * peak)
-    for step in range(steps):
-        assert 0 < learning_rate(step, run) <= peak * (1 + 1e-12)
-        assert step < warmup or learning_rate(step, run) >= run.final_learning_rate * (1 - 1e-12)
-
-
-def test_ema_is_the_plain_formula() -> None:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(3, 2)
-    ema, run = Ema(model), TrainingSettings(ema_decay=0.5)
-    expected = model.weight.detach().double().numpy().copy()
-    for step in range(30):
-        with torch.no_grad():
-            model.weight += torch.randn(2, 3)
-        decay = min(0.5, (1 + step) / (10 + step))
-        assert ema_decay(step, run) == decay
-        expected = decay * expected + (1 - decay) * model.weight.detach().double().numpy()
-        ema.update(model, decay)
-    np.testing.assert_allclose(ema.model.weight.numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert not ema.model.weight.requires_grad
+# --- average, settings -----------------------------------------------------------------------------
 
 
 def test_checkpoints_hold_the_average(straight: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a step minimizes, and the optimizer of short runs."""
+"""What a step minimizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_helpers import assert_same_run, tiny, train
 
-from benchmarks.speed.train import newton_schulz
 from m2l import Music2Latent
 from m2l.config import create_config
 from m2l.consistency import denoise
@@ -27,7 +26,7 @@ from m2l.training.losses import (
     output_weight,
     spectrum_loss,
 )
-from m2l.training.optimizer import Muon, is_matrix, orthogonalized
+from m2l.training.optimizer import is_matrix
 
 pytest_plugins = ["training_fixtures"]
 
@@ -182,70 +181,7 @@ def test_direct_items_are_spread_over_the_batch(data: tuple[str, str], share: fl
     assert torch.equal(times[others], plain[others])
 
 
-# --- Muon -----------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**31))
-def test_orthogonalized_keeps_directions_and_levels_their_sizes(rows: int, columns: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    left, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator))
-    right, _ = torch.linalg.qr(torch.randn(columns, columns, generator=generator))
-    rank = min(rows, columns)
-    sizes = torch.logspace(0, -1, rank)  # over one decade of singular values
-    left, right = left[:, :rank], right[:, :rank]
-    [factor] = orthogonalized([left @ sizes.diag() @ right.mT])
-    found = left.mT @ factor @ right
-    assert bool(((found.diag() > 0.6) & (found.diag() < 1.3)).all()), found.diag()
-    assert float((found - found.diag().diag()).abs().max()) < 1e-3
-
-
-def test_orthogonalized_by_the_gram_matrix_is_the_usual_iteration() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(12, 50), (12, 30), (50, 12), (7, 7), (30, 12)]  # some share their shorter side
-    matrices = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    for found, usual in zip(orthogonalized(matrices), newton_schulz(matrices), strict=True):
-        torch.testing.assert_close(found, usual.float(), rtol=1e-3, atol=1e-4)
-    assert not orthogonalized([torch.zeros(5, 3)])[0].any()
-
-
-def test_muon_is_adam_for_what_is_no_matrix() -> None:
-    def parameters() -> list[torch.nn.Parameter]:
-        generator = torch.Generator().manual_seed(0)
-        return [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in ((9,), (4, 30), (30, 1))]
-
-    ours, theirs = parameters(), parameters()
-    assert not any(is_matrix(p) for p in ours)
-    optimizers = (Muon(ours, 1e-2, betas=(0.9, 0.99)), torch.optim.Adam(theirs, 1e-2, betas=(0.9, 0.99)))
-    for step in range(5):
-        for group in (ours, theirs):
-            for p in group:
-                p.grad = (p.detach() + step).sin()
-        for optimizer in optimizers:
-            optimizer.step()
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_muon_finds_directions_that_hardly_show_in_the_gradient() -> None:
-    """A map from inputs one of whose directions is 10 times as strong as the rest, in 100 steps."""
-    generator = torch.Generator().manual_seed(0)
-    wanted = torch.randn(16, 16, generator=generator)
-    inputs = torch.randn(256, 16, generator=generator)
-    inputs[:, 0] *= 10
-
-    def error(name: str) -> float:
-        weight = torch.nn.Parameter(torch.zeros(16, 16))
-        optimizer = Muon([weight], 0.3) if name == "muon" else torch.optim.SGD([weight], 0.1)
-        for step in range(100):
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("initial", group["lr"]) * (1 - step / 100)
-            optimizer.zero_grad()
-            (inputs @ (weight - wanted).mT).square().mean().backward()
-            optimizer.step()
-        return float((weight.detach() - wanted)[:, 1:].norm() / wanted[:, 1:].norm())
-
-    errors = error("muon"), error("sgd")
-    assert errors[0] < 0.5 * errors[1], errors
+# --- a run ---------------------------------------------------------------------------------------------------
 
 
 def test_a_run_by_muon_with_all_losses_resumes_bit_for_bit(data: tuple[str, str], tmp_path: Path) -> None:
