@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -11,8 +10,6 @@ import textwrap
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -22,7 +19,7 @@ from m2l.io.blocks import ArrayReader, read_audio, write_audio  # noqa: E402
 from m2l.io.latents import read_latents  # noqa: E402
 from m2l.io.sound import audio_info  # noqa: E402
 from m2l.representation import representation_to_waveform, waveform_to_representation  # noqa: E402
-from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, join_windows, plan_windows  # noqa: E402
+from m2l.streaming.windows import OVERLAP_LATENTS, RAMP_LATENTS, plan_windows  # noqa: E402
 
 RATE = 44_100
 HOP = 4096
@@ -45,52 +42,6 @@ def chord(seconds: float, channels: int = 1) -> np.ndarray:
     time = np.arange(round(seconds * RATE)) / RATE
     tones = [np.sin(2 * np.pi * f * n * time + f) / n for f in (200, 250, 300) for n in (1, 2, 3)]
     return np.tile(0.08 * np.sum(tones, axis=0), (channels, 1)).astype(np.float32)
-
-
-# --- the plan -------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 2000), st.integers(2 * OVERLAP_LATENTS + 1, 400))
-def test_windows_cover_everything_and_fade_only_where_both_have_context(total: int, size: int) -> None:
-    asked: list[int] = []
-
-    def known(n: int) -> int:
-        asked.append(n)
-        return min(n, total)
-
-    windows = list(plan_windows(known, size))
-    assert windows[0].start == 0
-    assert windows[-1].stop == total
-    assert windows[0].fade_in is None
-    assert windows[-1].fade_out is None
-    for window in windows:
-        assert window.stop - window.start == min(size, total)
-    for before, after in itertools.pairwise(windows):
-        assert before.start < after.start <= before.stop - OVERLAP_LATENTS
-        assert before.fade_out == after.fade_in
-        begin, end = after.fade_in
-        assert end - begin == RAMP_LATENTS
-        assert begin - after.start >= CONTEXT_LATENTS
-        assert before.stop - end >= CONTEXT_LATENTS
-        assert before.fade_in is None or before.fade_in[1] <= begin
-    # Reading ahead is bounded: nothing beyond the window after next is asked for at a time.
-    assert max(b - a for a, b in zip([0, *asked], asked, strict=False)) <= size
-
-
-@settings(deadline=None)
-@given(st.integers(1, 500), st.integers(2 * OVERLAP_LATENTS + 1, 200), st.sampled_from([1, 3]), st.integers(0, 3))
-def test_joining_slices_of_a_signal_gives_the_signal(total: int, size: int, unit: int, extra: int) -> None:
-    signal = torch.randn(2, total * unit + extra, generator=torch.Generator().manual_seed(total))
-    parts = (
-        (window, signal[:, window.start * unit : window.stop * unit + extra])
-        for window in plan_windows(lambda n: min(n, total), size)
-    )
-    assert torch.allclose(torch.cat(list(join_windows(parts, unit)), dim=-1), signal, atol=1e-6)
-
-
-def test_windows_too_short_for_their_overlap_are_refused() -> None:
-    with pytest.raises(ValueError, match=str(2 * OVERLAP_LATENTS)):
-        list(plan_windows(lambda n: min(n, 1000), 2 * OVERLAP_LATENTS))
 
 
 # --- the model in windows -------------------------------------------------------------------------------------

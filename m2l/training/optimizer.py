@@ -169,8 +169,8 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
     step, steps = settings.stage(step)
     if step < warmup:
         return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(steps - warmup, 1)
-    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    progress = (step - warmup) / (steps - warmup)
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def ema_decay(step: int, settings: TrainingSettings) -> float:
