@@ -40,6 +40,7 @@ _NEUTRAL = frozenset(
         "benchmarks.store.own_code",
         "benchmarks.store.processor",
         "benchmarks.store.reads",
+        "benchmarks.store.remembered",
         "benchmarks.store.store",
         "benchmarks.harness.units",
         # Names, titles and the gate's tolerances; what decides a value is part of its key.

@@ -20,6 +20,8 @@ from benchmarks.datasets.synthetic.harmony import ALL_KEYS, parse_key
 from benchmarks.datasets.synthetic.instruments import TAG_OF_INSTRUMENT
 from benchmarks.datasets.synthetic.mixing import render
 from benchmarks.datasets.synthetic.styles import STYLES, draw_artist
+from benchmarks.store.fingerprint import code_digest
+from benchmarks.store.remembered import remembered
 
 SAMPLE_RATE = 44100
 NOTICE = "Synthesized by this package from integer seeds; no recording is involved."
@@ -64,16 +66,16 @@ class PieceLoader:
         audio = render(self.piece(), Draw("render", self.seed, self.style, self.artist), self.sample_rate)
         return audio, self.sample_rate
 
-    def clip(self, dataset: str, split: str, **labels: Any) -> Clip:
-        """Wrap it as a clip with the labels that follow from the composition."""
-        known = piece_labels(self.piece())
+    def clip(self, dataset: str, split: str, labels: dict[str, Any] | None = None) -> Clip:
+        """Wrap it as a clip with the labels that follow from the composition: `piece_labels`, if not given."""
+        known = piece_labels(self.piece()) if labels is None else labels
         return Clip(
             id=f"{dataset}-{self.seed:06d}",
             dataset=dataset,
             digest=digest_of(
                 "synthetic piece", VERSION, self.seed, self.style, self.artist, self.key, self.seconds, self.sample_rate
             ),
-            labels={**known, **labels, "seed": self.seed},
+            labels={**known, "seed": self.seed},
             source=f"generated: seed {self.seed}",
             loader=self,
             split=split,
@@ -179,8 +181,15 @@ class _Synthetic:
             ValueError: The split does not exist.
         """
         check_split(split, self.splits, self.name)
-        plan = [(loader, its) for loader, its in self._plan() if split in (None, "all", its)]
-        return [loader.clip(self.name, its) for loader, its in plan]
+        plan = self._plan()
+        # Composing some hundred pieces takes half a second, and a list of clips needs nothing of them but labels.
+        name = f"{self.name}-{self.size}x{self.seconds}s-{self.seed}-{self.sample_rate}"
+        labels = remembered(name, code_digest(__name__), lambda: [piece_labels(loader.piece()) for loader, _ in plan])
+        return [
+            loader.clip(self.name, its, known)
+            for (loader, its), known in zip(plan, labels, strict=True)
+            if split in (None, "all", its)
+        ]
 
     def _loader(self, index: int, style: str, artist: str, key: str) -> PieceLoader:
         return PieceLoader(self.seed + index, style, artist, key, self.seconds, self.sample_rate)
