@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.autoencoders.base import AutoencoderSpec
 from benchmarks.autoencoders.controls import Identity
+from benchmarks.store.store import Result
 
 
 class MonoOnly(Identity):
@@ -41,6 +42,11 @@ class Crashes(Identity):
         if os.environ.get("HARNESS_CRASH"):
             raise MemoryError("no memory left")
         return audio
+
+
+def returns_little(unit: object, store: object) -> Result:
+    """A stage function."""
+    return Result({"n": 1})
 
 
 def returns_nothing(unit: object, store: object) -> None:

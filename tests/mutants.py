@@ -42,6 +42,7 @@ from pathlib import Path
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
+import numba
 import parso
 import pytest
 from _pytest.runner import runtestprotocol
@@ -57,6 +58,9 @@ OUTCOMES = ROOT / ".mutants.json"
 _MEMORY = 2**34
 #: Tests that take more CPU time than this, in seconds, are not run against mutants.
 _SLOWEST = 0.5
+#: Stands between a line as it is and as it is edited.
+ARROW = " ==> "
+PACKAGES = ("m2l", "benchmarks", "probes")
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def make_mutants(path: str, operators: list[str]) -> list[Mutant]:
                 (first, left), (last, right) = node.start_pos, node.end_pos
                 mutated = source[: starts[first - 1] + left] + edited + source[starts[last - 1] + right :]
                 line = position[0]
-                name = f"{lines[line - 1].strip()} -> {mutated.splitlines()[line - 1].strip()}"
+                name = f"{lines[line - 1].strip()}{ARROW}{mutated.splitlines()[line - 1].strip()}"
                 if name not in found and _compiles(mutated):
                     found[name] = Mutant(path, line, name, mutated)
     return sorted(found.values(), key=lambda mutant: (mutant.line, mutant.name))
@@ -131,8 +135,12 @@ def _compiles(source: str) -> bool:
 
 
 def put_into(module: ModuleType, source: str) -> None:
-    """Executes `source` in a module; its functions and classes stay the objects that others imported, with new code."""
+    """Executes `source` in a module; its functions and classes stay the objects that others imported, with new code.
+
+    Modules that took another value of it, such as a constant, are executed anew: it may be a default of theirs.
+    """
     before = dict(vars(module))
+    dependents: dict[str, ModuleType] = {}
     exec(compile(source, str(module.__file__), "exec", dont_inherit=True), vars(module))
     for name, new in list(vars(module).items()):
         old = before.get(name)
@@ -142,8 +150,12 @@ def put_into(module: ModuleType, source: str) -> None:
             setattr(module, name, old)
             continue
         for other in list(sys.modules.values()):
-            if getattr(other, "__dict__", {}).get(name) is old:
+            if other is not module and getattr(other, "__dict__", {}).get(name) is old:
                 setattr(other, name, new)
+                dependents[other.__name__] = other
+    for name, other in dependents.items():
+        if name.partition(".")[0] in PACKAGES:
+            put_into(other, Path(str(other.__file__)).read_text())
 
 
 def _renew(old: Any, new: Any) -> bool:
@@ -202,6 +214,7 @@ class Session:
                 limit = 10 + int(5 * sum(self.seconds[test] for test in tests))
                 pid, folder = _fork(functools.partial(_run, module, mutant, [items[test] for test in tests], limit))
                 self.running[pid] = (module, mutant, folder)
+            print(module.path, file=sys.stderr)
         while self.running:
             self._wait()
         return True
@@ -261,6 +274,7 @@ def _run(
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.alarm(60 + 10 * limit)
+    numba.config.CACHE_DIR = os.environ["M2L_CACHE"]  # what is compiled of edited code is not for others
     put_into(module.imported, mutant.source)
     for item, later in _pairs(tests):
         write({"started": item.nodeid})
@@ -319,10 +333,11 @@ def read_modules(words: list[str], config: dict[str, Any], interpreted: bool) ->
             continue
         listed = config["equivalent"].get(path, {})
         mutants = make_mutants(path, config["operators"])
-        names = {name for mutant in mutants for name in (mutant.name, mutant.name.split(" -> ")[0])}
+        names = {name for mutant in mutants for name in (mutant.name, mutant.name.split(ARROW)[0])}
         if gone := [name for name in listed if name not in names]:
             raise SystemExit(f"{CONFIG.name}: {path} has no edit {gone[0]!r}")
-        apart = [m for m in mutants if m.name not in listed and m.name.split(" -> ")[0] not in listed]
+        apart = [m for m in mutants if m.name not in listed and m.name.split(ARROW)[0] not in listed]
+        apart = [m for m in apart if not any(_follows(m.name, rule) for rule in config["everywhere"])]
         digest = hashlib.sha256((ROOT / path).read_bytes())
         for test in tests:
             digest.update((ROOT / "tests" / test).read_bytes())
@@ -336,6 +351,13 @@ def read_modules(words: list[str], config: dict[str, Any], interpreted: bool) ->
             module.pending = list(apart)
         modules.append(module)
     return modules
+
+
+def _follows(name: str, rule: str) -> bool:
+    """Whether an edit of a line is one that a rule "text ==> text" makes."""
+    (was, now), (old, new) = (text.split(ARROW) for text in (name, rule))
+    parts = was.split(old)
+    return now in [old.join(parts[:i]) + new + old.join(parts[i:]) for i in range(1, len(parts))]
 
 
 def _chosen(path: str, words: list[str]) -> bool:

@@ -299,6 +299,29 @@ def test_keep_renames_and_leaves_out_but_cannot_escape_either(tmp_path: Path) ->
         unpack(tmp_path / "x.tar", tmp_path / "dest", keep=lambda name: "one.wav")
 
 
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("a" * 255, True), ("a" * 256, False), ("é" * 127 + "a", True), ("é" * 128, False),
+        ("/".join(["a" * 203] * 5 + ["bbbb"]), True), ("/".join(["a" * 203] * 5 + ["bbbbb"]), False),
+    ],
+)  # fmt: skip
+def test_names_are_as_long_as_file_systems_take(name: str, fits: bool) -> None:
+    if fits:
+        assert safe_name(name) == name
+    else:
+        with pytest.raises(ArchiveError, match=f"a name of {len(name.encode())} bytes"):
+            safe_name(name)
+
+
+def test_members_share_what_an_archive_may_unpack_to(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(plain("a.wav", "b.wav"))
+    members = unpack(tmp_path / "x.tar", tmp_path / "dest", limits=Limits(bytes=2 * len(SOUND), floor=1 << 20))
+    assert sum(member.size for member in members) == 2 * len(SOUND)
+    with pytest.raises(ArchiveError, match=r"b\.wav.*too many bytes"):
+        unpack(tmp_path / "x.tar", tmp_path / "other", limits=Limits(bytes=2 * len(SOUND) - 1, floor=1 << 20))
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.tar").write_bytes(plain("a.wav", "b.wav"))
     calls = []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.datasets import Clip, ClipError, DataNotFoundError, create_dataset, dataset_digest, list_datasets
 from benchmarks.datasets.audio_files import FileLoader, read_excerpt
-from benchmarks.datasets.base import digest_of
+from benchmarks.datasets.base import SPLIT_OF_FOLD, digest_of, select_fold
 from benchmarks.registry import UnknownNameError
 from m2l.audio import AudioError, check_audio
 
@@ -41,6 +41,22 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "train").mkdir()
     soundfile.write(tmp_path / "train" / "a b.wav", tone(0.2, 22050), 22050)
     return tmp_path
+
+
+def test_folds_are_splits_by_name() -> None:
+    clips = [
+        Clip(str(i), "set", "0", {"fold": i % 5}, "", lambda: (np.zeros((1, 1)), 1), split=SPLIT_OF_FOLD[i % 5])
+        for i in range(12)
+    ]
+    for fold in range(5):
+        assert [clip.id for clip in select_fold(clips, f"fold{fold}", "set")] == [
+            str(i) for i in range(12) if i % 5 == fold
+        ]
+    assert [clip.id for clip in select_fold(clips, "train", "set")] == ["2", "3", "4", "7", "8", "9"]
+    assert [clip.id for clip in select_fold(clips, "valid", "set")] == ["0", "5", "10"]
+    assert select_fold(clips, None, "set") == select_fold(clips, "all", "set") == clips
+    with pytest.raises(ValueError, match="fold5"):
+        select_fold(clips, "fold5", "set")
 
 
 def test_a_folder_lists_every_audio_file_whatever_its_state(folder: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,6 +179,21 @@ def test_threads_are_pinned_inside_units_and_restored_after() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_are_pinned_where_torch_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with pinned_threads():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert "torch" not in sys.modules
+
+
+def test_a_unit_says_how_long_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, wall = iter([2.0, 5.0]), iter([10.0, 14.5])
+    clocks = SimpleNamespace(process_time=lambda: next(cpu), perf_counter=lambda: next(wall))
+    monkeypatch.setattr("benchmarks.harness.units.time", clocks)
+    done = execute(Unit("x", "little", "harness_systems:returns_little", {}, amount=7.0), str(tmp_path))
+    assert (done.error, done.cpu_seconds, done.wall_seconds, done.amount) == (None, 3.0, 4.5, 7.0)
 
 
 def test_executors_are_checked() -> None:

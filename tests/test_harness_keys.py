@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from pathlib import Path
@@ -151,6 +153,16 @@ def test_the_model_is_behind_the_key_of_its_adapter() -> None:
         seen.add(name)
         queue += fingerprint._parse(name, path)[1]
     assert {"m2l.model", "m2l.unet", "m2l.representation", "m2l.consistency", "benchmarks.autoencoders.base"} <= seen
+
+
+def test_a_group_or_a_key_decides_the_shard() -> None:
+    """Twelve hexadecimal digits of a sha256, modulo the number of shards."""
+    for unit in (_unit(group="clip7"), _unit()):
+        text = json.dumps(unit.group or unit.key)
+        number = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
+        assert [unit.on_shard(index, 5) for index in range(5)] == [index == number % 5 for index in range(5)]
+    assert _unit(group="a") == _unit(group="b")  # the same work
+    assert _unit() != _unit().key
 
 
 @given(st.text(min_size=1), st.integers(1, 9))

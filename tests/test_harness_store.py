@@ -173,6 +173,46 @@ def test_rates_are_medians_and_survive_a_torn_line(tmp_path: Path) -> None:
     assert store.rates() == {("reconstruct", "opus"): 0.2}
 
 
+def test_the_default_store_lies_in_the_cache_in_folders_of_two_letters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path))
+    store = Store()
+    store.put(KEY, Result({"a": 1}))
+    assert store.path(KEY) == tmp_path / "store" / "objects" / "ab" / KEY
+    assert store.path(KEY).is_file()
+
+
+@pytest.mark.parametrize("count", [3, 15, 16, 40])
+def test_many_keys_are_found_whether_asked_or_listed(tmp_path: Path, count: int) -> None:
+    store = Store(tmp_path)
+    keys = [f"{i:064x}" for i in range(count)]
+    for key in keys[::2]:
+        store.put(key, Result({"key": key}, {"x": np.arange(3)}))
+    torn = store.path(keys[0])
+    torn.write_bytes(torn.read_bytes()[:-1])
+    asked: list[str] = []
+    has = store.has
+    store.has = lambda key: asked.append(key) or has(key)  # type: ignore[func-returns-value, method-assign]
+    assert store.has_many(keys) == set(keys[2::2])
+    # A few are asked for one by one; of many those that a listing shows.
+    assert sorted(asked) == (keys if count < 16 else keys[::2])
+
+
+@pytest.mark.parametrize("length", [0, 100, 70_000])
+def test_meta_is_read_without_the_arrays_whatever_its_length(tmp_path: Path, length: int) -> None:
+    store = Store(tmp_path)
+    meta = {"text": "x" * length, "n": 3}
+    store.put(KEY, Result(meta, {"x": np.arange(5)}))
+    assert store.meta(KEY) == meta
+    whole = store.path(KEY).read_bytes()
+    for damaged in (whole[:-1], whole + b"x"):
+        store.path(KEY).write_bytes(damaged)
+        assert not store.has(KEY)
+        with pytest.raises(KeyError, match="no stored result"):
+            store.meta(KEY)
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "own"))

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from benchmarks.metrics.frechet import frechet_distance
+from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
 from benchmarks.statistics import corpus as corpora
 from benchmarks.statistics.bootstrap import count_draws, resample_blocks
 from benchmarks.statistics.corpus import compare_replicates, corpus_distance
@@ -32,11 +32,21 @@ from benchmarks.statistics.intervals import (
     t_p_value,
     two_sided_p_value,
 )
-from benchmarks.statistics.means import Summary, differences_of, paired_difference, ratio, studentized, summarize
+from benchmarks.statistics.means import (
+    Difference,
+    Summary,
+    differences_of,
+    paired_difference,
+    ratio,
+    studentized,
+    summarize,
+)
 from benchmarks.statistics.multiple import (
+    Best,
     Compared,
     Drawn,
     adjust_pairs,
+    best_of_column,
     compare_corpora,
     compare_pairs,
     compare_scores,
@@ -175,6 +185,7 @@ def test_resamples_and_blocks_count_every_group_once() -> None:
     blocks = leave_out_blocks(201, 0)
     assert sorted(map(len, blocks)) == [1] * 199 + [2]
     assert [block.tolist() for block in leave_out_blocks(3, 0)] == [[0], [1], [2]]
+    assert [block.tolist() for block in leave_out_blocks(3, 0, most=3)] == [[0], [1], [2]]
     assert len(leave_out_blocks(4, 0, most=1)) == 1
     for n, most in ((0, 5), (5, 0)):
         with pytest.raises(ValueError, match=f"n_groups={n} and most={most}"):
@@ -236,6 +247,7 @@ def test_differences_of_distances_are_paired_replicate_by_replicate() -> None:
     assert record["p"] == pytest.approx(2 * stats.t(1.5).sf(3.0 / error))
     nearly = cell(5.0 + 1e-9, [4.0, 6.0, 5.5 + 5e-9])
     assert difference_of_cells(a, nearly)[0] == 0.0
+    assert difference_of_cells(cell(0.0, [0.0, 0.0]), cell(1e-30, [0.0, 0.0]))[0] == 0.0
     assert difference_of_cells(a, cell(5.1, [4.0, 6.0, 5.5 + 7e-9]))[0] == pytest.approx(-0.1)
     with_none = compare_replicates(
         {"a": a, "none": {"value": 1.0}, "b": b, "other": cell(1, [1, 2], clips=["p"])}, level=0.9
@@ -366,8 +378,11 @@ def test_means_without_an_interval() -> None:
     column = differences_of(studentized(np.array([[1.0], [math.nan]]), np.arange(2, dtype=np.int32), 20, 0), 0.9)[0]
     assert (column.n, column.n_groups, column.mean, column.confidence) == (1, 1, 1.0, 0.9)
     assert math.isnan(column.low)
-    empty = studentized(np.full((2, 1), math.nan), np.arange(2, dtype=np.int32), 20, 0)
-    assert (empty.means[0], empty.errors[0], empty.n[0]) == (0.0, 0.0, 0)
+    empty = studentized(np.array([[math.nan, 1.0], [math.nan, math.nan]]), np.arange(2, dtype=np.int32), 20, 0)
+    assert (empty.means.tolist(), empty.errors.tolist(), empty.n.tolist()) == ([0.0, 1.0], [0.0, 0.0], [0, 1])
+    assert empty.freedom.tolist() == [-1.0, 0.0]
+    below, above = Difference(9, 9, -0.5, -0.9, -0.1), Difference(9, 9, 0.5, 0.1, 0.9)
+    assert [item.significant for item in (below, above, Difference(9, 9, 0.0, -0.1, 0.1))] == [True, True, False]
 
 
 # ---------------------------------------------------------------- many comparisons
@@ -457,17 +472,20 @@ def test_corpora_are_compared_by_students_t_of_their_joint_law() -> None:
     assert (two[0].high - two[0].low) / 2 == pytest.approx(bound * error, rel=0.05)
     reasons = compare_corpora(own, {"no": {"value": 1.0}, "other": cell(1.0, [1.0, 2.0], clips=["p"])}, level=0.9)
     assert [item.reason for item in reasons] == ["no replicates", "measured on different clips"]
-    [same] = compare_corpora(own, {"same": own}, level=0.9)
+    [same, beside] = compare_corpora(own, {"same": own, "b": others["b"]}, level=0.9)
+    assert (beside.high - beside.low) / 2 == pytest.approx(law.ppf(0.95) * error, rel=0.05)
     assert (same.difference, same.low, same.high, same.p, same.significant) == (0.0, 0.0, 0.0, 1.0, False)
 
 
 def test_verdicts_and_levels() -> None:
-    better, worse = Compared("b", 3, 3, 1.0, 0.5, 1.5, 0.01, True), Compared("b", 3, 3, -1.0, -1.5, -0.5, 0.01, True)
+    better, worse = Compared("b", 3, 3, 1.0, 0.5, 1.5, 0.01, True), Compared("b", 3, 3, -0.5, -0.9, -0.1, 0.01, True)
     assert [verdict(item, True) for item in (better, worse)] == ["better", "worse"]
     assert [verdict(item, False) for item in (better, worse)] == ["worse", "better"]
     assert verdict(Compared("b", 3, 3, 0.1, -1.0, 1.2, 0.5), True) == "no difference"
     assert verdict(Compared("b", reason="no replicates"), True) == "not compared"
     assert verdict(Compared("b", 3, 3, math.nan), True) == "not compared"
+    tied = [{"a": "c", "b": "a", "significant": False}, {"a": "c", "b": "b", "significant": True}]
+    assert best_of_column({"a": 3.0, "b": 3.0, "c": 2.9}, tied, True) == Best(["a", "b"], 3.0, ["c"])
     pair = {"a": "x", "b": "y"}
     assert [adjust_pairs([pair | {"p": p}], 0.75)[0]["significant"] for p in (0.25, 0.26)] == [True, False]
 
@@ -530,6 +548,24 @@ def test_an_interval_too_wide_for_a_number_is_open() -> None:
     found = corpora.frechet(CLIPS, OUTPUTS, groups=np.array([0] * 7 + [1]), seed=0, level=1 - 1e-6)
     assert (found["low"], found["high"]) == (0.0, math.inf)
     assert found["value"] == pytest.approx(value)
+
+
+def test_fad_infinity_draws_groups_on_both_sides() -> None:
+    groups = [0, 1, 1, 2, 3, 4, 4, 5]
+    found = corpus_distance("fad_inf", CLIPS, OUTPUTS, groups=groups, seed=4, level=0.9)
+    sides = [
+        [np.concatenate([clips[i] for i in range(8) if groups[i] == g]) for g in range(6)] for clips in (CLIPS, OUTPUTS)
+    ]
+    assert found["value"] == pytest.approx(frechet_infinity(*sides, seed=4).value)
+    assert (found["n"], found["n_groups"]) == (8, 6)
+
+
+def test_blocks_and_replicates_of_many_and_of_equal_clips() -> None:
+    blocks = corpora._blocks(np.arange(201, dtype=np.int32), 5)
+    assert [np.flatnonzero(blocks == i).tolist() for i in range(200)] == [b.tolist() for b in leave_out_blocks(201, 5)]
+    for distance in ("fad", "kad_paired"):
+        same = corpus_distance(distance, CLIPS, CLIPS, seed=0, level=0.9)
+        assert (same["value"], same["low"], same["high"], same["replicates"]) == (0.0, 0.0, 0.0, [0.0] * 8)
 
 
 def test_every_draw_counts() -> None:

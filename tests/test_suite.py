@@ -59,6 +59,7 @@ def test_a_file_of_your_own(tmp_path: Path) -> None:
         ({"table2": {"systems": ["a"]}}, "table2.metrics is missing"),
         ({"figure2": {"systems": ["a"], "metrics": ["si_sdr"], "steps": [0]}}, "figure2.steps must be at least 1"),
         ({"statistics": {"resamples": 3}}, "statistics.resamples must be at least 100, got 3"),
+        ({"statistics": {"resamples": 99}}, "statistics.resamples must be at least 100, got 99"),
         ({"seeed": 1}, "unknown key seeed; did you mean 'seed'"),
         ({"seed": "0"}, "seed must be int"),
         ({"name": "../x"}, "cannot be a folder name"),
@@ -67,6 +68,14 @@ def test_a_file_of_your_own(tmp_path: Path) -> None:
 def test_errors_name_the_key(change: dict, message: str) -> None:
     with pytest.raises(SuiteError, match=message):
         parse_suite({**GOOD, **change})
+
+
+def test_the_least_that_is_taken() -> None:
+    least = {"data": {"dataset": "x", "unit_clips": 1, "limit": 0}, "statistics": {"resamples": 100}}
+    found = parse_suite({**GOOD, **least, "figure2": {"systems": ["a"], "metrics": ["si_sdr"], "steps": [1]}})
+    assert (found.data.unit_clips, found.statistics.resamples) == (1, 100)
+    assert found.figure2 is not None
+    assert found.figure2.steps == [1]
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from benchmarks.tables.best import best_columns, verdict_lines
 from benchmarks.tables.columns import PUBLISHED_COLUMNS, metric_columns
 from benchmarks.tables.reference import published_rows, reference
 from benchmarks.tables.table import TableResult, few_windows
+from benchmarks.tables.text import json_text
 from m2l.io.json_files import read_object
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -174,6 +175,23 @@ def test_latex_is_escaped() -> None:
     assert r"a\_b \& 50\%" in text
     assert r"$\infty$ & --" in text
     assert r"FAD\_clap $\downarrow$" in text
+
+
+def test_what_every_system_lost_is_told_once_with_its_count() -> None:
+    def cell(n: int, **failures: int) -> Cell:
+        return Cell(value=1.0, n=n, failures=failures)
+
+    rows = [
+        Row("a", {"si_sdr": cell(5, silent=2, short=1), "fad": cell(5, silent=2, short=1)}),
+        Row("b", {"si_sdr": cell(5, silent=2, short=2), "fad": Cell(value=9.0, n=1)}),
+    ]
+    assert table(rows).common_failures() == {"silent": 2}
+    assert table([*rows, Row("c", {"si_sdr": cell(8)})]).common_failures() == {}
+    assert table([]).common_failures() == {}
+
+
+def test_json_files_have_sorted_keys_and_two_spaces() -> None:
+    assert json_text({"b": [1, math.inf], "a": "é"}) == '{\n  "a": "é",\n  "b": [\n    1,\n    "inf"\n  ]\n}\n'
 
 
 def test_unchanged_files_are_left_alone(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def t_bound(level: float, freedom: float) -> float:
 
 def two_sided_p_value(statistic: float, freedom: float) -> float:
     """P(|t| at least this large) of Student's t."""
-    return min(1.0, 2.0 * float(stdtr(freedom, -abs(statistic))))
+    return 2.0 * float(stdtr(freedom, -abs(statistic)))
 
 
 def bootstrap_p_value(statistic: float, ascending: Values, freedom: float, level: float) -> float:

@@ -171,7 +171,8 @@ def paired_difference(
         raise ValueError("groups are a mapping by clip id beside mappings, a sequence beside sequences")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence={confidence}: must be between 0 and 1")
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
+    if isinstance(a, Mapping):
+        assert isinstance(b, Mapping)
         ids = sorted(a.keys() & b.keys())
         a, b = [a[i] for i in ids], [b[i] for i in ids]
         groups = group_index(ids, groups if isinstance(groups, Mapping) else None)
@@ -202,8 +203,8 @@ def _mean(data: Values, index: Index, n_resamples: int, confidence: float, seed:
         return _infinite(data, n_groups, confidence)
     if n_groups < 2:
         return Difference(n, n_groups, float(data.mean()) if n else math.nan, confidence=confidence)
-    found = studentized(data[:, None], index, n_resamples, seed)
-    return differences_of(found, confidence)[0]
+    [found] = differences_of(studentized(data[:, None], index, n_resamples, seed), confidence)
+    return found
 
 
 def _infinite(data: Values, n_groups: int, confidence: float) -> Difference:
@@ -263,7 +264,7 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
     factor = n_groups / np.maximum(n_groups - 1, 1)
     errors = np.sqrt(factor * np.square(sums).sum(axis=0)) / np.maximum(n, 1)
     errors = np.where(errors > 1e-12 * scale, errors, 0.0)  # what rounding leaves of equal values
-    least = np.where(n_groups >= _FEW, _LEAST_ERROR * errors, 0.0)
+    least = _LEAST_ERROR * errors * (n_groups >= _FEW)
     squares, products, sizes_squared = np.square(sums), sums * sizes, np.square(sizes)
     freedom = np.square(n) / np.maximum(sizes_squared.sum(axis=0), 1) - 1.0
     deviations = []
@@ -275,13 +276,11 @@ def studentized(table: Values, index: Index, resamples: int, seed: int) -> Stude
         spread = weights @ squares - 2 * shift * (weights @ products) + np.square(shift) * (weights @ sizes_squared)
         error = np.sqrt(np.maximum(spread, 0.0) * drawn / np.maximum(drawn - 1, 1)) / totals
         # Of equal values the difference of squares leaves some 1e-8 of the whole's error.
-        error = np.maximum(np.where(error > 1e-6 * errors, error, 0.0), least)
+        error = np.maximum(error * (error > 1e-6 * errors), least)
         deviations.append(np.where(drawn > 1, np.copysign(ratio(np.abs(shift), error), shift), 0.0))
     return Studentized(means, errors, n, n_groups, freedom, np.where(errors > 0, np.concatenate(deviations), 0.0))
 
 
 def ratio(values: Values, scale: Values | float) -> Values:
     """values / scale, with 0 / 0 = 0 and infinity where only the scale is 0."""
-    scale = np.broadcast_to(scale, values.shape)
-    safe = np.where(scale > 0, scale, 1.0)
-    return np.where(scale > 0, values / safe, np.where(values > 1e-12, math.inf, 0.0))
+    return np.divide(values, scale, out=np.where(values > 1e-12, math.inf, 0.0), where=np.greater(scale, 0))

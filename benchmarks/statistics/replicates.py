@@ -77,14 +77,14 @@ def jackknife_bias(value: float, replicates: Sequence[float] | Values, blocks: n
 
 
 def t_half_width(error: float, freedom: float, level: float) -> float:
-    """Half the width of a symmetric interval: `error` times the quantile of Student's t.
+    """Half the width of a symmetric interval: `error` times the quantile of Student's t; NaN without freedom.
 
     Raises:
         ValueError: level is not in (0, 1).
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={level}: must be between 0 and 1")
-    return error * t_bound(level, freedom) if freedom > 0 else math.nan
+    return error * t_bound(level, freedom)
 
 
 def two_sided_p(difference: float, error: float, freedom: float) -> float:

@@ -15,11 +15,9 @@ POWER = 0.95
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values (Holm 1979): family-wise error without assumptions."""
     order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(p_values), 0, -1) * np.asarray(p_values)[order]
     adjusted = np.empty(len(p_values))
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(value) for value in adjusted]
 
 
@@ -35,15 +33,13 @@ def minimum_detectable(error: float, freedom: float, tolerance: float, cells: in
         cells: tests that are corrected for.
         alpha: bound on the probability of any false "worse".
     """
-    if math.isnan(error) or error == 0.0 or freedom <= 0:
+    if math.isnan(error) or freedom <= 0:
         return tolerance
     return _hurdle(error, freedom, tolerance, cells, alpha) + float(stdtrit(freedom, POWER)) * error
 
 
 def power_of(change: float, error: float, freedom: float, tolerance: float, cells: int, alpha: float) -> float:
     """Probability that a true change gets the verdict "worse", the inverse of `minimum_detectable`; NaN if unknown."""
-    if math.isnan(error) or freedom <= 0:
-        return math.nan
     if error == 0.0:
         return float(change > tolerance)
     return float(stdtr(freedom, (change - _hurdle(error, freedom, tolerance, cells, alpha)) / error))
