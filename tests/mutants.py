@@ -38,6 +38,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
@@ -226,7 +227,7 @@ class Session:
             put_into(module.imported, (ROOT / module.path).read_text())
             paths[str(module.imported.__file__)] = module.path
         seconds, reach = {}, {}
-        for item, later in _pairs(list(items.values())):
+        for item, later in zip_longest(items.values(), list(items.values())[1:]):
             write({"started": item.nodeid})
             reached: set[tuple[str, int]] = set()
 
@@ -276,7 +277,7 @@ def _run(
     signal.alarm(60 + 10 * limit)
     numba.config.CACHE_DIR = os.environ["M2L_CACHE"]  # what is compiled of edited code is not for others
     put_into(module.imported, mutant.source)
-    for item, later in _pairs(tests):
+    for item, later in zip_longest(tests, tests[1:]):
         write({"started": item.nodeid})
         if not _passes(item, later):
             return
@@ -285,10 +286,6 @@ def _run(
 
 def _passes(item: pytest.Item, later: pytest.Item | None) -> bool:
     return not any(report.failed for report in runtestprotocol(item, nextitem=later, log=False))
-
-
-def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
-    yield from zip(items, [*items[1:], None], strict=True)
 
 
 def _functions(source: str) -> list[tuple[int, int, int]]:
