@@ -1,8 +1,7 @@
-"""Miniatures of the paper's data sets as they are published, and a server that has them and misbehaves."""
+"""Miniatures of the paper's data sets as they are published."""
 
 from __future__ import annotations
 
-import base64
 import bz2
 import csv
 import fnmatch
@@ -10,13 +9,10 @@ import gzip
 import hashlib
 import io
 import json
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,7 +20,6 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import soundfile
-from http_helpers import serving
 from world.archives import md5, tar_of, zip_of
 
 from benchmarks.fetch.corpora import catalog
@@ -268,83 +263,3 @@ def _table(rows: list[dict[str, Any]], delimiter: str) -> bytes:
 
 def _sums(files: dict[str, bytes]) -> bytes:
     return "".join(f"{sha256(data)} {name}\n" for name, data in files.items()).encode()
-
-
-@dataclass
-class Server:
-    """What the server has, and how it misbehaves (each fault as often as it says, on the paths it names)."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    faulty: set[str] = field(default_factory=set)
-    cuts: int = 0  # responses that break off in the middle
-    busy: int = 0  # 429s
-    trickles: int = 0  # responses that send a little and then next to nothing
-    states_md5: bool = False
-    dropped: threading.Event = field(default_factory=threading.Event)  # the client gave up on a trickle
-    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-
-@contextmanager
-def serving_data() -> Iterator[Server]:
-    """A server on this machine, with range requests and ETags."""
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(head=True)
-
-        def do_GET(self) -> None:
-            self.answer(head=False)
-
-        def answer(self, head: bool) -> None:
-            path, wanted = unquote(urlsplit(self.path).path), self.headers.get("Range")
-            state.requests.append((self.command, path, wanted))
-            faulty = path in state.faulty and not head
-            if faulty and state.busy > 0:
-                state.busy -= 1
-                self.send_response(429)
-                self.send_header("Retry-After", "7")
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
-            if path not in state.files:
-                return self.send_error(404)
-            body = state.files[path]
-            tag = f'"{md5(body)}"'
-            first = 0
-            if wanted and self.headers.get("If-Range", tag) == tag:
-                first = int(wanted.removeprefix("bytes=").rstrip("-"))
-                if first >= len(body):
-                    return self.send_error(416)
-            self.send_response(206 if first else 200)
-            if first:
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            self.send_header("ETag", tag)
-            if state.states_md5:
-                digest = hashlib.md5(body, usedforsecurity=False).digest()
-                self.send_header("x-ms-blob-content-md5", base64.b64encode(digest).decode())
-            self.send_header("Content-Length", str(len(body) - first))
-            self.end_headers()
-            if head:
-                return
-            rest = body[first:]
-            if faulty and state.cuts > 0:
-                state.cuts -= 1
-                rest = rest[: len(rest) // 2]
-            elif faulty and state.trickles > 0:
-                state.trickles -= 1
-                self.wfile.write(rest[: len(rest) // 2])
-                for byte in rest[len(rest) // 2 : -1]:  # for ever, unless the client gives up
-                    time.sleep(0.02)
-                    try:
-                        self.wfile.write(bytes([byte]))
-                    except OSError:
-                        state.dropped.set()
-                        break
-                self.close_connection = True
-                return
-            self.wfile.write(rest)
-            self.close_connection = True
-
-    with serving(Handler) as state.url:
-        yield state

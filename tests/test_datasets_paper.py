@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paper_data import Mini, Server, miniature, serving_data
+from http_helpers import Server
+from paper_data import Mini, miniature
 
 from benchmarks.cli.main import main
 from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
 from benchmarks.datasets.records import record_path
 from benchmarks.datasets.training_corpora import read_tracks
-from benchmarks.fetch import transfer
-from benchmarks.fetch.download import download
 from m2l.training.data import DataError, open_corpus
 from probes.tasks.base import FilesMissingError, TaskData, TaskDataError
 from probes.tasks.beatport import Beatport
 from probes.tasks.magnatagatune import MagnaTagATune
 from probes.tasks.tinysol import TinySOLInstrument, TinySOLPitch
 
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
-    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA", "http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transfer, "download", functools.partial(download, pause=lambda seconds: None))
-    with serving_data() as state:
-        monkeypatch.setenv("M2L_FETCH_MIRROR", state.url)
-        yield state
+pytest_plugins = ["fetch_fixtures"]
 
 
-def fetched(name: str, server: Server, root: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Mini:
+def fetched(name: str, mirror: Server, root: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Mini:
     mini = miniature(name, monkeypatch)
-    server.files.update(mini.served)
+    mirror.files.update(mini.served)
     copy = mini.download_by_hand(root / "download")
     assert main(["fetch", name, "--data", str(root), "--from", str(copy), *more]) == 0
     return mini
@@ -48,8 +34,8 @@ def labels_of(data: TaskData, part: str) -> set[str]:
     return {data.info.labels[data.targets[row]] for row in data.rows(getattr(split, part))}
 
 
-def test_tinysol(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched("tinysol", server, tmp_path, monkeypatch)
+def test_tinysol(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched("tinysol", mirror, tmp_path, monkeypatch)
     data = TinySOLPitch(tmp_path / "tinysol", complete=False).load()
     split = data.splits("mir_ref")[0]
     assert (len(split.train), len(split.validation), len(split.test)) == (6, 2, 2)
@@ -62,8 +48,8 @@ def test_tinysol(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         TinySOLPitch(tmp_path / "tinysol").load()
 
 
-def test_beatport(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched("beatport", server, tmp_path, monkeypatch)
+def test_beatport(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched("beatport", mirror, tmp_path, monkeypatch)
     data = Beatport(tmp_path / "beatport_key", complete=False).load()
     labels = [data.info.labels[target] for target in data.targets]
     assert labels == ["C minor", "D# major", "G minor", *["C minor", "D# major"] * 4]
@@ -73,8 +59,8 @@ def test_beatport(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Beatport(tmp_path / "beatport_key").load()
 
 
-def test_magnatagatune(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched("magnatagatune", server, tmp_path, monkeypatch)
+def test_magnatagatune(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched("magnatagatune", mirror, tmp_path, monkeypatch)
     data = MagnaTagATune(tmp_path / "magnatagatune", complete=False).load()
     won, everything = data.splits("mir_ref")[0], data.splits("all-clips")[0]
     # folders 0-b, c, d-f; clip 2 has none of the 50 tags; the three damaged clips are left out
@@ -87,8 +73,8 @@ def test_magnatagatune(server: Server, tmp_path: Path, monkeypatch: pytest.Monke
         MagnaTagATune(tmp_path / "magnatagatune").load()
 
 
-def test_mtg_jamendo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched("mtg-jamendo", server, tmp_path, monkeypatch)
+def test_mtg_jamendo(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched("mtg-jamendo", mirror, tmp_path, monkeypatch)
     clips = create_dataset("mtg-jamendo", root=tmp_path).clips()
     assert [clip.id for clip in clips] == ["audio/00/1009600.mp3", "audio/00/7000.mp3", "audio/01/7001.mp3"]
     assert [clip.load()[1] for clip in clips] == [48000, 44100, 44100]  # native rates
@@ -103,8 +89,8 @@ def test_mtg_jamendo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert excerpt[1].digest != clips[1].digest
 
 
-def test_dns4(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched("dns4", server, tmp_path, monkeypatch)
+def test_dns4(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched("dns4", mirror, tmp_path, monkeypatch)
     clips = create_dataset("dns4", root=tmp_path).clips()
     assert [clip.labels["group"] for clip in clips] == ["VocalSet_48kHz_mono", *["read_speech"] * 3]
     assert {clip.load()[1] for clip in clips} == {48000}
@@ -112,10 +98,10 @@ def test_dns4(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("name", ["mtg-jamendo", "dns4"])
 def test_corpora_train_by_the_manifest_that_the_fetch_wrote(
-    name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    mini = fetched(name, server, tmp_path, monkeypatch)
+    mini = fetched(name, mirror, tmp_path, monkeypatch)
     folder = tmp_path / mini.corpus.folder
     assert f"m2l train --data {folder / 'training.csv'}=1" in capsys.readouterr().err
     corpus = open_corpus(f"{folder / 'training.csv'}=2", crop_samples=2000)
@@ -129,8 +115,8 @@ def test_corpora_train_by_the_manifest_that_the_fetch_wrote(
         open_corpus(str(folder / "training.csv"), crop_samples=2000)
 
 
-def test_only_complete_archives_are_listed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mini = fetched("dns4", server, tmp_path, monkeypatch)
+def test_only_complete_archives_are_listed(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mini = fetched("dns4", mirror, tmp_path, monkeypatch)
     archive = next(a for a in mini.corpus.archives(tmp_path / "dns4") if "VocalSet" in a.name)
     record_path(tmp_path / "dns4", archive.name).unlink()
     assert len(create_dataset("dns4", root=tmp_path).clips()) == 3
@@ -157,9 +143,9 @@ LOADERS = {
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_loaders_name_every_missing_file(
-    name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mini = fetched(name, server, tmp_path, monkeypatch)
+    mini = fetched(name, mirror, tmp_path, monkeypatch)
     folder = tmp_path / mini.corpus.folder
     clips = LOADERS[name](tmp_path).clips
     victims = sorted({next(folder.rglob(clip.source)) for clip in clips[:2]})
@@ -172,10 +158,10 @@ def test_loaders_name_every_missing_file(
 
 @pytest.mark.parametrize("name", ["tinysol", "beatport", "mtg-jamendo", "dns4"])
 def test_wrong_files_are_named(
-    name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    mini = fetched(name, server, tmp_path, monkeypatch)
+    mini = fetched(name, mirror, tmp_path, monkeypatch)
     folder = tmp_path / mini.corpus.folder
     if name in LOADERS:
         clip = LOADERS[name](tmp_path).clips[0]
@@ -196,10 +182,10 @@ def test_wrong_files_are_named(
 
 
 def test_loaders_find_what_was_fetched_into_the_cache(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mini = miniature("tinysol", monkeypatch)
-    server.files.update(mini.served)
+    mirror.files.update(mini.served)
     assert main(["fetch", "tinysol"]) == 0
     assert len(TinySOLPitch(complete=False).load().clips) == 10
     monkeypatch.setenv("M2L_DATA", str(tmp_path / "elsewhere"))

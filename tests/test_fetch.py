@@ -10,16 +10,13 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import soundfile
-from http_helpers import serving
+from http_helpers import Server
 
 from benchmarks.cli.main import main
 from benchmarks.fetch import sources as fetch_sources
@@ -29,72 +26,11 @@ from benchmarks.fetch.expected import Expected
 from benchmarks.fetch.sources import Source, github_urls, manifest_items
 from benchmarks.fetch.transfer import Item, fetch_item, mirrored
 
-
-@dataclass
-class Server:
-    """What the server has and how it misbehaves."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    cut_after: int | None = None  # bytes of a body before the connection breaks
-    cuts: int = 0  # how many responses are cut
-    errors: list[int] = field(default_factory=list)  # statuses to answer with first
-    ranges: bool = True
-    etags: bool = True
-    requests: list[tuple[str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = unquote(urlsplit(self.path).path)
-            wanted = self.headers.get("Range")
-            state.requests.append((path, wanted))
-            if state.errors:
-                return self.send_error(state.errors.pop(0))
-            if path not in state.files:
-                return self.send_error(404)
-            body = state.files[path]
-            tag = f'"{hashlib.md5(body).hexdigest()}"'
-            first = 0
-            if state.ranges and wanted and self.headers.get("If-Range", tag) == tag:
-                first = int(wanted.removeprefix("bytes=").rstrip("-"))
-                if first >= len(body):
-                    return self.send_error(416)
-            self.send_response(206 if first else 200)
-            if first:
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            if state.etags:
-                self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(body) - first))
-            self.end_headers()
-            rest = body[first:]
-            if state.cut_after is not None and state.cuts > 0:
-                state.cuts -= 1
-                rest = rest[: state.cut_after]
-            self.wfile.write(rest)
-            self.close_connection = True
-
-    with serving(Handler) as state.url:
-        yield state
-
-
-@pytest.fixture(autouse=True)
-def _online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA", "M2L_FETCH_MIRROR", "http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
-
+pytest_plugins = ["fetch_fixtures"]
+pytestmark = pytest.mark.usefixtures("server")
 
 BODY = bytes(np.random.default_rng(0).integers(0, 256, 700_001, dtype=np.uint8))
 DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
-
-
-def no_pause(seconds: float) -> None:
-    pass
 
 
 def only(folder: Path) -> set[str]:
@@ -118,9 +54,9 @@ def test_a_download_is_complete_checked_and_leaves_nothing_beside(server: Server
 
 def test_a_cut_connection_is_resumed_within_one_call(server: Server, tmp_path: Path) -> None:
     server.files["/a.bin"], server.cut_after, server.cuts = BODY, 300_000, 2
-    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=lambda seconds: None)
     assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert [wanted for _, wanted in server.requests] == [None, "bytes=300000-", "bytes=600000-"]
+    assert [wanted for _, _, wanted in server.requests] == [None, "bytes=300000-", "bytes=600000-"]
 
 
 def test_a_cut_connection_is_resumed_by_a_later_call(server: Server, tmp_path: Path) -> None:
@@ -131,7 +67,7 @@ def test_a_cut_connection_is_resumed_by_a_later_call(server: Server, tmp_path: P
     assert not dest.exists()
     download(f"{server.url}/a.bin", dest, retries=0)
     assert dest.read_bytes() == BODY
-    assert server.requests[-1][1] == "bytes=123456-"
+    assert server.requests[-1][2] == "bytes=123456-"
     assert only(tmp_path) == {"a.bin"}
 
 
@@ -148,7 +84,7 @@ def test_a_file_that_changed_on_the_server_is_not_stitched_together(server: Serv
 def test_a_server_without_ranges_is_read_from_the_start(server: Server, tmp_path: Path, etags: bool) -> None:
     server.files["/a.bin"], server.cut_after, server.cuts = BODY, 200_000, 1
     server.ranges, server.etags = False, etags
-    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=lambda seconds: None)
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
@@ -158,7 +94,7 @@ def test_a_part_without_etag_or_digest_is_not_trusted(server: Server, tmp_path: 
     (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": f"{server.url}/a.bin", "digest": None, "etag": None}))
     download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.requests[0][1] is None
+    assert server.requests[0][2] is None
 
 
 def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
@@ -166,7 +102,7 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) 
     (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
     state = {"url": f"{server.url}/a.bin", "digest": DIGEST, "etag": f'"{hashlib.md5(BODY).hexdigest()}"'}
     (tmp_path / "a.bin.part.json").write_text(json.dumps(state))
-    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=no_pause)
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", Expected(None, DIGEST), pause=lambda seconds: None)
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
@@ -206,7 +142,7 @@ def test_missing_files_fail_at_once_and_busy_servers_are_tried_again(server: Ser
 
 def test_no_connection_is_a_fetch_error(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"127\.0\.0\.1:1"):
-        download("http://127.0.0.1:1/a.bin", tmp_path / "a.bin", retries=1, pause=no_pause)
+        download("http://127.0.0.1:1/a.bin", tmp_path / "a.bin", retries=1, pause=lambda seconds: None)
     assert not (tmp_path / "a.bin").exists()
 
 
@@ -238,13 +174,13 @@ def test_a_disk_that_fills_up_keeps_the_part_for_later(
 
     monkeypatch.setattr(module, "open", full_disk, raising=False)
     with pytest.raises(FetchError, match="No space left"):
-        download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=no_pause)
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=lambda seconds: None)
     assert not (tmp_path / "a.bin").exists()
     assert len(server.requests) == 1  # trying again does not make room
     monkeypatch.undo()
     download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert str(server.requests[-1][1]).startswith("bytes=")
+    assert str(server.requests[-1][2]).startswith("bytes=")
 
 
 def test_two_processes_do_not_write_one_part(server: Server, tmp_path: Path) -> None:
@@ -357,7 +293,7 @@ def test_the_command_shows_license_and_size_then_fetches_only_what_is_missing(
     assert main(["fetch", "small", "--data", str(root), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)[0]
     assert (result["fetched"], result["present"], result["failed"]) == (1, 2, [])
-    assert [path for path, _ in server.requests] == ["/host.example/x/1.bin"]
+    assert [path for _, path, _ in server.requests] == ["/host.example/x/1.bin"]
     assert (root / "small" / "1.bin").read_bytes() == BODY[1:1001]
 
 
