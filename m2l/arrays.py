@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Module = TypeVar("Module", bound=nn.Module)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -74,6 +75,11 @@ def without_gradients(method: Method) -> Method:
             return method(*args, **kwargs)
 
     return cast("Method", call)
+
+
+def channels_last(module: Module) -> Module:
+    """The module with its weights as images whose channels lie together: convolutions are up to twice as fast."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from m2l.audio import AudioError, as_channels_first, fit_length, resample, resampled_length
 from m2l.io.atomic import write_atomic, written_beside
-from m2l.io.blocks import ArrayReader, AudioReader, audio_writer, read_audio, write_audio
+from m2l.io.blocks import AudioReader, PushReader, audio_writer, read_audio, write_audio
 from m2l.io.sound import FORMATS, audio_info, output_format
 
 RATE = 44_100
@@ -133,12 +133,14 @@ def test_resampling_keeps_a_tone(rate: int, other: int) -> None:
 @settings(deadline=None, max_examples=15)
 @given(st.integers(1, 70_000), st.lists(st.integers(1, 20_000), min_size=1, max_size=5))
 def test_resampling_does_not_depend_on_the_blocks(samples: int, sizes: list[int]) -> None:
-    audio = noise(2, samples)
-    reader = ArrayReader(audio, 48_000, RATE)
-    blocks, turn = [], 0
-    while (block := reader.read(sizes[turn % len(sizes)])).shape[1]:
-        blocks.append(block)
-        turn += 1
+    audio, reader = noise(2, samples), PushReader(48_000, RATE, 2)
+    blocks, start = [], 0
+    while start < samples:
+        size = sizes[len(blocks) % len(sizes)]
+        reader.push(audio[:, start : start + size], last=start + size >= samples)
+        blocks.append(reader.read(min(reader.available, size)))
+        start += size
+    blocks.append(reader.read(reader.available))
     assert np.array_equal(np.concatenate(blocks, axis=1), resample(audio, 48_000, RATE))
     assert reader.source_samples == samples
 

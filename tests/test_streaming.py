@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from m2l import Music2Latent, audio_files  # noqa: E402
 from m2l.audio import resample  # noqa: E402
-from m2l.io.blocks import ArrayReader, read_audio, write_audio  # noqa: E402
+from m2l.io.blocks import ItemReader, read_audio, write_audio  # noqa: E402
 from m2l.io.latents import read_latents  # noqa: E402
 from m2l.io.sound import audio_info  # noqa: E402
 from m2l.representation import representation_to_waveform, waveform_to_representation  # noqa: E402
@@ -56,14 +56,14 @@ def test_a_network_without_global_statistics_is_unaffected_by_windows(model) -> 
     total = model.n_latents(audio.shape[1])
     padded = torch.nn.functional.pad(torch.from_numpy(audio), (lead, total * HOP - audio.shape[1]))
     whole = local(waveform_to_representation(padded, model.config))
-    pieces = list(model.encode_blocks(ArrayReader(audio, RATE), network=local, window=SHORT))
+    pieces = list(model.encode_blocks(ItemReader(audio, RATE), network=local, window=SHORT))
     assert len(pieces) > 3
     assert torch.allclose(torch.cat(pieces, -1), whole, atol=1e-6)
 
 
 def test_one_window_is_the_model_itself(model) -> None:
     audio = chord(1.0, channels=2)
-    streamed = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE))), -1)
+    streamed = torch.cat(list(model.encode_blocks(ItemReader(audio, RATE))), -1)
     assert np.array_equal(streamed.numpy(), model.encode(audio, RATE))
     pieces = model.decode_blocks(lambda a, b: streamed[..., a:b], streamed.shape[-1], n_steps=2, seed=4)
     lead = model.config.n_fft - model.config.hop_length
@@ -95,7 +95,7 @@ def test_windows_in_a_batch_give_what_they_give_alone(model, monkeypatch) -> Non
     audio = chord(10.0)
 
     def both() -> tuple[torch.Tensor, torch.Tensor]:
-        latents = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE), window=SHORT)), -1)
+        latents = torch.cat(list(model.encode_blocks(ItemReader(audio, RATE), window=SHORT)), -1)
         pieces = model.decode_blocks(lambda a, b: latents[..., a:b], 74, window=SHORT)
         return latents, torch.cat(list(pieces), -1)
 
@@ -119,7 +119,7 @@ def test_batches_shrink_until_they_fit_the_device(model, monkeypatch) -> None:
     audio = 0.1 * np.random.default_rng(0).standard_normal((6, RATE)).astype(np.float32)
     roomy = torch.cat([cramped(waveform_to_representation(_padded(model, row), model.config)) for row in audio])
     sizes.clear()
-    pieces = torch.cat(list(model.encode_blocks(ArrayReader(audio, RATE), network=cramped)), -1)
+    pieces = torch.cat(list(model.encode_blocks(ItemReader(audio, RATE), network=cramped)), -1)
     assert sizes == [6, 4, 2, 2, 2]
     assert torch.allclose(pieces, roomy, atol=1e-6)
 
@@ -141,7 +141,7 @@ def test_reconstructed_files_have_the_exact_length(model, tmp_path, rate: int, s
 
 def test_progress_ends_at_the_length_of_the_audio(model) -> None:
     seen: list[float] = []
-    list(model.encode_blocks(ArrayReader(chord(15.0), RATE), window=SHORT, progress=seen.append))
+    list(model.encode_blocks(ItemReader(chord(15.0), RATE), window=SHORT, progress=seen.append))
     assert len(seen) >= 3
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(15.0, abs=1e-3)
@@ -149,7 +149,7 @@ def test_progress_ends_at_the_length_of_the_audio(model) -> None:
 
 def test_a_reader_at_another_rate_is_refused(model) -> None:
     with pytest.raises(ValueError, match="48000"):
-        next(model.encode_blocks(ArrayReader(chord(1.0), 48_000)))
+        next(model.encode_blocks(ItemReader(chord(1.0), 48_000)))
 
 
 # --- seams ----------------------------------------------------------------------------------------------------

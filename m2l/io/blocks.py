@@ -208,31 +208,8 @@ class AudioReader(_Blocks):
         self.close()
 
 
-class ArrayReader(_Blocks):
-    """The same interface over an array in memory.
-
-    Args:
-        audio: (samples,) or (channels, samples), as `m2l.audio.as_channels_first` takes it.
-        source_rate: its sample rate in Hz.
-        sample_rate: rate of the blocks in Hz; `source_rate` if None.
-
-    Raises:
-        AudioError: for audio or rates that are refused.
-    """
-
-    def __init__(self, audio: Any, source_rate: int, sample_rate: int | None = None) -> None:
-        self._audio = as_channels_first(audio)
-        if self._audio.ndim != 2:
-            raise AudioError(f"one (channels, samples) array is read at a time, not shape {self._audio.shape}")
-        super().__init__(check_sample_rate(source_rate), sample_rate, len(self._audio))
-        self.expected_samples: int | None = self._audio.shape[1]
-
-    def _next_source_block(self) -> np.ndarray:
-        return self._audio[:, self.source_samples : self.source_samples + BLOCK_FRAMES]
-
-
 class ItemReader:
-    """The same interface over (items, samples) that are already at the right rate and checked."""
+    """The same interface over an array (items, samples) that is already checked and at the right rate, in Hz."""
 
     def __init__(self, items: np.ndarray, sample_rate: int) -> None:
         self.sample_rate = self.source_rate = sample_rate

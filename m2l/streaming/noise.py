@@ -7,11 +7,13 @@ decode gives the same audio whole or in windows, in any order and with any numbe
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from m2l.arrays import float_tensor
 from m2l.config import Music2LatentConfig
 
 #: `noise(item, first_latent, n_latents, step)`: unit noise (1, 2, n_bins, n_latents * time_downsampling).
@@ -57,6 +59,24 @@ def noise_source(
         return start[item : item + 1, ..., first_latent * frames : (first_latent + n_latents) * frames]
 
     return noise
+
+
+def start_noise(config: Music2LatentConfig, noise: Any, n_items: int, n_latents: int) -> Tensor:
+    """A caller's own noise of step 0, as float32.
+
+    Args:
+        config: gives bins and frames per latent.
+        noise: (n_items, 2, n_bins, n_latents * time_downsampling), of unit variance.
+        n_items, n_latents: of the latents to decode.
+
+    Raises:
+        ValueError: for another shape, or numbers that are not finite.
+    """
+    tensor = float_tensor(noise, "noise")
+    shape = (n_items, 2, config.n_bins, n_latents * config.time_downsampling)
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"noise must have shape {shape} for these latents, not {tuple(tensor.shape)}")
+    return tensor
 
 
 def latent_noise(
