@@ -1,28 +1,26 @@
-"""What the tests of fetching share: servers with faults, miniatures of data sets on them, and what must hold."""
+"""Fixtures that the tests of fetching share; a module names this file as a plugin."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import json
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from fetch_helpers import BY_HAND, DOWNLOADED, NAMES, served
 from http_helpers import Server, serving_files
-from paper_data import Mini, miniature
+from musiccaps_helpers import VIDEOS, Box
+from paper_data import Mini
 
-from benchmarks.cli.main import main
-from benchmarks.datasets.records import HIDDEN, read_records
 from benchmarks.fetch import transfer
-from benchmarks.fetch.corpora.fetcher import TRAINING_LIST
+from benchmarks.fetch.corpora.clips import Finished
+from benchmarks.fetch.corpora.musiccaps import Tools
 from benchmarks.fetch.download import download
 
-DOWNLOADED = ("tinysol", "beatport", "magnatagatune")
-BY_HAND = ("mtg-jamendo", "dns4")  # downloaded by their publishers' own scripts
-NAMES = (*DOWNLOADED, *BY_HAND)
-PINNED = ("tinysol", "beatport", "mtg-jamendo")  # whose archives have published checksums
 _ENVIRONMENT = (
     "M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA", "M2L_FETCH_MIRROR", "http_proxy", "HTTP_PROXY", "all_proxy",
 )  # fmt: skip
@@ -34,12 +32,17 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """A server on this machine, which all files are asked of by its own address."""
+def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine's owner applies."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
     for name in _ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def server(online: None) -> Iterator[Server]:
+    """A server on this machine, which all files are asked of by its own address."""
     with serving_files() as state:
         yield state
 
@@ -51,13 +54,6 @@ def mirror(server: Server, monkeypatch: pytest.MonkeyPatch, waits: list[float]) 
     monkeypatch.setenv("M2L_FETCH_MIRROR", server.url)
     monkeypatch.setattr(transfer, "download", functools.partial(download, pause=waits.append))
     return server
-
-
-def served(name: str, mirror: Server, monkeypatch: pytest.MonkeyPatch) -> Mini:
-    made = miniature(name, monkeypatch)
-    mirror.files.update(made.served)
-    mirror.faulty.update(made.archives)
-    return made
 
 
 @pytest.fixture(params=DOWNLOADED)
@@ -78,39 +74,35 @@ def by_hand(request: pytest.FixtureRequest, mirror: Server, monkeypatch: pytest.
     return served(request.param, mirror, monkeypatch)
 
 
-def data_of(folder: Path) -> dict[str, bytes]:
-    """All files that a loader could take for data."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and HIDDEN not in path.relative_to(folder).parts and path.name != TRAINING_LIST
-    }
+@pytest.fixture
+def box(online: None, tmp_path: Path) -> Box:
+    return Box(tmp_path)
 
 
-def get(mini: Mini, root: Path, *more: str) -> int:
-    return main(["fetch", mini.corpus.name, "--data", str(root), *more])
+@pytest.fixture
+def quick(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """The same, with the fake called without a process of its own for most of the tests."""
 
+    def runner(command: Sequence[str], timeout: float) -> Finished:
+        with open(box.log, "a") as log:
+            log.write(json.dumps(list(command[1:])) + "\n")
+        ytid = command[-1].split("watch?v=")[1]
+        video = VIDEOS[ytid]
+        if isinstance(video, str):
+            if video != "FLAKY":
+                return Finished(1, f"ERROR: [youtube] {ytid}: {video}\n")
+            video = (5, 60.0, 48000)
+        start, seconds, rate = video
+        n = round((min(seconds, start + 10) - start) * rate)
+        if n > 0:
+            path = Path(command[command.index("--output") + 1].replace("%(ext)s", "wav"))
+            soundfile.write(path, np.full((n, 2), 0.1), rate, subtype="PCM_16")
+        return Finished(0, "")
 
-def get_all(mini: Mini, root: Path, *more: str) -> int:
-    """Fetch a data set, after its publisher's script has done its part where it has one."""
-    if mini.by_hand:
-        more = ("--from", str(mini.download_by_hand(root / "by hand")), *more)
-    return get(mini, root, *more)
+    original = box.get
 
+    def get(how: Tools | None = None, **options: object) -> dict[str, object]:
+        return original(how or Tools(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options)
 
-def nothing_wrong_is_there(mini: Mini, root: Path) -> None:
-    """Whatever is there is a whole published file; a record means that its archive is complete."""
-    folder = root / mini.corpus.folder
-    for path, data in data_of(folder).items():
-        assert data == mini.files[path], path
-    for path, member in read_records(folder).items():
-        assert hashlib.sha256((folder / path).read_bytes()).hexdigest() == member.sha256
-
-
-def is_complete(mini: Mini, root: Path) -> None:
-    folder = root / mini.corpus.folder
-    assert data_of(folder) == mini.files
-    assert set(read_records(folder)) == set(mini.files) - {item.path for item in mini.corpus.items}
-    assert not list((folder / HIDDEN).rglob("*.part"))
-    assert {path.name for path in (folder / HIDDEN).iterdir()} == {"records"}
-    assert all(stat.S_IMODE(path.stat().st_mode) & 0o7111 == 0 for path in folder.rglob("*") if path.is_file())
+    box.get = get  # type: ignore[method-assign]
+    return box

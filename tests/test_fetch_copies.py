@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fetch_fixtures import PINNED, data_of, get, get_all, is_complete, nothing_wrong_is_there, served
+from fetch_helpers import PINNED, data_of, get, get_all, is_complete, nothing_wrong_is_there, served
 from http_helpers import Server
 from paper_data import Mini, miniature
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fetch_fixtures import NAMES, PINNED, data_of, get, get_all, is_complete, nothing_wrong_is_there
+from fetch_helpers import NAMES, PINNED, data_of, get, get_all, is_complete, nothing_wrong_is_there
 from http_helpers import Server
 from paper_data import Mini, miniature
 

@@ -1,12 +1,9 @@
-"""MusicCaps: clips out of videos by a yt-dlp that is not there, and a manifest that says what became of each."""
+"""MusicCaps: clips out of videos, and a manifest that says what became of each."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections import Counter
@@ -17,163 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from harness_helpers import tiny_suite
 from http_helpers import serving
+from musiccaps_helpers import EXPECTED, OK, VIDEOS, Box, write_list
 from paper_data import sha256
 
 from benchmarks.cli.main import main
-from benchmarks.datasets import ClipError, DataNotFoundError, create_dataset
-from benchmarks.datasets.musiccaps import LIST, MANIFEST, MusicCaps, manifest_digest, read_list, read_manifest
+from benchmarks.datasets.musiccaps import LIST, MANIFEST, manifest_digest, read_list, read_manifest
 from benchmarks.fetch.corpora import clips, musiccaps
 from benchmarks.fetch.corpora.clips import Finished, command_for, run, status_of_error
-from benchmarks.fetch.corpora.musiccaps import Tools, fetch_musiccaps, verify_musiccaps
+from benchmarks.fetch.corpora.musiccaps import Tools, verify_musiccaps
 from benchmarks.fetch.options import Options
-from benchmarks.harness.executors import SerialExecutor
-from benchmarks.harness.run import RunOptions
-from benchmarks.store.store import Store
-from benchmarks.tables.paper import build_table2
 
-#: id -> (start of the clip, length of its video, rate), or what yt-dlp says of it.
-VIDEOS: dict[str, tuple[int, float, int] | str] = {
-    "-0Gj8-vB1q4": (30, 200.0, 48000),
-    "0fqtA_ZBn_8": (30, 41.5, 44100),
-    "_ACyiKGpD8Y": (0, 10.0, 48000),
-    "AbCdEfGhIjK": (30, 35.0, 48000),
-    "AbCdEfGhIjk": (290, 120.0, 44100),
-    "private0001": "Private video. Sign in if you've been granted access to this video. Use --cookies",
-    "removed0001": "Video unavailable. This video has been removed by the uploader",
-    "closed00001": "This video is no longer available because the YouTube account associated with this video "
-    "has been terminated.",
-    "germany0001": "The uploader has not made this video available in your country",
-    "adults00001": "Sign in to confirm your age. This video may be inappropriate for some users.",
-    "flaky000001": "FLAKY",
-}
-OK = {"-0Gj8-vB1q4", "0fqtA_ZBn_8", "_ACyiKGpD8Y", "flaky000001"}
-EXPECTED = {
-    "AbCdEfGhIjK": "wrong length", "AbCdEfGhIjk": "wrong length", "private0001": "private",
-    "removed0001": "gone", "closed00001": "gone", "germany0001": "blocked", "adults00001": "age-restricted",
-}  # fmt: skip
-
-FAKE = '''#!{python} -S
-"""Stands in for yt-dlp: takes the same options, says the same things, leaves the same files."""
-import array, json, os, sys, wave
-
-videos = json.load(open({videos!r}))
-arguments = sys.argv[1:]
-with open({log!r}, "a") as log:
-    log.write(json.dumps(arguments) + "\\n")
-known = {{"--ignore-config": 0, "--no-playlist": 0, "--quiet": 0, "--no-progress": 0, "--no-warnings": 0,
-         "--no-cache-dir": 0, "--format": 1, "--extract-audio": 0, "--audio-format": 1,
-         "--postprocessor-args": 1, "--output": 1, "--cookies": 1, "--js-runtimes": 1}}
-options, at = {{}}, 0
-while at < len(arguments) and arguments[at] != "--":
-    if arguments[at] not in known:
-        sys.exit(f"yt-dlp: error: no such option: {{arguments[at]}}")
-    options[arguments[at]] = arguments[at + 1] if known[arguments[at]] else True
-    at += 1 + known[arguments[at]]
-(url,) = arguments[at + 1:]
-ytid = url.split("watch?v=")[1]
-video = videos.get(ytid, "Incomplete YouTube ID " + ytid)
-if video == "FLAKY":
-    marker = {log!r} + "." + ytid
-    if not os.path.exists(marker):
-        open(marker, "w").close()
-        print(f"ERROR: [youtube] {{ytid}}: Unable to download webpage: <urlopen error [Errno 104] "
-              "Connection reset by peer>", file=sys.stderr)
-        sys.exit(1)
-    video = [5, 60.0, 48000]
-if isinstance(video, str):
-    print(f"ERROR: [youtube] {{ytid}}: {{video}}", file=sys.stderr)
-    sys.exit(1)
-start, seconds, rate = video
-who, _, cut = options["--postprocessor-args"].partition(":")
-assert who == "ExtractAudio+ffmpeg_o"
-words = cut.split()
-first, length = float(words[words.index("-ss") + 1]), float(words[words.index("-t") + 1])
-from_, to = round(first * rate), min(round((first + length) * rate), round(seconds * rate))
-path = options["--output"].replace("%(ext)s", "wav").replace("%%", "%")
-if to > from_:
-    with wave.open(path, "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        # every sample says when in the video it is
-        file.writeframes(array.array("h", [round(i / rate * 32.768) for i in range(from_, to)]).tobytes())
-'''
-
-
-def write_list(path: Path, ids: Sequence[str] = tuple(VIDEOS)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ["ytid", "start_s", "end_s", "audioset_positive_labels", "aspect_list", "caption"]
-    columns += ["author_id", "is_balanced_subset", "is_audioset_eval"]
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for number, ytid in enumerate(ids):
-            video = VIDEOS.get(ytid, "")
-            start = video[0] if not isinstance(video, str) else 5
-            row = [ytid, start, start + 10, "/m/04rlf", "['sad', 'piano']", f"Caption, {number}", 4]
-            writer.writerow([*row, False, number % 2 == 0])
-
-
-class Box:
-    """A folder with the list in it, a fake yt-dlp, and what it was asked."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.folder, self.log = root / "data", root / "data" / "musiccaps", root / "log"
-        write_list(self.folder / LIST)
-        videos = root / "videos.json"
-        videos.write_text(json.dumps(VIDEOS))
-        self.program = root / "bin" / "yt-dlp"
-        self.program.parent.mkdir()
-        self.program.write_text(FAKE.format(python=sys.executable, videos=str(videos), log=str(self.log)))
-        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
-        ffmpeg = root / "bin" / "ffmpeg"
-        ffmpeg.write_text("#!/bin/sh\n")
-        ffmpeg.chmod(0o755)
-
-    def asked(self) -> list[list[str]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
-
-    def get(self, how: Tools | None = None, **options: object) -> dict[str, object]:
-        how = how or Tools(program=[str(self.program)], pause=lambda seconds: None, complete=False)
-        return fetch_musiccaps(Options(data=self.root, jobs=1, **options), how)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
-    for name in ("M2L_OFFLINE", "HF_HUB_OFFLINE", "M2L_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
-    return Box(tmp_path)
-
-
-@pytest.fixture
-def quick(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
-    """The same, with the fake called without a process of its own for most of the tests."""
-
-    def runner(command: Sequence[str], timeout: float) -> Finished:
-        with open(box.log, "a") as log:
-            log.write(json.dumps(list(command[1:])) + "\n")
-        ytid = command[-1].split("watch?v=")[1]
-        video = VIDEOS[ytid]
-        if isinstance(video, str):
-            if video != "FLAKY":
-                return Finished(1, f"ERROR: [youtube] {ytid}: {video}\n")
-            video = (5, 60.0, 48000)
-        start, seconds, rate = video
-        n = round((min(seconds, start + 10) - start) * rate)
-        if n > 0:
-            path = Path(command[command.index("--output") + 1].replace("%(ext)s", "wav"))
-            soundfile.write(path, np.full((n, 2), 0.1), rate, subtype="PCM_16")
-        return Finished(0, "")
-
-    original = box.get
-
-    def get(how: Tools | None = None, **options: object) -> dict[str, object]:
-        return original(how or Tools(runner, ["yt-dlp"], pause=lambda seconds: None, complete=False), **options)
-
-    box.get = get  # type: ignore[method-assign]
-    return box
+pytest_plugins = ["fetch_fixtures"]
 
 
 # ---- the whole way, with a process per clip ----------------------------------------------------------
@@ -443,99 +295,6 @@ def test_verify_names_every_wrong_clip(quick: Box) -> None:
     text = "\n".join(failed)
     for part in ("missing", "sha256 is", "1.000 s instead of 10 s", "cannot be decoded"):
         assert part in text
-
-
-# ---- the list, and the data set ----------------------------------------------------------------------
-
-
-def test_the_data_set_lists_what_is_there_and_says_how_much_that_is(quick: Box) -> None:
-    quick.get()
-    data = create_dataset("musiccaps", root=quick.root, complete=False)
-    found = data.clips()
-    assert [clip.id for clip in found] == [ytid for ytid in VIDEOS if ytid in OK]
-    assert {clip.labels["sample_rate"] for clip in found} == {44100, 48000}
-    assert found[0].labels["caption"] == "Caption, 0"
-    audio, rate = found[1].load()
-    assert (audio.shape, rate) == ((2, 441_000), 44100)
-    assert {clip.id for clip in data.clips("eval")} | {clip.id for clip in data.clips("train")} == OK
-    digest = manifest_digest(read_manifest(quick.folder))
-    assert (
-        data.coverage()
-        == (  # type: ignore[attr-defined]
-            "MusicCaps: 4 of 11 clips (2 gone, 1 private, 1 blocked, 1 age-restricted, 2 wrong length); "
-            f"manifest {digest[:16]}"
-        )
-    )
-    path = quick.folder / "audio" / f"{found[0].id}.wav"
-    path.write_bytes(path.read_bytes()[:-4] + b"1234")
-    with pytest.raises(ClipError, match="sha256 is"):
-        found[0].load()
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match=found[0].id):
-        create_dataset("musiccaps", root=quick.root, complete=False).clips()[0].load()
-
-
-def test_tables_say_how_many_clips_they_stand_on(quick: Box, tmp_path: Path) -> None:
-    quick.get()
-    suite = tiny_suite(
-        tmp_path,
-        data={"dataset": "musiccaps", "options": {"root": str(quick.root), "complete": False}},
-        table2={"systems": ["identity"], "metrics": ["si_sdr"]},
-    )
-    table, _ = build_table2(suite, Store(tmp_path / "store"), SerialExecutor(), RunOptions(quiet=True))
-    coverage = MusicCaps(quick.root, complete=False).coverage()
-    assert coverage.startswith("MusicCaps: 4 of 11 clips (")
-    assert coverage in table.notes
-    assert table.provenance["coverage"] == coverage
-    assert table.provenance["n_clips"] == 4
-    assert f"{coverage}  \n" in table.to_markdown()
-
-
-def test_without_clips_the_data_set_says_what_gets_them(box: Box, tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match="m2l-bench fetch musiccaps"):
-        create_dataset("musiccaps", root=box.root, complete=False).clips()
-    with pytest.raises(DataNotFoundError, match="m2l-bench fetch musiccaps"):
-        create_dataset("musiccaps", root=tmp_path).clips()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda text: text.replace("-0Gj8-vB1q4", "short"), "'short' is not an id"),
-        (lambda text: text.replace("-0Gj8-vB1q4", "../../evil1"), "is not an id"),
-        (lambda text: text.replace(",30,40,", ",30,41,", 1), r"line 2: the clip goes from 30\.0 to 41\.0"),
-        (lambda text: text.replace(",30,40,", ",x,40,", 1), "line 2: times 'x' to '40'"),
-        (lambda text: text.replace("0fqtA_ZBn_8", "-0Gj8-vB1q4"), "'-0Gj8-vB1q4' is listed twice"),
-        (lambda text: text.replace("caption", "c", 1), "no column 'caption'"),
-    ],
-)
-def test_a_damaged_list_is_refused_with_its_line(box: Box, change: object, message: str) -> None:
-    path = box.folder / LIST
-    path.write_text(change(path.read_text()))  # type: ignore[operator]
-    with pytest.raises(ValueError, match=message):
-        read_list(path, complete=False)
-
-
-def test_an_excerpt_is_not_the_published_list(box: Box) -> None:
-    with pytest.raises(ValueError, match="11 clips, published are 5521"):
-        read_list(box.folder / LIST)
-
-
-def test_a_foreign_manifest_is_refused(box: Box) -> None:
-    (box.folder / MANIFEST).write_text("ytid,status\n-0Gj8-vB1q4,ok\n")
-    assert "not a row of this manifest" in str(box.get()["failed"])
-
-
-@pytest.mark.shared
-def test_the_published_list_has_its_counts() -> None:
-    root = os.environ.get("M2L_DATA")
-    path = Path(root or ".") / "metadata" / LIST
-    if not path.is_file():
-        pytest.skip("M2L_DATA has no metadata/musiccaps-public.csv")
-    segments = read_list(path)
-    assert len(segments) == 5521
-    assert sum(s.evaluation for s in segments) == 2858
-    assert sum(s.balanced for s in segments) == 1000
 
 
 # ---- the real yt-dlp, where it is installed ----------------------------------------------------------
