@@ -1,11 +1,9 @@
-"""`benchmarks.evaluate` and `probes.evaluate`: objects and names, data frames, content keys of objects in memory."""
+"""`benchmarks.evaluate` and `probes.evaluate`: objects and names, data frames, Table 1 by `compare`."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from test_folder_task import folder_of_tones, tones
-from torch import nn
 
 import benchmarks
 import m2l
@@ -25,14 +22,12 @@ from benchmarks.compare.evaluate import names_of
 from benchmarks.errors import UsageError
 from benchmarks.registry import UnknownNameError
 from benchmarks.store.held import hold
-from benchmarks.store.object_digest import object_digest
 from benchmarks.suite import Suite, parse_suite
 from benchmarks.user_code import UserCodeError
 from probes.evaluation import representation_of
 from probes.representations import create_representation, row_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FACTOR = 2.0
 
 
 def tiny(**table2: Any) -> Suite:
@@ -52,7 +47,7 @@ class Codec:
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         whole = np.pad(audio[0], (0, -audio.shape[1] % 64))
-        return np.round(whole.reshape(-1, 64).T * self.steps * FACTOR) / FACTOR
+        return np.round(whole.reshape(-1, 64).T * self.steps)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         return latents.T.reshape(-1) / self.steps
@@ -197,126 +192,6 @@ def test_an_object_is_forgotten_with_its_result() -> None:
     del kept
     with pytest.raises(LookupError, match="held by the process"):
         create_autoencoder(f"object:{number}")
-
-
-# --- content keys -----------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import numpy as np, torch, random
-K = 3
-def helper(x):
-    names = {"a", "b", "c", "d"}
-    return x * K if "a" in names else x
-class Made:
-    tags = frozenset(["x", "y", "z"])
-    def __init__(self):
-        torch.manual_seed(0)
-        self.net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.BatchNorm1d(2))
-        self.table = {"k": np.arange(4)}
-        self.rng = np.random.default_rng(5)
-    def encode(self, audio):
-        return [helper(a) for a in audio]
-from benchmarks.store.object_digest import object_digest
-made = Made()
-print(object_digest(made).digest, object_digest(made).opaque)
-"""
-
-
-def test_digest_is_the_same_in_every_session() -> None:
-    def digest(code: str, seed: str) -> str:
-        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=300
-        ).stdout
-
-    first = digest(SCRIPT, "1")
-    assert first.endswith("[]\n")
-    assert digest("\n\n# moved down\n" + SCRIPT, "2") == first
-    assert digest(SCRIPT.replace("K = 3", "K = 4"), "1") != first  # a global that a function of a method uses
-
-
-def changes() -> dict[str, Any]:
-    """What may be changed of an object, in place."""
-
-    def attribute(made: Any) -> None:
-        made.steps = 65.0
-
-    def weights(made: Any) -> None:
-        with torch.no_grad():
-            made.net[0].weight[0, 0, 0] += 1e-3
-
-    def buffer(made: Any) -> None:
-        made.net[1].running_mean[1] = 2.0
-
-    def mode(made: Any) -> None:
-        made.net.eval()
-
-    def array(made: Any) -> None:
-        made.parts["list"][1][0] = 9
-
-    def method(made: Any) -> None:
-        made.encode = lambda audio: audio
-
-    def closure(made: Any) -> None:
-        made.inner = maker(4)
-
-    def default(made: Any) -> None:
-        made.inner.__defaults__ = (8,)
-
-    def generator(made: Any) -> None:
-        made.rng.random()
-
-    return {f.__name__: f for f in (attribute, weights, buffer, mode, array, method, closure, default, generator)}
-
-
-def maker(n: int) -> Any:
-    def inner(x: int, y: int = 7) -> int:
-        return x + y + n
-
-    return inner
-
-
-def whole() -> Any:
-    torch.manual_seed(0)
-    made: Any = Codec()
-    made.net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2))
-    made.parts = {"list": [1, np.arange(3.0)], "self": made}
-    made.inner, made.rng, made.lock = maker(3), np.random.default_rng(1), threading.Lock()
-    return made
-
-
-@pytest.mark.parametrize("name", changes())
-def test_any_change_of_an_object_is_another_digest(name: str) -> None:
-    made, same = whole(), whole()
-    before = object_digest(made)
-    assert before.opaque == []
-    assert before.digest == object_digest(same).digest
-    changes()[name](made)
-    assert object_digest(made).digest != before.digest
-
-
-def test_using_an_object_leaves_its_digest() -> None:
-    made = Codec()
-    before = object_digest(made).digest
-    made.decode(made.encode(np.zeros((1, 128), np.float32)))
-    assert object_digest(made).digest == before
-
-
-def test_a_global_of_a_module_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = object_digest(Codec()).digest
-    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
-    assert object_digest(Codec()).digest != before
-
-
-def test_opaque_parts_are_named() -> None:
-    made: Any = Codec()
-    made.parts = {"a": [threading.local()]}
-    assert object_digest(made).opaque == ["Codec.parts.a[0]"]
-    deep: Any = []
-    for _ in range(5000):
-        deep = [deep]
-    made.parts = deep
-    assert object_digest(made).opaque == ["Codec (nested too deeply)"]
 
 
 # --- probes.evaluate --------------------------------------------------------------------------------------------
