@@ -48,7 +48,7 @@ FOREIGN = {"m2l": (), "benchmarks": ("m2l",), "probes": ("m2l", "benchmarks")}
 ROOT_MODULES = 6
 #: Modules outside `cli/` that import modules of ours inside functions, and why they have to.
 LAZY_EXCEPTIONS = dict.fromkeys(
-    (f"benchmarks.autoencoders.{name}" for name in ("codicodec", "mousai", "musika", "same")),
+    (f"benchmarks.autoencoders.{name}" for name in ("codicodec", "ear_vae", "mousai", "musika", "same", "snac")),
     "constructing an adapter loads no torch, which its network's module does",
 ) | {"benchmarks.autoencoders": "listing names loads no numpy, which the adapter of a user's class does"}
 #: The only places outside `probes` that name its functions, as strings.

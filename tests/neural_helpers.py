@@ -13,8 +13,10 @@ from benchmarks.autoencoders.neural import NeuralAutoencoder, require
 
 #: Every adapter built on `NeuralAutoencoder`.
 NEURAL = [
+    "ace-step-vae",
     "codicodec",
     "dac-44khz",
+    "ear-vae",
     "encodec-48khz",
     "kvae-audio",
     "mimi",
@@ -23,7 +25,9 @@ NEURAL = [
     "musika",
     "same-l",
     "same-s",
+    "snac-44khz",
     "stable-audio-vae",
+    "xcodec2",
 ]
 
 

@@ -201,7 +201,7 @@ def test_a_choice_of_codebooks_changes_rate_codes_and_key(name: str, rate: float
     assert len(other.encode(clip(2, own, own), own).items[0]["codes"].ravel()) < codes.size
 
 
-@pytest.mark.parametrize("name", ["codicodec", "mousai-v2", "mousai-v3", "musika"])
+@pytest.mark.parametrize("name", ["codicodec", "mousai-v2", "mousai-v3", "musika", "snac-44khz"])
 def test_decoding_noise_follows_the_seed(name: str) -> None:
     system = adapter(name)(random_seed=0, tiny=True)
     if name == "musika":  # its noise layers start at a strength of 0
@@ -218,6 +218,16 @@ def test_decoding_noise_follows_the_seed(name: str) -> None:
     np.testing.assert_array_equal(decode(1), decode(1))
     assert not np.array_equal(decode(1), decode(2))
     assert torch.equal(state, torch.random.get_rng_state())  # nobody else's noise was used
+
+
+@pytest.mark.parametrize(("name", "rate", "bits"), [("snac-44khz", 15 * 12 * 44100 / 3072, 4), ("xcodec2", 800.0, 16)])
+def test_codes_of_one_rate_have_the_published_bits(name: str, rate: float, bits: int) -> None:
+    """The published rate is in the spec; the tiny network's codes have `bits` each, and whole windows of them."""
+    system = adapter(name)(random_seed=0, tiny=True)
+    assert system.spec.bitrate == pytest.approx(rate)
+    seconds = 20 * 12288 / 44100
+    latents = system.encode(clip(1, round(seconds * system.sample_rate), system.sample_rate), system.sample_rate)
+    assert latents.bitrate == pytest.approx(bits * system.latent_rate * system.latent_dim, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["codicodec", "mousai-v3"])

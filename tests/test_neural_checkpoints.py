@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import numpy as np
 import pytest
 import torch
 from neural_helpers import adapter, clip, perturbed
-from world.formats import State, nothing, write_codicodec, write_mousai, write_musika, write_same, write_snapshot
+from world.formats import (
+    State,
+    nothing,
+    write_codicodec,
+    write_ear_vae,
+    write_mousai,
+    write_musika,
+    write_same,
+    write_snac,
+    write_snapshot,
+)  # fmt: skip
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.networks.mousai import published_names
@@ -32,6 +43,10 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "kvae-audio": write_snapshot,
     "mousai-v2": write_mousai,
     "mousai-v3": write_mousai,
+    "ace-step-vae": partial(write_snapshot, dtype=torch.bfloat16),
+    "ear-vae": write_ear_vae,
+    "snac-44khz": write_snac,
+    "xcodec2": write_snapshot,
     "same-s": write_same,
     "same-l": write_same,
     "codicodec": write_codicodec,
@@ -48,6 +63,8 @@ def some_matrix(state: State) -> str:
 def test_a_file_in_the_published_format_loads_exactly(name: str, tmp_path: Path) -> None:
     cls = adapter(name)
     model, config = trained(cls), cls.config(True)
+    if name == "ace-step-vae":  # published as bfloat16
+        model = model.bfloat16().float()
     loaded = cls.load(WRITERS[name](model, tmp_path / "weights", config, nothing), config)
     expected = model.state_dict()
     found = loaded.state_dict()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import zlib
+from typing import Any
 
 import pytest
 import torch
-from neural_helpers import NEURAL, adapter
+from neural_helpers import NEURAL, adapter, clip, perturbed
 
 from benchmarks.autoencoders import AUTOENCODERS
 from benchmarks.autoencoders.networks.mousai import MousaiNet, published_names
+from benchmarks.autoencoders.networks.snac import SnacNet
 from benchmarks.weights.table import WEIGHTS
 from probes.representations import list_representations
 
@@ -25,6 +28,10 @@ PUBLISHED: dict[str, tuple[int, int, str | None]] = {
     "mousai-v3": (86_270_688, 383 + 2, None),
     "mousai-v2": (185_107_872, 430, None),
     "stable-audio-vae": (156_112_514, 365, "0ed1a2627ec0d238"),
+    "ace-step-vae": (168_695_426, 365, None),
+    "ear-vae": (147_856_386, 386, None),
+    "snac-44khz": (54_546_338, 286, "4896b22675990cc8"),
+    "xcodec2": (629_281_706, 811, None),
     "same-l": (852_127_072, 447, "741722f7ed2620ee"),
     "same-s": (108_244_528, 231, None),
     "kvae-audio": (166_871_218, 308, None),
@@ -56,6 +63,9 @@ def test_full_network_has_the_published_parameters(name: str) -> None:
         ("mousai-v2", (1, 32), 512),
         ("dac-44khz", (1, 9), 1024),
         ("stable-audio-vae", (1, 64), 2048),
+        ("ace-step-vae", (1, 64), 2048),
+        ("ear-vae", (1, 64), 2048),
+        ("snac-44khz", (1, 15), 1024),
         ("same-s", (1, 256), 768),
         ("same-l", (1, 256), 1536),
         ("kvae-audio", (1, 64), 2048),
@@ -96,6 +106,8 @@ def test_codicodec_has_the_published_listing() -> None:
         ("mousai-v2", 46.875, 64),
         ("codicodec", 48000 / 4096, 128),
         ("stable-audio-vae", 44100 / 2048, 64),
+        ("ace-step-vae", 25, 60),
+        ("ear-vae", 44100 / 1024, 32),
         ("same-s", 44100 / 4096, 32),
         ("same-l", 44100 / 4096, 32),
         ("kvae-audio", 50, 15),
@@ -115,6 +127,12 @@ def test_every_system_has_weights_on_record(name: str) -> None:
     assert source.license
     assert source.files
     assert name in list_representations()
+
+
+def wave(name: str, like: torch.Tensor, size: float) -> torch.Tensor:
+    """Values of a weight that follow from its published name."""
+    ramp = torch.arange(like.numel()) * 0.37 + zlib.crc32(name.encode()) % 1000
+    return size * ramp.sin().reshape(like.shape)
 
 
 class Mix(torch.nn.Module):
@@ -194,8 +212,7 @@ def test_mousai_v2_computes_what_its_authors_packages_compute() -> None:
     own = net.state_dict()
     for key, names in published_names(net).items():
         if not key.startswith("encoder.front"):
-            ramp = torch.arange(own[key].numel()) * 0.37 + zlib.crc32(names[0].encode()) % 1000
-            own[key].copy_(0.2 * ramp.sin().reshape(own[key].shape))
+            own[key].copy_(wave(names[0], own[key], 0.2))
     time = torch.arange(2 * 4096).reshape(1, 2, 4096)
     with torch.no_grad():
         latents = net.encoder(0.3 * (time * 0.05).sin())
@@ -204,4 +221,85 @@ def test_mousai_v2_computes_what_its_authors_packages_compute() -> None:
     assert latents.flatten()[:4].tolist() == pytest.approx([-0.215772, -0.173777, -0.161563, -0.160830], abs=2e-5)
     assert audio.flatten()[[0, 1000, 5000, 8000]].tolist() == pytest.approx(
         [-1.976961, 1.634401, 2.586760, -2.369785], abs=2e-4
+    )
+
+
+# ---- εar-VAE and SNAC: our networks against those of their authors ------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ear_vae_has_the_published_names_and_shapes() -> None:
+    """The authors' `EAR_VAE` with the published configuration, on the meta device."""
+    cls = adapter("ear-vae")
+    from benchmarks.autoencoders.networks.ear_vae import published_shapes
+
+    with torch.device("meta"):
+        shapes = published_shapes(cls.build(cls.config()))  # type: ignore[arg-type]
+    lines = [f"{key} {shape}" for key, shape in sorted(shapes.items())]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == "14cfb2d820788c45"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ear_vae_computes_what_its_authors_code_computes() -> None:
+    """Expected values: `EAR_VAE` of the authors' repository (15a804b) with the same weights, means decoded."""
+    cls = adapter("ear-vae")
+    from benchmarks.autoencoders.networks.ear_vae import from_published, published_shapes
+
+    net: Any = cls.build(cls.config() | {"multiples": [1, 1, 1, 1, 1]})
+    state = {}
+    for name, shape in published_shapes(net).items():
+        first = re.sub(r"layers\.2\.(alpha|beta)$", r"layers.0.\1", name)  # one activation under two names
+        state[name] = torch.zeros(shape) if "norm.beta" in name else wave(first, torch.empty(shape), 0.4)
+    state["transformers.rotary_pos_emb.inv_freq"] = net.transformers.rotary_pos_emb.inv_freq
+    net.load_state_dict(from_published(state, net))
+    time = torch.arange(2 * 8192).reshape(1, 2, 8192)
+    with torch.no_grad():
+        latents = net.encode(0.3 * (time * 0.31).sin() + 0.2 * (time * 0.0173).cos())
+        audio = net.decode(latents)
+    assert latents.shape == (1, 64, 8)
+    assert latents.flatten()[:4].tolist() == pytest.approx([0.103006, 0.093426, 0.053722, 0.053646], abs=2e-6)
+    assert audio.flatten()[[0, 1000, 5000, 16000]].tolist() == pytest.approx(
+        [0.258980, 0.250147, 0.250152, -0.302549], abs=1e-5
+    )
+
+
+def test_snac_computes_what_the_package_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the package `snac` 1.2.1: the same codes, and audio within 2e-6, its noise drawn from our generator."""
+    snac = pytest.importorskip("snac")
+    config = adapter("snac-44khz").config(True)
+    torch.manual_seed(0)
+    theirs = perturbed(snac.SNAC(sampling_rate=44100, noise=True, depthwise=True, **config).eval())
+    ours = SnacNet(**config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    audio = torch.from_numpy(clip(1, 3 * 12288, 44100))[None]
+    generator, draw = torch.Generator().manual_seed(5), torch.randn
+    with torch.no_grad():
+        codes = ours.encode(audio)
+        made = ours.decode(codes, torch.Generator().manual_seed(5))
+        expected = theirs.encode(audio)
+        monkeypatch.setattr(torch, "randn", lambda size, **options: draw(size, generator=generator))
+        torch.testing.assert_close(made, theirs.decode(expected), atol=2e-6, rtol=0)
+    for rows, level in zip(codes.split([1, 2, 4, 8], dim=1), expected, strict=True):
+        assert torch.equal(rows.transpose(1, 2).flatten(1), level)
+
+
+def test_snac_with_weights_drawn_by_name() -> None:
+    """Expected values: the package `snac` 1.2.1 with the same weights and the same noise."""
+    net = SnacNet(**adapter("snac-44khz").config(True)).eval()
+    for name, value in net.state_dict().items():
+        if name.endswith(("bias", "alpha", "original0")):
+            gain = 0.5 if name.startswith("decoder") else 1.0
+            value.fill_(0.0 if name.endswith("bias") else gain if name.endswith("original0") else 1.0)
+        elif not name.endswith(("inv_freq", "norm.weight")):
+            draws = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            value.copy_(0.2 * torch.randn(value.shape, generator=draws))
+    audio = (torch.arange(12288, dtype=torch.float64).reshape(1, 1, -1) ** 2 * 2e-5).sin().float()
+    with torch.no_grad():
+        codes = net.encode(audio)
+        made = net.decode(codes, torch.Generator().manual_seed(5))
+    assert codes.shape == (1, 15, 4)
+    assert codes[0, :, 0].tolist() == [0, 1, 10, 0, 11, 7, 0, 7, 10, 5, 0, 12, 13, 2, 14]
+    assert codes[0, :, 3].tolist() == [14, 11, 15, 9, 12, 7, 6, 9, 13, 13, 11, 4, 11, 11, 11]
+    assert made.flatten()[[0, 1000, 5000, 12000]].tolist() == pytest.approx(
+        [0.0023852, -0.0217945, 0.0409100, 0.0176032], abs=2e-5
     )

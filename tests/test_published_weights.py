@@ -24,7 +24,11 @@ from benchmarks.weights.table import WEIGHTS
 from m2l.io.digest import file_sha256
 
 #: Published sizes are those of our files to the byte, so names, shapes and types in their headers are the same.
-EXACT = {"dac-44khz", "encodec-48khz", "mimi", "stable-audio-vae", "same-s", "kvae-audio"}
+EXACT = {
+    "ace-step-vae", "dac-44khz", "encodec-48khz", "mimi", "stable-audio-vae", "same-s", "kvae-audio", "xcodec2",
+}  # fmt: skip
+#: Sets of other systems.
+OTHERS = ["ace-step-vae", "ear-vae", "snac-44khz", "xcodec2"]
 KVAE_BYTES = 667_522_176
 
 
@@ -71,7 +75,7 @@ def test_small_sets_are_the_same_bytes_and_not_written_twice(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", paper_weights())
+@pytest.mark.parametrize("name", [*paper_weights(), *OTHERS])
 def test_a_published_set_is_fetched_loaded_and_run(name: str, root: Path) -> None:
     write_weights(root / "weights", [name])
     with World(root) as world:

@@ -1,4 +1,4 @@
-"""Variational autoencoders that run on diffusers: Stable Audio Open's and KVAE-Audio."""
+"""Variational autoencoders that run on diffusers: Stable Audio Open's, ACE-Step's and KVAE-Audio."""
 
 from __future__ import annotations
 
@@ -83,6 +83,35 @@ class StableAudioVae(DiffusersVae):
         """Input of the encoder's last convolution (2,048)."""
         model: Any = self.model
         return inputs_of(model.encoder.conv2, lambda: model.encoder(audio))[0]
+
+
+class AceStepVae(StableAudioVae):
+    """The variational autoencoder of ACE-Step 1.5 (Gong et al. 2026), 48 kHz stereo, 64 latents at 25 Hz.
+
+    Stable Audio Open's network with other strides; weights of `ACE-Step/Ace-Step1.5`, folder `vae`, stored as bfloat16.
+
+    What to know about its numbers, beside what holds for `StableAudioVae`:
+
+    - It is computed in float32; ACE-Step's own pipeline computes in bfloat16 on a GPU.
+    - Clips are padded with zeros to a multiple of 1,920.
+
+    The arguments are those of `NeuralAutoencoder`.
+    """
+
+    name = "ace-step-vae"
+    sample_rate = 48000
+    latent_rate = 25.0
+    compression_ratio = 60.0
+    n_parameters = 168_695_426
+    multiple = 1920
+
+    @classmethod
+    def config(cls, tiny: bool = False) -> dict[str, Any]:
+        return super().config(tiny) | {"downsampling_ratios": [2, 4, 4, 6, 10], "sampling_rate": 48000}
+
+    @classmethod
+    def load(cls, path: Path, config: dict[str, Any]) -> torch.nn.Module:
+        return load_safetensors(cls.build(config).bfloat16(), path, config).float()
 
 
 class KvaeAudio(DiffusersVae):

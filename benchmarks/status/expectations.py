@@ -74,6 +74,12 @@ _KNOWN: dict[str, dict[str, Expectation]] = {
     "codicodec": _network(546, 148_533_388, "the package codicodec 0.1.2") | {"latents z: largest magnitude": _TANH},
     "stable-audio-vae": _network(365, 156_112_514, _CLASS.format("diffusers"))
     | {"latents z: deviation": Expectation(0.3, 3.0, "a variational autoencoder's prior has 1")},
+    "ace-step-vae": _network(365, 168_695_426, _CLASS.format("diffusers") + "; other projects' inventory of the file")
+    | {"latents z: deviation": Expectation(0.3, 3.0, "a variational autoencoder's prior has 1")},
+    "ear-vae": _network(386, 147_856_386, "the authors' class; the file's size")
+    | {"latents z: deviation": Expectation(0.3, 3.0, "a variational autoencoder's prior has 1")},
+    "snac-44khz": _network(286, 54_546_338, "the authors' package snac 1.2.1"),
+    "xcodec2": _network(811, 629_281_706, _CLASS.format("transformers")),
     "same-s": _network(244, 108_244_528, "hub page: 244 tensors; diffusers"),
     "same-l": {"parameters": _exactly(852_127_072, _CLASS.format("diffusers"))},
     "kvae-audio": _network(308, 166_871_218, _CLASS.format("diffusers"))

@@ -98,5 +98,5 @@ _READERS: dict[str, Callable[[Path], list[Tensor]]] = {
     ".safetensors": _safetensors,
     ".h5": _h5,
     ".index": _bundle,
-    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".zip"), _pickled),
+    **dict.fromkeys((".pt", ".pyt", ".pth", ".bin", ".ckpt", ".zip"), _pickled),
 }

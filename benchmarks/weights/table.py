@@ -1,74 +1,14 @@
 """The published weights the suite knows: where they come from, under which license, and their digests.
 
-An origin names a source, not an address: `hub:OWNER/NAME@COMMIT` on the model hub (a full commit, never a branch),
-`github:OWNER/NAME@TAG` for a release asset, `repository:OWNER/NAME@COMMIT` for files of a repository,
-`wheel:NAME==VERSION` for a Python package that carries the files. Digests and sizes are those of the hub's pages at
-that commit, of the wheels and repositories themselves, or of other projects' tables of pins, as of 2026-11-29; VGGish's
-file begins its name with its digest. Where `sha256` is None, `fetch` checks the digest that the hub itself publishes;
-where only `about` is given, the exact size is not published.
+Digests and sizes are those of the hub's pages at the named commit, of the wheels and repositories themselves, or of
+other projects' tables of pins, as of 2026-11-30; VGGish's file begins its name with its digest. Where `sha256` is None,
+`fetch` checks the digest that the hub itself publishes; where only `about` is given, no exact size is published.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from benchmarks.weights.source import WeightFile, WeightSource
 from m2l.io.cache import HUB_COMMIT, HUB_FILE, HUB_NAME
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One file of a set of weights.
-
-    Attributes:
-        path: inside its origin.
-        size: exact, in bytes; None where no public page states it.
-        sha256: None where none is published.
-        about: rounded size in bytes, where there is no exact one.
-        no_digest: why there is no sha256.
-        git: the name that git gives the content, which hubs publish for small files.
-    """
-
-    path: str
-    size: int | None = None
-    sha256: str | None = None
-    about: int | None = None
-    no_digest: str = ""
-    git: str | None = None
-
-    @property
-    def planned_size(self) -> int:
-        """Bytes to plan with: exact where they are known."""
-        return self.size or self.about or 0
-
-    @property
-    def basename(self) -> str:
-        """File name without folders."""
-        return self.path.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """A set of weights: one file, or several that belong together."""
-
-    name: str
-    origin: str
-    files: tuple[WeightFile, ...]
-    license: str
-    used_for: str
-
-    @property
-    def kind(self) -> str:
-        """`hub`, `github` (a release), `repository` or `wheel`."""
-        return self.origin.partition(":")[0]
-
-    @property
-    def location(self) -> tuple[str, str]:
-        """(owner/name or package, revision, tag or version)."""
-        place = self.origin.partition(":")[2]
-        separator = "==" if self.kind == "wheel" else "@"
-        name, _, version = place.partition(separator)
-        return name, version
-
 
 #: Why a file has no digest here.
 _HUB_KNOWS = "stated by the hub only, to whoever asks it for the file: fetch does, and checks it"
@@ -304,6 +244,34 @@ _SOURCES = (
         "Stable Audio Open's VAE",
     ),
     WeightSource(
+        "ace-step-vae",
+        "hub:ACE-Step/Ace-Step1.5@19671f406d603126926c1b7e2adc169acbcade22",
+        (
+            WeightFile("vae/config.json", 425, "14e019904df567f26df750317a70e2bd08f9f8f3c40ff4a24c97d1cd3f20ccd2"),
+            WeightFile(
+                "vae/diffusion_pytorch_model.safetensors",
+                337_431_388,
+                "da17edb604c40deaf09e9b24974e590d1ca83a374070e5d0884cfa4bed9a99b0",
+            ),
+        ),
+        "MIT",
+        "ACE-Step 1.5's VAE",
+    ),
+    WeightSource(
+        "ear-vae",
+        # The full commit of the hub is not published anywhere we could read; the file's digest is.
+        "hub:earlab/EAR_VAE@main",
+        (
+            WeightFile(
+                "pretrained_weight/ear_vae_44k.pyt",
+                591_453_838,
+                "0362dc7e96566869747dbe079b0a6d71c090b0a3a5d5077779e7be17c096d9d5",
+            ),
+        ),
+        "Apache-2.0",
+        "εar-VAE at 44.1 kHz",
+    ),
+    WeightSource(
         "same-s",
         "hub:stabilityai/SAME-S@fbeb3dcf53a326e5682f38e22e7f740202d44232",
         (
@@ -339,7 +307,7 @@ _SOURCES = (
     ),
     WeightSource(
         "kvae-audio",
-        # The full commit is not published anywhere we could read: the one source that is not pinned.
+        # The full commit is not published anywhere we could read.
         # Public pages name it by its first digits, 296bbc3, only.
         "hub:kandinskylab/KVAE-Audio@main",
         (
@@ -372,6 +340,32 @@ _SOURCES = (
         ),
         "CC BY 4.0",
         "Mimi",
+    ),
+    WeightSource(
+        "snac-44khz",
+        "hub:hubertsiuzdak/snac_44khz@873ebef9718b89660340c6f55a2b515e98cfa1d9",
+        (
+            WeightFile("config.json", 301, no_digest=_HUB_KNOWS),
+            WeightFile(
+                "pytorch_model.bin",
+                sha256="b0a676cbdc8d1cc53186f6d777bc956fb7932ceacdc657a4c3741646e9e7ead0",
+                about=218_000_000,
+            ),
+        ),
+        "MIT",
+        "SNAC at 44.1 kHz",
+    ),
+    WeightSource(
+        "xcodec2",
+        "hub:HKUSTAudio/xcodec2-hf@64bd034d12d441299cdd535b15c33efd6ccdf252",
+        (
+            WeightFile("config.json", 2923, "f3082487a22d44095e42f0824825e4ed36f5b464ba8405d64eb20dc440a5756e"),
+            WeightFile(
+                "model.safetensors", 2_517_231_448, "611a63e4dff70c19bd4718d701bb7bc522acf6293a109ab62f5db2f7ff395114"
+            ),
+        ),
+        "CC BY-NC 4.0",
+        "X-Codec 2",
     ),
     WeightSource(
         "lyra-v2",

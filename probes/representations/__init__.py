@@ -43,11 +43,15 @@ REPRESENTATIONS.register("mousai-v3", "probes.representations.autoencoders:mousa
 REPRESENTATIONS.register("dac-44khz", "probes.representations.autoencoders:dac_44khz")
 REPRESENTATIONS.register("codicodec", "probes.representations.autoencoders:codicodec")
 REPRESENTATIONS.register("stable-audio-vae", "probes.representations.autoencoders:stable_audio_vae")
+REPRESENTATIONS.register("ace-step-vae", "probes.representations.autoencoders:ace_step_vae")
+REPRESENTATIONS.register("ear-vae", "probes.representations.autoencoders:ear_vae")
 REPRESENTATIONS.register("same-s", "probes.representations.autoencoders:same_s")
 REPRESENTATIONS.register("same-l", "probes.representations.autoencoders:same_l")
 REPRESENTATIONS.register("kvae-audio", "probes.representations.autoencoders:kvae_audio")
 REPRESENTATIONS.register("encodec-48khz", "probes.representations.autoencoders:encodec_48khz")
 REPRESENTATIONS.register("mimi", "probes.representations.autoencoders:mimi")
+REPRESENTATIONS.register("snac-44khz", "probes.representations.autoencoders:snac_44khz")
+REPRESENTATIONS.register("xcodec2", "probes.representations.autoencoders:xcodec2")
 REPRESENTATIONS.register("latmusic", "benchmarks.autoencoders.latmusic:latmusic")
 
 #: Rows of Table 1 that are one output of a representation with several.

@@ -32,10 +32,16 @@ def nothing(state: State) -> None:
 
 
 def write_snapshot(
-    model: Any, folder: Path, config: dict[str, Any], change: Change = nothing, file: str = "model.safetensors"
+    model: Any,
+    folder: Path,
+    config: dict[str, Any],
+    change: Change = nothing,
+    file: str = "model.safetensors",
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """A folder as transformers and diffusers save one: safetensors, and the configuration beside it."""
     state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
     change(state)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / file, metadata={"format": "pt"})
@@ -51,6 +57,29 @@ def write_mousai(model: Any, folder: Path, config: dict[str, Any], change: Chang
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(state, folder / "pytorch_model.bin")
     return folder / "pytorch_model.bin"
+
+
+def write_ear_vae(model: Any, folder: Path, config: dict[str, Any], change: Change = nothing) -> Path:
+    """`ear_vae_44k.pyt`: numbered layers, and activations without their two axes of length one."""
+    from benchmarks.autoencoders.networks.ear_vae import published_names, published_shapes
+
+    names, shapes = published_names(model), published_shapes(model)
+    state = {names[key]: value.reshape(shapes[names[key]]) for key, value in model.state_dict().items()}
+    change(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "ear_vae_44k.pyt")
+    return folder / "ear_vae_44k.pyt"
+
+
+def write_snac(model: Any, folder: Path, config: dict[str, Any], change: Change = nothing) -> Path:
+    """`pytorch_model.bin`, and the arguments of the authors' class beside it."""
+    state = dict(model.state_dict())
+    change(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "pytorch_model.bin")
+    record = config | {"sampling_rate": 44100, "noise": True, "depthwise": True}
+    (folder / "config.json").write_text(json.dumps(record))
+    return folder
 
 
 def write_codicodec(model: Any, folder: Path, config: dict[str, Any], change: Change = nothing) -> Path:

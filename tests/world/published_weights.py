@@ -121,13 +121,13 @@ def alive(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _inside(folder_name: str, file: str) -> Callable[..., Any]:
+def _inside(folder_name: str, file: str, dtype: torch.dtype = torch.float32) -> Callable[..., Any]:
     """A writer of a snapshot, with everything that its library saves as the network's configuration."""
 
     def write(model: Any, folder: Path, config: dict[str, Any]) -> Path:
         record = model.config.to_dict() if hasattr(model.config, "to_dict") else dict(model.config)
         record = json.loads(json.dumps(record, default=str))
-        return formats.write_snapshot(model, folder / folder_name, record, file=file)
+        return formats.write_snapshot(model, folder / folder_name, record, file=file, dtype=dtype)
 
     return write
 
@@ -140,6 +140,9 @@ _AUTOENCODERS: dict[str, Callable[..., Any]] = {
     "same-s": formats.write_same,
     "same-l": formats.write_same,
     "stable-audio-vae": _inside("vae", "diffusion_pytorch_model.safetensors"),
+    "ace-step-vae": _inside("vae", "diffusion_pytorch_model.safetensors", torch.bfloat16),
+    "ear-vae": lambda model, folder, config: formats.write_ear_vae(model, folder / "pretrained_weight", config),
+    "snac-44khz": formats.write_snac,
     "kvae-audio": _inside("diffusers", "diffusion_pytorch_model.safetensors"),
 }
 
