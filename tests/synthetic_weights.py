@@ -51,6 +51,8 @@ def relative_position_index(window: int = 8) -> torch.Tensor:
 
 def clap_state(tower: str) -> dict[str, torch.Tensor]:
     """Audio tower and projection of a LAION checkpoint with synthetic weights."""
+    from world.published_weights import attention_mask, stft_kernels
+
     from benchmarks.embedders.clap import clap_mel_matrix
 
     state = {}
@@ -59,6 +61,10 @@ def clap_state(tower: str) -> dict[str, torch.Tensor]:
             state[name] = relative_position_index()
         elif name.endswith("melW"):
             state[name] = torch.from_numpy(clap_mel_matrix())
+        elif ".stft.conv_" in name:
+            state[name] = stft_kernels(imaginary="conv_imag" in name)
+        elif name.endswith("attn_mask"):
+            state[name] = attention_mask(shape[0])
         elif name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(7)
         elif name.endswith("bn0.running_mean"):

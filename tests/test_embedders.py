@@ -167,6 +167,14 @@ def test_vggish_loads_with_and_without_the_pca_entries(tmp_path: Path, pca: bool
             {"audio_branch__layers__0__blocks__0__attn__relative_position_index": torch.zeros(64, 64)},
             "relative positions are numbered differently",
         ),
+        (
+            {"audio_branch__spectrogram_extractor__stft__conv_real__weight": torch.ones(513, 1, 1024)},
+            r"stft\.conv_real\.weight holds other values than those that are computed",
+        ),
+        (
+            {"audio_branch__layers__1__blocks__1__attn_mask": torch.zeros(16, 64, 64)},
+            r"layers\.1\.blocks\.1\.attn_mask holds other values",
+        ),
     ],
 )
 def test_clap_names_what_differs(tmp_path: Path, changes: dict, message: str) -> None:

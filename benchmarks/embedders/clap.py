@@ -118,11 +118,47 @@ def audio_state(checkpoint: Any, what: str) -> dict[str, torch.Tensor]:
     return {ours: state[key] for key, ours in names.items() if not ours.startswith(_OTHER_PARTS)}
 
 
+def check_computed(state: Mapping[str, torch.Tensor], what: str) -> None:
+    """Compare a checkpoint's STFT kernels and attention masks, which are not used, with what is computed instead.
+
+    Raises:
+        CheckpointError: an entry holds other values; the message names it.
+    """
+    for key, value in state.items():
+        if key.endswith(".attn_mask"):
+            alike = torch.allclose(value.float(), _attention_mask(len(value)))
+        elif ".stft.conv_" in key:
+            alike = torch.allclose(value.float(), _stft_kernels(imaginary="conv_imag" in key), rtol=0, atol=1e-5)
+        else:
+            continue
+        if not alike:
+            raise CheckpointError(f"{what}: {key} holds other values than those that are computed here in its place")
+
+
+def _stft_kernels(*, imaginary: bool) -> torch.Tensor:
+    """The Fourier transform with a periodic Hann window, (513, 1, 1024)."""
+    turns = torch.arange(N_FFT // 2 + 1, dtype=torch.float64)[:, None] * torch.arange(N_FFT) / N_FFT
+    wave = torch.polar(torch.hann_window(N_FFT, dtype=torch.float64).expand_as(turns), -2 * torch.pi * turns)
+    return (wave.imag if imaginary else wave.real)[:, None].float()
+
+
+def _attention_mask(windows: int) -> torch.Tensor:
+    """Which of a window's positions see each other once windows are shifted by half: (windows, area, area), 0 or -100.
+
+    Rows and columns of the image's last window come from two sides of it each (Liu et al. 2021, Fig. 4).
+    """
+    across = round(windows**0.5)
+    side = torch.zeros(across, _ATTENTION_WINDOW)
+    side[-1, _ATTENTION_WINDOW // 2 :] = 1
+    region = (2 * side[:, None, :, None] + side[None, :, None, :]).reshape(windows, -1)
+    return (region[:, :, None] != region[:, None, :]).float() * -100.0
+
+
 def transformers_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Published names -> those of `ClapAudioModelWithProjection`.
 
-    The classifier heads, the STFT kernels and the mel matrix have no counterpart there, and the attention
-    masks are computed.
+    The classifier heads and the mel matrix have no counterpart there; STFT kernels and attention masks are computed,
+    which `check_computed` verifies.
     """
     unused = ("spectrogram_extractor.", "logmel_extractor.", "tscam_conv.", "head.")
     renames = (
@@ -161,6 +197,7 @@ class ClapAudio(nn.Module):
         """Raises CheckpointError naming the entries of `state` that are missing, unknown or misshapen."""
         super().__init__()
         check_state(state, published_shapes(tower), what)
+        check_computed(state, what)
         from transformers.models.clap.configuration_clap import ClapAudioConfig
         from transformers.models.clap.modeling_clap import ClapAudioModelWithProjection
 
