@@ -16,13 +16,14 @@ from benchmarks.compare.ablation import FULL
 from benchmarks.datasets.base import Clip, shortened
 from benchmarks.errors import MISSING, OK, USAGE, UsageError
 from benchmarks.evaluation.cells import Cell, Column, Row
+from benchmarks.evaluation.systems import STEREO
 from benchmarks.fetch.options import Options
 from benchmarks.harness.run import RunOptions
 from benchmarks.harness.units import Unit
 from benchmarks.paper import estimate, run
 from benchmarks.paper.estimate import GPU_FLOPS, GPU_SHARE, MACHINES, Machine, StageHours, costs, stage_hours
 from benchmarks.paper.request import PaperOptions, checkpoints_in, paper_suite
-from benchmarks.status.dry_run import Rates
+from benchmarks.status.dry_run import Rates, measured_rates
 from benchmarks.store.store import Store
 from benchmarks.suite import SuiteError, load_suite, parse_suite
 from benchmarks.tables.beside import beside_markdown, beside_record, pairs_of
@@ -137,6 +138,14 @@ def test_two_channels_cost_a_gpu_twice_their_mono_fold(tmp_path: Path) -> None:
     assert (both.unknown, both.beside_gpu_seconds) == (set(), 0.0)
     assert of("mimi (stereo)").gpu_seconds == pytest.approx(720.0), "measured goes before counted"
     assert of("codicodec (stereo)").uncounted == {"codicodec (stereo)"}
+
+
+def test_two_channels_cost_twice_as_much_where_they_are_coded_one_by_one() -> None:
+    known = measured_rates(Store("nowhere"), None).cpu
+    seconds = {name: rate for (stage, name), rate in known.items() if stage == "reconstruct"}
+    for name, times in (("dac-44khz", 2), ("music2latent@3", 2), ("encodec-48khz", 1), ("same-l", 1)):
+        for of in (costs()["reconstruct"], seconds):
+            assert of[name + STEREO] == pytest.approx(times * of[name], rel=0.02), name
 
 
 def test_the_networks_of_the_paper_suite_have_their_operations() -> None:

@@ -29,9 +29,10 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertModel
 
-from benchmarks.autoencoders import create_autoencoder
+from benchmarks.autoencoders import AUTOENCODERS, create_autoencoder
 from benchmarks.autoencoders.music2latent import RandomInit
 from benchmarks.embedders import create_embedder
+from benchmarks.evaluation.systems import STEREO
 from benchmarks.harness.executors import SerialExecutor
 from benchmarks.harness.run import RunOptions, RunReport, waves_of
 from benchmarks.status.dry_run import plan_suite
@@ -73,7 +74,10 @@ def plain(model: torch.nn.Module) -> None:
 
 
 def systems(wanted: set[str]) -> dict[str, dict[str, float]]:
-    """Networks on torch's "meta" device, which computes nothing; Music2Latent's kernels want numbers: on one crop."""
+    """Networks on torch's "meta" device, which computes nothing; Music2Latent's kernels want numbers: on one crop.
+
+    Of a mono clip, and of a stereo one, which is two items of a system that codes channels one by one.
+    """
     found: dict[str, dict[str, float]] = {"reconstruct": {}, "features": {}, "dim": {}}
     for name in SYSTEMS:
         if name in wanted:
@@ -109,6 +113,9 @@ def systems(wanted: set[str]) -> dict[str, dict[str, float]]:
                 found["features"][name] = count(partial(model.features, audio, 44_100), seconds)
                 found["dim"][name] = model.features(audio, 44_100).shape[0]
             print(name, {stage: rates.get(name) for stage, rates in found.items()}, file=sys.stderr, flush=True)
+    for name, operations in list(found["reconstruct"].items()):
+        items = 1 if name in SYSTEMS and AUTOENCODERS.load(name).channels == "stereo" else 2
+        found["reconstruct"][name + STEREO] = float(f"{items * operations:.3g}")
     return found
 
 
