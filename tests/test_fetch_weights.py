@@ -302,6 +302,38 @@ def test_a_hub_that_does_not_answer_is_one_line(server: Server, tmp_path: Path) 
     assert "size not known beforehand" in said
 
 
+# -- a copy from elsewhere
+
+
+def test_a_copy_is_taken_by_its_digest_whoever_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("M2L_OFFLINE", "1")  # nobody is asked
+    files = (
+        WeightFile("vae/config.json", len(CONFIG), sha(CONFIG)),
+        WeightFile("vae/x.bin", len(CONTENT), sha(CONTENT)),
+    )
+    source = WeightSource("copied", "hub:owner/gated@" + "c" * 40, files, "CC BY-NC 4.0", "a test")
+    monkeypatch.setitem(WEIGHTS, "copied", source)
+    copy = tmp_path / "copy"
+    (copy / "other" / "vae").mkdir(parents=True)
+    (copy / "config.json").write_bytes(b"{}")  # another's, of that name
+    (copy / "other" / "vae" / "config.json").write_bytes(CONFIG)
+    (copy / "x.bin").write_bytes(CONTENT[:-1] + b"!")
+    options = Options(source=copy, accept_license=True)
+    assert "has no x.bin with the published digest" in fetch_weights("copied", options)["failed"][0]
+    (copy / "x.bin").write_bytes(CONTENT)
+    assert "to accept it" in fetch_weights("copied", Options(source=copy))["failed"][0]
+    found = fetch_weights("copied", options)
+    assert (found["summary"], found["failed"]) == ("fetched", [])
+    assert (find_weight("copied") / "config.json").read_bytes() == CONFIG
+    # What has no digest cannot be verified.
+    monkeypatch.setitem(
+        WEIGHTS, "copied", WeightSource("copied", source.origin, (WeightFile("y.bin"),), "MIT", "a test")
+    )
+    (copy / "y.bin").write_bytes(CONTENT)
+    assert "y.bin: no digest is known" in fetch_weights("copied", options)["failed"][0]
+
+
 # -- never implicitly
 
 

@@ -44,7 +44,7 @@ def fetch(
     Args:
         names: data sets and weights; all stands for the paper's data
         data: root of the data (default: the cache; data sets only)
-        source: existing copy to adopt: archives or files
+        source: existing copy to adopt: archives or files; of weights only what has the published digest
         only: archives or clips to take, by part of their names; may be repeated
         jobs: files transferred at the same time
         overwrite: fetch even what is present

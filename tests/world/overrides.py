@@ -138,12 +138,19 @@ def _tinysol(module: ModuleType, root: Path) -> None:
     module.FOLD_COUNTS = {int(fold): count for fold, count in _counts(root)["tinysol"]["folds"].items()}
 
 
+def _suites(module: ModuleType, root: Path) -> None:
+    """Suites of the world's own under the shipped names, for a play with few systems."""
+    if (root / "suites").is_dir():
+        module.FOLDER = root / "suites"
+
+
 #: Module -> what is changed in it, as it is imported.
 CHANGES: dict[str, Callable[[ModuleType, Path], None]] = {
     "benchmarks.weights.table": _weights,
     "benchmarks.fetch.corpora.catalog": _catalog,
     "benchmarks.datasets.musiccaps": _musiccaps_list,
     "benchmarks.fetch.corpora.musiccaps": _musiccaps_fetch,
+    "benchmarks.suite": _suites,
     "probes.tasks.magnatagatune": _magnatagatune,
     "probes.tasks.beatport": _beatport,
     "probes.tasks.tinysol": _tinysol,
