@@ -95,14 +95,14 @@ def _move_to(world: World, place: Path) -> None:
     }
 
 
-def command(place: Path, *options: str) -> list[str]:
-    fixed = [*OPTIONS, "--results", str(place / "results"), "-o", str(place / "report")]
-    return [sys.executable, "-W", "ignore", "-m", "benchmarks", "paper", *fixed, *options]
+def command(place: Path) -> list[str]:
+    folders = ["--data", str(place / "data"), "--results", str(place / "results"), "-o", str(place / "report")]
+    return [sys.executable, "-W", "ignore", "-m", "benchmarks", "paper", *OPTIONS, *folders]
 
 
-def play(world: World, place: Path, *options: str) -> str:
+def play(world: World, place: Path) -> str:
     """Run the command to its end; returns what it said. One thing is missing always: the license."""
-    done = subprocess.run(command(place, *options), env=world.env, capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(command(place), env=world.env, capture_output=True, text=True, timeout=3600)
     assert done.returncode == MISSING, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stderr
