@@ -300,6 +300,8 @@ DNS4 = Corpus(
     notes=(
         f"its publisher's list of sizes and SHA-1 of all clips is {DNS_LIST}; it is not read here, and only "
         "bzip2's own checksums are verified",
+        "a 404 (BlobNotFound) of the folder that holds its archives says nothing: only the archives have "
+        "addresses (DNS-Challenge issue 200)",
         "the paper does not say which of the nine groups it used; --only GROUP takes some",
         "contains VocalSet and VCTK: probes on those are no test of a model trained on this",
     ),
