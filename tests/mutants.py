@@ -12,7 +12,7 @@ and decorated functions are mutated too, and no file is changed. The kernels of 
 caller would keep the code of before. A test that works in another process sees no edit.
 
 Exit status: 0 every mutant is killed or listed as equivalent; 1 some survived, or a listed edit does not exist any
-more; 2 a test fails without any edit.
+more. A test that fails without an edit is named and left out.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ class Mutant:
 
 @dataclass
 class Module:
-    """A module, its test files, its mutants, the test that killed each of those run, the names of those that live."""
+    """A module, its test files and its mutants: the test that killed each of those run, the names of those that live.
+
+    `pending` are to be run, and `killers` are the tests that killed mutants in the last run, which come first.
+    """
 
     path: str
     tests: list[str]
@@ -86,6 +89,7 @@ class Module:
     killed: dict[str, str] = field(default_factory=dict)
     survived: list[str] = field(default_factory=list)
     pending: list[Mutant] = field(default_factory=list)
+    killers: dict[str, str] = field(default_factory=dict)
 
     @property
     def imported(self) -> ModuleType:
@@ -141,6 +145,7 @@ def put_into(module: ModuleType, source: str) -> None:
     Modules that took another value of it, such as a constant, are executed anew: it may be a default of theirs.
     """
     before = dict(vars(module))
+    classes: dict[type, type] = {}
     dependents: dict[str, ModuleType] = {}
     exec(compile(source, str(module.__file__), "exec", dont_inherit=True), vars(module))
     for name, new in list(vars(module).items()):
@@ -149,7 +154,12 @@ def put_into(module: ModuleType, source: str) -> None:
             continue
         if getattr(old, "__module__", None) == module.__name__ and _renew(old, new):
             setattr(module, name, old)
+            if isinstance(old, type):
+                classes[new] = old
             continue
+        for item in (new, *(new.values() if isinstance(new, dict) else ())):
+            if type(item) in classes:
+                object.__setattr__(item, "__class__", classes[type(item)])
         for other in list(sys.modules.values()):
             if other is not module and getattr(other, "__dict__", {}).get(name) is old:
                 setattr(other, name, new)
@@ -186,7 +196,7 @@ class Session:
     """The pytest plugin that runs mutants in place of the tests it collected."""
 
     def __init__(self, modules: list[Module], jobs: int) -> None:
-        self.modules, self.jobs, self.error = modules, jobs, ""
+        self.modules, self.jobs = modules, jobs
         self.seconds: dict[str, float] = {}
         self.reach: dict[str, dict[str, list[int]]] = {}
         self.kills: Counter[str] = Counter()
@@ -199,10 +209,9 @@ class Session:
         pid, folder = _fork(functools.partial(self._baseline, items))
         os.waitpid(pid, 0)
         report = _report(folder)
-        self.error = "" if "reach" in report else f"{report.get('started')} fails without any edit"
-        if self.error:
-            return True
         self.seconds, self.reach = report["seconds"], report["reach"]
+        for test in items.keys() - self.seconds.keys():
+            print(f"{test} fails without an edit and is left out", file=sys.stderr)
         for module in self.modules:
             functions = _functions((ROOT / module.path).read_text())
             for mutant in module.pending:
@@ -240,22 +249,21 @@ class Session:
             passed = _passes(item, later)
             sys.setprofile(None)
             if not passed:
-                return
+                continue
             seconds[item.nodeid] = time.process_time() - begin
             reach[item.nodeid] = {path: [n for p, n in reached if p == path] for path in {p for p, _ in reached}}
         write({"seconds": seconds, "reach": reach})
 
     def _order(self, module: Module, mutant: Mutant, functions: list[tuple[int, int, int]]) -> list[str]:
         """Tests that reach the edit: the one that killed it before, those that kill most, then the fast ones."""
-        names = [
-            t for t in self.seconds if Path(t.partition("::")[0]).name in module.tests and self.seconds[t] < _SLOWEST
-        ]
+        fast = [test for test, seconds in self.seconds.items() if seconds < _SLOWEST]
+        names = [test for test in fast if Path(test.partition("::")[0]).name in module.tests]
         around = [(first, last) for first, body, last in functions if body <= mutant.line <= last]
         if around:
             first, last = max(around)
             names = [t for t in names if any(first <= n <= last for n in self.reach[t].get(module.path, ()))]
-        known = module.killed.get(mutant.name)
-        return sorted(names, key=lambda test: (test != known, self.seconds[test] / (1 + self.kills[test])))
+        killer = module.killers.get(mutant.name)
+        return sorted(names, key=lambda test: (test != killer, self.seconds[test] / (1 + self.kills[test])))
 
     def _wait(self) -> None:
         pid, _ = os.waitpid(-1, 0)
@@ -263,7 +271,6 @@ class Session:
         report = _report(folder)
         if report.get("survived"):
             module.survived.append(mutant.name)
-            module.killed.pop(mutant.name, None)
         else:  # a test failed, or the process came to its end in one
             module.killed[mutant.name] = report.get("started", "the import")
             self.kills[module.killed[mutant.name]] += 1
@@ -304,7 +311,6 @@ def _fork(work: Callable[[Callable[[dict[str, Any]], None]], None]) -> tuple[int
     if pid:
         return pid, folder
     try:
-        os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
@@ -316,17 +322,17 @@ def _fork(work: Callable[[Callable[[dict[str, Any]], None]], None]) -> tuple[int
 
 def _report(folder: Path) -> dict[str, Any]:
     path = folder / "report.json"
-    report = json.loads(path.read_text() or "{}") if path.exists() else {}
+    report: dict[str, Any] = json.loads(path.read_text() or "{}") if path.exists() else {}
     shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
-def read_modules(words: list[str], config: dict[str, Any], interpreted: bool) -> list[Module]:
-    """The modules whose path holds one of the words, with what is known of them."""
+def read_modules(options: argparse.Namespace, config: dict[str, Any]) -> list[Module]:
+    """The modules whose path holds one of the words, what is known of them, and which mutants are to be run."""
     known = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     modules = []
     for path, tests in config["modules"].items():
-        if (path in config["interpreted"]) != interpreted or not _chosen(path, words):
+        if (path in config["interpreted"]) != options.interpreted or not _chosen(path, options.words):
             continue
         listed = config["equivalent"].get(path, {})
         mutants = make_mutants(path, config["operators"])
@@ -335,17 +341,24 @@ def read_modules(words: list[str], config: dict[str, Any], interpreted: bool) ->
             raise SystemExit(f"{CONFIG.name}: {path} has no edit {gone[0]!r}")
         apart = [m for m in mutants if m.name not in listed and m.name.split(ARROW)[0] not in listed]
         apart = [m for m in apart if not any(_follows(m.name, rule) for rule in config["everywhere"])]
+        names = {mutant.name for mutant in apart}
         digest = hashlib.sha256((ROOT / path).read_bytes())
         for test in tests:
             digest.update((ROOT / "tests" / test).read_bytes())
         module = Module(path, tests, digest.hexdigest(), apart, len(mutants) - len(apart))
-        before = known.get(path, {})
-        names = {mutant.name for mutant in apart}
-        module.killed = {name: test for name, test in before.get("killed", {}).items() if name in names}
-        module.survived = [name for name in before.get("survived", []) if name in names]
-        module.pending = [m for m in apart if m.name not in module.killed and m.name not in module.survived]
-        if before.get("digest") != module.digest:
-            module.pending = list(apart)
+        before = known.get(path, {"digest": "", "killed": {}, "survived": []})
+        module.killers = before["killed"]
+        if options.survivors or before["digest"] == module.digest:
+            module.killed = {name: test for name, test in before["killed"].items() if name in names}
+            module.survived = [name for name in before["survived"] if name in names]
+        chosen = apart
+        if options.sample is not None:
+            chosen = random.Random(f"{options.seed} {path}").sample(apart, min(options.sample, len(apart)))
+        if options.survivors:
+            module.pending = [mutant for mutant in apart if mutant.name in module.survived]
+            module.survived = []
+        else:
+            module.pending = [m for m in chosen if m.name not in module.killed and m.name not in module.survived]
         modules.append(module)
     return modules
 
@@ -362,7 +375,7 @@ def _chosen(path: str, words: list[str]) -> bool:
 
 
 def _test(modules: list[Module], jobs: int) -> None:
-    """Runs the pending mutants of some modules; ends the program where a test fails without any edit."""
+    """Runs the pending mutants of some modules."""
     if not modules:
         return
     settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, deadline=None)
@@ -372,9 +385,8 @@ def _test(modules: list[Module], jobs: int) -> None:
     marks = "not slow and not gpu and not network and not shared and not browser and not forks"
     with contextlib.redirect_stdout(sys.stderr):
         code = pytest.main([*arguments, "-m", marks, *files], plugins=[session])
-    if session.error or not session.seconds:
-        print(session.error or f"pytest collected no tests (status {code})", file=sys.stderr)
-        raise SystemExit(2)
+    if not session.seconds:
+        raise SystemExit(f"pytest ran no tests (status {code})")
 
 
 def main() -> int:
@@ -388,18 +400,7 @@ def main() -> int:
     parser.add_argument("--interpreted", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     config = tomllib.loads(CONFIG.read_text())
-    modules = read_modules(options.words, config, options.interpreted)
-    for module in modules:
-        if options.survivors:
-            module.pending = [mutant for mutant in module.mutants if mutant.name in module.survived]
-        elif options.sample is not None and len(module.mutants) > options.sample:
-            drawn = set(
-                random.Random(f"{options.seed} {module.path}").sample(range(len(module.mutants)), options.sample)
-            )
-            chosen = {mutant.name for i, mutant in enumerate(module.mutants) if i in drawn}
-            module.pending = [mutant for mutant in module.pending if mutant.name in chosen]
-        again = {mutant.name for mutant in module.pending}
-        module.survived = [name for name in module.survived if name not in again]
+    modules = read_modules(options, config)
     _test([module for module in modules if module.pending], options.jobs)
     known = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     for module in modules:
@@ -416,9 +417,8 @@ def main() -> int:
     status = int(any(module.survived for module in modules))
     if not options.interpreted and any(_chosen(path, options.words) for path in config["interpreted"]):
         command = [sys.executable, *sys.argv, "--interpreted"]
-        status = max(
-            status, subprocess.run(command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, check=False).returncode
-        )
+        environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+        status = max(status, subprocess.run(command, env=environment, check=False).returncode)
     return status
 
 

@@ -197,6 +197,25 @@ def test_a_clip_collapses_beyond_the_metrics_limit() -> None:
         assert only(si_sdr_record(base), si_sdr_record(gained)).collapsed == ()
 
 
+def test_a_change_as_large_as_the_tolerance_is_let_through() -> None:
+    for limit, reason in ((0.5, ""), (0.49, "beyond the tolerance, but within chance")):
+        found = only(si_sdr_record([1.0, 2.0]), si_sdr_record([1.0, 1.0]), tolerances={"si_sdr": limit})
+        assert (found.verdict, found.reason, found.harm) == ("same", reason, 0.5)
+
+
+def test_what_differs_between_the_runs_is_noted() -> None:
+    about = {"libraries": {"numpy": "2"}}
+    systems = {"codec": {"weights_sha256": "a" * 64}}
+    before = si_sdr_record([1.0, 2.0], systems=systems, about=about)
+    assert compare(before, before).notes == ()
+    assert compare(before, si_sdr_record([1.0, 2.0], systems={"codec": {}}, about=about)).notes == ()
+    data = {"si_sdr": {"title": "SI-SDR", "digits": 2, "data": "x"}}
+    other = {"si_sdr": {"title": "SI-SDR", "digits": 2, "data": "y"}}
+    pinned = si_sdr_record([1.0, 2.0], metrics=data)
+    assert only(pinned, si_sdr_record([1.0, 2.0], metrics=data)).verdict == "same"
+    assert only(pinned, si_sdr_record([1.0, 2.0], metrics=other)).reason.startswith("the audio of the suite is not")
+
+
 def test_one_group_is_outside_the_correction() -> None:
     """Without an error the change decides, and the other cells are corrected as if it were not there."""
     base, shifts = np.linspace(0, 7, 8), -0.2 + 0.3 * np.tile([1.0, -1.0], 4)
@@ -234,7 +253,7 @@ def test_a_probes_tolerance_is_the_spread_of_its_seeds() -> None:
     # An item of the test set, the last digit of the table, and rows that nothing is trained for.
     assert spread_tolerance([50.0, 50.0], 40) == pytest.approx(100 / 80)
     assert spread_tolerance([50.0], 40) == pytest.approx(2.5)
-    assert spread_tolerance([50.0, 50.0], 10_000) == 0.1
+    assert spread_tolerance([50.0, 50.0], 10_000) == spread_tolerance([50.0], 10_000) == 0.1
     assert spread_tolerance(seeds, 0) == spread_tolerance([], 9) == 0.1
     assert spread_tolerance([50.0, 51.0], 1) == pytest.approx(50.0)
 
@@ -262,7 +281,8 @@ def test_what_a_metric_lets_through() -> None:
 def test_a_users_tolerance_goes_by_the_exact_name_and_then_the_family(
     given: Mapping[str, float], expected: float
 ) -> None:
-    assert metric_of("fad:vggish", given).allowed_change(1.0) == expected
+    found = metric_of("fad:vggish", given)
+    assert (found.allowed_change(1.0), found.higher_is_better, found.digits) == (expected, False, 3)
 
 
 def test_names_of_families_and_tolerances() -> None:

@@ -107,7 +107,7 @@ def _replicates_text(cell: CellRecord, record: Record) -> str:
 
 def _freedom(freedom: float, index: Index) -> float:
     """Degrees of freedom, no more than the effective number of groups leaves."""
-    return max(min(freedom, effective_groups(index) - 1.0), 0.0)
+    return min(freedom, effective_groups(index) - 1.0)
 
 
 def _pair_evidence(
