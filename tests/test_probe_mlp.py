@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
+from probes.mlp import estimators
 from probes.mlp.config import ProbeConfig
 from probes.mlp.estimators import KNNProbe, MLPProbe
 from probes.mlp.training import ProbeJob, train_probes
@@ -120,13 +123,142 @@ def test_validation_data_of_ones_own() -> None:
         MLPProbe(max_epochs=5).fit(x[:150], y[:150], validation=(x[150:], np.full(50, 9)))
 
 
-def test_knn_equals_sklearn() -> None:
+def test_settings_reach_the_training_as_they_are() -> None:
+    assert MLPProbe().config() == ProbeConfig()
+    assert (MLPProbe().seed, MLPProbe().validation_fraction) == (0, 0.1)
+    changed: dict[str, Any] = {
+        "hidden_units": (7,), "learning_rate": 0.5, "l2": 0.25, "batch_size": 3, "max_epochs": 9, "patience": 4,
+        "stop_on": "macro", "select_on": "last", "standardize": True, "precision": "bf16",
+    }  # fmt: skip
+    assert MLPProbe(**changed).config() == ProbeConfig(**changed)
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, ProbeJob]]:
+    """What `fit` hands over to be trained."""
+    seen: list[tuple[np.ndarray, ProbeJob]] = []
+
+    def trained(features: np.ndarray, jobs: list[ProbeJob], config: ProbeConfig, device: str) -> list[None]:
+        assert device == "cpu"
+        seen.extend((features, job) for job in jobs)
+        return [None]
+
+    monkeypatch.setattr(estimators, "train_probes", trained)
+    return seen
+
+
+def test_a_part_is_held_out_by_class_where_every_class_has_two(jobs: list[tuple[np.ndarray, ProbeJob]]) -> None:
+    from sklearn.model_selection import train_test_split
+
+    def expected(n: int, size: int, stratify: Any) -> list[list[int]]:
+        parts = train_test_split(np.arange(n), test_size=size, random_state=3, stratify=stratify)
+        return [part.tolist() for part in parts]
+
+    x = np.arange(40.0).reshape(20, 2)
+    classes = np.array(["b", "a"])[np.r_[np.ones(16, int), np.zeros(4, int)]]
+    numbers = np.r_[np.zeros(16, int), np.ones(4, int)]
+    rare = np.r_[np.zeros(19, int), 1]
+    tags = np.stack([numbers, 1 - numbers], axis=1)
+    for y, fraction, size, stratify in (
+        (classes, 0.1, 2, numbers),
+        (classes, 0.06, 1, None),  # too few for one of each class
+        (rare, 0.25, 5, None),
+        (tags, 0.25, 5, None),
+        (classes, 0.001, 1, None),
+    ):
+        MLPProbe(validation_fraction=fraction, seed=3).fit(x, y)
+        features, job = jobs.pop()
+        assert [job.train.tolist(), job.validation.tolist()] == expected(20, size, stratify)
+        np.testing.assert_array_equal(features, x)
+        assert (job.n_outputs, job.seed) == (2, 3)
+        np.testing.assert_array_equal(job.targets, {2: tags}.get(np.ndim(y), rare if y is rare else numbers))
+
+
+def test_ones_own_validation_follows_the_training_items(jobs: list[tuple[np.ndarray, ProbeJob]]) -> None:
+    x = np.arange(12.0).reshape(6, 2)
+    MLPProbe().fit(x[:4], ["u", "w", "u", "v"], validation=(x[4:], ["w", "u"]))
+    features, job = jobs.pop()
+    np.testing.assert_array_equal(features, x)
+    assert job.targets.tolist() == [0, 2, 0, 1, 2, 0]
+    assert (job.train.tolist(), job.validation.tolist(), job.n_outputs) == ([0, 1, 2, 3], [4, 5], 3)
+    tags = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    MLPProbe().fit(x[:3], tags, validation=(x[3:5], tags[:2]))
+    _, job = jobs.pop()
+    np.testing.assert_array_equal(job.targets, np.concatenate([tags, tags[:2]]))
+    for wrong in (tags[:2, :2], np.array([0, 1])):
+        with pytest.raises(ValueError, match=r"validation targets have shape \(2.*, expected 3 tags"):
+            MLPProbe().fit(x[:3], tags, validation=(x[3:5], wrong))
+
+
+def test_all_items_train_what_neither_stops_nor_selects(jobs: list[tuple[np.ndarray, ProbeJob]]) -> None:
+    x, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    for patience, held_out in ((5, 0), (6, 0), (4, 1)):
+        MLPProbe(select_on="last", max_epochs=5, patience=patience).fit(x, y)
+        _, job = jobs.pop()
+        assert (len(job.train), len(job.validation)) == (10 - held_out, held_out)
+    MLPProbe(max_epochs=5, patience=5).fit(x, y)
+    assert len(jobs.pop()[1].validation) == 1
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full((4, 2), 2), "multilabel targets must be zeros and ones"),
+        (np.zeros((4, 2, 1)), r"targets must be .*, got shape \(4, 2, 1\)"),
+        (np.zeros(3), "the training data holds one class only: "),
+        (np.arange(3), "3 targets for 4 items"),
+    ],
+)
+def test_targets_that_fit_nothing_are_named(y: np.ndarray, message: str) -> None:
+    for probe in (MLPProbe(), KNNProbe()):
+        with pytest.raises(ValueError, match=message):
+            probe.fit(np.eye(4), y)
+        with pytest.raises(ValueError, match=r"features must be \(n_items, dim\), got shape \(4,\)"):
+            probe.fit(np.zeros(4), y)
+
+
+def test_predictions_are_the_likeliest_class_or_tags_above_one_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = MLPProbe()
+    monkeypatch.setattr(probe, "predict_proba", lambda X: np.array([[0.5, 0.51, 0.2], [0.1, 0.4, 0.5]]))
+    probe.classes_, probe.multilabel_ = np.array(["x", "y", "z"]), False
+    assert probe.predict(None).tolist() == ["y", "z"]
+    probe.multilabel_ = True
+    assert probe.predict(None).tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 2.0**100])
+def test_knn_equals_sklearn(standardize: bool, scale: float) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
-    x, y = toy(n=150)
-    ours = KNNProbe(7, standardize=False).fit(x[:100], y[:100])
-    theirs = KNeighborsClassifier(7, metric="cosine").fit(x[:100], y[:100])
-    np.testing.assert_allclose(ours.predict_proba(x[100:]), theirs.predict_proba(x[100:]), atol=1e-9)
+    x, y = toy(n=700)
+    x += 0.5
+    x[:, 3] = 2.0  # says nothing once it is standardized
+    x[:, 5] *= 3
+    ours = KNNProbe(7, standardize=standardize).fit(x[:100] * np.float32(scale), y[:100])
+    seen = (x - x[:100].mean(axis=0)) / np.where(np.ptp(x, axis=0) > 0, x[:100].std(axis=0), 1) if standardize else x
+    theirs = KNeighborsClassifier(7, metric="cosine").fit(seen[:100], y[:100])
+    found = ours.predict_proba(x[100:] * np.float32(scale))
+    np.testing.assert_allclose(found, theirs.predict_proba(seen[100:]), atol=1e-9)
+    assert KNNProbe().get_params() == {"n_neighbors": 5, "standardize": True}
+
+
+def test_knn_by_hand() -> None:
+    """Ties go to the earlier item, more neighbors than items are all, and what overflows is near to nothing."""
+    items = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    tags = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    queries = np.array([[3.0, 0.1], [0.1, 3.0], [0.0, 0.0]])
+    one, three, all_four = (KNNProbe(k, standardize=False).fit(items, tags) for k in (1, 3, 9))
+    assert one.predict_proba(queries).tolist() == [[1, 0], [1, 1], [1, 0]]
+    np.testing.assert_allclose(three.predict_proba(queries), np.full((3, 2), 2 / 3))
+    np.testing.assert_allclose(all_four.predict_proba(queries), np.full((3, 2), 1 / 2))
+    values = np.array([[4.0], [8.0], [2.0], [10.0]])
+    assert three.mean_of_nearest(queries[:1], values).tolist() == [[pytest.approx(14 / 3)]]
+    far = KNNProbe(1).fit(items, tags)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = far.predict_proba(np.array([[3e38, -3e38], [2.0, 0.0]]))
+    assert np.isnan(found[0]).all()
+    assert found[1].tolist() == [0, 1]
 
 
 # ---- bad data -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, r2_score, roc_auc_score
 
+from probes.mlp import kernels
 from probes.mlp.kernels import fused_adam, matmul_nt, matmul_tn
 from probes.mlp.models import TrainedProbe, balance, batch_order, glorot_layers
 from probes.mlp.monitor import keras_auc, keras_monitor, macro_monitor, r2_monitor
@@ -14,10 +15,12 @@ from probes.mlp.monitor import keras_auc, keras_monitor, macro_monitor, r2_monit
 # ---- monitors -------------------------------------------------------------------------------------
 
 
-def test_keras_auc_equals_thresholds_counted_one_by_one() -> None:
+@pytest.mark.parametrize("top", [(1.0, 1.0), (0.0, 1.0)])
+def test_keras_auc_equals_thresholds_counted_one_by_one(top: tuple[float, float]) -> None:
+    """Some scores lie on a threshold, which they do not pass; two above the last but one are of these targets."""
     rng = np.random.default_rng(0)
-    p = np.round(rng.random(500), 3)
-    y = (rng.random(500) < p).astype(float)
+    p = np.concatenate([np.round(rng.random(400), 3) * 0.99, np.arange(0, 199, 5) / 199, [0.997, 1.0]])
+    y = np.concatenate([(rng.random(440) < p[:440]).astype(float), top])
     thresholds = np.concatenate([[-1e-7], np.arange(1, 199) / 199, [1 + 1e-7]])
     tpr = np.array([(p[y == 1] > t).mean() for t in thresholds])
     fpr = np.array([(p[y == 0] > t).mean() for t in thresholds])
@@ -40,16 +43,18 @@ def test_macro_monitor_equals_sklearn() -> None:
 
 
 def test_monitors_by_hand_and_without_both_classes() -> None:
-    tags = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-    logits = torch.tensor([[2.0, 0.0, 9.0], [1.0, 3.0, -9.0], [0.0, 1.0, 0.0]])
-    # Tag 0: of (1, 2) and (1, 0) one pair is right; tag 1: both are; tag 2 has no positives.
+    tags = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
+    logits = torch.tensor([[2.0, 0.0, 9.0, 1.0], [1.0, 3.0, -9.0, 2.0], [0.0, 1.0, 0.0, 1.0]])
+    # Tag 0: of (1, 2) and (1, 0) one pair is right; tag 1: both are; tag 2 has no positives, tag 3 no negatives.
     assert macro_monitor(logits, tags, True) == pytest.approx((0.5 + 1.0) / 2)
     assert keras_monitor(logits, tags, True) == pytest.approx(keras_auc(torch.sigmoid(logits), tags))
     assert np.isnan(keras_auc(torch.rand(4), torch.zeros(4)))
     assert np.isnan(keras_auc(torch.rand(4), torch.ones(4)))
-    truth, guess = np.array([0, 1, 2, 2]), np.array([0, 2, 2, 0])
+    truth, guess = np.array([0, 1, 2, 2]), np.array([0, 2, 2, 2])
     found = keras_monitor(torch.eye(3)[guess], torch.eye(3)[truth], False)
-    assert found == accuracy_score(truth, guess) == 0.5
+    assert found == accuracy_score(truth, guess) == 0.75
+    # Class 1 is never guessed, class 3 never there: 2 / 2, 0, 4 / 5, 0.
+    assert macro_monitor(torch.eye(4)[guess], torch.eye(4)[truth], False) == pytest.approx((1 + 0 + 0.8 + 0) / 4)
 
 
 def test_r2_monitor_equals_sklearn() -> None:
@@ -87,6 +92,26 @@ def test_products_of_both_kinds(inner: int) -> None:
     torch.testing.assert_close(matmul_tn(left, right), (left[:, :, None] * right[:, None]).sum(0), rtol=1e-4, atol=1e-4)
 
 
+def test_only_wide_float32_products_on_a_cpu_are_onednns(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def linear(a: torch.Tensor, b: torch.Tensor, *rest: object) -> torch.Tensor:
+        calls.append(tuple(a.shape))
+        return torch.mm(a, b.t())
+
+    def made(inner: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> int:
+        calls.clear()
+        narrow, wide = (torch.ones(300, n, dtype=dtype, device=device) for n in (3, inner))
+        assert matmul_nt(torch.ones(3, inner, dtype=dtype, device=device), wide).shape == (3, 300)
+        assert matmul_tn(narrow, wide).shape == (3, inner)
+        return len(calls)
+
+    monkeypatch.setattr(kernels, "_onednn_linear", lambda: linear)
+    assert [made(255), made(256), made(256, torch.float64), made(256, device="meta")] == [0, 2, 0, 0]
+    monkeypatch.setattr(kernels, "_onednn_linear", lambda: None)
+    assert made(256) == 0
+
+
 def test_initial_weights_are_uniform_within_glorots_limit() -> None:
     first, second = glorot_layers([200, 100, 50], seed=4)
     for (kernel, bias), (n_in, n_out) in ((first, (200, 100)), (second, (100, 50))):
@@ -119,13 +144,13 @@ def test_columns_far_from_one_are_scaled_by_powers_of_two() -> None:
 def test_a_trained_probe_is_its_layers() -> None:
     """Factors, mean and scale, layers with a rectifier between them, then softmax or sigmoids."""
     layers = [
-        (np.array([[1.0, -1.0], [0.5, 0.0]], np.float32), np.array([0.0, 1.0], np.float32)),
-        (np.array([[1.0, 2.0], [0.0, -1.0]], np.float32), np.array([0.5, 0.0], np.float32)),
+        (np.array([[1.0, -1.0], [0.5, 0.0], [0.0, -1.0]], np.float32), np.array([0.0, 1.0, 0.0], np.float32)),
+        (np.array([[1.0, 2.0, 1.0], [0.0, -1.0, 1.0]], np.float32), np.array([0.5, 0.0], np.float32)),
     ]
-    probe = TrainedProbe(
-        layers, np.array([1.0, 0.0]), np.array([2.0, 0.5]), False, factors=np.array([4.0, 1.0], np.float32)
-    )
-    # (0.5, 4) -> (2, 4) -> (2, 2) -> (0, 2) -> (4.5, -2); (0, 2) -> (0, 2) -> (-2, 1) -> (-3, 0) -> 0 -> (0.5, 0)
+    mean, scale, factors = np.array([1.0, 0.0]), np.array([2.0, 0.5]), np.array([4.0, 1.0], np.float32)
+    probe = TrainedProbe(layers, mean, scale, False, factors=factors)
+    assert (probe.best_epoch, probe.history) == (0, [])
+    # (0.5, 4) -> (2, 4) -> (2, 2) -> (0, 2, -2) -> (4.5, -2); (0, 2) -> (0, 2) -> (-2, 1) -> (-3, 0, -1) -> (0.5, 0)
     found = probe.decision_function(np.array([[0.5, 4.0], [0.0, 2.0]]))
     np.testing.assert_allclose(found, [[4.5, -2.0], [0.5, 0.0]])
     logits = np.array([[4.5, -2.0], [0.5, 0.0]])
@@ -133,6 +158,6 @@ def test_a_trained_probe_is_its_layers() -> None:
     np.testing.assert_allclose(probe.predict_proba(np.array([[0.5, 4.0], [0.0, 2.0]])), softmax)
     probe.multilabel = True
     np.testing.assert_allclose(probe.predict_proba(np.array([[0.5, 4.0], [0.0, 2.0]])), 1 / (1 + np.exp(-logits)))
-    for wrong in (np.zeros(2), np.zeros((1, 3))):
+    for wrong in (np.zeros(2), np.zeros((1, 3)), np.zeros((1, 2, 1))):
         with pytest.raises(ValueError, match=r"trained on 2 features, got an array of \("):
             probe.decision_function(wrong)

@@ -92,7 +92,7 @@ def balance(features: np.ndarray) -> np.ndarray | None:
     """
     largest = np.abs(features).max(axis=0, initial=0.0)
     _, exponent = np.frexp(largest)
-    far = (np.abs(exponent) > _SAFE_EXPONENT) & (largest > 0)
+    far = np.abs(exponent) > _SAFE_EXPONENT
     if not far.any():
         return None
     # the smallest float32 is 2**-149: 2**127 is the largest power that is one

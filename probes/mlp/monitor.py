@@ -20,7 +20,7 @@ def keras_auc(probabilities: Tensor, target: Tensor, n_thresholds: int = KERAS_T
     """Area under the ROC curve as `keras.metrics.AUC()` computes it: flattened, at fixed thresholds.
 
     Thresholds are -ε, 1/(n-1), …, (n-2)/(n-1), 1+ε; a prediction is positive *above* a threshold; the area
-    is the trapezoid sum. NaN when one of the two classes is absent.
+    is the trapezoid sum. NaN (0 / 0) when one of the two classes is absent.
     """
     scores, truth = probabilities.reshape(-1), target.reshape(-1)
     inner = torch.arange(1, n_thresholds - 1, device=scores.device, dtype=scores.dtype) / (n_thresholds - 1)
@@ -28,8 +28,6 @@ def keras_auc(probabilities: Tensor, target: Tensor, n_thresholds: int = KERAS_T
     passed = torch.searchsorted(inner, scores.contiguous(), right=False)
     positives = torch.bincount(passed, weights=truth.double(), minlength=n_thresholds - 1)
     negatives = torch.bincount(passed, weights=1.0 - truth.double(), minlength=n_thresholds - 1)
-    if positives.sum() == 0 or negatives.sum() == 0:
-        return float("nan")
     # curve from the highest threshold (0, 0) to the lowest (1, 1)
     tpr = torch.cat([positives.new_zeros(1), positives.flip(0).cumsum(0)]) / positives.sum()
     fpr = torch.cat([negatives.new_zeros(1), negatives.flip(0).cumsum(0)]) / negatives.sum()
@@ -50,7 +48,7 @@ def macro_monitor(logits: Tensor, target: Tensor, multilabel: bool) -> float:
     guess, truth, n = logits.argmax(dim=1), target.argmax(dim=1), logits.shape[1]
     hits = torch.bincount(truth[guess == truth], minlength=n).double()
     total = torch.bincount(truth, minlength=n).double() + torch.bincount(guess, minlength=n).double()
-    return float(torch.where(total > 0, 2 * hits / total.clamp_min(1.0), 0.0).mean())
+    return float((2 * hits / total.clamp_min(1.0)).mean())
 
 
 def _macro_auc(scores: Tensor, target: Tensor) -> float:

@@ -1,0 +1,300 @@
+"""Protocols, choices on the validation part, scores of folds and their replicates, by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, r2_score
+
+from probes import stage
+from probes.mlp.config import ProbeConfig
+from probes.mlp.models import TrainedProbe
+from probes.mlp.training import ProbeJob
+from probes.protocol import MIR_REF_BATCH, PROTOCOLS, Protocol, get_protocol, seeds_from
+from probes.scoring import Problem, Scorer, chance, score
+from probes.stage import evaluate
+
+
+def rows(*edges: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Train, validation and test part as stretches between four edges."""
+    train, validation, test = (np.arange(a, b) for a, b in itertools.pairwise(edges))
+    return train, validation, test
+
+
+def classes_of(targets: Sequence[int], *splits: Any, **changes: Any) -> Problem:
+    return Problem("p", "multiclass", ("a", "b", "c"), np.array(targets), splits, 4, **changes)
+
+
+# --- protocols ------------------------------------------------------------------------------------------------
+
+
+def test_the_protocols_of_the_tables() -> None:
+    """mir_ref's: Keras' Adam with 1e-3, [256, 128], L2 1e-5, patience 10 on the loss, the epoch of the best metric."""
+    config = ProbeConfig((256, 128), 1e-3, 1e-5, 1e-7, 64, 100, 10, "loss", "keras", False, "fp32", False)
+    assert PROTOCOLS["mir_ref-1"] == Protocol("mir_ref-1", "mir_ref", config, ("mlp",), (), (1, 3, 5, 11, 21))
+    strict = replace(config, standardize=True, stop_on="macro", select_on="macro")
+    assert PROTOCOLS["strict-1"] == Protocol(
+        "strict-1", "strict", strict, ("mlp", "linear", "knn"), (1e-4, 3e-4, 1e-3), (1, 3, 5, 11, 21)
+    )
+    assert not any(protocol.drop_last or protocol.batch_size for protocol in PROTOCOLS.values())
+    assert 5329 % MIR_REF_BATCH == 997  # of MagnaTagATune's test part mir_ref leaves out so many
+
+
+def test_seeds_count_up() -> None:
+    assert seeds_from(7, 3) == (7, 8, 9)
+    assert seeds_from(0, 1) == (0,)
+    with pytest.raises(ValueError, match="at least one seed is needed, got 0"):
+        seeds_from(3, 0)
+
+
+def test_a_changed_protocol_says_so_in_its_name() -> None:
+    plain = get_protocol("mir_ref-1")
+    changed = plain.replace(max_epochs=3, drop_last=True)
+    assert (changed.name, changed.config.max_epochs, changed.drop_last) == (
+        "mir_ref-1+drop_last=True,max_epochs=3",
+        3,
+        True,
+    )
+    assert plain.replace() == plain
+    assert "inferred" not in plain.to_dict()
+    assert plain.replace(inferred=("infer",)).to_dict()["inferred"] == ("infer",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dim", "outputs", "widths"),
+    [
+        (("infer",), 20, 4, (12,)),
+        (("infer", "infer"), 19, 4, (14, 10)),  # 14 and 9, made even
+        (("power_infer",) * 2, 19, 4, (10, 24)),  # 4 + 5, 4 + 4 x 5
+        (("infer",), 2, 1, (2,)),  # 1.5 is 1, and two is the least
+    ],
+)
+def test_inferred_widths_by_hand(kind: tuple[str, ...], dim: int, outputs: int, widths: tuple[int, ...]) -> None:
+    assert get_protocol("mir_ref-1").replace(inferred=kind).hidden_units(dim, outputs) == widths
+
+
+# --- scores ---------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_folds_are_means_and_replicates_lose_a_group_in_all_of_them() -> None:
+    """Three groups over two folds; of two seeds the second is right throughout."""
+    targets = [0, 1, 2, 0, 1, 2, 0, 1]
+    split = (np.arange(0), np.arange(0))
+    one = classes_of(
+        targets, (*split, np.array([0, 1, 2])), (*split, np.array([3, 4, 5, 6])),
+        groups=np.array([5, 5, 9, 9, 7, 7, 7, 0]),
+    )  # fmt: skip
+    first = np.eye(3)[[0, 0, 2, 0, 0, 2, 1]]  # right: yes no yes | yes no yes no
+    both = np.stack([first, np.eye(3)[targets[:7]]])
+    found = score(one, both, {"told": 1})
+    assert found.per_seed["f1_micro"] == pytest.approx([(2 / 3 + 1 / 2) / 2, 1.0])
+    macro = [
+        f1_score(targets[a:b], first[a:b].argmax(1), labels=range(3), average="macro", zero_division=0)
+        for a, b in ((0, 3), (3, 7))
+    ]
+    assert found.per_seed["f1_macro"] == pytest.approx([np.mean(macro), 1.0])
+    # Without group 5 the first fold has item 2 alone; without 9 it has two and the other three; 7 leaves item 3.
+    expected = [((1 + 1 / 2) / 2 + 1) / 2, ((1 / 2 + 1 / 3) / 2 + 1) / 2, ((2 / 3 + 1) / 2 + 1) / 2]
+    # The mean is over seeds and folds at once.
+    assert found.replicates["f1_micro"] == pytest.approx(expected)
+    assert found.n_groups == 3
+    assert found.n_effective == pytest.approx(49 / 17)  # groups of 2, 2 and 3
+    assert found.details == {"told": 1}
+    assert found.predictions.dtype == np.float32
+    np.testing.assert_array_equal(found.predictions, both)
+
+
+def test_incomplete_batches_are_left_out_of_each_fold() -> None:
+    split = (np.arange(0), np.arange(0))
+    one = classes_of([0, 1, 0, 1, 0], (*split, np.arange(3)), (*split, np.arange(2)))
+    guess = np.eye(3)[[0, 0, 1, 1, 1]][None]  # right: yes no no | no yes
+    assert score(one, guess, {}).per_seed["f1_micro"] == pytest.approx([(1 / 3 + 1 / 2) / 2])
+    assert score(one, guess, {}, drop_last=2).per_seed["f1_micro"] == pytest.approx([1 / 2])
+    with pytest.raises(ValueError, match="task 'p': a test part of 2 items has no full batch of 3"):
+        score(one, guess, {}, drop_last=3)
+
+
+def test_without_rows_that_are_missing() -> None:
+    one = classes_of([0] * 9, rows(0, 3, 6, 9), rows(6, 7, 8, 9)).without(np.array([1, 8, 6]))
+    assert [[part.tolist() for part in split] for split in one.splits] == [[[0, 2], [3, 4, 5], [7]], [[], [7], []]]
+    assert one.test_rows.tolist() == [7]
+    assert one.test_rows.dtype == np.int64
+
+
+def test_tags_and_values_that_no_item_decides() -> None:
+    tags = Problem("p", "multilabel", ("a", "b"), np.array([[1, 0], [0, 0]]), (rows(0, 0, 0, 2),), 4)
+    scorer = Scorer(tags, tags.targets, np.array([[0.9, 0.1], [0.2, 0.3]]))
+    assert scorer(np.ones(2)) == {"roc_auc": 1.0, "average_precision": 1.0}  # of tag a alone
+    with pytest.raises(ValueError, match="tag 'b' has no positive or no negative test item"):
+        scorer()
+    nothing = scorer(np.zeros(2))
+    assert sorted(nothing) == ["average_precision", "roc_auc"]
+    assert np.isnan(list(nothing.values())).all()
+
+
+def test_chance_of_keys_and_values() -> None:
+    """For keys the constant with the best expected score; for values the mean of the training part."""
+    names = ("A minor", "C major", "F major", "G major")
+    # A constant C major has its own two, G's for the fifth nothing, F's half (C is its fifth) and A minor's 0.3.
+    keys = Problem("k", "key", names, np.array([0, 0, 0, 1, 1, 2, 2, 3, 1, 0]), (rows(0, 8, 8, 10),), 4)
+    gains = {"A minor": 3 + 0.3 * 2, "C major": 2 + 0.5 * 2 + 0.3 * 3, "F major": 2.0, "G major": 1 + 0.5 * 2}
+    assert max(gains, key=gains.__getitem__) == "C major"
+    assert chance(keys).per_seed["weighted_micro"] == pytest.approx([(1.0 + 0.3) / 2])
+    targets = np.array([[1.0, 2.0], [3.0, 2.0], [2.5, 1.0], [4.0, 5.0]])
+    values = Problem("v", "regression", ("x", "y"), targets, (rows(0, 2, 2, 4),), 4)
+    constant = np.tile([2.0, 2.0], (2, 1))
+    assert chance(values).per_seed["r2"] == pytest.approx([r2_score(targets[2:], constant)])
+    np.testing.assert_array_equal(chance(values).predictions, constant[None])
+
+
+# --- choices on the validation part ---------------------------------------------------------------------------
+
+
+def probe_with(value: float, epochs: int = 2, best: int = 1, loss: float = 1.0, name: str = "keras") -> TrainedProbe:
+    """A probe that answers class 0, kept in an epoch whose monitor showed `value`; the others showed 0."""
+    history = [{"loss": loss, name: value if epoch == best else 0.0} for epoch in range(epochs)]
+    layers = [(np.zeros((3, 2), np.float32), np.array([1.0, 0.0, 0.0], np.float32))]
+    return TrainedProbe(layers, None, None, False, best, history)
+
+
+def test_a_fold_has_one_learning_rate_by_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rate 2 is better for one seed of the first fold; on average rate 1 is there, and rate 2 in the second fold."""
+    values = {(0, 0, 1.0): 0.6, (0, 1, 1.0): 0.6, (0, 0, 2.0): 0.9, (0, 1, 2.0): 0.2}
+    values |= {(1, 0, 1.0): 0.1, (1, 1, 1.0): 0.3, (1, 0, 2.0): 0.4, (1, 1, 2.0): 0.2}
+    asked: list[tuple[int, int, float | None]] = []
+
+    def trained(features: np.ndarray, jobs: list[ProbeJob], config: ProbeConfig, device: str) -> list[TrainedProbe]:
+        asked.extend((int(job.train[0] > 0), job.seed, job.learning_rate) for job in jobs)
+        return [probe_with(values[key], best=index % 2) for index, key in enumerate(asked)]  # type: ignore[index]
+
+    monkeypatch.setattr(stage, "train_probes", trained)
+    one = classes_of([0, 1, 2] * 3, rows(0, 3, 4, 6), rows(3, 6, 7, 9))
+    protocol = replace(get_protocol("mir_ref-1"), learning_rates=(1.0, 2.0))
+    found = evaluate(np.ones((9, 2)), [one], protocol, (0, 1))["p"]["mlp"]
+    assert not isinstance(found, str)
+    assert asked == [(fold, seed, rate) for fold in (0, 1) for seed in (0, 1) for rate in (1.0, 2.0)]
+    assert found.details == {
+        "best_epochs": [[0, 1], [0, 1]], "epochs": [[2, 2], [2, 2]], "learning_rates": [1.0, 2.0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("probes", "expected"),
+    [
+        ([probe_with(0.5, best=0), probe_with(0.7, best=0)], True),
+        ([probe_with(0.5, best=0), probe_with(0.7, best=1)], False),
+        ([probe_with(1.0, best=0)], False),  # has learned all there is
+        ([probe_with(0.5, epochs=1, best=0)], False),
+    ],
+)
+def test_probes_of_their_first_epoch_have_learned_nothing(probes: list[TrainedProbe], expected: bool) -> None:
+    assert stage._never_improved(probes) is expected
+
+
+def test_the_value_of_the_kept_epoch() -> None:
+    assert stage._kept_score(probe_with(0.5)) == 0.5
+    assert stage._kept_score(probe_with(0.25, name="macro")) == 0.25
+    assert stage._kept_score(probe_with(0.0, name="other", loss=3.0)) == -3.0
+    assert stage._kept_score(TrainedProbe([], None, None, False)) == 0.0
+    assert stage._finite_loss(TrainedProbe([], None, None, False))
+    assert not stage._finite_loss(probe_with(0.5, loss=float("nan")))
+
+
+def test_a_loss_that_is_not_finite_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([probe_with(0.5), probe_with(0.5, loss=float("inf"))])
+    monkeypatch.setattr(stage, "train_probes", lambda features, jobs, *rest, **options: [next(found) for _ in jobs])
+    one = classes_of([0, 1, 2] * 3, rows(0, 3, 6, 9))
+    text = evaluate(np.full((9, 2), -40.0), [one], get_protocol("mir_ref-1"), (0, 1))["p"]["mlp"]
+    assert text == "the loss is not finite with 1 of 2 seeds (the largest feature is 40)"
+
+
+def test_values_are_learned_with_mean_0_and_deviation_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the training part; predictions come back in the unit of the targets, and what is constant keeps it."""
+    seen: list[np.ndarray] = []
+
+    def trained(features: np.ndarray, jobs: list[ProbeJob], *rest: Any, **options: Any) -> list[TrainedProbe]:
+        seen.extend(job.targets for job in jobs)
+        assert all(job.regression for job in jobs)
+        layers = [(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))]
+        return [TrainedProbe(layers, None, None, False) for _ in jobs]
+
+    monkeypatch.setattr(stage, "train_probes", trained)
+    targets = np.array([[1.0, 7.0], [5.0, 7.0], [9.0, 9.0], [4.0, 8.0], [2.0, 6.0]])
+    one = Problem("v", "regression", ("x", "y"), targets, (rows(0, 2, 3, 5),), 4)
+    features = np.arange(10.0).reshape(5, 2)
+    found = evaluate(features, [one], get_protocol("mir_ref-1"), (0,))["v"]["mlp"]
+    assert not isinstance(found, str)
+    np.testing.assert_allclose(seen[0], (targets - [3, 7]) / [2, 1])
+    np.testing.assert_allclose(found.predictions[0], features[3:] * [2, 1] + [3, 7])
+
+
+def test_neighbors_are_chosen_on_the_validation_part_of_each_fold() -> None:
+    """One neighbor is right where each item has a twin, three where twins are mislabeled."""
+    angles = np.repeat(np.arange(8) * 0.7, 1)
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    train = np.concatenate([x + 0.001 * k for k in range(3)])
+    labels = np.arange(8) % 2
+    honest, spoiled = np.tile(labels, 3), np.tile(labels, 3)
+    spoiled[:8] = 1 - spoiled[:8]  # the nearest of three
+    features = np.concatenate([train, train, x, x])
+    targets = np.concatenate([honest, spoiled, labels, labels])
+    validation, test = np.arange(48, 56), np.arange(56, 64)
+    protocol = replace(get_protocol("mir_ref-1"), probes=("knn",), neighbors=(1, 3))
+    folds = [(np.arange(24), validation, test), (np.arange(24, 48), validation, test)]
+    one = Problem("p", "multiclass", ("a", "b", "never"), targets, tuple(folds), 4)
+    found = evaluate(features, [one], protocol, (0, 1, 2))["p"]["knn"]
+    assert not isinstance(found, str)
+    assert found.details == {"neighbors": [1, 3]}
+    assert found.per_seed["f1_micro"] == [1.0]
+    assert found.predictions.shape == (1, 16, 3)
+    assert found.predictions[0, 8:, :2].max(axis=1) == pytest.approx([2 / 3] * 8)
+    tags = replace(one, kind="multilabel", labels=("a", "b"), targets=np.eye(2, dtype=int)[targets])
+    values = replace(one, kind="regression", labels=("a", "b"), targets=np.eye(2)[targets])
+    for other in (tags, values):
+        same = evaluate(features, [other], protocol, (0,))["p"]["knn"]
+        assert not isinstance(same, str)
+        np.testing.assert_allclose(same.predictions, found.predictions[..., :2])
+
+
+# --- what is refused ------------------------------------------------------------------------------------------
+
+
+def test_features_that_a_split_needs_must_be_finite() -> None:
+    x = np.ones((9, 2))
+    x[[0, 3, 5], 1] = np.nan, np.inf, 1e39
+    one = classes_of([0, 1, 2] * 3, rows(3, 6, 7, 9))
+    with pytest.raises(ValueError, match="features of 2 items are not finite, the first is item 3"):
+        evaluate(x, [one], get_protocol("mir_ref-1"), (0,))
+    with pytest.raises(ValueError, match="unknown probe 'svm'; known: mlp, linear, knn"):
+        evaluate(
+            x[6:], [classes_of([0, 1, 2], rows(0, 1, 2, 3))], replace(PROTOCOLS["mir_ref-1"], probes=("svm",)), (0,)
+        )
+
+
+def test_variants_without_a_test_item_have_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "train_probes", lambda features, jobs, *rest, **options: [probe_with(0.5) for _ in jobs])
+    one = classes_of([0, 1, 2] * 3, rows(0, 3, 6, 9))
+    x = np.ones((9, 2), np.float32)
+    changed = x.copy()
+    changed[[2, 7]] = np.nan
+    found = evaluate(x, [one], get_protocol("mir_ref-1"), (0,), variants={"noise:15": changed, "same": x})["p"]
+    assert found["mlp/noise:15"] == "features of 1 test clips are missing"
+    assert not isinstance(found["mlp"], str)
+    assert not isinstance(found["mlp/same"], str)
+    np.testing.assert_array_equal(found["mlp/same"].predictions, found["mlp"].predictions)
+
+
+def test_shuffled_labels_are_those_of_items_that_are_not_tested() -> None:
+    one = classes_of(list(range(9)), rows(0, 4, 6, 9))
+    shuffled = stage._shuffled(one).targets
+    assert sorted(shuffled[:6]) == list(range(6))
+    assert shuffled[:6].tolist() != list(range(6))
+    assert shuffled[6:].tolist() == [6, 7, 8]
+    for refused in (classes_of([0] * 9, rows(0, 2, 4, 6), rows(3, 5, 6, 9)), classes_of([0, 1], rows(0, 0, 0, 2))):
+        with pytest.raises(ValueError, match="labels can be shuffled for a single split only"):
+            stage._shuffled(refused)
