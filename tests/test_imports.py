@@ -145,7 +145,7 @@ def test_help_of_every_command_is_light_and_names_no_module() -> None:
     code = (
         "import sys\n"
         "from benchmarks.cli.main import COMMANDS, main\n"
-        "groups = {'speed': ('model', 'visqol', 'frechet', 'si-sdr', 'probe', 'train'),\n"
+        "groups = {'speed': ('model', 'memory', 'visqol', 'frechet', 'si-sdr', 'probe', 'train'),\n"
         "          'probe': ('run', 'table', 'list', 'import-mir-ref', 'export-mir-ref')}\n"
         "for name in COMMANDS:\n"
         "    for words in [(name,), *((name, part) for part in groups.get(name, ()))]:\n"

@@ -27,6 +27,7 @@ Several = Parameter(consume_multiple=True, metavar="N")
 @app.command
 def model(
     *,
+    preset: str = "paper",
     seconds: float = 10.0,
     repeats: Repeats = 3,
     threads: Whole = 2,
@@ -40,19 +41,49 @@ def model(
     """Ours against the published music2latent wheel: encode and one-step decode, same weights, same noise.
 
     Args:
+        preset: architecture; any but paper races against plain torch
         seconds: length of the audio
         threads: CPU threads of each side
         device: cpu or cuda
         batch: channels in the audio
         compile: add ours through torch.compile
-        checkpoint: weights in the published format (default: random weights)
+        checkpoint: weights of that architecture, for paper in the published format (default: random weights)
         profile: show where ours spends its time instead
     """
-    shared = {"seconds": seconds, "threads": threads, "device": device, "batch": batch, "weights": checkpoint}
+    shared = {
+        "preset": preset,
+        "seconds": seconds,
+        "threads": threads,
+        "device": device,
+        "batch": batch,
+        "weights": checkpoint,
+    }
     if profile:
         print(load_target("benchmarks.speed.model:profile")(**shared))
         return OK
     return _race("benchmarks.speed.model:run", json, repeats=repeats, compile=compile, **shared)
+
+
+@app.command
+def memory(
+    *,
+    presets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, metavar="NAME")] = ("mini", "paper"),
+    seconds: Annotated[tuple[float, ...], Parameter(consume_multiple=True, metavar="S")] = (10.0, 60.0, 3600.0),
+    precisions: Annotated[tuple[str, ...], Parameter(consume_multiple=True, metavar="NAME")] = ("float32", "bfloat16"),
+    threads: Whole = 2,
+    json: Json = False,
+) -> int:
+    """Peak memory of decoding a file of latents into an audio file, a process each.
+
+    Args:
+        presets: architectures, with random weights
+        seconds: lengths of the audio
+        precisions: of the network
+        threads: CPU threads
+    """
+    return _race(
+        "benchmarks.speed.memory:run", json, presets=presets, seconds=seconds, precisions=precisions, threads=threads
+    )
 
 
 @app.command

@@ -1,5 +1,8 @@
 """Ours against the published `music2latent` wheel: encode and one-step decode, same weights, same noise.
 
+The wheel has the paper's architecture only. Other presets race against the same layers as plain torch computes them.
+How near both are to this machine's limit is said by the share of its own rate of convolutions.
+
 Each contestant has its own process, so that neither profits from the other's warm caches or suffers from its memory;
 the parent runs them in turns. The wheel's inference code is unchanged; only its constructor, which downloads, is
 bypassed.
@@ -13,54 +16,68 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.speed.machine import Rates, count_flops, measure_rates
 from benchmarks.speed.timing import Contest, Timing
 from m2l import EncoderDecoder, Music2Latent
 from m2l.io.published import key_map
+from m2l.kernels import steps
 
 RIVAL = "music2latent"
+PLAIN = "plain torch"
 
 
 def run(
-    *, seconds: float, repeats: int, threads: int, device: str, batch: int, compile: bool, weights: Path | None
+    *,
+    preset: str,
+    seconds: float,
+    repeats: int,
+    threads: int,
+    device: str,
+    batch: int,
+    compile: bool,
+    weights: Path | None,
 ) -> Contest:
     """The contest.
 
     Args:
+        preset: architecture; the rival of any but "paper" is plain torch.
         seconds: length of the audio.
         repeats: timed runs of each contestant.
         threads: CPU threads of each contestant.
         device: "cpu" or "cuda".
         batch: channels in the audio.
         compile: whether ours also races through `torch.compile`.
-        weights: checkpoint in the published format; random weights by default.
+        weights: checkpoint of that architecture, for "paper" in the published format; random weights by default.
 
     Raises:
         ContestantError: the rival is not installed, or a contestant's process died.
     """
     with tempfile.TemporaryDirectory() as folder:
         job = {
-            "weights": str(weights or _random_weights(Path(folder) / "music2latent.pt")),
+            "weights": str(weights or _random_weights(Path(folder), preset)),
             "seconds": seconds,
             "threads": threads,
             "device": device,
             "batch": batch,
         }
-        kinds = [RIVAL, "float32", "bfloat16"] + (["bfloat16+compile"] if compile else [])
+        rival = RIVAL if preset == "paper" else PLAIN
+        kinds = [rival, "float32", "bfloat16"] + (["bfloat16+compile"] if compile else [])
         contestants = {kind: _Contestant({**job, "kind": kind}) for kind in kinds}
-        title = f"Music2Latent, {seconds:g} s x {batch} channel(s), {device}, {threads} threads"
+        title = f"Music2Latent ({preset}), {seconds:g} s x {batch} channel(s), {device}, {threads} threads"
         try:
-            return _race(contestants, title, repeats)
+            return _race(contestants, rival, title, repeats)
         finally:
             for contestant in contestants.values():
                 contestant.close()
 
 
-def profile(*, seconds: float, threads: int, device: str, batch: int, weights: Path | None) -> str:
+def profile(*, preset: str, seconds: float, threads: int, device: str, batch: int, weights: Path | None) -> str:
     """Where ours spends its time, as a table of operators; arguments as for `run`."""
     import torch
     from torch.profiler import ProfilerActivity
@@ -68,7 +85,7 @@ def profile(*, seconds: float, threads: int, device: str, batch: int, weights: P
 
     with tempfile.TemporaryDirectory() as folder:
         job = {
-            "weights": str(weights or _random_weights(Path(folder) / "music2latent.pt")),
+            "weights": str(weights or _random_weights(Path(folder), preset)),
             "seconds": seconds,
             "threads": threads,
             "device": device,
@@ -86,12 +103,17 @@ def profile(*, seconds: float, threads: int, device: str, batch: int, weights: P
     return str(table)
 
 
-def _race(contestants: dict[str, _Contestant], title: str, repeats: int) -> Contest:
+def _race(contestants: dict[str, _Contestant], rival: str, title: str, repeats: int) -> Contest:
+    # Warm up, and measure what the machine can do in the process, precision and number of threads of each.
     seconds: dict[str, dict[str, list[float]]] = {}
+    rates: dict[str, Rates] = {}
     for kind, contestant in contestants.items():
         print(f"warming up {kind} …", file=sys.stderr)
         contestant.run()
+        rates[kind] = contestant.rates()
         seconds[kind] = {"encode": [], "decode": [], "both": []}
+    flops = dict(zip(("encode", "decode"), contestants[rival].flops(), strict=True))
+    flops["both"] = sum(flops.values())
     for repeat in range(repeats):
         for kind, contestant in contestants.items():
             encode, decode = contestant.run()
@@ -99,29 +121,35 @@ def _race(contestants: dict[str, _Contestant], title: str, repeats: int) -> Cont
             for part, value in (("encode", encode), ("decode", decode), ("both", encode + decode)):
                 seconds[kind][part].append(value)
 
-    reference_latents, reference_audio = contestants[RIVAL].results()
+    reference_latents, reference_audio = contestants[rival].results()
     contest = Contest(title, "wall")
     for kind, contestant in contestants.items():
-        if kind == RIVAL:
+        if kind == rival:
             continue
         latents, audio = contestant.results()
         same_latents = contestant.decode(reference_latents)
         for part in ("encode", "decode", "both"):
-            errors = {}
+            ours = Timing(f"m2l {kind}", tuple(seconds[kind][part]))
+            found = {"share": flops[part] / ours.median / rates[kind].convolutions}
             if part != "decode":
-                errors["latents_error"] = _relative(latents, reference_latents)
+                found["latents_error"] = _relative(latents, reference_latents)
             if part == "decode":
-                errors["output_error_same_latents"] = _relative(same_latents, reference_audio)
+                found["output_error_same_latents"] = _relative(same_latents, reference_audio)
             if part == "both":
-                errors["output_error"] = _relative(audio, reference_audio)
-            contest.add(
-                part,
-                Timing(f"m2l {kind}", tuple(seconds[kind][part])),
-                Timing(RIVAL, tuple(seconds[RIVAL][part])),
-                **errors,
-            )
+                found["output_error"] = _relative(audio, reference_audio)
+            contest.add(part, ours, Timing(rival, tuple(seconds[rival][part])), **found)
     contest.notes.append(
-        "Errors are relative (Frobenius) to the wheel in float32; the noise is the same for all. `--profile` shows"
+        "share: of the rate at which this machine convolves in that precision, measured in the same process: "
+        + "; ".join(
+            f"{kind} {rate.convolutions:.0f} GFLOP/s (products {rate.products:.0f}, memory {rate.memory:.0f} GB/s)"
+            for kind, rate in rates.items()
+            if kind != rival
+        )
+        + f". The network's convolutions and matrix products come to {flops['encode']:.3g} GFLOP (encode) and"
+        f" {flops['decode']:.3g} GFLOP (decode), as the rival computes them."
+    )
+    contest.notes.append(
+        "Errors are relative (Frobenius) to the rival in float32; the noise is the same for all. `--profile` shows"
         " where our time goes."
     )
     return contest
@@ -131,17 +159,21 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def _random_weights(path: Path) -> Path:
-    """The paper's architecture with random weights, in the published format, none of them zero."""
+def _random_weights(folder: Path, preset: str) -> Path:
+    """A preset's architecture with random weights, none of them zero; the paper's in the published format."""
     import torch
 
-    model = Music2Latent.from_config("paper", seed=0)
+    model = Music2Latent.from_config(preset, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             # Layers that start at zero would hide the layers behind them; elsewhere the change is small.
             spread = 0.5 * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.05
             parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
+    if preset != "paper":
+        model.save_pretrained(folder)
+        return folder
+    path = folder / "music2latent.pt"
     state = model.state_dict()
     torch.save({"gen_state_dict": {theirs: state[ours] for theirs, ours in key_map(model.config).items()}}, path)
     return path
@@ -184,6 +216,14 @@ class _Contestant:
         """Audio of these latents."""
         return self._ask("decode", latents)
 
+    def flops(self) -> tuple[float, float]:
+        """GFLOP of one encode and one decode."""
+        return self._ask("flops")
+
+    def rates(self) -> Rates:
+        """What the machine can do in this contestant's precision."""
+        return self._ask("rates")
+
     def close(self) -> None:
         self.process.terminate()
         self.process.join()
@@ -196,6 +236,8 @@ def _serve(pipe: Any, job: dict[str, Any]) -> None:
         pipe.recv()
         pipe.send(f"{error}: the rival is not installed (make rivals)")
         return
+    import torch
+
     audio = _signal(job)
     latents = sound = None
     while True:
@@ -204,6 +246,14 @@ def _serve(pipe: Any, job: dict[str, Any]) -> None:
             pipe.send(np.asarray(decode(values[0])))
         elif request == "results":
             pipe.send((np.asarray(latents), np.asarray(sound)))
+        elif request == "flops":
+            pipe.send((count_flops(partial(encode, audio)), count_flops(partial(decode, latents))))
+        elif request == "rates":
+            dtypes = [torch.float32] + [torch.bfloat16] * job["kind"].startswith("bfloat16")
+            # A processor without bfloat16 computes in float32.
+            pipe.send(
+                max((measure_rates(job["device"], dtype) for dtype in dtypes), key=lambda rate: rate.convolutions)
+            )
         else:
             begin = time.perf_counter()
             latents = encode(audio)
@@ -239,7 +289,10 @@ def _load(job: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any], 
 
         return rival.encode, their_decode, wait
 
-    dtype, _, compiled = job["kind"].partition("+")
+    plain = job["kind"] == PLAIN
+    if plain:
+        steps.WORTHWHILE_BYTES = sys.maxsize  # nothing is large enough for tiles
+    dtype, _, compiled = ("float32" if plain else job["kind"]).partition("+")
     ours = EncoderDecoder(job["weights"], device=device, dtype=dtype)
     if compiled:
         ours.gen.encoder.compile()

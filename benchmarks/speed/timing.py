@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.store.processor import describe, processor
+
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -52,13 +54,21 @@ def alternate(
 
 @dataclass
 class Contest:
-    """What a contest prints: rows of (case, contestant, median seconds, ratio), and free notes."""
+    """What a contest prints: rows of (case, contestant, median seconds, ratio), and free notes.
+
+    Attributes:
+        title: what was compared.
+        clock: of the seconds; empty where rows hold none that were timed in turns.
+        rows: one dict each, column -> value.
+        notes: below the table.
+        machine: where it ran.
+    """
 
     title: str
-    clock: str
+    clock: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    machine: str = field(default_factory=lambda: f"{platform.machine()}, Python {platform.python_version()}")
+    machine: str = field(default_factory=lambda: f"{describe(processor())}, Python {platform.python_version()}")
 
     def add(self, case: str, ours: Timing, rival: Timing, **errors: float) -> None:
         """One row: how many times faster `ours` is than `rival` on `case`, with the errors given."""
@@ -81,7 +91,8 @@ class Contest:
             json.dump(asdict(self), sys.stdout, indent=2, sort_keys=True)
             sys.stdout.write("\n")
             return
-        print(f"{self.title}  (median {self.clock} seconds; {self.machine})\n")
+        clock = f"median {self.clock} seconds; " if self.clock else ""
+        print(f"{self.title}  ({clock}{self.machine})\n")
         keys: list[str] = []
         for row in self.rows:
             keys += [key for key in row if key not in keys]
