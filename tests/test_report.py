@@ -18,6 +18,7 @@ import pytest
 import soundfile as sf
 from report_helpers import cache_at, make_report, measured_suite
 
+from benchmarks.cli.main import main
 from benchmarks.harness.executors import make_executor
 from benchmarks.harness.run import RunOptions
 from benchmarks.report.aggregates import AggregateError, read_aggregates
@@ -166,6 +167,29 @@ def _listen(folder: Path, results: Path, clips: int = 2, suite: Path | None = No
             RunOptions(quiet=True),
             ListeningOptions(clips),
         )
+
+
+def test_stereo_clips_are_heard_in_stereo(tmp_path: Path) -> None:
+    """The audio is that of the stereo view, held to the table by the SI-SDR of the side; a mono clip's by its own."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "clips").mkdir()
+    for index, channels in enumerate((2, 1)):
+        noise = np.cumsum(rng.standard_normal((30000, channels)), axis=0)
+        sf.write(tmp_path / "clips" / f"clip{index}.wav", 0.3 * noise / np.abs(noise).max(), 24000, subtype="FLOAT")
+    (tmp_path / "tiny.toml").write_text(
+        f'[data]\ndataset = "folder"\nchannels = "stereo"\n[data.options]\npath = "{tmp_path / "clips"}"\n'
+        '[table2]\nsystems = ["noise-20db"]\nmetrics = ["si_sdr", "si_sdr:side"]\n'
+    )
+    with cache_at(tmp_path / "cache"):
+        options = ["--results", str(tmp_path / "results"), "--executor", "serial", "--quiet"]
+        assert main(["tables", "--suite", str(tmp_path / "tiny.toml"), *options]) == 0
+    made = _listen(tmp_path, next(tmp_path.glob("results/**/table2.json")).parent)
+    assert made.stereo
+    assert (made.checked, made.unequal) == (2, 0)
+    for clip in made.clips:
+        packed = json.loads(made.files[clip.script].decode().removeprefix("m2lAudio(").removesuffix(");\n"))
+        shapes = {sf.read(io.BytesIO(base64.b64decode(data)))[0].shape[1:] for data in packed["tracks"].values()}
+        assert shapes == ({(2,)} if clip.name == "clip0.wav" else {()})
 
 
 def test_weights_that_were_not_measured_are_not_heard(measured: tuple[Path, Path], tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Listening:
         clips: what there is.
         n_clips: how many the suite has.
         audio: the audio's format in words.
+        stereo: whether stereo clips are heard in stereo.
         missing: systems of the table that cannot be heard, with reasons.
         checked, unequal: tracks whose SI-SDR was compared with the table's, and those that differ.
         metrics: columns by which clips can be ordered.
@@ -97,6 +98,7 @@ class Listening:
     clips: list[ClipView] = field(default_factory=list)
     n_clips: int = 0
     audio: str = ""
+    stereo: bool = False
     missing: list[tuple[str, str]] = field(default_factory=list)
     checked: int = 0
     unequal: int = 0
@@ -149,6 +151,7 @@ def build_listening(
     made = Listening(
         n_clips=len(planner.clips),
         audio=FORMATS[options.audio][4],
+        stereo=heard_in_stereo(planner),
         metrics=[column for column in contests(table.columns) if column.key in table.scores],
     )
     systems = _systems(planner, table, made)
@@ -234,18 +237,25 @@ def _systems(planner: Planner, table: TableResult, made: Listening) -> dict[str,
     return systems
 
 
+def heard_in_stereo(planner: Planner) -> bool:
+    """Whether Table 2 scores stereo outputs, which are then the ones to hear."""
+    section = planner.suite.table2
+    return section is not None and any(map(planner.sees_stereo, section.metrics))
+
+
 def _unit(planner: Planner, clip_id: str, row: SystemRow | None, format: str) -> Unit:
     index = planner.clip_ids.index(clip_id) // planner.suite.data.unit_clips
-    load = planner.load_units[index]
+    stereo = heard_in_stereo(planner)
+    load = (planner.stereo_units if stereo else planner.load_units)[index]
     seconds = load.amount / max(1, len(load.payload.clips))
     return Unit(
         "media",
         row.label if row else ORIGINAL,
         "benchmarks.report.media:render",
-        {"version": 1, "clip": clip_id, "format": format}
-        | {"code": code_digest("benchmarks.report.media"), "libraries": library_versions()},
-        inputs=(load, row.units[index]) if row else (load,),
-        payload=RenderJob(clip_id, format),
+        {"version": 2, "clip": clip_id, "format": format}
+        | {"stereo": stereo, "code": code_digest("benchmarks.report.media"), "libraries": library_versions()},
+        inputs=(load, (row.stereo if stereo else row.units)[index]) if row else (load,),
+        payload=RenderJob(clip_id, format, stereo),
         amount=seconds,
         group=load.group,
     )
@@ -365,17 +375,19 @@ def _scores(table: TableResult, name: str, clip_id: str) -> list[tuple[str, str,
 
 
 def _check(table: TableResult, name: str, clip_id: str, meta: dict[str, Any], made: Listening) -> list[str]:
-    """Hold the audio to the table: its SI-SDR has to be the one that was measured."""
-    expected = table.scores.get("si_sdr", {}).get(name, {}).get(clip_id)
-    value = meta.get("si_sdr")
+    """Hold the audio to the table: its SI-SDR (of a stereo clip, that of its side) has to be the one measured."""
+    metric = meta.get("checked", "")
+    expected = table.scores.get(metric, {}).get(name, {}).get(clip_id)
+    value = meta.get(metric)
     if expected is None or value is None or math.isnan(value):
         return []
     made.checked += 1
     if value == expected or abs(value - expected) <= SAME_DB:
         return []
     made.unequal += 1
+    title = next((column.title for column in table.columns if column.key == metric), metric)
     return [
-        f"this audio has SI-SDR {show(value, 2)} dB, the table says {show(expected, 2)}: "
+        f"this audio has {title} {show(value, 2)} dB, the table says {show(expected, 2)}: "
         "it was made by other code or libraries"
     ]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.harness.units import Unit, fetch
 from benchmarks.metrics.clip_score import clip_score
-from benchmarks.metrics.si_sdr import SI_SDR
+from benchmarks.metrics.si_sdr import SI_SDR, SI_SDR_SIDE
 from benchmarks.report.pictures import mel_spectrogram_db, picture
 from benchmarks.store.store import Result, Store
 from m2l.audio import resample
@@ -43,10 +43,11 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 @dataclass(frozen=True)
 class RenderJob:
-    """Payload of `render`: a clip, and the format of its audio."""
+    """Payload of `render`: a clip, the format of its audio, and whether its table scores stereo outputs."""
 
     clip_id: str
     format: str
+    stereo: bool = False
 
 
 def render(unit: Unit, store: Store) -> Result:
@@ -56,7 +57,8 @@ def render(unit: Unit, store: Store) -> Result:
 
     Returns:
         Arrays `audio` (an encoded file) and `picture` (a PNG) as bytes; meta `sample_rate`, `seconds`,
-        `rms_db`, `gain_db` (what the audio was turned down by so as not to clip), `si_sdr`. A system whose
+        `rms_db`, `gain_db` (what the audio was turned down by so as not to clip), `checked`: the metric by which the
+        audio is held to the table, whose value is under its own name. A system whose
         output equals its input bit for bit has `same` and no arrays; a clip that failed has its `reason`.
     """
     job: RenderJob = unit.payload
@@ -73,8 +75,10 @@ def render(unit: Unit, store: Store) -> Result:
     rate = int(source.meta["sample_rates"][clip_id])
     meta: dict[str, Any] = {"sample_rate": rate, "seconds": audio.shape[1] / rate, "rms_db": rms_db(audio)}
     if len(unit.inputs) == 2:
-        value, _ = clip_score(SI_SDR, audio, original, rate)
-        meta["si_sdr"] = value
+        # Beside stereo outputs a table has those of mono folds, and its plain SI-SDR is of these.
+        metric = SI_SDR_SIDE if job.stereo and len(original) == 2 else SI_SDR
+        value, _ = clip_score(metric, audio, original, rate)
+        meta |= {"checked": metric.name, metric.name: value}
         if np.array_equal(original, audio):
             return Result(meta | {"same": True})
     reference = mel_spectrogram_db(original, rate)
