@@ -306,6 +306,15 @@ def test_labels_of_neighbors_do_not_overlap() -> None:
             assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
 
 
+def test_a_label_stays_clear_of_boxes() -> None:
+    """A whisker right of the point sends its label to the left."""
+    point = (200.0, 100.0, "opus-96k")
+    (_, _, free), (_, _, moved) = (
+        svg.place_labels([point], (46, 30, 388, 266), boxes)[0] for boxes in ([], [(210.0, 40.0, 214.0, 160.0)])
+    )
+    assert (free, moved) == ("start", "end")
+
+
 def test_logarithmic_axes_refuse_zero() -> None:
     with pytest.raises(ValueError, match="0 cannot be on a logarithmic axis"):
         svg.scale_for([0, 1], 0, 1, log=True)

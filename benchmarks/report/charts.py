@@ -283,15 +283,19 @@ def _draw_rate(measured: Mapping[str, Sequence[_Step]], column: Column, title: s
 def _curve_names(
     measured: Mapping[str, Sequence[_Step]], x: svg.Scale, y: svg.Scale, bounds: tuple[float, float, float, float]
 ) -> list[str]:
-    """Each curve's name near its last point, clear of all curves."""
-    ends, others = [], []
+    """Each curve's name near its last point, clear of all curves and whiskers."""
+    ends, others, whiskers = [], [], []
     for name, curve in measured.items():
         at = [(x(p.n), y(p.value)) for p in curve]
         ends.append((*at[-1], name))
         others += [(*point, "") for point in at[:-1]]
+        for p in curve:
+            if p.low is not None and p.high is not None:
+                top, bottom = sorted((y(p.low), y(p.high)))
+                whiskers.append((x(p.n) - 2, top, x(p.n) + 2, bottom))
         for share in (0.25, 0.5, 0.75):
             others += [(a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), "") for a, b in pairwise(at)]
-    placed = svg.place_labels([*ends, *others], bounds)
+    placed = svg.place_labels([*ends, *others], bounds, whiskers)
     return [
         svg.text(label_x, label_y, end[2], f"label series-{index % 6 + 1}-text", anchor)
         for index, (end, (label_x, label_y, anchor)) in enumerate(zip(ends, placed, strict=False))

@@ -151,15 +151,18 @@ def drawing(width: int, height: int, body: str, title: str, description: str, id
 
 
 def place_labels(
-    points: Sequence[tuple[float, float, str]], bounds: tuple[float, float, float, float]
+    points: Sequence[tuple[float, float, str]],
+    bounds: tuple[float, float, float, float],
+    boxes: Sequence[tuple[float, float, float, float]] = (),
 ) -> list[tuple[float, float, str]]:
     """Where each point's label goes: (x, y, anchor) per point, clear of other labels and points if it can be.
 
     Args:
         points: x, y and label.
         bounds: left, top, right, bottom of the plot.
+        boxes: the same of what else labels should be clear of.
     """
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in points]
+    taken = [*((x - 6, y - 6, x + 6, y + 6) for x, y, _ in points), *boxes]
     placed: list[tuple[float, float, str]] = []
     for own, (x, y, label) in enumerate(points):
         width = _CHARACTER * len(label)

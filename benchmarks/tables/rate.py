@@ -115,6 +115,8 @@ def draw_unit(unit: Unit, store: Store) -> Result:
 
 def draw(record: Mapping[str, Any]) -> str:
     """SVG text of the figure's JSON: one panel per metric that has a point. The same bytes every time."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     curves = record["curves"]
     columns = [column for column in record["columns"] if any(placed(m[column["key"]]) for m in curves.values())]
     with subplots(1, max(1, len(columns)), 2.8 * max(1, len(columns)), 2.6) as (figure, axes):
@@ -129,6 +131,9 @@ def draw(record: Mapping[str, Any]) -> str:
                     if isinstance(p["low"], (int, float)) and isinstance(p["high"], (int, float)):
                         axis.vlines(p["kbits"], p["low"], p["high"], color=color, linewidth=1, alpha=0.5)
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.set_title(title_of(column["title"], column["higher_is_better"]), fontsize=9)
             axis.set_xlabel("kbit/s, measured")
             axis.grid(alpha=0.25, linewidth=0.6)
