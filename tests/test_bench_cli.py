@@ -46,6 +46,7 @@ def test_tables_go_to_stdout_progress_to_stderr_files_to_results(
     assert "Published figures" in out
     assert "| real time (x)" in out
     assert "written:" in err
+    assert re.search(r"^CPU time: .*score \d", err, re.MULTILINE)  # what was computed, by stage
     assert "| identity" not in err
     written = sorted(path.name for path in (tmp_path / "tiny").iterdir())
     assert written == ["cost.json", "scores.csv", "table2.csv", "table2.json", "table2.md"]

@@ -23,6 +23,7 @@ from benchmarks.cli.options import (
 )
 from benchmarks.errors import FAILED, OK, UsageError, check_folder
 from benchmarks.harness.base import Executor
+from benchmarks.harness.progress import duration
 from benchmarks.harness.run import RunOptions, RunReport
 from benchmarks.store.store import Store
 from benchmarks.suite import Suite, load_suite
@@ -79,6 +80,9 @@ def tables(
     )
     # after writing: a reader that closes the pipe early loses no file
     print(shown_text(made, written.costs, format), flush=True)
+    if report.computed and not work.quiet:
+        spent = sorted(report.cpu_seconds.items(), key=lambda item: -item[1])
+        print("CPU time: " + ", ".join(f"{stage} {duration(took)}" for stage, took in spent), file=sys.stderr)
     if any(item.measured for item in made) and not work.quiet:
         command = command_line("report", suite=suite, store=work.store, results=results)
         print(f"to look and listen: {command}", file=sys.stderr)

@@ -87,6 +87,7 @@ class RunReport:
         blocked: (row, column) -> why the cell has no value, unless it merely has not been computed yet.
         lost: row -> reason -> number of items that the row was given and has no value for.
         unusable: reason -> number of items that no row was given.
+        cpu_seconds: stage -> CPU time of the units that were computed.
     """
 
     computed: int = 0
@@ -98,6 +99,7 @@ class RunReport:
     blocked: dict[tuple[str, str], str] = field(default_factory=dict)
     lost: dict[str, dict[str, int]] = field(default_factory=dict)
     unusable: dict[str, int] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: RunReport) -> None:
         """Add another report to this one."""
@@ -111,6 +113,8 @@ class RunReport:
         self.pending += [unit for unit in other.pending if unit.key not in known]
         for row, reasons in other.lost.items():
             self.note_lost(row, reasons)
+        for stage, seconds in other.cpu_seconds.items():
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + seconds
         for why, count in other.unusable.items():
             self.unusable[why] = max(count, self.unusable.get(why, 0))
 
@@ -191,6 +195,7 @@ def run_units(units: Sequence[Unit], store: Store, executor: Executor, options: 
                 report.failed[done.key] = done
                 continue
             report.computed += 1
+            report.cpu_seconds[done.stage] = report.cpu_seconds.get(done.stage, 0.0) + done.cpu_seconds
             if done.amount > 0 and done.cpu_seconds > 0:
                 store.add_rate(
                     done.stage,
