@@ -155,6 +155,7 @@ class Suite:
         seed: every random number of a run derives from it and names.
         table1: handed as it is to the probes' table builder.
         figure: "rate" draws the systems of Table 2 against their bit rates; [rate] says otherwise which, and on what.
+        published: show published figures below the tables.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Suite:
     figure2: Figure2 | None = None
     rate: Rate | None = None
     figure: str = ""
+    published: bool = False
     statistics: Statistics = field(default_factory=Statistics)
 
     @property
@@ -297,6 +299,7 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 def _check_type(key: str, value: Any, declared: str) -> None:
     kinds: dict[str, tuple[type, ...]] = {
         "str": (str,),
+        "bool": (bool,),
         "int": (int,),
         "float": (int, float),
         "list[str]": (list,),

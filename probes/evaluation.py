@@ -165,7 +165,6 @@ def evaluate(
     table = table_of(found, "probe", ", ".join(info.title for info in found.infos.values()))
     failed = sorted({f"{done.stage} {done.name} failed: {done.error}" for done in found.report.failed.values()})
     said = [*found.warnings, *(item.remark for item in (*kept, *more) if item.remark), *failed]
-    table = dataclasses.replace(table, published=[])
     return Probed(table, [row_name(name) for name in own], found.report, said, (*kept, *more), found)
 
 
@@ -236,7 +235,7 @@ def compare_table1(
     options.refuse_broken = True
     found = run(dataclasses.replace(request, representations=(*base, *rows)), store, executor, options)
     title = f"{', '.join(label_of(name) for name in new)} beside {suite.title or suite.name}"
-    table = table_of(found, suite.name, title, suite.table1.get("note", ""))
+    table = table_of(found, suite.name, title, suite.table1.get("note", ""), published=suite.published)
     own = {row_name(name) for name in rows}
     marked = [
         dataclasses.replace(row, title=f"**{row.title or row.name}**") if row.name in own else row for row in table.rows

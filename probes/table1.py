@@ -131,11 +131,20 @@ def build(suite: Suite, store: Store, executor: Executor, options: RunOptions) -
     found = run(request, store, executor, options)
     for line in found.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    return table_of(found, suite.name, suite.title or suite.name, suite.table1.get("note", "")), found.report
+    title, note = suite.title or suite.name, suite.table1.get("note", "")
+    return table_of(found, suite.name, title, note, published=suite.published), found.report
 
 
-def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableResult:
-    """The table of a run: values in percent, mean over seeds, interval over test items."""
+def table_of(found: ProbeRun, suite: str, title: str, note: str = "", *, published: bool = False) -> TableResult:
+    """The table of a run: values in percent, mean over seeds, interval over test items.
+
+    Args:
+        found: the run.
+        suite: name of the results.
+        title: what was measured, for the caption.
+        note: a line below the table.
+        published: show published figures; not beside a part of the data, which does not compare with them.
+    """
     request = found.request
     columns = [
         Column(
@@ -205,8 +214,7 @@ def table_of(found: ProbeRun, suite: str, title: str, note: str = "") -> TableRe
         suite=suite,
         columns=columns,
         rows=rows,
-        # beside a part of the data, figures of all of it would be read as comparable
-        published=[] if part else [_own_data(row) for row in published_rows("table1")],
+        published=[_own_data(row) for row in published_rows("table1")] if published and not part else [],
         published_columns=[Column(key, text, True, 1) for key, text in PUBLISHED_COLUMNS],
         notes=notes,
         comparisons=comparisons,

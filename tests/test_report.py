@@ -250,12 +250,37 @@ def test_tables_made_with_a_limit_can_be_heard(measured: tuple[Path, Path], tmp_
     assert len(made.clips) == made.n_clips == 3
 
 
-def test_what_is_absent_is_said(built: Path) -> None:
+def test_a_suite_of_one_s_own_shows_its_own_parts_and_published_figures_only_if_it_asks(
+    measured: tuple[Path, Path], built: Path, tmp_path: Path
+) -> None:
     text = (built / "index.html").read_text(encoding="utf-8")
+    assert 'id="table2-table"' in text
+    assert "Figure 2" not in text
+    assert "Table 3" not in text
+    assert "ublished" not in text
+    folder, suite = measured
+    asking = tmp_path / "tiny.toml"
+    asking.write_text(
+        "published = true\n" + suite.read_text() + '[table3]\nrows = { x = "identity" }\nmetrics = ["si_sdr"]\n'
+    )
+    shutil.copytree(folder / "results", tmp_path / "results")
+    assert make_report(tmp_path, asking, tmp_path / "out", "--audio", "none") == 0
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "results/tiny/table3.json</code> does not exist" in text
-    assert "the suite has no section <code>[table3]</code>" in text
-    assert "No point of Figure 2 has a value" in text
-    assert "1.665" in text  # the published ablation stands even without a measured one
+    assert "--only 3" in text
+    assert "1.665" in text  # the published ablation
+
+
+def test_the_title_of_a_suite_keeps_its_case(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = measured
+    results = tmp_path / "results" / "tiny"
+    shutil.copytree(folder / "results" / "tiny", results)
+    record = json.loads((results / "table2.json").read_text())
+    record["provenance"]["suite"]["title"] = "iPhone clips, MusicCaps"
+    (results / "table2.json").write_text(json.dumps(record))
+    site = render(read_aggregates(results), Listening(reason="none"), [])
+    for name in ("index.html", "listen.html", "provenance.html"):
+        assert "iPhone clips, MusicCaps" in re.sub("<title>.*</title>", "", site.files[name].decode())
 
 
 def test_names_from_outside_cannot_become_markup(measured: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from benchmarks.evaluation.cells import Cell, Column, PublishedRow, Row
 from benchmarks.report import svg
 from benchmarks.report.aggregates import table_from
 from benchmarks.report.charts import compression_charts, figure2_charts, speed_charts, strip_chart
-from benchmarks.report.marks import Comparisons, marks
+from benchmarks.report.marks import Answer, Comparisons, answers, marks
 from benchmarks.report.media import FORMATS, encode, rms_db
 from benchmarks.report.pictures import BANDS, WIDTH, indexed_png, mel_spectrogram_db, palette, picture
 from benchmarks.report.selection import choose, hardest_first, rankdata
@@ -372,3 +372,21 @@ def test_audio_survives_its_compression(format: str, rate: int, channels: int) -
 def test_levels() -> None:
     assert rms_db(np.full((1, 100), 0.1, dtype=np.float32)) == pytest.approx(-20.0)
     assert rms_db(np.zeros((1, 100), dtype=np.float32)) == -120.0
+
+
+def test_an_answer_names_the_best_and_what_is_not_significantly_worse() -> None:
+    rows = [
+        Row(name, {"si_sdr": Cell(value=value, n=9), "fad:x": Cell(value=-value, n=9)})
+        for name, value in (("a", 3.0), ("b", 2.5), ("c", -1.0))
+    ]
+    pairs = [
+        pair("si_sdr", "a", "b", -0.5, 1.5),
+        pair("si_sdr", "a", "c", 3.0, 5.0),
+        pair("si_sdr", "b", "c", 3.0, 4.0),
+    ]
+    made = table(rows, comparisons=pairs)
+    assert answers(made) == [
+        Answer("si_sdr", ["a"], "3.00", ["b"], tested=True), Answer("fad:x", ["a"], "−3.000", [], tested=False)
+    ]  # fmt: skip
+    assert [column.title for column, _ in table_view(made).answers] == ["SI-SDR", "FAD"]
+    assert table_view(table(rows[:1])).answers == []

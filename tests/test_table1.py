@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SMALL: dict[str, Any] = {
     "name": "small",
+    "published": True,
     "data": {"dataset": "synthetic"},
     "table1": {
         "tasks": ["synthetic-tags", "synthetic-pitch", "synthetic-instrument"],

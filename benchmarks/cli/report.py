@@ -100,7 +100,7 @@ def make_report(
         with executor:
             choice = ListeningOptions(clips, audio)
             listening = build_listening(found, chosen, store, executor, run, choice)
-        site = render(found, listening, list(commands), None if chosen is None else chosen.tables)
+        site = render(found, listening, list(commands), chosen)
         write(site.files, target)
     except (AggregateError, FileExistsError, NotADirectoryError) as error:
         raise UsageError(str(error)) from None

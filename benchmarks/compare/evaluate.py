@@ -73,7 +73,7 @@ class EvaluatedSystems(Evaluated):
             choice = ListeningOptions(clips, audio)
             options = dataclasses.replace(self.options, said=set())
             listening = build_listening(found, self.suite, self.store, executor, options, choice)
-            site = render(found, listening, [], ["table2"])
+            site = render(found, listening, [])
         write(site.files, target)
         return target / "index.html"
 

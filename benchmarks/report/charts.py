@@ -146,10 +146,12 @@ def _draw_scatter(points: Sequence[_Point], column: Column, x_title: str, title:
     body = [svg.frame(x, y, x_title, _quality_title(column))]
     placed = svg.place_labels([(x(p.x), y(p.y), p.label) for p in points], (_LEFT - 6, _TOP - 4, _RIGHT + 10, _BOTTOM))
     for p, (label_x, label_y, anchor) in zip(points, placed, strict=True):
+        marks = svg.symbol(x(p.x), y(p.y), p.shape, "point")
         if p.low is not None and p.high is not None:
             low, high = (min(max(v, min(y.low, y.high)), max(y.low, y.high)) for v in (p.low, p.high))
-            body.append(svg.line(x(p.x), y(low), x(p.x), y(high), "whisker"))
-        body.append(svg.symbol(x(p.x), y(p.y), p.shape, "point"))
+            marks = svg.line(x(p.x), y(low), x(p.x), y(high), "whisker") + marks
+        bounds = interval(p.low, p.high, column.digits)
+        body.append(svg.tipped(marks, f"{p.label}: {column.title} {show(p.y, column.digits)} {bounds} at {p.x:.3g}"))
         body.append(svg.text(label_x, label_y, p.label, "label", anchor))
     described = "; ".join(f"{p.label} {show(p.y, column.digits)} at {p.x:.3g}" for p in points)
     return svg.drawing(_WIDTH, _HEIGHT, "".join(body), title, f"{x_title}. {described}.", id)
@@ -197,9 +199,10 @@ def _steps_chart(column: Column, curves: Mapping[str, Sequence[Mapping[str, Any]
                 line = f"{system}: {record.get('reason') or 'not measured'}"
                 left_out += [line] if line not in left_out else []
                 continue
-            measured.setdefault(system, []).append(_Step(record["n_steps"], value, low, high))
             bounds = interval(low, high, column.digits)
-            shown = show(value, column.digits)
+            shown, n = show(value, column.digits), count(record["n_steps"], "step")
+            tip = f"{system}: {column.title} {shown} {bounds} at {n}, {count(record['n'], 'clip')}"
+            measured.setdefault(system, []).append(_Step(record["n_steps"], value, low, high, tip))
             rows.append([system, str(record["n_steps"]), shown, bounds, count(record["n"], "clip")])
     header = ["", "steps", column.title, "interval", "n"]
     drawn = _draw_steps(measured, column, steps, title, id) if measured else ""
@@ -223,7 +226,7 @@ def _draw_steps(
         if len(lower) == len(upper) == len(curve):
             bands.append(svg.path([*upper, *reversed(lower)], f"band {css}", closed=True))
         lines.append(svg.path([(x(p.n), y(p.value)) for p in curve], f"curve {css}"))
-        lines += [svg.symbol(x(p.n), y(p.value), "circle", f"dot {css}", 3.4) for p in curve]
+        lines += [svg.tipped(svg.symbol(x(p.n), y(p.value), "circle", f"dot {css}", 3.4), p.tip) for p in curve]
     body += [*bands, *lines, *_curve_names(measured, x, y, (left, top - 6, right + 4, bottom))]
     described = "; ".join(
         f"{name}: " + ", ".join(f"{p.n} {show(p.value, column.digits)}" for p in curve)

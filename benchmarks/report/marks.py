@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.evaluation.cells import Column, Row
 from benchmarks.tables.best import best_columns, column_of
 from benchmarks.tables.table import TableResult
+from benchmarks.tables.text import number_text
 
 #: `mark` of a cell.
 BEST, TIED = "best", "tied"
@@ -100,6 +101,42 @@ def marks(table: TableResult) -> dict[tuple[str, str], str]:
     for key, best in best_columns(table).items():
         found |= {(name, key): TIED for name in best.level_with} | {(name, key): BEST for name in best.names}
     return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who is best in a column, and whether that is significant.
+
+    Attributes:
+        key: of the column.
+        names: titles of the best rows; several only when exactly equal.
+        value: as the table shows it.
+        level_with: titles of the rows that are not distinguishable from the best.
+        tested: whether the rows of the column were compared.
+    """
+
+    key: str
+    names: list[str]
+    value: str
+    level_with: list[str]
+    tested: bool
+
+
+def answers(table: TableResult) -> list[Answer]:
+    """An answer for each column that has a best, in the order of the columns."""
+    titles = {row.name: row.title or row.name for row in table.rows}
+    compared, best = Comparisons(table).columns, best_columns(table)
+    return [
+        Answer(
+            column.key,
+            [titles[name] for name in best[column.key].names],
+            number_text(best[column.key].value, column.digits, figures=5).replace("-", "−"),
+            [titles[name] for name in best[column.key].level_with],
+            column.key in compared,
+        )
+        for column in table.columns
+        if column.key in best
+    ]
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmarks.report.pictures import HIGH_HZ, LOW_HZ, RANGE_DB
 from benchmarks.report.systems import SystemPage, page_addresses, pages_for_table1, system_pages
 from benchmarks.report.tables import PublishedView, TableView, published_view, slug, table_view
 from benchmarks.report.wording import clock, count
+from benchmarks.suite import Suite
 from benchmarks.tables.columns import PUBLISHED_COLUMNS
 from benchmarks.tables.reference import published_rows
 from benchmarks.tables.table import TableResult
@@ -65,16 +66,15 @@ class Site:
         return sum(len(content) for content in self.files.values())
 
 
-def render(
-    found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None = None
-) -> Site:
+def render(found: Aggregates, listening: Listening, commands: list[str], suite: Suite | None = None) -> Site:
     """Make all files of a report; the same results give the same bytes.
 
     Args:
         found: the results.
         listening: what can be heard.
         commands: the command lines that make the results and the report.
-        sections: tables that the suite has a section for; None if it is not known.
+        suite: what was measured. Its parts that have no results are shown as not measured, with their published figures
+            if it asks for them; where it is not known, only what has results is shown.
 
     Raises:
         AggregateError: the results hold what no run writes.
@@ -82,13 +82,13 @@ def render(
     import jinja2
 
     try:
-        return _render(found, listening, commands, sections)
+        return _render(found, listening, commands, suite)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, jinja2.TemplateError) as error:
         problem = f"{type(error).__name__} {error}"
         raise AggregateError(f"{found.folder}: not results of this version: {problem:.200}") from error
 
 
-def _render(found: Aggregates, listening: Listening, commands: list[str], sections: Collection[str] | None) -> Site:
+def _render(found: Aggregates, listening: Listening, commands: list[str], suite: Suite | None) -> Site:
     pages = page_addresses(found)
     addresses = {name: f"systems/{href}" for name, href in pages.items()}
     table1_pages = {name: f"systems/{href}" for name, href in pages_for_table1(found, pages).items()}
@@ -112,7 +112,7 @@ def _render(found: Aggregates, listening: Listening, commands: list[str], sectio
         text = environment.get_template(template).render(root=root, here=path, **shared, **values)
         site.files[path] = text.encode()
 
-    page("index.html", "index.html", **_overview(found, views, systems, commands, sections), listening=listening)
+    page("index.html", "index.html", **_overview(found, views, systems, commands, suite), listening=listening)
     page(
         "listen.html",
         "listen.html",
@@ -165,36 +165,45 @@ def _overview(
     views: Mapping[str, TableView],
     systems: list[SystemPage],
     commands: list[str],
-    known: Collection[str] | None,
+    suite: Suite | None,
 ) -> dict[str, Any]:
+    parts = suite.tables if suite else []
     sections = []
     for name in TABLE_NAMES:
         number, title = _TITLES[name]
         view = views.get(name)
+        if view is None and name not in parts:
+            continue
         published = view.published if view else []
-        if view is None and name in PUBLISHED_COLUMNS:
+        if view is None and name in PUBLISHED_COLUMNS and suite and suite.published:
             empty = TableResult(name, "", "", PUBLISHED_COLUMNS[name], [], published_rows(name))
             published = published_view(empty)
-        command = f"{commands[0]} --only {name[-1]}" if commands and name in (known or ()) else ""
+        command = f"{commands[0]} --only {name[-1]}" if commands and name in parts else ""
         sections.append(Section(name, number, title, view, published, command))
     table2 = found.tables.get("table2")
     figure2, rate = figure2_charts(found.figure2), rate_charts(found.rate)
     return {
         "rate": rate,
         "rate_left_out": _left_out(rate),
-        "rate_title": (found.rate or {}).get("title", ""),
-        "figure2_command": f"{commands[0]} --only figure2" if commands and "figure2" in (known or ()) else "",
-        "suite_known": known is not None,
+        "rate_subject": _subject(found.rate),
+        "figure2_command": f"{commands[0]} --only figure2" if commands and "figure2" in parts else "",
+        "figure2_shown": bool(figure2) or "figure2" in parts,
         "sections": {section.id: section for section in sections},
         "compression": compression_charts(table2) if table2 else [],
         "speed": speed_charts(table2, found.cost) if table2 else [],
         "speed_machine": (found.cost or {}).get("machine", ""),
         "figure2": figure2,
         "figure2_left_out": _left_out(figure2),
-        "figure2_title": (found.figure2 or {}).get("title", ""),
+        "figure2_subject": _subject(found.figure2),
         "summary": _summary(found, views),
         "unmeasured": [system for system in systems if not system.available],
     }
+
+
+def _subject(record: Mapping[str, Any] | None) -> str:
+    """What a figure was measured on: the last words of its title, in parentheses."""
+    title = str((record or {}).get("title", ""))
+    return title.partition(" (")[2].removesuffix(")") or title
 
 
 def _left_out(charts: list[Chart]) -> list[str]:

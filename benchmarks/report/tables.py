@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.evaluation.cells import Cell, Column, Row
 from benchmarks.evaluation.left_out import all_exact, items_of
-from benchmarks.report.marks import Comparisons, marks
+from benchmarks.report.marks import Answer, Comparisons, answers, marks
 from benchmarks.report.wording import NOT_APPLICABLE, count, interval, show
 from benchmarks.tables.table import FEW_WINDOWS, FEW_WINDOWS_LINE, TableResult, few_windows, footnotes_of
 
@@ -92,6 +92,7 @@ class TableView:
     everywhere: list[str]
     notes: list[str]
     published: list[PublishedView]
+    answers: list[tuple[ColumnView, Answer]]
     comparisons: dict[str, Any]
     n_compared: int
     has_marks: bool
@@ -142,6 +143,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
     """
     comparisons = Comparisons(table)
     found = marks(table)
+    columns = {column.key: column for column in table.columns}
     everywhere = table.common_failures()
     footnotes: dict[str, int] = {}
     usual = {column.key: items_of(table.column_cells(column.key).values()) for column in table.columns}
@@ -169,6 +171,7 @@ def table_view(table: TableResult, pages: Mapping[str, str] | None = None) -> Ta
         everywhere=[f"{count(n, item)} left out of every cell: {why}" for why, n in everywhere.items()],
         notes=[*few, *table.partial_lines(), *table.notes],
         published=published_view(table),
+        answers=[(column_view(columns[answer.key]), answer) for answer in answers(table)],
         comparisons=comparisons.against_all(table.columns, table.rows),
         n_compared=len(comparisons),
         has_marks=bool(found),

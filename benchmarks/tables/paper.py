@@ -82,7 +82,7 @@ def _table(
         suite=suite.name,
         columns=[*metric_columns(metrics, measured.cells), *costs],
         rows=rows,
-        published=published_rows(name),
+        published=published_rows(name) if suite.published else [],
         published_columns=PUBLISHED_COLUMNS[name],
         notes=notes(suite, measured),
         comparisons=measured.comparisons,

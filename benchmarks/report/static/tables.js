@@ -102,7 +102,7 @@
         var words = verdict === undefined ? ["", ""] : WORDS[String(verdict)];
         mark.className = "mark " + words[0];
         mark.textContent = words[1];
-        if (verdict === 0) mark.title = "no clear difference";
+        if (verdict === 0) mark.title = "no significant difference";
         else mark.removeAttribute("title");
       });
     });
