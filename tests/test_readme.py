@@ -180,7 +180,9 @@ def test_every_result_file_and_field_is_explained() -> None:
 
 def test_messages_of_troubleshooting_are_those_of_the_code() -> None:
     sources = "\n".join(
-        path.read_text(encoding="utf-8") for name in ("m2l", "benchmarks") for path in (ROOT / name).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for name in ("m2l", "benchmarks", "probes")
+        for path in (ROOT / name).rglob("*.py")
     )
     sources = re.sub(r"\"\s*\n\s*f?\"", "", sources)  # strings over several lines
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -163,6 +163,7 @@ def _plan(
     print(hours_markdown(stages, rates))
     if "table3" in wanted:
         print(*_table3_lines(fetching.data), sep="\n")
+    print(f"To fetch and measure all of it: m2l-bench paper --data {fetching.data or 'DIR'} --accept-licenses")
     return OK
 
 
