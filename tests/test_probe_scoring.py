@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, r2_score
 
+from benchmarks.statistics.groups import leave_out_blocks
 from probes import stage
 from probes.mlp.config import ProbeConfig
 from probes.mlp.models import TrainedProbe
 from probes.mlp.training import ProbeJob
 from probes.protocol import MIR_REF_BATCH, PROTOCOLS, Protocol, get_protocol, seeds_from
-from probes.scoring import Problem, Scorer, chance, score
+from probes.scoring import Problem, Scorer, chance, problem_of, score
 from probes.stage import evaluate
 
 
@@ -109,6 +111,37 @@ def test_scores_of_folds_are_means_and_replicates_lose_a_group_in_all_of_them() 
     np.testing.assert_array_equal(found.predictions, both)
 
 
+def test_many_groups_are_left_out_in_the_blocks_that_all_representations_share() -> None:
+    right = np.arange(201) % 3 == 0
+    one = classes_of([0] * 201, (np.arange(0), np.arange(0), np.arange(201)))
+    found = score(one, np.where(right[:, None], [1.0, 0, 0], [0, 1.0, 0])[None], {})
+    expected = [np.delete(right, block).mean() for block in leave_out_blocks(201, 0)]
+    assert len(expected) == 200
+    assert found.replicates["f1_micro"] == pytest.approx(expected)
+
+
+def test_a_task_as_arrays() -> None:
+    """Rows number the task's clips; name and batch size are its own unless others are given."""
+    ids = ["u", "v", "w", "x"]
+    clips = [SimpleNamespace(id=name) for name in ids]
+    data: Any = SimpleNamespace(
+        clips=clips,
+        rows=lambda names: np.array([ids.index(name) for name in names]),
+        splits=lambda scheme: (
+            [SimpleNamespace(train=["x", "u"], validation=["v"], test=["w"])] if scheme == "s" else []
+        ),
+        info=SimpleNamespace(name="own", kind="multiclass", labels=("a", "b"), batch_size=7),
+        targets=np.array([0, 1, 1, 0]),
+        clusters=SimpleNamespace(index=lambda names: np.array([len(list(names)), 0, 0, 1])),
+    )
+    plain, other = problem_of(data, "s"), problem_of(data, "s", "other", 3)
+    assert (plain.name, plain.batch_size, other.name, other.batch_size) == ("own", 7, "other", 3)
+    assert [part.tolist() for part in plain.splits[0]] == [[3, 0], [1], [2]]
+    assert (plain.kind, plain.labels, plain.targets.tolist()) == ("multiclass", ("a", "b"), [0, 1, 1, 0])
+    assert plain.groups is not None
+    assert plain.groups.tolist() == [4, 0, 0, 1]
+
+
 def test_incomplete_batches_are_left_out_of_each_fold() -> None:
     split = (np.arange(0), np.arange(0))
     one = classes_of([0, 1, 0, 1, 0], (*split, np.arange(3)), (*split, np.arange(2)))
@@ -127,24 +160,30 @@ def test_without_rows_that_are_missing() -> None:
 
 
 def test_tags_and_values_that_no_item_decides() -> None:
-    tags = Problem("p", "multilabel", ("a", "b"), np.array([[1, 0], [0, 0]]), (rows(0, 0, 0, 2),), 4)
-    scorer = Scorer(tags, tags.targets, np.array([[0.9, 0.1], [0.2, 0.3]]))
-    assert scorer(np.ones(2)) == {"roc_auc": 1.0, "average_precision": 1.0}  # of tag a alone
+    tags = Problem("p", "multilabel", ("a", "b", "c"), np.array([[1, 0, 1], [0, 0, 1]]), (rows(0, 0, 0, 2),), 4)
+    scorer = Scorer(tags, tags.targets, np.array([[0.9, 0.1, 0.2], [0.2, 0.3, 0.1]]))
+    # Of tag a alone, and of a and c.
+    assert scorer(np.ones(2)) == {"roc_auc": 1.0, "average_precision": 1.0}
     with pytest.raises(ValueError, match="tag 'b' has no positive or no negative test item"):
         scorer()
-    nothing = scorer(np.zeros(2))
-    assert sorted(nothing) == ["average_precision", "roc_auc"]
-    assert np.isnan(list(nothing.values())).all()
+    classes, values = classes_of([0, 1], rows(0, 0, 0, 2)), replace(tags, kind="regression")
+    for nothing, names in (
+        (scorer(np.zeros(2)), ["average_precision", "roc_auc"]),
+        (Scorer(classes, classes.targets, np.eye(2))(np.zeros(2)), ["f1_macro", "f1_micro"]),
+        (Scorer(values, values.targets, np.ones((2, 3)))(np.zeros(2)), ["pearson", "r2"]),
+    ):
+        assert sorted(nothing) == names
+        assert np.isnan(list(nothing.values())).all()
 
 
 def test_chance_of_keys_and_values() -> None:
     """For keys the constant with the best expected score; for values the mean of the training part."""
     names = ("A minor", "C major", "F major", "G major")
     # A constant C major has its own two, G's for the fifth nothing, F's half (C is its fifth) and A minor's 0.3.
-    keys = Problem("k", "key", names, np.array([0, 0, 0, 1, 1, 2, 2, 3, 1, 0]), (rows(0, 8, 8, 10),), 4)
+    keys = Problem("k", "key", names, np.array([0, 0, 0, 1, 1, 2, 2, 3, 1, 3]), (rows(0, 8, 8, 10),), 4)
     gains = {"A minor": 3 + 0.3 * 2, "C major": 2 + 0.5 * 2 + 0.3 * 3, "F major": 2.0, "G major": 1 + 0.5 * 2}
     assert max(gains, key=gains.__getitem__) == "C major"
-    assert chance(keys).per_seed["weighted_micro"] == pytest.approx([(1.0 + 0.3) / 2])
+    assert chance(keys).per_seed["weighted_micro"] == [0.5]  # right, and no fifth of G
     targets = np.array([[1.0, 2.0], [3.0, 2.0], [2.5, 1.0], [4.0, 5.0]])
     values = Problem("v", "regression", ("x", "y"), targets, (rows(0, 2, 2, 4),), 4)
     constant = np.tile([2.0, 2.0], (2, 1))

@@ -14,9 +14,10 @@ import torch
 from training_helpers import music_and_speech, noise_file, tiny
 
 from m2l import create_config
+from m2l.consistency import sample_t
 from m2l.io.blocks import read_audio, write_audio
 from m2l.training import TrainingSettings
-from m2l.training.data import Crops, DataError, StepOrder, collate, crop_samples, open_corpus, times_of
+from m2l.training.data import Corpus, Crops, DataError, StepOrder, Stretch, collate, crop_samples, open_corpus, times_of
 from m2l.training.readers import reading
 
 CONFIG = create_config("tiny")
@@ -279,3 +280,117 @@ def test_a_crop_does_not_decode_the_file(suffix: str, tmp_path: Path, monkeypatc
         starts.append(data[item]["origin"])
         assert 0 < sum(frames) <= 2 * 65_536  # of 882,000
     assert len(set(starts)) == 8
+
+
+def test_crops_begin_anywhere_that_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stretch with 2 samples to spare there are 3 crops, of one as long as a crop only 1; the origin tells."""
+    asked: list[tuple[str, int, int]] = []
+
+    def read(path: str, start: int, frames: int) -> tuple[np.ndarray, int]:
+        asked.append((path, start, frames))
+        return np.full((1, frames), 0.5, np.float32), 44_100
+
+    monkeypatch.setattr("m2l.training.data.read_audio", read)
+    for spare, starts in ((2, [441_000, 441_001, 441_002]), (0, [441_000])):
+        part = Stretch("a.wav", 44_100, 1, 441_000, 441_000 + CROP + spare)
+        crops = Crops([Corpus("x", 1.0, (part,))], tiny(("x",)), CONFIG)
+        asked.clear()
+        origins = {crops[item]["origin"] for item in range(30)}
+        assert sorted({start for _, start, _ in asked}) == starts
+        assert {(path, frames) for path, _, frames in asked} == {("a.wav", CROP)}
+        assert origins == {"a.wav @10.000s channel 0"}
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "what"),
+    [
+        (np.full((1, CROP), 0.5, np.float32), 44_100, None),
+        (np.full((1, CROP), 0.499, np.float32), 44_100, "100 crops in a row were below RMS 0.5"),
+        (np.full((1, CROP - 1), 0.9, np.float32), 44_100, "100 crops in a row were below RMS 0.5"),
+        (np.full((1, CROP), 0.5, np.float32), 48_000, r"100 of 100 draws .*: no crop at 1\.\d+ s: a.wav has changed"),
+        (
+            np.zeros((0, CROP), np.float32),
+            44_100,
+            r"100 of 100 draws in a row could not be read: no crop at 1\.\d+ s: ",
+        ),
+    ],
+)
+def test_what_is_no_crop(audio: np.ndarray, rate: int, what: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An RMS of just the least is enough; audio cut short, silent, or of another form than at the start is not."""
+    monkeypatch.setattr("m2l.training.data.read_audio", lambda *place: (audio, rate))
+    part = Stretch("a.wav", 44_100, 1, 44_100, 44_100 + 2 * CROP)
+    crops = Crops([Corpus("x", 1.0, (part,))], tiny(("x",), silence_rms=0.5), CONFIG)
+    if what is None:
+        assert np.array_equal(crops[0]["waveform"], audio[0])
+        assert crops[0]["unreadable"] == []
+        return
+    with pytest.raises(DataError, match=what):
+        crops[0]
+
+
+def test_a_place_that_cannot_be_read_is_drawn_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def read(path: str, start: int, frames: int) -> tuple[np.ndarray, int]:
+        calls.append(start)
+        if len(calls) < 3:
+            raise OSError("gone")
+        return np.full((1, frames), 0.5, np.float32), 48_000
+
+    monkeypatch.setattr("m2l.training.data.read_audio", read)
+    part = Stretch("a.wav", 48_000, 1, 0, 480_000)
+    crop = Crops([Corpus("x", 1.0, (part,))], tiny(("x",)), CONFIG)[0]
+    assert crop["unreadable"] == [("a.wav", f"no crop at {start / 48_000:.3f} s: gone") for start in calls[:2]]
+    assert crop["origin"] == f"a.wav @{calls[2] / 48_000:.3f}s channel 0"
+    assert collate([crop, crop])["unreadable"] == 2 * crop["unreadable"]
+
+
+def test_random_streams_are_those_of_seed_step_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times have the stream 0 of their step, crop `index` has stream index + 1: the same in every later version."""
+    monkeypatch.setattr("m2l.training.data.read_audio", lambda *p: (np.full((2, CROP), 0.5, np.float32), 44_100))
+    settings = tiny(("x",), batch_size=3, seed=9)
+    corpora = [
+        Corpus(name, weight, (Stretch(name, 44_100, 2, 0, 99_999),) * 4) for name, weight in (("x", 1), ("y", 3))
+    ]
+    crop = Crops(corpora, settings, CONFIG)[3 * 5 + 1]  # the second of step 5
+    random = np.random.Generator(np.random.PCG64([9, 5, 2]))
+    name = "x" if random.random() < 0.25 else "y"
+    random.integers(4)
+    start, channel = random.integers(99_999 - CROP + 1), random.integers(2)
+    assert crop["origin"] == f"{name} @{start / 44_100:.3f}s channel {channel}"
+    noise = torch.randn((2, 1024, 8), generator=torch.Generator().manual_seed(int(random.integers(2**63))))
+    assert torch.equal(crop["noise"], noise)
+    seed = int(np.random.Generator(np.random.PCG64([9, 5, 0])).integers(2**63))
+    expected = sample_t(3, CONFIG, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(times_of(5, settings, CONFIG), expected)
+
+
+def test_direct_items_are_those_nearest_to_equal_distances() -> None:
+    for share, places in ((0.5, [0, 2, 4]), (0.34, [0, 3]), (0.08, []), (0.09, [0]), (0.7, [0, 1, 3, 4])):
+        times = times_of(0, tiny(("x",), batch_size=6, direct_share=share), CONFIG)
+        assert (times == 1).nonzero().flatten().tolist() == places
+
+
+def test_the_order_of_two_processes_by_hand() -> None:
+    """Batches of 8, from step 1 of 3 on: each process has 4 of each, in 2 parts."""
+    settings = tiny(("x",), batch_size=8, steps=3, gradient_accumulation=2)
+    first, second = (StepOrder(settings, 1, rank, 2) for rank in (0, 1))
+    assert list(first) == [[8, 9], [10, 11], [16, 17], [18, 19]]
+    assert list(second) == [[12, 13], [14, 15], [20, 21], [22, 23]]
+    assert len(first) == len(second) == 4
+    assert list(StepOrder(tiny(("x",), steps=2), 0)) == [[0, 1], [2, 3]]
+
+
+def test_a_corpus_as_facts() -> None:
+    parts = (Stretch("a.wav", 44_100, 1, 0, 44_100 * 3600), Stretch("a.wav", 48_000, 2, 48_000, 48_000 * 1801))
+    corpus = Corpus("music", 2.0, (*parts, Stretch("b.wav", 44_100, 1, 0, 441)), {"short": ["s", "t"], "bad": ["x"]})
+    assert corpus.seconds == pytest.approx(3600 + 1800 + 0.01)
+    assert corpus.files == 2
+    assert corpus.describe() == {
+        "name": "music", "weight": 2.0, "files": 2, "hours": 1.5, "sample_rates": [44_100, 48_000],
+        "left_out": {"bad": 1, "short": 2},
+    }  # fmt: skip
+    assert corpus.complaint == "music: 2 of 5 files are used; left out: 1 bad, 2 short (such as x, s)"
+    whole = Corpus("music", 1.0, parts)
+    assert whole.complaint is None
+    assert "left_out" not in whole.describe()

@@ -1,0 +1,169 @@
+"""Steps of the training loop against the plain loop written out, and what it does when."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_helpers import log_lines, moved_model, tiny, train
+
+from m2l import Music2Latent
+from m2l.representation import waveform_to_representation
+from m2l.training import Trainer
+from m2l.training.checkpoint import list_checkpoints
+from m2l.training.data import Crops, times_of
+from m2l.training.losses import consistency_loss, spectrum_loss
+
+pytest_plugins = ["training_fixtures"]
+
+#: Rates of warm-up over 2 steps to 1e-3, then half a cosine to 1e-6 over 4, and Delta t from 0.1 to 0.001 over 6.
+FINAL, PEAK = 1e-6, 1e-3
+RATES = [PEAK / 2, PEAK, *(FINAL + (PEAK - FINAL) * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4))]
+DELTAS = [0.1 ** (1 + 2 * k / 6) for k in range(6)]
+
+
+def plain_steps(
+    model: Music2Latent, trainer: Trainer, steps: int, first_stage: int = 0, factor: float = 1.0
+) -> tuple[list[dict[str, float]], Music2Latent]:
+    """RAdam on whole batches, drawn as the run draws them; returns what the log should say, and the average."""
+    average, config, settings = copy.deepcopy(model), model.config, trainer.settings
+    crops = Crops(trainer.corpora, settings, config)
+    slow = [p for name, p in model.named_parameters() if not name.startswith("unet.")]
+    fast = list(model.unet.parameters())
+    optimizer = torch.optim.RAdam([{"params": slow}, {"params": fast}], PEAK, betas=(0.9, 0.999))
+    lines = []
+    for step in range(steps):
+        items = [crops[step * settings.batch_size + index] for index in range(settings.batch_size)]
+        x = waveform_to_representation(torch.stack([item["waveform"] for item in items]), config)
+        noise = torch.stack([item["noise"] for item in items])
+        optimizer.zero_grad()
+        if step < first_stage:
+            loss = spectrum_loss(model.decoder(model.encoder(x))[0], x).mean()
+        else:
+            loss = consistency_loss(model, x, times_of(step, settings, config), DELTAS[step], noise).mean()
+        loss.backward()
+        for group, scale in zip(optimizer.param_groups, (1.0 if step < first_stage else factor, 1.0), strict=True):
+            group["lr"] = RATES[step] * scale
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        lines.append({"loss": loss.item(), "gradient_norm": float(torch.cat(gradients).norm())})
+        optimizer.step()
+        decay = (1 + step) / (10 + step)
+        with torch.no_grad():
+            for mean, p in zip(average.parameters(), model.parameters(), strict=True):
+                mean.copy_(decay * mean + (1 - decay) * p)
+    return lines, average
+
+
+def test_steps_are_those_of_the_plain_loop(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
+    """In two parts: losses, norms, rates, step sizes, weights and their average; encoder and decoder at a third of the rate."""
+    settings = tiny(data, init=moved, gradient_accumulation=2, autoencoder_rate=1 / 3, final_learning_rate=FINAL)
+    trainer = train(settings, tmp_path, until=2)
+    model = moved_model()
+    lines, average = plain_steps(model, trainer, 2, factor=1 / 3)
+    logged = log_lines(tmp_path)
+    assert [line["step"] for line in logged] == [1, 2]
+    for line, expected, rate, delta in zip(logged, lines, RATES, DELTAS, strict=False):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert line["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+        assert (line["learning_rate"], line["delta_t"]) == (pytest.approx(rate), pytest.approx(delta))
+    start = dict(moved_model().named_parameters())
+    for ours, theirs in ((trainer.state.model, model), (trainer.ema.model, average)):
+        for name, p in theirs.named_parameters():
+            moved_by = (p - start[name]).abs().max().item()
+            torch.testing.assert_close(dict(ours.named_parameters())[name], p, rtol=0.0, atol=0.02 * moved_by + 1e-7)
+
+
+def test_the_first_stage_has_its_loss_and_a_rate_of_one(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
+    """Its warm-up and cosine are its own; the step size stays at its first value."""
+    settings = tiny(data, init=moved, steps=8, autoencoder_steps=6, autoencoder_rate=1 / 3, final_learning_rate=FINAL)
+    trainer = train(settings, tmp_path, until=2)
+    lines, _ = plain_steps(moved_model(), trainer, 2, first_stage=6, factor=1 / 3)
+    for line, expected, rate in zip(log_lines(tmp_path), lines, RATES, strict=False):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert line["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+        assert (line["learning_rate"], line["delta_t"]) == (pytest.approx(rate), pytest.approx(0.1))
+    rates = [group["lr"] for group in trainer.state.optimizer.param_groups]
+    assert rates == pytest.approx([RATES[1]] * 3)
+
+
+def test_a_rank_takes_its_share_of_the_times(data: tuple[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    """Of 8 crops the second of two processes takes the last 4, in 2 parts, with the times of these."""
+    trainer = Trainer(tiny(data, batch_size=8, gradient_accumulation=2), tmp_path, device="cpu")
+    seen: list[torch.Tensor] = []
+
+    def loss(batch: Any, t: torch.Tensor, delta_t: float) -> torch.Tensor:
+        seen.append(t)
+        return batch["value"] * next(iter(trainer.state.model.parameters())).sum() * 0 + batch["value"]
+
+    trainer.world = dataclasses.replace(trainer.world, rank=1, size=2)
+    monkeypatch.setattr(type(trainer.world), "mean", lambda self, value: value)
+    monkeypatch.setattr(trainer, "loss", loss)
+    batches: list[Any] = [{"origin": ["a"], "value": torch.tensor(value)} for value in (3.0, 5.0)]
+    facts = trainer._step(batches)
+    assert facts["loss"] == 4.0
+    times = times_of(0, trainer.settings, trainer.state.model.config)
+    assert [t.tolist() for t in seen] == [times[4:6].tolist(), times[6:8].tolist()]
+    assert trainer.state.step == 1
+
+
+def test_when_the_run_is_saved_validated_and_logged(data: tuple[str, str], tmp_path: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def validate(model: Music2Latent, step: int) -> dict[str, float]:
+        seen.append((step, model is trainer.ema.model))
+        return {"validation_x": step / 2}
+
+    trainer = Trainer(tiny(data, steps=5), tmp_path, device="cpu")
+    reached = trainer.train(checkpoint_every=2, keep=9, log_every=2, validate_every=3, validate=validate, quiet=True)
+    assert reached == 5
+    assert seen == [(3, True)]
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-0000000{step}" for step in (2, 4, 5)]
+    lines = log_lines(tmp_path)
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4]
+    assert [line for line in lines if "validation_x" in line] == [{"step": 3, "validation_x": 1.5}]
+    assert trainer.train(until=9, quiet=True) == 5
+
+
+def test_a_spike_is_judged_by_the_last_hundred_losses(data: tuple[str, str], tmp_path: Path) -> None:
+    trainer = Trainer(tiny(data), tmp_path, device="cpu")
+    assert trainer.state.recent.maxlen == 100
+
+
+def test_a_rehearsal_changes_nothing(data: tuple[str, str], tmp_path: Path) -> None:
+    """It runs the whole model's steps, in the first stage too, of all accumulated parts at time 1/2."""
+    settings = tiny(data, autoencoder_steps=2, gradient_accumulation=2, initial_delta_t=0.3)
+    trainer = Trainer(settings, tmp_path, device="cpu")
+    before = copy.deepcopy(trainer.state.model.state_dict())
+    seen: list[tuple[list[float], float, bool]] = []
+    plain = trainer.loss
+
+    def loss(batch: Any, t: torch.Tensor, delta_t: float) -> torch.Tensor:
+        seen.append((t.tolist(), delta_t, hasattr(trainer._loss, "settings")))
+        return plain(batch, t, delta_t)
+
+    trainer.loss = loss  # type: ignore[method-assign]
+    facts = trainer.rehearse()
+    assert seen == [([0.5], 0.3, True)] * 4  # two steps
+    assert 0 < facts["seconds_per_step"] < 60
+    assert facts["peak_bytes"] > 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.state.model.state_dict().items())
+    assert all(p.grad is None for p in trainer.state.model.parameters())
+    assert not hasattr(trainer._loss, "settings")  # the first stage's again
+    assert trainer.state.step == 0
+
+
+def test_a_run_as_facts(data: tuple[str, str], tmp_path: Path) -> None:
+    trainer = Trainer(tiny(data), tmp_path, device="cpu")
+    idle = [p for name, p in trainer.state.model.named_parameters() if not p.requires_grad]
+    facts = trainer.describe()
+    assert facts["parameters"] == sum(p.numel() for p in trainer.state.model.parameters()) - sum(
+        p.numel() for p in idle
+    )
+    assert (facts["step"], facts["device"], facts["processes"]) == (0, "cpu", 1)
+    assert facts["settings"] == trainer.settings.to_dict()
+    assert [corpus["files"] for corpus in facts["corpora"]] == [2, 1]
