@@ -252,6 +252,47 @@ def test_a_loss_that_is_not_finite_is_a_reason(monkeypatch: pytest.MonkeyPatch) 
     assert text == "the loss is not finite with 1 of 2 seeds (the largest feature is 40)"
 
 
+def test_predictions_that_are_not_finite_are_counted_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = probe_with(0.5)
+    huge.layers[0][0][:] = 1e38
+    made = iter([probe_with(0.5), huge])
+    monkeypatch.setattr(stage, "train_probes", lambda features, jobs, *rest, **options: [next(made) for _ in jobs])
+    x = np.full((9, 2), 3.0)
+    x[7] = -40.0
+    one = classes_of([0, 1, 2] * 3, rows(0, 3, 6, 9))
+    text = evaluate(x, [one], get_protocol("mir_ref-1"), (0, 1))["p"]["mlp"]
+    assert text == "predictions are not finite with 1 of 2 seeds (the largest feature is 40)"
+
+
+def test_networks_are_as_wide_as_the_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of one width and batch are trained together; "linear" has no hidden layer."""
+    seen: list[tuple[tuple[int, ...], int, bool, list[int]]] = []
+
+    def trained(features: np.ndarray, jobs: list[ProbeJob], config: ProbeConfig, device: str) -> list[TrainedProbe]:
+        seen.append((config.hidden_units, config.batch_size, config.drop_last, [job.n_outputs for job in jobs]))
+        layers = [(np.zeros((3, 6), np.float32), np.zeros(3, np.float32))]
+        return [TrainedProbe(layers, None, None, False, history=[{"keras": 0.5, "loss": 1.0}] * 2) for _ in jobs]
+
+    monkeypatch.setattr(stage, "train_probes", trained)
+    first = classes_of([0, 1, 2] * 3, rows(0, 3, 6, 9))
+    others = [replace(first, name="q"), replace(first, name="r", batch_size=1)]
+    protocol = get_protocol("mir_ref-1").replace(inferred=("infer",), probes=("mlp", "linear"), drop_last=True)
+    found = evaluate(np.ones((9, 6)), [first, *others], replace(protocol, drop_last=False), (0,))
+    width = (4,)  # half way from 6 features to 3 classes, 4.5
+    assert seen == [
+        (width, 1, False, [3]), (width, 4, False, [3, 3]), ((), 1, False, [3]), ((), 4, False, [3, 3]),
+    ]  # fmt: skip
+    mlp = found["p"]["mlp"]
+    assert not isinstance(mlp, str)
+    assert mlp.details["never_improved"] is True
+    assert mlp.details["learning_rates"] == [1e-3]
+    seen.clear()
+    dropped = evaluate(np.ones((9, 6)), [replace(others[1], batch_size=2)], protocol, (0,))["r"]["mlp"]
+    assert seen[0] == (width, 2, True, [3])
+    assert not isinstance(dropped, str)
+    assert dropped.per_seed["f1_micro"] == [0.5]  # of two test items in place of three
+
+
 def test_values_are_learned_with_mean_0_and_deviation_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the training part; predictions come back in the unit of the targets, and what is constant keeps it."""
     seen: list[np.ndarray] = []
@@ -309,6 +350,13 @@ def test_features_that_a_split_needs_must_be_finite() -> None:
     one = classes_of([0, 1, 2] * 3, rows(3, 6, 7, 9))
     with pytest.raises(ValueError, match="features of 2 items are not finite, the first is item 3"):
         evaluate(x, [one], get_protocol("mir_ref-1"), (0,))
+    # The item that no split uses is nothing to the others.
+    used = classes_of([0, 1, 2] * 3, rows(6, 8, 8, 9))
+    knn = replace(PROTOCOLS["mir_ref-1"], probes=("knn",), neighbors=(1,))
+    unused, without = (evaluate(y, [used], knn, (0,))["p"]["knn"] for y in (x, np.nan_to_num(x, nan=7.0)))
+    assert not isinstance(unused, str)
+    assert not isinstance(without, str)
+    np.testing.assert_array_equal(unused.predictions, without.predictions)
     with pytest.raises(ValueError, match="unknown probe 'svm'; known: mlp, linear, knn"):
         evaluate(
             x[6:], [classes_of([0, 1, 2], rows(0, 1, 2, 3))], replace(PROTOCOLS["mir_ref-1"], probes=("svm",)), (0,)

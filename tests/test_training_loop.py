@@ -60,7 +60,7 @@ def plain_steps(
 
 
 def test_steps_are_those_of_the_plain_loop(data: tuple[str, str], moved: str, tmp_path: Path) -> None:
-    """In two parts: losses, norms, rates, step sizes, weights and their average; encoder and decoder at a third of the rate."""
+    """Losses, norms, rates, step sizes, weights and their average; batches of two parts, two rates."""
     settings = tiny(data, init=moved, gradient_accumulation=2, autoencoder_rate=1 / 3, final_learning_rate=FINAL)
     trainer = train(settings, tmp_path, until=2)
     model = moved_model()

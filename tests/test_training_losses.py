@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from m2l.training.losses import (
     level_distance,
     output_weight,
     spectrum_loss,
+    weighted_distance,
 )
 from m2l.training.optimizer import is_matrix
 
@@ -94,6 +96,61 @@ def test_level_distance_of_half_a_constant_spectrum_is_log_4_but_for_the_floor()
     assert float(level_distance(torch.ones(1, 1, 16, 8), steps)) == pytest.approx(
         float(torch.tensor(9.0).log()) / 2, rel=1e-3
     )
+
+
+def test_band_distance_by_hand() -> None:
+    """Of 8 bins each is a band; energies are summed over channels and averaged over 4 frames, over a floor of 0.001."""
+    x = torch.zeros(1, 2, 8, 5)
+    x[:, 0], x[:, 1] = 3.0, 4.0  # 25 in every frame
+    output = torch.zeros(1, 1, 8, 5)
+    output[:, :, 0, :2] = 10.0  # 50 on average
+    output[:, :, 1] = 5.0
+    output[..., 4] = 77.0  # beyond a multiple of 4 frames
+    expected = (math.log(50.001 / 25.001) + 0 + 6 * math.log(25.001 / 0.001)) / 8
+    assert float(band_distance(output, x)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_spectrum_loss_by_hand() -> None:
+    """Eq. 9 of the first channel from |x|, and 2 |x| (1 - cos) of the next two from x; the fourth is not looked at."""
+    x = torch.tensor([[3.0, 0.0], [4.0, 2.0]]).reshape(1, 2, 1, 2)  # magnitudes 5 and 2, norm sqrt(29)
+    finest = torch.tensor([[5.0, 0.0], [1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]).reshape(1, 4, 1, 2)
+    c = 0.00054 * math.sqrt(2)
+    huber = math.sqrt(2.0**2 + c**2) - c
+    cosine = (3 * 1 + 2 * 1) / math.sqrt(29 * 2)
+    expected = huber + 2 * math.sqrt(29) * (1 - cosine)
+    assert spectrum_loss(finest, x).tolist() == pytest.approx([expected], rel=1e-5)
+
+
+def test_a_step_without_width_weighs_nothing() -> None:
+    """lambda = 1 / (sigma_{i+1} - sigma_i) (Eq. 12), of a step from t = 0 none."""
+    student, teacher = torch.ones(3, 1, 1, 4), torch.zeros(3, 1, 1, 4)
+    c = 0.00054 * 2
+    distance = math.sqrt(4 + c**2) - c
+    found = weighted_distance(student, teacher, torch.tensor([0.0, 0.5, 4.0]))
+    assert found.tolist() == pytest.approx([0.0, 2 * distance, distance / 4])
+
+
+def test_output_weights_by_hand() -> None:
+    """The gap over c_out at the later time, which a floor keeps from dividing by nothing."""
+    config = create_config("paper")
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    sigmas = {t: (low + t * (high - low)) ** 7 for t in (0.0, 0.3, 0.5, 0.8)}
+    expected = [
+        (sigmas[later] - sigmas[earlier]) / (0.5 * (sigmas[later] - 0.002) / math.hypot(sigmas[later], 0.5))
+        for later, earlier in ((0.8, 0.3), (0.5, 0.0), (0.3, 0.0))
+    ]
+    found = output_weight(torch.tensor([0.8, 0.5, 0.3]), 0.5, config)
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    # At t = 1e-4 c_out is 1.9e-6, below the floor of 1e-4; the gap is as small.
+    tiny_gap = (low + 1e-4 * (high - low)) ** 7 - 0.002
+    assert float(output_weight(torch.tensor([1e-4]), 0.5, config)) == pytest.approx(tiny_gap / 1e-4, rel=1e-2)
+    assert float(output_weight(torch.zeros(1), 0.5, config)) == 0.0
+
+
+def test_bands_are_spaced_like_a_logarithm() -> None:
+    """64 of them from bin 1 to 1024, so the upper ones begin at 1024^(k / 64)."""
+    assert list(band_edges(1024)[-24:]) == [*(int(1024 ** (k / 64)) for k in range(41, 64)), 1024]
+    assert band_edges(8) == (0, 1, 2, 3, 4, 5, 6, 7, 8)
 
 
 def test_the_level_is_heard_by_its_weight_in_a_step(data: tuple[str, str]) -> None:
