@@ -62,6 +62,8 @@ _SLOWEST = 0.5
 #: Stands between a line as it is and as it is edited.
 ARROW = " ==> "
 PACKAGES = ("m2l", "benchmarks", "probes")
+#: Takes the report of a forked process; the last one counts.
+Write = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ def make_mutants(path: str, operators: list[str]) -> list[Mutant]:
                 mutated = source[: starts[first - 1] + left] + edited + source[starts[last - 1] + right :]
                 line = position[0]
                 name = f"{lines[line - 1].strip()}{ARROW}{mutated.splitlines()[line - 1].strip()}"
-                if name not in found and _compiles(mutated):
-                    found[name] = Mutant(path, line, name, mutated)
+                with contextlib.suppress(SyntaxError, ValueError):
+                    compile(mutated, path, "exec", dont_inherit=True)
+                    found.setdefault(name, Mutant(path, line, name, mutated))
     return sorted(found.values(), key=lambda mutant: (mutant.line, mutant.name))
 
 
@@ -129,14 +132,6 @@ def _annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int,
         for note in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if note is not None:
                 yield (note.lineno, note.col_offset), (note.end_lineno, note.end_col_offset)
-
-
-def _compiles(source: str) -> bool:
-    try:
-        compile(source, "mutant", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def put_into(module: ModuleType, source: str) -> None:
@@ -229,7 +224,7 @@ class Session:
             self._wait()
         return True
 
-    def _baseline(self, items: dict[str, pytest.Item], write: Callable[[dict[str, Any]], None]) -> None:
+    def _baseline(self, items: dict[str, pytest.Item], write: Write) -> None:
         """Executes every module anew without an edit, then notes of every test its time and the functions it calls."""
         paths = {}
         for module in self.modules:
@@ -276,9 +271,7 @@ class Session:
             self.kills[module.killed[mutant.name]] += 1
 
 
-def _run(
-    module: Module, mutant: Mutant, tests: list[pytest.Item], limit: int, write: Callable[[dict[str, Any]], None]
-) -> None:
+def _run(module: Module, mutant: Mutant, tests: list[pytest.Item], limit: int, write: Write) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.alarm(60 + 10 * limit)
@@ -304,7 +297,7 @@ def _functions(source: str) -> list[tuple[int, int, int]]:
     ]
 
 
-def _fork(work: Callable[[Callable[[dict[str, Any]], None]], None]) -> tuple[int, Path]:
+def _fork(work: Callable[[Write], None]) -> tuple[int, Path]:
     """The process in which `work` runs, silently and with an empty cache, and the folder of its report."""
     folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     pid = os.fork()
