@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -83,11 +85,39 @@ def test_adam_in_keras_form_by_hand() -> None:
         assert [float(t) for t in (parameter, mean, square)] == pytest.approx([w, m, v], rel=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(3,), (7, 30_011)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adam_compiled_equals_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Gradients in both precisions, copies in bfloat16, several threads and chunks: three steps."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator), torch.zeros(shape), torch.zeros(shape)]
+    gradients = [torch.randn(shape, generator=generator).to(dtype) for _ in range(3)]
+
+    def steps(update: Callable[..., None], threads: int) -> list[torch.Tensor]:
+        w, m, v = (x.clone() for x in start)
+        half = torch.zeros(shape, dtype=torch.bfloat16)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        for step, gradient in enumerate(gradients):
+            update([w], [gradient], [m], [v], step, 0.1, 0.3, 0.2, (0.8, 0.99), [half])
+        torch.set_num_threads(before)
+        assert torch.equal(half, w.bfloat16())
+        return [w, m, v]
+
+    found, expected = steps(fused_adam, 1), steps(kernels._adam_by_torch, 1)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, steps(fused_adam, 3), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("inner", [3, 255, 256, 300])
 def test_products_of_both_kinds(inner: int) -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(rows, inner, generator=generator) for rows in (4, 5))
-    torch.testing.assert_close(matmul_nt(a, b), (a[:, None] * b).sum(-1), rtol=1e-4, atol=1e-4)
+    expected = (a[:, None] * b).sum(-1)
+    torch.testing.assert_close(matmul_nt(a, b), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(matmul_nt(b, a), expected.t(), rtol=1e-4, atol=1e-4)
     left, right = torch.randn(6, 4, generator=generator), torch.randn(6, inner, generator=generator)
     torch.testing.assert_close(matmul_tn(left, right), (left[:, :, None] * right[:, None]).sum(0), rtol=1e-4, atol=1e-4)
 

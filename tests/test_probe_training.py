@@ -148,7 +148,7 @@ def test_initial_layers_replace_the_seeds_own() -> None:
 
 @pytest.mark.parametrize("standardize", [False, True])
 def test_bfloat16_takes_nearly_the_same_step(standardize: bool) -> None:
-    """One step in proportion to the gradient (a large epsilon), of a kernel that is updated in three pieces.
+    """One step in proportion to the gradient (a large epsilon).
 
     Features are standardized before they are rounded: of 300 and more bfloat16 keeps even numbers.
     """

@@ -23,9 +23,6 @@ from probes.mlp.kernels import fused_adam, matmul_nt, matmul_tn
 from probes.mlp.models import ProbeJob, TrainedProbe, batch_order, glorot_layers
 from probes.mlp.monitor import MONITORS, r2_monitor
 
-#: Rows of a bfloat16 model's first kernel that are updated at a time: with 8,192 features 1 MB of each array.
-UPDATED_ROWS = 32
-
 
 class _Update(NamedTuple):
     """One model's part in a step: its row in the stack, the steps it has made, its learning rate."""
@@ -63,7 +60,6 @@ class Stack:
             kernel = self.parameters[0]
             self.half = kernel.bfloat16()
             self._product = torch.empty_like(kernel[0], dtype=torch.bfloat16)
-            self._wide = torch.empty_like(kernel[0][:UPDATED_ROWS])
         self.steps = [0] * len(jobs)
         self.results = [TrainedProbe([], *self._scaling_of(i), multilabel=job.multilabel) for i, job in enumerate(jobs)]
         self.best_metric = [-np.inf] * len(jobs)
@@ -195,25 +191,13 @@ class Stack:
         half_delta = delta.bfloat16() if self.bf16 else delta
         for update in updates:
             if self.bf16:
-                self._first_update_bf16(half_delta[update.row], inputs[update.row], update)
+                product = torch.mm(half_delta[update.row].t(), inputs[update.row], out=self._product)
+                self._adam([0], [product], update, rounded=[self.half[update.row]])
             else:
                 self._adam([0], [matmul_tn(delta[update.row], inputs[update.row])], update)
         rest = range(1, len(self.parameters))
         for update in updates:
             self._adam(rest, [gradients[number][update.row] for number in rest], update)
-
-    def _first_update_bf16(self, delta: Tensor, inputs: Tensor, update: _Update) -> None:
-        """One model's first kernel: product in bfloat16, then widened, used and rounded again a few rows at a time.
-
-        In pieces, all of that happens in the cache: whole, each of the three passes goes through memory.
-        """
-        torch.mm(delta.t(), inputs, out=self._product)
-        half = self.half[update.row]
-        for start in range(0, len(half), UPDATED_ROWS):
-            part = slice(start, start + UPDATED_ROWS)
-            product = self._product[part]
-            self._adam([0], [self._wide[: len(product)].copy_(product)], update, part)
-            half[part].copy_(self.parameters[0][update.row, part])
 
     def _output_delta(self, logits: Tensor, index: Tensor, counts: list[int]) -> Tensor:
         """d loss / d logits: (probability - target) / n for both cross-entropies, twice that for the squared error.
@@ -246,19 +230,20 @@ class Stack:
         return updates
 
     def _adam(
-        self, numbers: Iterable[int], gradients: list[Tensor], update: _Update, part: slice = slice(None)
+        self, numbers: Iterable[int], gradients: list[Tensor], update: _Update, rounded: list[Tensor] | None = None
     ) -> None:
-        """Adam on (a part of) one model's parameters: w -= lr·sqrt(1-β2ᵗ)/(1-β1ᵗ)·m/(sqrt(v) + ε), as in Keras."""
+        """Adam on some of one model's parameters."""
         row = update.row
         fused_adam(
-            [self.parameters[number][row, part] for number in numbers],
+            [self.parameters[number][row] for number in numbers],
             gradients,
-            [self.moments[number][0][row, part] for number in numbers],
-            [self.moments[number][1][row, part] for number in numbers],
+            [self.moments[number][0][row] for number in numbers],
+            [self.moments[number][1][row] for number in numbers],
             update.steps_before,
             update.learning_rate,
             2.0 * self.config.l2,
             self.config.epsilon,
+            rounded=rounded,
         )
 
     # ---- validation, selection, stopping ----------------------------------------------------------
