@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from metric_pairs import pair
+from test_heard_metrics import HEARD
 
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.clip_score import clip_score
@@ -16,6 +17,13 @@ from benchmarks.metrics.registry import list_metrics, parse_metric
 STEREO = ("si_sdr:mid", "si_sdr:side", "stereo_coherence", "stereo_phase")
 PAIRS = [metric for name in list_metrics() if isinstance(metric := parse_metric(name), PairMetric) and metric.alone]
 every = pytest.mark.parametrize("metric", PAIRS, ids=lambda metric: metric.name)
+
+
+def test_every_metric_of_pairs_is_held_to_the_same_edges() -> None:
+    """Those that rest on weights or packages have theirs in test_heard_metrics, ViSQOL's are in test_visqol."""
+    pairs = {name for name in list_metrics() if isinstance(parse_metric(name), PairMetric)}
+    elsewhere = {*HEARD, "visqol", "latent_mse:music2latent"}
+    assert pairs == {metric.name for metric in PAIRS} | elsewhere
 
 
 @every

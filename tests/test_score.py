@@ -14,9 +14,13 @@ from harness_helpers import RATE
 
 import benchmarks
 from benchmarks.cli.main import main
-from benchmarks.compare.score import default_metrics
+from benchmarks.compare.score import default_metrics, score_folders
 from benchmarks.errors import UsageError
+from benchmarks.harness.executors import SerialExecutor
+from benchmarks.harness.run import RunOptions
+from benchmarks.metrics.registry import CORPUS_METRICS
 from benchmarks.metrics.si_sdr import si_sdr
+from benchmarks.store.store import Store
 
 
 def write(path: Path, seed: int, noise: float = 0.0, rate: int = RATE, seconds: float = 1.2, channels: int = 2) -> None:
@@ -114,15 +118,48 @@ def test_two_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert frame["clip"].tolist() == ["song0.wav"]
 
 
+LEVELS = """
+import numpy as np
+class Levels:
+    sample_rate = 8000
+    def embed(self, audio):
+        frames = audio[: len(audio) // 800 * 800].reshape(-1, 800)
+        return np.stack([np.abs(frames).mean(axis=1), frames.std(axis=1)], axis=1)
+"""
+
+
+@pytest.mark.parametrize("rate", [8000, 96000])
+def test_distances_of_corpora_leave_out_what_has_no_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int
+) -> None:
+    """Of six pairs one has a NaN and one a single sample; silence is a sound like any other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    module = f"levels_at_{rate}.py"  # a process keeps a module's name
+    (tmp_path / module).write_text(LEVELS)
+    rng = np.random.default_rng(0)
+    for side in ("ref", "deg"):
+        (tmp_path / side).mkdir()
+        for index in range(6):
+            audio = 0.1 * np.linspace(0.1, 1.0, rate)[:, None] * rng.standard_normal((rate, 2))
+            audio = 0 * audio if (side, index) == ("deg", 2) else audio[:1] if index == 1 else audio
+            if (side, index) == ("deg", 0):
+                audio[5] = np.nan
+            sf.write(tmp_path / side / f"{index}.wav", audio, rate, subtype="FLOAT")
+    names = [f"{kind}:{module}:Levels" for kind in CORPUS_METRICS]
+    options, store = RunOptions(quiet=True), Store(tmp_path / "store")
+    found = score_folders(Path("ref"), Path("deg"), names, options, store, SerialExecutor())
+    assert len(found.cells) == len(CORPUS_METRICS)
+    for cell in found.cells.values():
+        assert cell.value is not None
+        assert np.isfinite(cell.value)
+        assert cell.n == 4
+        assert "non-finite" in cell.details["failed_clips"]["0.wav"]
+        assert "too short" in cell.details["failed_clips"]["1.wav"]
+
+
 def test_sets_need_no_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (place / "embed.py").write_text(
-        "import numpy as np\n"
-        "class Levels:\n"
-        "    sample_rate = 8000\n"
-        "    def embed(self, audio):\n"
-        "        frames = audio[: len(audio) // 800 * 800].reshape(-1, 800)\n"
-        "        return np.stack([np.abs(frames).mean(axis=1), frames.std(axis=1)], axis=1)\n"
-    )
+    (place / "embed.py").write_text(LEVELS)
     (place / "deg/album1/song3.flac").unlink()
     write(place / "deg/elsewhere.flac", 5, 0.1)
     found, _ = run(capsys, "--unpaired", "--metrics", "fad:embed.py:Levels,kad:embed.py:Levels", "--quiet")

@@ -95,7 +95,7 @@ def test_worse_audio_scores_worse() -> None:
 
 
 @needs_model
-@pytest.mark.parametrize("rate", [16_000, 44_100, 96_000])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 96_000])
 def test_other_rates_are_resampled(rate: int) -> None:
     import soxr
 
@@ -145,6 +145,7 @@ BROKEN = np.where(np.arange(len(X)) == 1234, np.nan, X)
         (BROKEN, X, "preds has 1 non-finite samples, the first at sample 1234"),
         (X, np.where(np.isnan(BROKEN), np.inf, X), "target has 1 non-finite"),
         (X[:20_000], X[:20_000], "at least 46080"),
+        (X[:1], X[:1], "at least 46080"),
         (np.tile(X, 2), X, "lengths differ by 1.50 s"),
     ],
 )
