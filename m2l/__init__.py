@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from m2l.config import Music2LatentConfig, create_config, list_configs
+    from m2l.config import Music2LatentConfig, create_config, list_configs  # noqa: F401
     from m2l.encoder_decoder import EncoderDecoder
-    from m2l.io.checkpoint_files import WeightsNotFoundError, list_checkpoints
-    from m2l.io.torch_files import CheckpointError
+    from m2l.io.checkpoint_files import WeightsNotFoundError, list_checkpoints  # noqa: F401
+    from m2l.io.torch_files import CheckpointError  # noqa: F401
     from m2l.loading import load
     from m2l.model import Music2Latent
 
@@ -42,17 +42,8 @@ _HOMES = {
     "load": "m2l.loading",
 }
 
-__all__ = [
-    "CheckpointError",
-    "EncoderDecoder",
-    "Music2Latent",
-    "Music2LatentConfig",
-    "WeightsNotFoundError",
-    "create_config",
-    "list_checkpoints",
-    "list_configs",
-    "load",
-]
+#: What `dir(m2l)` and completion show; configs, listings and errors are imported by name.
+__all__ = ["EncoderDecoder", "Music2Latent", "load"]
 
 
 def _one_thread_after_fork() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -64,6 +65,9 @@ def without_gradients(method: Method) -> Method:
 
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], str | os.PathLike):  # in place of `self`: called on the class
+            name = f"{method.__name__}({os.fspath(args[0])!r})"
+            raise TypeError(f"{method.__qualname__} needs a model: m2l.load('mini').{name}")
         inputs = (*args, *kwargs.values())
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
             warnings.warn(

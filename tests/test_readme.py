@@ -213,6 +213,19 @@ def test_the_example_codec_and_metric_compare(home, capsys) -> None:
     assert "**loudest:Loudest**" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_comparison_of_the_readme_is_what_its_command_prints(home, capsys) -> None:
+    found = re.search(r"^    m2l-bench (compare .*)\n\n((?:\|.*\n|\n)+)", README.read_text(encoding="utf-8"), re.M)
+    assert found is not None
+    assert bench([*shlex.split(found[1]), "--executor", "serial", "--quiet"]) == 0
+    shown, printed = (
+        [{cell.strip() for cell in line.split("|")} for line in re.findall(r"^\|(?! -).*$", text, re.M)]
+        for text in (found[2], capsys.readouterr().out)
+    )
+    assert len(shown) == 7  # headings and rows of two tables
+    assert [row for row in shown if not any(row <= other for other in printed)] == []
+
+
 def test_the_example_suite_for_ci_is_measured_pinned_and_judged(home, tmp_path) -> None:
     record = tomllib.loads((ROOT / "examples" / "ci" / "suite.toml").read_text(encoding="utf-8"))
     suite = tmp_path / "suite.toml"
@@ -243,6 +256,14 @@ def test_the_citation_has_the_version_of_the_package() -> None:
     assert citation["version"] == project["version"] == m2l.__version__
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert next(one for one in headings if one != "Unreleased") == f"{m2l.__version__} ({citation['date-released']})"
+
+
+def test_badges_say_what_the_project_file_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    badges = re.findall(r"^\[!\[(\w+): (.*?)\]", README.read_text(encoding="utf-8"), re.M)
+    versions = [one.rpartition(" ")[2] for one in project["classifiers"] if one.startswith("Programming Language")]
+    assert dict(badges)["license"] == project["license"]
+    assert dict(badges)["Python"] == ", ".join(one for one in versions if "." in one)
 
 
 def test_issue_templates_are_forms() -> None:
