@@ -159,3 +159,25 @@ def test_groups_are_part_of_what_is_measured() -> None:
     grouped = replace(data, clusters=Clusters({"a": "x", "b": "x"}))
     assert data.clusters_digest != grouped.clusters_digest
     assert data.digest == grouped.digest, "the same clips and targets all the same"
+
+
+def test_scores_of_values_have_intervals_on_their_scales() -> None:
+    """R^2 on log(1 - R^2), Pearson's correlation on Fisher's z: Student's t with the jackknife's error there."""
+    tested = Evidence(n_items=40, n_effective=4.0)  # of 6 groups that differ in size
+    replicates = np.array([0.5, 0.6, 0.55, 0.58, 0.62, 0.53])
+    for metric, there, back in (
+        ("r2", lambda x: np.log(1 - x), lambda y: 1 - np.exp(y)),
+        ("pearson", np.arctanh, np.tanh),
+    ):
+        moved = there(replicates)
+        error = math.sqrt(5 / 6 * np.square(moved - moved.mean()).sum())
+        half = t.ppf(0.975, 3) * error
+        expected = sorted((back(there(0.57) - half), back(there(0.57) + half)))
+        assert score_interval(metric, 0.57, replicates, tested) == pytest.approx(expected)
+        assert score_interval(metric, 1.0, replicates, tested) == (1.0, 1.0)
+        assert score_interval(metric, 0.57, np.array([0.5, 1.0]), tested) == (0.57, 0.57)
+        assert np.isnan(score_interval(metric, 0.57, replicates[:1], tested)).all()
+        two = Evidence(n_items=40, n_effective=1.0)  # at least one degree of freedom
+        low, high = score_interval(metric, 0.57, replicates, two)
+        wide = t.ppf(0.975, 1) * error
+        assert (low, high) == pytest.approx(sorted((back(there(0.57) - wide), back(there(0.57) + wide))))

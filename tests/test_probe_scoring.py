@@ -73,7 +73,8 @@ def test_a_changed_protocol_says_so_in_its_name() -> None:
         (("infer",), 20, 4, (12,)),
         (("infer", "infer"), 19, 4, (14, 10)),  # 14 and 9, made even
         (("power_infer",) * 2, 19, 4, (10, 24)),  # 4 + 5, 4 + 4 x 5
-        (("infer",), 2, 1, (2,)),  # 1.5 is 1, and two is the least
+        (("infer",), 2, 1, (2,)),  # 1.5 is 1, made even
+        (("power_infer",) * 2, 2, 50, (34, 2)),  # 50 - 64 is nothing, and two is the least
     ],
 )
 def test_inferred_widths_by_hand(kind: tuple[str, ...], dim: int, outputs: int, widths: tuple[int, ...]) -> None:

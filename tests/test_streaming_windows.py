@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2l import create_config
-from m2l.streaming.noise import latent_noise, noise_source, seeded_noise
+from m2l.streaming.noise import latent_noise, noise_source, seeded_noise, start_noise
 from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, Window, join_windows, plan_windows
 
 #: 1024 bins, 8 frames a latent.
@@ -139,3 +139,16 @@ def test_a_generator_gives_the_seed() -> None:
     drawn = noise_source(SMALL, seed=7, generator=torch.Generator().manual_seed(5))
     seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(5)))
     np.testing.assert_array_equal(drawn(0, 0, 1, 0)[0], normals(seed, 0, 0, 0))
+
+
+def test_a_start_of_ones_own_is_checked() -> None:
+    """Two items of three latents: 24 frames."""
+    noise = np.zeros((2, 2, SMALL.n_bins, 24), np.float64)
+    noise[0, 0, 0, 0] = 1.5
+    found = start_noise(SMALL, noise, 2, 3)
+    assert (found.dtype, float(found[0, 0, 0, 0])) == (torch.float32, 1.5)
+    for wrong in (noise[:1], noise[:, :1], noise[:, :, 1:], noise[..., :16]):
+        with pytest.raises(ValueError, match=r"noise must have shape \(2, 2, 1024, 24\) for these latents, not \("):
+            start_noise(SMALL, wrong, 2, 3)
+    with pytest.raises(ValueError, match="noise"):
+        start_noise(SMALL, np.full(noise.shape, np.nan), 2, 3)
