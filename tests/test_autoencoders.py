@@ -47,7 +47,7 @@ def test_all_names_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", LIGHT)
-@pytest.mark.parametrize(("channels", "rate", "seconds"), [(1, 44100, 1.5), (2, 48000, 1.25), (1, 22050, 1.0)])
+@pytest.mark.parametrize(("channels", "rate", "seconds"), [(1, 44100, 0.5), (2, 48000, 0.5), (1, 22050, 0.5)])
 def test_shape_and_rate_come_back(name: str, channels: int, rate: int, seconds: float) -> None:
     system = create_autoencoder(name)
     assert isinstance(system, Autoencoder)
@@ -66,7 +66,7 @@ def test_shape_and_rate_come_back(name: str, channels: int, rate: int, seconds: 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("rate", [44100, 48000, 32000])
 def test_codec_delay_is_compensated_to_the_sample(name: str, rate: int) -> None:
-    audio = music(1, 2.0, rate, seed=1)
+    audio = music(1, 1.0, rate, seed=1)
     output = create_autoencoder(name).reconstruct(audio, rate)
     n = audio.shape[1]
     spectrum = np.fft.rfft(output[0], 2 * n) * np.conj(np.fft.rfft(audio[0], 2 * n))
@@ -90,8 +90,8 @@ def test_codecs_spend_about_their_rate(name: str, channels: int, nominal: float,
 
 
 def test_vorbis_quality_is_searched_for_the_rate() -> None:
-    noisy = music(2, 5.0, 44100) + 0.05 * np.random.default_rng(0).standard_normal((2, 5 * 44100)).astype("f4")
-    for bitrate in (128000, 160000, 192000):
+    noisy = music(2, 2.0, 44100) + 0.05 * np.random.default_rng(0).standard_normal((2, 2 * 44100)).astype("f4")
+    for bitrate in (128000, 192000):
         encoded = LibsndfileCodec("vorbis", bitrate).encode(noisy, 44100)
         assert encoded.bitrate == pytest.approx(bitrate, rel=0.06)
 
@@ -184,7 +184,7 @@ def test_any_sensible_number_is_a_system(name: str, options: dict[str, object]) 
     system = create_autoencoder(name)
     assert system.spec.name == name
     assert options.items() <= system.spec.options.items()
-    audio = music(1, 1.0, 44100)
+    audio = music(1, 0.5, 44100)
     assert system.reconstruct(audio, 44100).shape == audio.shape
 
 
@@ -215,8 +215,9 @@ def test_a_higher_rate_spends_more_and_sounds_nearer(codec: str) -> None:
     encoded, quality = [], []
     for rate in (56, 80, 128):
         system = create_autoencoder(f"{codec}-{rate}k")
-        encoded.append(system.encode(audio, 44100).bitrate / 1000)
-        quality.append(si_sdr(system.reconstruct(audio, 44100), audio))
+        latents = system.encode(audio, 44100)
+        encoded.append(latents.bitrate / 1000)
+        quality.append(si_sdr(system.decode(latents, length=audio.shape[1], sample_rate=44100, seed=0), audio))
     assert encoded == pytest.approx([56, 80, 128], rel=0.08)
     assert quality == sorted(quality)
 
@@ -242,7 +243,7 @@ def test_bad_audio_is_refused_by_name(name: str, audio: np.ndarray, rate: int, m
 def test_random_music2latent_keeps_the_contract() -> None:
     system = create_autoencoder("music2latent-random", preset="tiny")
     assert system.spec.n_parameters is None  # not loaded yet
-    audio = music(2, 1.0, 48000)
+    audio = music(2, 0.3, 48000)
     one = system.reconstruct(audio, 48000, seed=1)
     assert one.shape == audio.shape
     assert system.spec.n_parameters
@@ -270,7 +271,7 @@ def test_a_checkpoint_of_your_own(tmp_path: Path) -> None:
     system = create_autoencoder(f"music2latent:{tmp_path / 'mine'}")
     expected = sum(parameter.numel() for parameter in model.parameters())
     assert system.spec.n_parameters == expected  # from the header, nothing loaded
-    audio = music(1, 1.0, 44100)
+    audio = music(1, 0.3, 44100)
     np.testing.assert_array_equal(system.reconstruct(audio, 44100, seed=4), model.reconstruct(audio, 44100, seed=4))
     before = system.spec.weights_digest
     Music2Latent.from_config("tiny", seed=6).save_pretrained(tmp_path / "mine")

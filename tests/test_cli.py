@@ -27,7 +27,7 @@ TINY = ["--checkpoint", "random:tiny"]
 RATE = 22_050
 
 
-def tone(path: Path, seconds: float = 0.3, channels: int = 2, rate: int = RATE) -> Path:
+def tone(path: Path, seconds: float = 0.1, channels: int = 2, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     time_axis = np.arange(round(seconds * rate)) / rate
     write_audio(path, np.tile(0.3 * np.sin(2 * np.pi * 440 * time_axis), (channels, 1)).astype(np.float32), rate)
@@ -327,9 +327,9 @@ def test_info_tells_checkpoints_latents_and_audio_apart(tmp_path, capsys) -> Non
     assert folder["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert folder["digest"] == file["digest"] == latents["digest"] == model.digest()
     assert latents["kind"] == "latents"
-    assert (latents["sample_rate"], latents["channels"], latents["samples"]) == (RATE, 2, round(0.3 * RATE))
+    assert (latents["sample_rate"], latents["channels"], latents["samples"]) == (RATE, 2, round(0.1 * RATE))
     assert audio["kind"] == "audio"
-    assert audio["duration"] == pytest.approx(0.3)
+    assert audio["duration"] == pytest.approx(0.1)
     assert run("info", tmp_path / "z.safetensors") == 0
     assert "random:tiny" in capsys.readouterr().out
 

@@ -9,19 +9,19 @@ import pytest
 from training_helpers import moved_checkpoint, music_and_speech, tiny, train
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Two corpora, of different rates and channel numbers."""
     return music_and_speech(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A checkpoint in which every weight has a gradient."""
     return moved_checkpoint(tmp_path_factory.mktemp("moved"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def straight(tmp_path_factory: pytest.TempPathFactory, data: tuple[str, str]) -> Path:
     """A run of 6 steps with checkpoints of steps 2, 4 and 6."""
     run = tmp_path_factory.mktemp("straight")
