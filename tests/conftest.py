@@ -22,6 +22,9 @@ for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # numba's start tells tor
 for name in ("HF_HUB_OFFLINE", "M2L_OFFLINE"):
     os.environ.pop(name, None)
 
+# Nobody pulls the plug here, and a run of ten clips waits for the disk some forty times.
+os.fsync = lambda fd: None
+
 # Tests fork trainers and kill them: with tqdm's own lock, which forked processes share, one that dies while it draws
 # its bar would leave every later bar of this process waiting for ever.
 tqdm.set_lock(threading.RLock())

@@ -25,11 +25,6 @@ from benchmarks.fetch.archives import ArchiveError, Limits, safe_name, unpack
 SOUND = bytes(np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8))
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here
-
-
 def snapshot(folder: Path) -> dict[str, tuple[str, int, bytes]]:
     """Everything below a folder: kind, mode and content."""
     found = {}

@@ -66,7 +66,7 @@ def test_shape_and_rate_come_back(name: str, channels: int, rate: int, seconds: 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("rate", [44100, 48000, 32000])
 def test_codec_delay_is_compensated_to_the_sample(name: str, rate: int) -> None:
-    audio = music(1, 1.0, rate, seed=1)
+    audio = music(1, 2.0, rate, seed=1)
     output = create_autoencoder(name).reconstruct(audio, rate)
     n = audio.shape[1]
     spectrum = np.fft.rfft(output[0], 2 * n) * np.conj(np.fft.rfft(audio[0], 2 * n))

@@ -178,13 +178,13 @@ def test_exit_codes_are_the_same_under_python_m(place: Path, module: str) -> Non
     assert "alpha=2" in done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_that_lacks_a_letter_changes_no_verdict(place: Path, encoding: str) -> None:
     done = shell("m2l-bench gate --results golden", place, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["gate --results golden", "gate --results golden --json", "list"])
+@pytest.mark.parametrize("command", ["gate --results golden", "list"])
 def test_a_full_disk_on_stdout_is_one_line(place: Path, command: str) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

@@ -181,12 +181,20 @@ def repository(pinned: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("codec", "status", "said", "tag"),
     [
-        (CODEC.replace("NOISE", "0.01"), 0, "green", None),
-        (CODEC.replace("NOISE", "0.1"), 1, "**worse** my_codec:Codec: SI-SDR changed by -", "failure"),
-        (CODEC.replace("return audio", "return audio[missing]"), 3, "**missing** my_codec:Codec: SI-SDR", "error"),
-        (CODEC + ")", None, "**missing** identity: SI-SDR", "error"),  # not even Python
+        pytest.param(CODEC.replace("NOISE", "0.01"), 0, "green", None, id="equal", marks=pytest.mark.slow),
+        pytest.param(
+            CODEC.replace("NOISE", "0.1"), 1, "**worse** my_codec:Codec: SI-SDR changed by -", "failure", id="worse"
+        ),
+        pytest.param(
+            CODEC.replace("return audio", "return audio[missing]"),
+            3,
+            "**missing** my_codec:Codec: SI-SDR",
+            "error",
+            id="crashing",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(CODEC + ")", None, "**missing** identity: SI-SDR", "error", id="no Python"),
     ],
-    ids=["equal", "worse", "crashing", "no Python"],
 )
 def test_the_action_judges_and_comments_whatever_the_codec_does(
     runner: dict[str, str], repository: Path, codec: str, status: int | None, said: str, tag: str | None

@@ -36,7 +36,7 @@ TWINS = {
 _names = st.lists(st.text(st.sampled_from("aAbé́ _/.?東京w").map(str), min_size=1, max_size=6), unique=True)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(_names.map(lambda names: [name + suffix for name in names for suffix in ("", ".wav")]))
 @example([clip for clips in TWINS.values() for clip in clips])
 def test_every_clip_finds_its_exported_file_and_no_other(ids: list[str]) -> None:

@@ -1,8 +1,7 @@
-"""Table 1 from a suite: columns, chance row, reasons, published figures, command line, import direction."""
+"""Table 1 from a suite: columns, chance row, reasons, published figures, command line."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import subprocess
@@ -187,16 +186,6 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "magnatagatune" in done.stdout
-
-
-def test_benchmarks_do_not_import_probes() -> None:
-    for package, forbidden in (("benchmarks", {"probes"}), ("m2l", {"probes", "benchmarks"})):
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names = [node.module]
-                assert not {name.split(".")[0] for name in names} & forbidden, path
 
 
 def test_speed_contest_runs(capsys: pytest.CaptureFixture[str]) -> None:

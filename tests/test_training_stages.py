@@ -34,9 +34,9 @@ def test_the_first_stage_trains_encoder_and_decoder_alone(data: tuple[str, str],
 
 
 def test_stopped_within_either_stage_and_between_them_is_straight(data: tuple[str, str], tmp_path: Path) -> None:
-    settings = tiny(data, steps=6, autoencoder_steps=3, lsuv=True, weighting="output")
+    settings = tiny(data, steps=4, autoencoder_steps=2, lsuv=True, weighting="output")
     train(settings, tmp_path / "straight")
-    for stop in (1, 3, 5):
+    for stop in (1, 2, 3):
         train(settings, tmp_path / f"at-{stop}", until=stop)
         train(settings, tmp_path / f"at-{stop}")
         assert_same_run(tmp_path / f"at-{stop}", tmp_path / "straight")
@@ -71,7 +71,7 @@ def test_a_map_that_holds_the_spectrum_has_no_loss() -> None:
 
 def test_spectra_are_learned_in_the_first_stage(data: tuple[str, str], tmp_path: Path) -> None:
     """Of crops that it has not seen, too, and further than to silence."""
-    settings = tiny(data, steps=81, autoencoder_steps=80, batch_size=4, warmup_steps=20)
+    settings = tiny(data, steps=81, autoencoder_steps=80, batch_size=2, warmup_steps=20)
     trainer = train(settings, tmp_path, until=80, checkpoint_every=80)
     model = trainer.state.model
     crops = Crops(trainer.corpora, settings, model.config)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ needs_lattice = pytest.mark.skipif(not has_weight("visqol-lattice")[0], reason=h
 needs_model = pytest.mark.skipif(not has_weight("visqol-svr")[0], reason=has_weight("visqol-svr")[1])
 
 
+@cache
 def music(seconds: float, seed: int = 0) -> np.ndarray:
     """Decaying tones with noisy attacks: transients to align, bands with and without energy."""
     generator = np.random.default_rng(seed)
@@ -44,13 +46,13 @@ def noisy(x: np.ndarray, level: float = 0.01, seed: int = 1) -> np.ndarray:
 
 
 CASES = {
-    "noise": (music(1.6), noisy(music(1.6))),
-    "delayed": (music(1.6), np.concatenate([np.zeros(777), noisy(music(1.6))])),
-    "ahead": (music(1.6), noisy(music(1.6))[500:]),
-    "shorter": (music(2.4), noisy(music(2.4))[: int(1.5 * RATE)]),
-    "drifting": (music(2.0), np.interp(np.arange(0, 2.0 * RATE - 1, 1.0007), np.arange(2 * RATE), music(2.0))),
-    "another": (music(1.3), music(1.3, seed=9)),
-    "gap": (music(2.4), np.where(np.abs(np.arange(int(2.4 * RATE)) - 60_000) < 6_000, 0.0, music(2.4))),
+    "noise": lambda: (music(1.6), noisy(music(1.6))),
+    "delayed": lambda: (music(1.6), np.concatenate([np.zeros(777), noisy(music(1.6))])),
+    "ahead": lambda: (music(1.6), noisy(music(1.6))[500:]),
+    "shorter": lambda: (music(2.4), noisy(music(2.4))[: int(1.5 * RATE)]),
+    "drifting": lambda: (music(2.0), np.interp(np.arange(0, 2.0 * RATE - 1, 1.0007), np.arange(2 * RATE), music(2.0))),
+    "another": lambda: (music(1.3), music(1.3, seed=9)),
+    "gap": lambda: (music(2.4), np.where(np.abs(np.arange(int(2.4 * RATE)) - 60_000) < 6_000, 0.0, music(2.4))),
 }
 
 
@@ -59,7 +61,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "visqol_synthetic.json")
 
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_plain_implementation(name: str) -> None:
-    target, preds = CASES[name]
+    target, preds = CASES[name]()
     expected = plain.band_nsim(preds, target)
     result = score(prepare(target, RATE, AUDIO), preds, lambda features: float(features.nsim.mean()))
     np.testing.assert_allclose(result.band_nsim, expected, rtol=0, atol=1e-9)
@@ -69,7 +71,7 @@ def test_equals_the_plain_implementation(name: str) -> None:
 @needs_model
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_equals_another_implementation(name: str) -> None:
-    target, preds = CASES[name]
+    target, preds = CASES[name]()
     assert visqol(preds, target, RATE).moslqo == pytest.approx(GOLDEN[name], abs=1e-7)
 
 
