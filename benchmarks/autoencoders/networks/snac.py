@@ -128,13 +128,14 @@ class Encoder(Block):
         super().__init__(*layers)
 
 
-class DecoderBlock(Block):
+class DecoderBlock(nn.Module):
     """An upsampling, noise and three residual units."""
 
     def __init__(self, n_in: int, n_out: int, rate: int) -> None:
-        size = {"kernel_size": 2 * rate, "stride": rate, "padding": math.ceil(rate / 2), "output_padding": rate % 2}
-        up = weight_norm(nn.ConvTranspose1d(n_in, n_out, **size))
-        super().__init__(Snake(n_in), up, Noise(n_out), *(ResidualUnit(n_out, dilation) for dilation in DILATIONS))
+        super().__init__()
+        up = nn.ConvTranspose1d(n_in, n_out, 2 * rate, rate, math.ceil(rate / 2), output_padding=rate % 2)
+        units = [ResidualUnit(n_out, dilation) for dilation in DILATIONS]
+        self.block = nn.Sequential(Snake(n_in), weight_norm(up), Noise(n_out), *units)
 
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         for layer in self.block:
@@ -220,7 +221,8 @@ class SnacNet(nn.Module):
         """Codes (B, 15, frames / 8) of (B, 1, T): one row of the coarsest codebook, then 2, 4 and 8 of the others."""
         rest: Tensor = self.encoder(audio)
         rows = []
-        for quantizer in self.quantizer.quantizers:
+        quantizers: Any = self.quantizer.quantizers
+        for quantizer in quantizers:
             codes = quantizer.codes(rest)
             rest = rest - quantizer(codes)
             rows.append(codes.unflatten(1, (-1, self._per_coarsest(quantizer))).transpose(1, 2))
