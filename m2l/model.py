@@ -397,16 +397,14 @@ class Music2Latent(nn.Module):
             raise ValueError(f"latents must be (…, {config.latent_dim}, L) with L > 0, not {tuple(tensor.shape)}")
         if length is not None and length < 1:
             raise ValueError(f"length must be at least 1 sample, not {length}")
-        items = tensor.reshape(-1, *tensor.shape[-2:])
-        start = None if noise is None else start_noise(config, noise, len(items), items.shape[-1])
+        items, n_latents = tensor.reshape(-1, *tensor.shape[-2:]), tensor.shape[-1]
+        start = None if noise is None else start_noise(config, noise, len(items), n_latents)
 
         # To audio, in windows if it is long, without the encoder's padding in front.
         channels = tensor.shape[-3] if shared_noise and tensor.dim() > 2 else 1
         source = noise_source(config, seed=seed, generator=generator, start=start, channels=channels)
-        pieces = self.decode_blocks(
-            lambda first, last: items[..., first:last], items.shape[-1], n_steps=n_steps, noise=source
-        )
-        audio = torch.cat(list(pieces), dim=-1)[:, config.lead_samples : items.shape[-1] * config.downsampling_ratio]
+        pieces = self.decode_blocks(lambda a, b: items[..., a:b], n_latents, n_steps=n_steps, noise=source)
+        audio = torch.cat(list(pieces), dim=-1)[:, config.lead_samples : n_latents * config.downsampling_ratio]
 
         # To the rate and length asked for. Resampling overshoots a little at full scale.
         rate = config.sample_rate if sample_rate is None else sample_rate
