@@ -18,9 +18,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 #: Width and height of half a picture in pixels, and the number of colors kept: both pictures stay below 200 kB.
-SIZE, COLORS = (960, 660), 48
+SIZE, COLORS = (960, 720), 48
 #: The pages, and how many pixels of each are left out at the top.
-PAGES = {"index.html": 440, "listen.html": 60}
+PAGES = {"index.html": 465, "listen.html": 60}
 
 
 def shoot(page: Path, scheme: str, top: int, target: Path) -> Image.Image:

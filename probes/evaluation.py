@@ -66,7 +66,8 @@ class Probed(Evaluated):
         import pandas
 
         assert self.found is not None
-        return pandas.concat([_predictions(self.found, cell) for cell in self.found.cells], ignore_index=True)
+        frames = [_predictions(self.found, cell) for cell in self.found.cells]
+        return pandas.concat([one for one in frames if len(one)] or frames[:1], ignore_index=True)
 
 
 def _predictions(found: ProbeRun, cell: Any) -> pandas.DataFrame:
