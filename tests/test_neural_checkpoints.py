@@ -27,6 +27,7 @@ from world.formats import (
 
 from benchmarks.autoencoders import create_autoencoder
 from benchmarks.autoencoders.networks.mousai import published_names
+from benchmarks.weights.loading import load_strict
 from m2l.io.torch_files import CheckpointError
 
 
@@ -224,3 +225,11 @@ def test_a_file_that_is_no_h5_is_refused(tmp_path: Path) -> None:
     (path / "enc2.h5").write_bytes(b"not h5")
     with pytest.raises(CheckpointError, match=r"enc2\.h5 cannot be read as h5"):
         cls.load(path, cls.config(True))
+
+
+def test_weights_are_taken_over_without_a_copy() -> None:
+    """Two copies of SAME-L, one of them the mapped file, were 8 GB in each worker."""
+    model, state = torch.nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    load_strict(model, state, "a file")
+    assert model.weight.data_ptr() == state["weight"].data_ptr()
+    assert model.weight.requires_grad

@@ -88,7 +88,7 @@ def read_released(path: Path, member: str) -> Any:
 
 
 def load_strict(model: torch.nn.Module, state: Mapping[str, torch.Tensor], what: str) -> torch.nn.Module:
-    """Put `state` into `model`.
+    """Make `state` the weights of `model`, without a copy: a mapped file stays one.
 
     Args:
         model: gives the expected names, shapes and types.
@@ -107,7 +107,7 @@ def load_strict(model: torch.nn.Module, state: Mapping[str, torch.Tensor], what:
     ]
     if types:
         raise CheckpointError(f"{what} is not in the published format: types differ: {_named(types)}")
-    model.load_state_dict(dict(state), strict=True)
+    model.load_state_dict(dict(state), strict=True, assign=True)
     return model
 
 
