@@ -68,7 +68,7 @@ def test_a_distance_of_few_windows_says_so(windows: int, dim: int, covariances: 
     metric = CorpusMetric(name="fad", title="FAD", distance="fad", covariances=covariances, higher_is_better=False)
     meta = {"value": 3.0, "n": 4, "n_groups": 4, "n_windows": windows, "dim": dim, "low": -1.0, "high": 9.0}
     cell = to_cell(Result(meta), metric)
-    assert ("few_windows" in cell.details) == few
+    assert cell.details.get("few_windows", False) == few
     assert (cell.details["n_windows"], cell.details["dim"]) == (windows, dim)
     assert (cell.low, cell.high) == (-1.0, 9.0)  # only means end where scores do
     no_interval = to_cell(Result({"value": 3.0, "n": 4, "n_groups": 1, "high": 2.0}), metric)
@@ -111,6 +111,7 @@ def test_headings_and_reasons_without_places(monkeypatch: pytest.MonkeyPatch) ->
     assert Column("k", "T", False).heading == "T ↓"
     assert Column("k", "T").heading == "T"
     assert Column("k", "T").digits == 2
+    assert Cell().n == 0
     monkeypatch.setenv("M2L_CACHE", "/some/cache")
     monkeypatch.setenv("M2L_DATA", "/the/data/")
     monkeypatch.setenv("HOME", "/")
@@ -141,6 +142,7 @@ def test_rows_on_fewer_clips_and_their_reasons(capsys: pytest.CaptureFixture[str
     assert items_of([]) == 0
     assert lost(cells["some"]) == {"odd": 2}
     assert [count_clips(n) for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert all_exact(Cell(5.0, n=1, details={"counted": {"exact": 1}}))
     exact = Cell(5.0, n=2, details={"counted": {"exact, counted as 5": 2, "silent": 1}})
     assert counted(exact) == {"exact, counted as 5": 2, "silent": 1}
     assert [all_exact(cell) for cell in (exact, Cell(5.0, n=3, details=exact.details), Cell(None))] == [
@@ -155,6 +157,8 @@ def test_rows_on_fewer_clips_and_their_reasons(capsys: pytest.CaptureFixture[str
     assert listed(eight) == sorted(eight.items())
     nine = {f"r{i}": i + 1 for i in range(9)}
     assert listed(nine) == [*((f"r{i}", i + 1) for i in range(8, 1, -1)), ("2 other reasons", 3)]
+    ties = {f"r{i}": 1 for i in range(9, 0, -1)}
+    assert listed(ties)[:2] == [("r1", 1), ("r2", 1)]
     report = RunReport(unusable={"silent": 1}, lost={"codec": {"odd": 2}})
     assert say_left_out(report)
     assert capsys.readouterr().err == "left out of every row: 1 clip: silent\nleft out of codec: 2 clips: odd\n"
@@ -189,3 +193,24 @@ def test_which_clips_a_suite_has_and_how_it_says_so() -> None:
     assert suite_clips(clips, n_clips=5).description == "5 clips of 4 tracks, spread over all tracks"
     assert suite_clips(clips).coverage is None
     assert suite_clips(clips).manifest_digest != suite_clips(clips[:5]).manifest_digest
+
+
+def test_clips_of_a_split_are_matched_among_all() -> None:
+    asked = []
+    one, two = (Clip(name, "set", name, {}, "", lambda: None) for name in "ab")  # type: ignore[arg-type, return-value]
+
+    def clips(split: str | None) -> list[Clip]:
+        asked.append(split)
+        return [one, two] if split == "all" else [two]
+
+    suite = parse_suite({"name": "x", "data": {"dataset": "folder", "split": "test", "options": {"path": "/music"}}})
+    found = SuiteClips(suite, RunOptions())
+    found.__dict__["_dataset"] = SimpleNamespace(clips=clips, coverage=lambda: "half of it")
+    assert (found.clip_ids, found.all_clip_ids, asked) == (("b",), ("b", "a"), ["test", "all"])
+    assert (found.coverage, found.n_clips) == ("half of it", 0)
+    found.__dict__["_dataset"].coverage = lambda: ""
+    assert found.coverage is None
+    found.stand_in = SimpleNamespace()  # type: ignore[assignment]
+    found.__dict__["_dataset"].coverage = lambda: "half of it"
+    assert found.coverage is None
+    assert found.group_name == "group"

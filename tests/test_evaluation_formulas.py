@@ -66,6 +66,12 @@ def test_which_clips_are_measured(audio: np.ndarray, rate: int, channels: str, r
     assert (found is None) == (reason is None)
 
 
+def test_a_clip_at_the_limit_of_silence_is_measured() -> None:
+    limits = Limits("mono", 1.0, 100, 0.5)
+    assert stages.unusable(tone(0.5), 100, limits) is None
+    assert stages.unusable(tone(0.5, channels=2) * np.array([[1], [-1]], np.float32), 100, limits) == "silent"
+
+
 def clip(name: str, audio: np.ndarray | Exception, **changes: Any) -> Clip:
     def load() -> tuple[np.ndarray, int]:
         if isinstance(audio, Exception):
@@ -219,6 +225,7 @@ def test_embeddings_of_folds_or_of_channels_that_cancel(
     failures = {"gone": "x", "short": "too short for a window of windows", "endless": "embeddings that are not finite"}
     assert found.meta["failures"] == failures | ({"loud": "too loud"} if loud else {})
     assert found.meta["unusable"] == {"gone": "x"}
+    assert "again" not in found.meta
     halves = stored(store, f"h{loud}", {"failures": {"mono": "y"}}, {"pair": arrays["pair"] / 2})
     other = stages.embed(unit_of(EmbedJob("windows", {}), source, halves), store)
     assert list(other.arrays) == ["pair"]
