@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2l import create_config
+from m2l.io.blocks import ItemReader
+from m2l.streaming.long import Windowing, decode_long, encode_long, in_batches
 from m2l.streaming.noise import latent_noise, noise_source, seeded_noise, start_noise
 from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, Window, join_windows, plan_windows
 
@@ -99,6 +103,82 @@ def test_a_fade_is_half_a_cosine() -> None:
         assert piece[0].tolist() == pytest.approx(part, abs=1e-6)
     halved = list(join_windows(zip(windows, (signal[:, ::2] for signal in signals), strict=True)))
     assert [piece.shape[-1] for piece in halved] == [3, 2, 0, 2, 3]
+
+
+# --- any length, with stand-ins for the networks ---------------------------------------------------------------
+
+RATIO, LEAD = SMALL.downsampling_ratio, SMALL.lead_samples
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 8), (3, [2] * 4), (4, [4, 4]), (9, [8])])
+def test_encoding_window_by_window(batch: int, calls: list[int]) -> None:
+    """150 latents of 2 channels in windows of 70, each latent the first sample under it: four windows."""
+    samples = 150 * RATIO - LEAD - 77
+    audio = np.random.default_rng(0).uniform(-1, 1, (2, samples)).astype(np.float32)
+    sizes: list[tuple[int, ...]] = []
+    seen: list[float] = []
+
+    def encode(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(x.shape))
+        return x[:, :-LEAD].unflatten(1, (-1, RATIO))[:, None, :, 0]
+
+    cut = Windowing(SMALL, 70, batch)
+    pieces = list(encode_long(encode, ItemReader(audio, 44_100), cut, seen.append))
+    total = SMALL.n_latents(samples)
+    padded = np.pad(audio, [(0, 0), (LEAD, total * RATIO)])
+    np.testing.assert_allclose(torch.cat(pieces, -1)[:, 0], padded[:, : total * RATIO : RATIO], atol=1e-6)
+    assert sizes == [(items, 70 * RATIO + LEAD) for items in calls]
+    ends = np.cumsum([piece.shape[-1] for piece in pieces])
+    assert seen == pytest.approx([min(end * RATIO, samples) / 44_100 for end in ends])
+    assert len(list(encode_long(encode, ItemReader(audio, 44_100), cut))) == len(pieces)
+    with pytest.raises(ValueError, match="the model needs 44100 Hz, the reader gives 48000 Hz"):
+        next(encode_long(encode, ItemReader(audio, 48_000), cut))
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 8), (4, [4, 4])])
+def test_decoding_window_by_window(batch: int, calls: list[int]) -> None:
+    """The audio of 150 latents of 2 channels, each held for its stretch; noise is asked for by place and step."""
+    latents = torch.rand(2, 3, 150, generator=torch.Generator().manual_seed(0))
+    sizes: list[int] = []
+    places: list[tuple[int, int, int, int]] = []
+    seen: list[float] = []
+
+    def noise(item: int, first: int, count: int, step: int) -> torch.Tensor:
+        places.append((item, first, count, step))
+        return torch.full((1, 2, 1, count), float(item))
+
+    def decode(given: torch.Tensor, noise_of: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        sizes.append(len(given))
+        assert noise_of(2).shape == (len(given), 2, 1, 70)
+        held = given[:, 0].repeat_interleave(RATIO, dim=1)
+        return torch.nn.functional.pad(held, (0, LEAD))
+
+    cut = Windowing(SMALL, 70, batch)
+    pieces = list(decode_long(decode, lambda a, b: latents[..., a:b], 150, noise, cut, seen.append))
+    expected = torch.nn.functional.pad(latents[:, 0].repeat_interleave(RATIO, dim=1), (0, LEAD))
+    torch.testing.assert_close(torch.cat(pieces, -1), expected)
+    assert sizes == calls
+    assert places == [(item, start, 70, 2) for start in (0, 38, 76, 80) for item in (0, 1)]
+    ends = np.cumsum([piece.shape[-1] for piece in pieces])
+    assert seen == pytest.approx([end / 44_100 for end in ends])
+
+
+def test_batches_halve_until_the_device_holds_them() -> None:
+    tried: list[tuple[int, int]] = []
+
+    def call(most: int, chosen: slice) -> torch.Tensor:
+        tried.append((chosen.start, chosen.stop))
+        if chosen.stop - chosen.start > most:
+            raise torch.OutOfMemoryError("full")
+        return torch.arange(10.0)[chosen][:5]
+
+    found = in_batches(partial(call, 2), 5, 8)
+    assert tried == [(0, 8), (0, 4), (0, 2), (2, 4), (4, 6)]
+    assert found.tolist() == [0, 1, 2, 3, 4, 5]
+    tried.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(partial(call, 0), 5, 3)
+    assert tried == [(0, 3), (0, 1)]
 
 
 # --- noise ----------------------------------------------------------------------------------------------------

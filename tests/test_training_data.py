@@ -394,3 +394,13 @@ def test_a_corpus_as_facts() -> None:
     whole = Corpus("music", 1.0, parts)
     assert whole.complaint is None
     assert "left_out" not in whole.describe()
+
+
+def test_rounding_of_the_weights_leaves_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws beyond the last edge, which may lie below 1 by rounding, are the last corpus's."""
+    monkeypatch.setattr("m2l.training.data.read_audio", lambda *p: (np.full((1, CROP), 0.5, np.float32), 44_100))
+    crops = Crops([Corpus(n, 1.0, (Stretch(n, 44_100, 1, 0, CROP),)) for n in "xy"], tiny(("x",)), CONFIG)
+    crops._edges = np.array([0.5, 0.6])
+    origins = [crops[item]["origin"][0] for item in range(20)]
+    assert set(origins) == {"x", "y"}
+    assert origins.count("y") > 4
