@@ -8,8 +8,10 @@ import json
 import re
 import shlex
 import tomllib
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,59 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     assert isinstance(names["model"], m2l.Music2Latent)
     assert np.shape(names["latents"])[:2] == (2, 64)
     assert len(np.shape(names["audio"])) == 2
+
+
+def python_blocks(page: str) -> list[str]:
+    """The code of a page that is not a file of its own."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"^``` ?{? ?\.?python[^\n]*\n(.*?)^```", text, re.M | re.DOTALL)
+    return [code for code in found if "--8<--" not in code]
+
+
+def test_python_of_the_quickstart_runs(tmp_path, monkeypatch) -> None:
+    import torch
+
+    from m2l.representation import waveform_to_representation
+
+    soundfile.write(tmp_path / "song.wav", 0.1 * np.random.default_rng(0).standard_normal((8000, 2)), 44_100)
+    monkeypatch.chdir(tmp_path)
+    arrays, gradients, published = python_blocks("quickstart.md")
+    names: dict[str, Any] = {"audio": np.zeros((2, 4800), np.float32)}
+    exec(arrays, names)
+    assert np.shape(names["audio"]) == (2, 4800)
+    model = names["model"]
+    names["audio"] = torch.zeros(1, 34_304, requires_grad=True)
+    names["noise"] = torch.randn_like(waveform_to_representation(names["audio"], model.config))
+    exec(gradients, names)
+    assert names["audio"].requires_grad
+    home = Path(m2l.__file__).parent / "checkpoints" / "mini"
+    exec(published.replace('"music2latent.pt"', repr(str(home))), names)
+    assert np.shape(names["audio"])[0] == 2
+
+
+def test_python_of_the_guide_on_scores_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    noise = 0.1 * np.random.default_rng(0).standard_normal(44_100)
+    for folder, audio in (("originals", noise), ("decoded", 0.9 * noise)):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "song.wav", audio, 44_100)
+    (code,) = python_blocks("guides/score.md")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert set(names["frame"]["metric"]) == {"si_sdr", "mel"}
+
+
+@pytest.mark.slow
+def test_the_representation_of_the_guide_is_probed(tmp_path, monkeypatch) -> None:
+    import probes
+
+    monkeypatch.setenv("M2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(probes, "evaluate", partial(probes.evaluate, limit=20, seeds=1, quiet=True), raising=False)
+    (code,) = python_blocks("guides/notebook.md")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert "Bands" in str(list(names["found"].table.index))
 
 
 @pytest.mark.slow
