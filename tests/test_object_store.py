@@ -210,6 +210,7 @@ def test_what_a_location_is(tmp_path: Path) -> None:
         Store("quark://bucket/store")
 
 
+@pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
 def test_a_suite_on_an_object_store_gives_the_bytes_of_a_folder(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
