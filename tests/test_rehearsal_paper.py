@@ -1,7 +1,7 @@
 """The whole play on a small stage: one command from an empty cache to every cell of Tables 1-3 and Figure 2.
 
 The stage is `tests.world`: the paper's data in miniature and its weights in published form with random values, networks
-of full size, on servers of this machine. To use weights that are written already (11 GB, some minutes), and to keep
+of full size, on servers of this machine. To use weights that are written already (9.4 GB, some minutes), and to keep
 what the command leaves:
 
     M2L_REHEARSAL_WEIGHTS=DIR M2L_REHEARSAL=DIR python -m pytest -m slow tests/test_rehearsal_paper.py -s

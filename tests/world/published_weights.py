@@ -3,7 +3,7 @@
     python -m tests.world.published_weights ROOT [NAME ...] [--whole]
 
 writes ROOT/NAME/PATH, with the names and paths of `benchmarks.weights.table`, and ROOT/stand_ins.json: the sizes and
-sha256 that stand in for the published ones. Networks have their full size; all of it takes 11 GB and some minutes.
+sha256 that stand in for the published ones. Networks have their full size; all of it takes 9.4 GB and some minutes.
 Wheels are real and are not written. A set that is there already is kept.
 
 Names, shapes and types come from the libraries whose classes the published files belong to where there is one
