@@ -239,6 +239,9 @@ class Session:
                 if event == "call" and frame.f_code.co_filename in paths:
                     reached.add((paths[frame.f_code.co_filename], frame.f_code.co_firstlineno))
 
+            for cached in [value for module in self.modules for value in vars(module.imported).values()]:
+                if isinstance(cached, functools._lru_cache_wrapper):  # else the first test alone would call it
+                    cached.cache_clear()
             begin = time.process_time()
             sys.setprofile(note)
             passed = _passes(item, later)

@@ -34,6 +34,9 @@ def test_moments_by_hand_and_without_some_rows() -> None:
     assert both.rows.tolist() == rows[:4].tolist()
     assert (both + Moments.from_embeddings(rows[4:])).rows is None
     assert both.covariance == pytest.approx(np.cov(rows[:4].T))
+    uneven = Moments.from_embeddings(rows[:1]) + Moments.from_embeddings(rows[1:])
+    assert uneven.mean == pytest.approx(rows.mean(axis=0))
+    assert uneven.covariance == pytest.approx(np.cov(rows.T))
     stored = Moments.from_statistics(moments.mean, moments.covariance, 5)
     assert stored.scatter == pytest.approx(moments.scatter)
     assert moments.same_as(Moments.from_embeddings(rows))
@@ -52,6 +55,7 @@ def test_moments_by_hand_and_without_some_rows() -> None:
 def test_what_moments_refuse_and_hold() -> None:
     with pytest.raises(ValueError, match="not symmetric: largest difference 1"):
         Moments.from_statistics([0.0, 0.0], [[1.0, 1.0], [0.0, 1.0]], 3)
+    assert Moments.from_statistics([0.0, 0.0], [[100.0, 1e-5], [0.0, 100.0]], 3).n == 3  # rounding of a large one
     for mean, covariance in (([np.nan, 0.0], np.eye(2)), ([0.0, 0.0], np.diag([1.0, np.inf]))):
         with pytest.raises(ValueError, match="non-finite"):
             Moments.from_statistics(mean, covariance, 3)
@@ -100,7 +104,9 @@ def test_fad_infinity_is_the_intercept_of_a_line() -> None:
     assert found.points[0][1] == pytest.approx(np.mean([frechet_distance(x[i], y[i]) for i in drawn]))
     unpaired = frechet_infinity(Moments.from_embeddings(x), y, paired=False, steps=3, draws=1)
     assert unpaired.points[0][0] == 4  # dim + 1, more than n / 10 and less than n / 2
-    assert frechet_infinity(x, np.concatenate([y] * 3), paired=False, steps=2, draws=1).points[0][0] == 6
+    assert frechet_infinity(x, np.concatenate([y] * 5), paired=False, steps=2, draws=1).points[0][0] == 10
+    wide = rng.standard_normal((6, 5))
+    assert frechet_infinity(wide, 2 * wide, paired=False, steps=2, draws=1).points[0][0] == 3
     fifteen = sorted({round(1 / v) for v in np.linspace(1 / 10, 1 / 20, 15)})
     assert [size for size, _ in frechet_infinity(x, y).points] == fifteen
     assert frechet_infinity(x, x).r_squared == 1.0

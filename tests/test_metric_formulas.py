@@ -124,6 +124,7 @@ def test_what_has_no_number() -> None:
     assert undefined(broken, audio) == "preds has samples that are not finite"
     assert undefined(audio, broken) == "target has samples that are not finite"
     assert undefined(audio, 0 * audio) == "target is silent"
+    assert undefined(audio[:, :0], audio[:, :0]) == "0 samples, at least 1 needed"
     assert undefined(0 * audio, audio) is None
     assert undefined(audio[:1], audio[:1], stereo=True) == "1 channel, a stereo clip needed"
     three = np.concatenate([audio, audio[:1]])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.metrics.base import Metric
+from benchmarks.metrics.base import Metric, PairMetric
 from benchmarks.metrics.registry import METRICS, parse_metric
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "concepts" / "metrics.md"
@@ -50,3 +50,25 @@ def test_limits_are_those_documented(name: str) -> None:
         assert metric.higher_is_better == (metric.best > metric.worst)
     elif metric.best is not None:
         assert metric.higher_is_better == (metric.best > 0.0)
+
+
+def test_which_metrics_take_the_mono_fold_and_which_stand_alone() -> None:
+    pair_metrics = [declared(name) for name in documented() if "EMBEDDER" not in name]
+    folds = {metric.name for metric in pair_metrics if isinstance(metric, PairMetric) and metric.folds}
+    assert folds == {
+        "si_sdr", "chroma", "visqol", "visqol:speech", "pesq", "stoi", "f0_accuracy", "note_f1", "cdpam",
+        "latent_mse:mini",
+    }  # fmt: skip
+    exact = {metric.name for metric in pair_metrics if isinstance(metric, PairMetric) and metric.exact}
+    assert exact == {"snr", *(name for name in documented() if name.startswith("si_sdr"))}
+    bare = PairMetric(name="m", title="M", function=lambda preds, target, rate: 0.0)
+    assert (bare.exact, bare.folds, bare.alone) == (False, False, True)
+    alone = {metric.name for metric in pair_metrics if isinstance(metric, PairMetric) and metric.alone}
+    assert {"si_sdr", "mel", "chroma"} <= alone
+    assert alone.isdisjoint({"pesq", "stoi", "f0_accuracy", "note_f1", "cdpam", "visqol", "latent_mse:mini"})
+
+
+def test_distances_are_titled_by_the_embedders_family() -> None:
+    names = ("vggish", "musicnn-msd@3s", "clap-630k-audioset-best@file")
+    assert [parse_metric(f"fad:{name}").title for name in names] == ["FAD", "FAD_musicnn", "FAD_clap"]
+    assert parse_metric("fad:vggish").weight == "vggish"

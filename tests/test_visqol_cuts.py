@@ -43,7 +43,7 @@ def test_frames_for_a_patch_and_where_patches_begin() -> None:
 def test_voice_activity_is_a_level_of_a_16_bit_scale() -> None:
     """An RMS of 5000 where the largest sample is 32768; the first two frames always count."""
     level = 5000 / 32768
-    frames = np.repeat([0.0, 0.0, 0.0, 1.01 * level, 0.0, 0.0, 0.0, 0.99 * level, 1.0], 10)
+    frames = np.repeat([0.0, 0.0, 0.0, level + 1e-6, 0.0, 0.0, 0.0, level - 1e-6, 1.0], 10)
     expected = [True, True, False, True, True, True, False, False, True]
     assert voice_activity(frames, 0, 9, 10).tolist() == expected
     assert voice_activity(-frames + 2 * frames.max() * (np.arange(90) == 80), 0, 9, 10).tolist()[8]
@@ -100,8 +100,11 @@ def test_patches_that_run_over_the_end_get_zeros_before_them() -> None:
     assert padded[:100].tolist() == preds.tolist()
     assert padded[100:159].tolist() == [0.0] * 2 + list(range(42, 99))
     assert padded[159:].tolist() == [0.0] * 10 + list(range(50, 99))
+    one, longer = plan_patches(Match(starts[:1], np.array([20]), np.array([False]), 0), reference, np.arange(99.0))
+    assert longer[99:].tolist() == [0.0, *range(40, 98)]  # a single sample is missing
     whole, same = plan_patches(Match(starts[:1], offsets[:1], np.array([False]), 0), reference, preds)
     assert same is preds
+    assert one.preds_stop.tolist() == [158]
     assert whole.preds_stop.tolist() == [80]
     late, _ = plan_patches(Match(starts[:1], np.array([50]), np.array([True]), 0), reference, preds)
     assert late.preds_start.tolist() == [98]  # two before the end at most

@@ -195,6 +195,7 @@ def test_model_file_is_read_and_evaluated() -> None:
     expected = np.exp(-0.5 * (0.64 + 0.36)) - 0.5 * np.exp(-0.5 * (0.04 + 0.01)) + 3
     assert model.predict(x) == pytest.approx(expected)
     assert parse_libsvm(MODEL.replace("rho -3", "rho -30"), 2, "model").predict(x) == 5.0
+    assert parse_libsvm(MODEL.replace("rho -3", "rho 30"), 2, "model").predict(x) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,7 @@ def test_model_file_is_read_and_evaluated() -> None:
         ("rbf", "linear", "'linear'"),
         ("total_sv 2", "total_sv 3", "2 of 3"),
         ("2:0.5", "3:0.5", "feature 3"),
+        ("2:0.5", "0:0.5", "feature 0"),
         ("2:0.5", "2:x", "damaged"),
         ("gamma 0.5\n", "", "damaged"),
     ],
