@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from m2l import create_config
 from m2l.io.blocks import ItemReader
-from m2l.streaming.long import Windowing, decode_long, encode_long, in_batches
+from m2l.streaming.long import Timeline, Windowing, decode_long, encode_long, in_batches
 from m2l.streaming.noise import latent_noise, noise_source, seeded_noise, start_noise
 from m2l.streaming.windows import CONTEXT_LATENTS, OVERLAP_LATENTS, RAMP_LATENTS, Window, join_windows, plan_windows
 
@@ -161,6 +161,24 @@ def test_decoding_window_by_window(batch: int, calls: list[int]) -> None:
     assert places == [(item, start, 70, 2) for start in (0, 38, 76, 80) for item in (0, 1)]
     ends = np.cumsum([piece.shape[-1] for piece in pieces])
     assert seen == pytest.approx([end / 44_100 for end in ends])
+
+
+def test_no_more_is_read_than_is_asked_for() -> None:
+    """Ten latents' samples and one more, after the padding of three hops in front."""
+    audio = np.arange(10 * RATIO + 1, dtype=np.float32)[None]
+    reader = ItemReader(audio, 44_100)
+    timeline = Timeline(SMALL, reader)
+    for asked, there in ((2, 2), (5, 5), (4, 5)):
+        assert timeline.known(asked) == asked
+        assert (timeline.samples, timeline.ended) == (there * RATIO, False)
+    total = SMALL.n_latents(audio.shape[1])
+    assert timeline.known(99) == total
+    assert (timeline.samples, timeline.ended) == (audio.shape[1], True)
+    padded = np.pad(audio[0], (LEAD, 99 * RATIO))
+    for start, stop in ((0, 3), (2, total)):
+        [found] = timeline.segment(Window(start, stop)).numpy()
+        np.testing.assert_array_equal(found, padded[start * RATIO : stop * RATIO + LEAD])
+    assert Windowing(SMALL, 70).batch == 1
 
 
 def test_batches_halve_until_the_device_holds_them() -> None:
