@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2l.kernels import fused, memory
+from m2l.kernels import fused, memory, winograd
 
 #: Size to aim at for a tile: with its normalized copy and the convolution's result it fits a core's share of cache.
 TILE_BYTES = 4 << 20
@@ -167,8 +167,8 @@ def convolve(
     """
     kernel, stride, padding = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
     length = (frames + 2 * padding - kernel) // stride + 1
-    weight = _last(conv.weight.transpose(2, 3))
     bias = conv.bias if shift is None or conv.bias is None else conv.bias + shift[0]
+    of_tile = _convolution(conv, bias, like.dtype)
     out: Tensor | None = None
     for start, stop in _tiles(length, like):
         # The tile's input with its halo. Beyond the ends of the map there is zero padding.
@@ -176,7 +176,7 @@ def convolve(
         tile = source(max(0, left), min(frames, right))
         if left < 0 or right > frames:
             tile = F.pad(tile, (0, 0, max(0, -left), max(0, right - frames)))
-        made = _last(F.conv2d(_last(tile), weight, bias, conv.stride[::-1], (0, int(conv.padding[0]))))
+        made = _last(of_tile(_last(tile)))
         if out is None:
             out = empty(made.shape[1], made.shape[3], length, made.dtype)
         stored = tile_of(out, start, stop)
@@ -188,6 +188,14 @@ def convolve(
             moments.add(stored)
     assert out is not None
     return out
+
+
+def _convolution(conv: nn.Conv2d, bias: Tensor | None, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The layer with another bias, as a function of a tile (1, C, t, F) that holds its padding of frames."""
+    if winograd.applies(conv, dtype):
+        return winograd.convolution(conv, bias)
+    weight = _last(conv.weight.transpose(2, 3))
+    return lambda tile: F.conv2d(tile, weight, bias, conv.stride[::-1], (0, int(conv.padding[0])))
 
 
 def upsampled_convolution(conv: nn.Conv2d, x: Tensor, factor: tuple[int, int]) -> Tensor:
@@ -331,6 +339,6 @@ def _tiles(frames: int, like: Tensor) -> Iterator[tuple[int, int]]:
     frame_bytes = max(1, like.shape[1] * like.shape[2] * like.element_size())
     # A layer that changes the number of frames does so by a factor; its tiles may be that much off the mark.
     count = max(1, round(like.shape[3] * frame_bytes / TILE_BYTES))
-    step = max(4, -(-frames // count))
+    step = max(1, -(-frames // (count * winograd.FRAMES))) * winograd.FRAMES
     for start in range(0, frames, step):
         yield start, min(frames, start + step)
