@@ -215,7 +215,7 @@ def test_noise_is_that_of_its_place() -> None:
         place = found[item, :, :, 8 * latent : 8 * latent + 8]
         np.testing.assert_array_equal(place, normals(3, 1 + item, 4, 5 + latent))
     np.testing.assert_array_equal(latent_noise(SMALL, seed=0, n_items=1, n_latents=1)[0], normals(0, 0, 0, 0))
-    np.testing.assert_array_equal(seeded_noise(SMALL, 3)(1, 5, 1, 4)[0], normals(3, 1, 4, 5))
+    np.testing.assert_array_equal(seeded_noise(SMALL, 3)(1, 5, 1, 4), normals(3, 1, 4, 5)[None])
     with pytest.raises(ValueError, match="seed must not be negative, is -1"):
         latent_noise(SMALL, seed=-1, n_items=1, n_latents=1)
 
@@ -234,8 +234,8 @@ def test_the_noise_of_a_decode() -> None:
 
 
 def test_a_generator_gives_the_seed() -> None:
-    drawn = noise_source(SMALL, seed=7, generator=torch.Generator().manual_seed(5))
-    seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(5)))
+    drawn = noise_source(SMALL, seed=7, generator=torch.Generator().manual_seed(4))
+    seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(4)))
     np.testing.assert_array_equal(drawn(0, 0, 1, 0)[0], normals(seed, 0, 0, 0))
 
 

@@ -14,10 +14,10 @@ from training_helpers import log_lines, moved_model, tiny, train
 
 from m2l import Music2Latent
 from m2l.representation import waveform_to_representation
-from m2l.training import Trainer
+from m2l.training import Trainer, TrainingStopped
 from m2l.training.checkpoint import list_checkpoints
 from m2l.training.data import Crops, times_of
-from m2l.training.losses import consistency_loss, spectrum_loss
+from m2l.training.losses import StepLoss, consistency_loss, spectrum_loss
 
 pytest_plugins = ["training_fixtures"]
 
@@ -89,6 +89,23 @@ def test_the_first_stage_has_its_loss_and_a_rate_of_one(data: tuple[str, str], m
         assert (line["learning_rate"], line["delta_t"]) == (pytest.approx(rate), pytest.approx(0.1))
     rates = [group["lr"] for group in trainer.state.optimizer.param_groups]
     assert rates == pytest.approx([RATES[1]] * 3)
+
+
+def test_the_second_stage_has_the_whole_loss_and_is_judged_anew(data: tuple[str, str], tmp_path: Path) -> None:
+    trainer = train(tiny(data, steps=2, autoencoder_steps=1, batch_size=1), tmp_path)
+    assert isinstance(trainer._loss, StepLoss)
+    assert list(trainer.state.recent) == [log_lines(tmp_path)[1]["loss"]]
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(data: tuple[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    """The slope of the square root at 0 is infinite, the loss is 0."""
+    trainer = Trainer(tiny(data, batch_size=1), tmp_path, device="cpu")
+    weight = trainer.state.model.unet.conv_in.weight
+    before = weight.detach().clone()
+    monkeypatch.setattr(trainer, "loss", lambda *_: (0 * weight.sum()).abs().sqrt())
+    with pytest.raises(TrainingStopped, match=r"step 0: the gradient is not finite \(0\)"):
+        trainer._step([{"origin": ["a.wav"]}])  # type: ignore[list-item]
+    assert torch.equal(weight, before)
 
 
 def test_a_rank_takes_its_share_of_the_times(data: tuple[str, str], tmp_path: Path, monkeypatch: Any) -> None:
