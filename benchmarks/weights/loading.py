@@ -7,7 +7,8 @@ import pickle
 import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
@@ -85,6 +86,21 @@ def read_released(path: Path, member: str) -> Any:
         if path.suffix != ".zip":
             return read_pickled(path, any_form=True)
         raise CheckpointError(f"{path} is a damaged archive: {error}") from error
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Networks built here skip the functions of `torch.nn.init`: a strict load is about to replace every value."""
+    from torch.overrides import TorchFunctionMode
+
+    class Skip(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with Skip():
+        yield
 
 
 def load_strict(model: torch.nn.Module, state: Mapping[str, torch.Tensor], what: str) -> torch.nn.Module:
