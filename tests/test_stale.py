@@ -248,8 +248,10 @@ def table(place: Path, store: Store, *systems: str, executor: str = "serial") ->
         return build_table2(suite, store, pool, RunOptions(quiet=True))
 
 
-def values(made: tuple[TableResult, Any]) -> tuple[float | None, int]:
-    return made[0].rows[1].cells["si_sdr"].value, made[1].computed
+def values(made: tuple[TableResult, Any]) -> tuple[float, int]:
+    cell = made[0].rows[1].cells["si_sdr"]
+    assert cell.value is not None, cell.reason
+    return cell.value, made[1].computed
 
 
 @pytest.mark.parametrize("executor", ["serial", "loky"])
