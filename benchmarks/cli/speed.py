@@ -34,6 +34,7 @@ def model(
     device: str = "cpu",
     batch: Whole = 1,
     compile: bool = False,
+    precisions: Annotated[tuple[str, ...], Parameter(consume_multiple=True, metavar="NAME")] = ("float32", "bfloat16"),
     checkpoint: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     profile: bool = False,
     json: Json = False,
@@ -47,6 +48,7 @@ def model(
         device: cpu or cuda
         batch: channels in the audio
         compile: add ours through torch.compile
+        precisions: of ours
         checkpoint: weights of that architecture, for paper in the published format (default: random weights)
         profile: show where ours spends its time instead
     """
@@ -61,7 +63,8 @@ def model(
     if profile:
         print(load_target("benchmarks.speed.model:profile")(**shared))
         return OK
-    return _race("benchmarks.speed.model:run", json, repeats=repeats, compile=compile, **shared)
+    options = {"repeats": repeats, "compile": compile, "precisions": precisions}
+    return _race("benchmarks.speed.model:run", json, **options, **shared)
 
 
 @app.command

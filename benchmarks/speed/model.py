@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def run(
     device: str,
     batch: int,
     compile: bool,
+    precisions: Sequence[str],
     weights: Path | None,
 ) -> Contest:
     """The contest.
@@ -52,7 +53,8 @@ def run(
         threads: CPU threads of each contestant.
         device: "cpu" or "cuda".
         batch: channels in the audio.
-        compile: whether ours also races through `torch.compile`.
+        compile: whether ours also races through `torch.compile`, in the last of `precisions`.
+        precisions: of ours.
         weights: checkpoint of that architecture, for "paper" in the published format; random weights by default.
 
     Raises:
@@ -67,7 +69,7 @@ def run(
             "batch": batch,
         }
         rival = RIVAL if preset == "paper" else PLAIN
-        kinds = [rival, "float32", "bfloat16"] + (["bfloat16+compile"] if compile else [])
+        kinds = [rival, *precisions] + ([f"{precisions[-1]}+compile"] if compile else [])
         contestants = {kind: _Contestant({**job, "kind": kind}) for kind in kinds}
         title = f"Music2Latent ({preset}), {seconds:g} s x {batch} channel(s), {device}, {threads} threads"
         try:
