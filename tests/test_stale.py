@@ -275,6 +275,16 @@ def test_a_file_opened_at_a_later_clip_is_noticed_from_then_on(place: Path, exec
     assert computed > 0
 
 
+def test_workers_that_live_on_follow_the_caller_to_another_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = values(table(place, Store(place / "store"), codec(place), executor="loky"))
+    other = place / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    (other / "gain.txt").write_text("0.5")
+    name = codec(other, use="audio = audio * float(open('gain.txt').read()) + np.roll(audio, 1, axis=-1)")
+    assert values(table(place, Store(place / "store"), name, executor="loky"))[0] < first
+
+
 def test_a_file_that_changes_under_a_run_fails_its_units(place: Path) -> None:
     use = "open('w.bin').read(); os.access('go', 0) and os.access('next', 0) and os.replace('next', 'w.bin')"
     (place / "w.bin").write_text("1")

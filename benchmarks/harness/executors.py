@@ -90,8 +90,8 @@ class LokyExecutor(BaseExecutor):
         # joblib replaces workers that grew (a model was loaded) and warns each time, which is expected here.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         try:
-            parent = os.getpid()
-            for done in pool(delayed(_execute_in_worker)(unit, root, parent) for unit in units):
+            parent, folder = os.getpid(), os.getcwd()
+            for done in pool(delayed(_execute_in_worker)(unit, root, parent, folder) for unit in units):
                 ended.add(done.key)
                 yield done
         except TerminatedWorkerError as error:
@@ -106,6 +106,7 @@ class LokyExecutor(BaseExecutor):
             raise
 
 
-def _execute_in_worker(unit: Unit, root: str, parent: int) -> Done:
+def _execute_in_worker(unit: Unit, root: str, parent: int, folder: str) -> Done:
     end_with_parent(parent)
+    os.chdir(folder)  # a worker outlives the call that started it, and a user's paths may be relative
     return execute(unit, root)
