@@ -277,8 +277,7 @@ def test_a_file_opened_at_a_later_clip_is_noticed_from_then_on(place: Path, exec
 
 def test_workers_that_live_on_follow_the_caller_to_another_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = values(table(place, Store(place / "store"), codec(place), executor="loky"))
-    other = place / "other"
-    other.mkdir()
+    (other := place / "other").mkdir()
     monkeypatch.chdir(other)
     (other / "gain.txt").write_text("0.5")
     name = codec(other, use="audio = audio * float(open('gain.txt').read()) + np.roll(audio, 1, axis=-1)")
