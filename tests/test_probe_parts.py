@@ -85,6 +85,15 @@ def test_adam_in_keras_form_by_hand() -> None:
         assert [float(t) for t in (parameter, mean, square)] == pytest.approx([w, m, v], rel=1e-9)
 
 
+def test_adam_decays_its_means_by_keras_betas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.9 and 0.999 unless others are given; the fourth step corrects for four."""
+    told: list[tuple[float, ...]] = []
+    monkeypatch.setattr(kernels, "_adam_in_threads", lambda *arguments: told.append(arguments[-1]))
+    w = [torch.zeros(1)]
+    fused_adam(w, w, w, w, 3, 0.5, 0.25, 1e-7)
+    assert told[0] == pytest.approx((0.5 * np.sqrt(1 - 0.999**4) / (1 - 0.9**4), 0.25, 1e-7, 0.1, 0.001))
+
+
 @pytest.mark.parametrize("shape", [(3,), (7, 30_011)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_adam_compiled_equals_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -118,6 +127,7 @@ def test_products_of_both_kinds(inner: int) -> None:
     expected = (a[:, None] * b).sum(-1)
     torch.testing.assert_close(matmul_nt(a, b), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(matmul_nt(b, a), expected.t(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(matmul_nt(a, a), (a[:, None] * a).sum(-1), rtol=1e-4, atol=1e-4)
     left, right = torch.randn(6, 4, generator=generator), torch.randn(6, inner, generator=generator)
     torch.testing.assert_close(matmul_tn(left, right), (left[:, :, None] * right[:, None]).sum(0), rtol=1e-4, atol=1e-4)
 
