@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.cli.main import main as bench
 from benchmarks.speed.machine import count_flops, measure_rates
 from benchmarks.speed.memory import decode
+from m2l.kernels import fused
 
 
 def test_flops_are_those_of_the_closed_form() -> None:
@@ -35,6 +36,21 @@ def test_decoding_a_file_tells_the_peak_of_its_process() -> None:
     found = decode("tiny", "float32", 2.0, 1)
     assert found.peak >= found.loaded > 50
     assert found.seconds > 0
+
+
+def test_a_profile_shows_the_compiled_passes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's profiler alone sees nothing of what numba compiles."""
+    monkeypatch.setattr("m2l.kernels.steps.WORTHWHILE_BYTES", 0)
+    before = vars(fused).copy()
+    assert bench(["speed", "model", "--preset", "tiny", "--profile", "--seconds", "1", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"normalize", "sums"} <= {line.split()[-1] for line in lines}
+    times = [float(line.split()[0]) for line in lines[1:]]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] > 0
+    assert vars(fused) == before
 
 
 @pytest.mark.slow
