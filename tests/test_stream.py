@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from test_graphs import TINY, tiny_model
 
 from m2l.audio import AudioError
+from m2l.streaming.long import Windowing
+from m2l.streaming.stream import Stream
 
 #: Latents per window: the shortest allowed, so that short audio has several.
 WINDOW = 65
@@ -45,6 +48,58 @@ def test_blocks_of_any_size_give_the_latents_and_the_audio_of_the_whole(
     wanted = MODEL.decode(latents, seed=3)
     found = in_blocks(stream.decode, latents, [int(x * latents.shape[-1]) for x in cuts])
     np.testing.assert_array_equal(found, wanted)
+
+
+def copies(cuts: list[int], channels: int = 2) -> Stream:
+    """A stream with a network that copies: a latent is the sample that it stands for, and 8 samples are their latent.
+
+    Latents are 8 samples apart, and the padding is 3.
+    """
+    config = TINY.replace(
+        hop_length=1, downsampling=((2, 2), (1, 4)), channel_mults=(1,) * 3, unet_blocks=(1,) * 3,
+        autoencoder_blocks=(1,) * 3, attention=(False,) * 3, latent_dim=1,
+    )  # fmt: skip
+    assert (config.downsampling_ratio, config.lead_samples) == (8, 3)
+
+    def encode(audio: torch.Tensor) -> torch.Tensor:
+        return audio[:, None, : audio.shape[1] - 3 : 8]
+
+    def decode(latents: torch.Tensor, noise: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        assert noise(0).shape == (len(latents), 1)
+        cuts.append(latents.shape[-1])
+        return torch.nn.functional.pad(latents[:, 0].repeat_interleave(8, -1), (0, 3))
+
+    return Stream(encode, decode, lambda item, *place: torch.ones(1, 1), Windowing(config, WINDOW), RATE, channels)
+
+
+def test_blocks_go_through_a_network_that_copies_without_the_padding() -> None:
+    """Latent i is sample 8 i - 3, of which there is none in front; three go in front of the audio and three behind."""
+    signal = np.arange(1.0, 2 * 1603 + 1, dtype=np.float32).reshape(2, 1603) / 3300
+    padded = np.pad(signal, ((0, 0), (3, 0)))
+    for edges in ([], [1, 2, 900, 901], [97 * 8, 98 * 8, 131 * 8 - 1]):
+        windows: list[int] = []
+        stream = copies(windows)
+        latents = in_blocks(stream.encode, signal, edges)
+        np.testing.assert_allclose(latents[:, 0], padded[:, : 8 * latents.shape[-1] : 8], rtol=1e-6)
+        assert latents.shape == (2, 1, stream.config.n_latents(1603))
+        audio = in_blocks(stream.decode, latents, [edge // 8 for edge in edges])
+        whole = np.repeat(latents[:, 0], 8, axis=1)
+        np.testing.assert_allclose(audio, whole[:, 3:], rtol=1e-6)
+        assert set(windows) == {WINDOW}
+
+
+def test_a_window_is_out_as_soon_as_the_one_after_it_is_known() -> None:
+    """Windows of 65 share 32: the second ends at 98, and the first then up to the middle of what they share, less 4."""
+    stream = copies([], channels=1)
+    assert stream.encode(np.zeros((1, 98 * 8 - 1), np.float32)).shape[-1] == 0
+    assert stream.encode(np.zeros((1, 1), np.float32)).shape[-1] == 45
+    assert stream.decode(np.zeros((1, 1, 97), np.float32)).shape[-1] == 0
+    assert stream.decode(np.zeros((1, 1, 1), np.float32)).shape[-1] == 45 * 8 - 3
+    # The third ends at 131.
+    assert stream.decode(np.zeros((1, 1, 32), np.float32)).shape[-1] == 0
+    assert stream.decode(np.zeros((1, 1, 1), np.float32)).shape[-1] == 33 * 8
+    with pytest.raises(ValueError, match=r"latents must be \(1, 1, 'l'\), not \(2, 1, 3\)"):
+        stream.decode(np.zeros((2, 1, 3), np.float32))
 
 
 def test_what_comes_out_lags_by_less_than_two_windows() -> None:

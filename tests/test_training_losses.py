@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from m2l.training.data import times_of
 from m2l.training.losses import (
     BANDS,
     ENERGY_FLOOR,
+    StartLoss,
     StepLoss,
     band_distance,
     band_edges,
@@ -128,6 +131,19 @@ def test_a_step_without_width_weighs_nothing() -> None:
     distance = math.sqrt(4 + c**2) - c
     found = weighted_distance(student, teacher, torch.tensor([0.0, 0.5, 4.0]))
     assert found.tolist() == pytest.approx([0.0, 2 * distance, distance / 4])
+    student.requires_grad_()
+    weighted_distance(student, teacher, torch.tensor([0.0, 0.5, 4.0])).sum().backward()
+    slope = 1 / math.sqrt(4 + c**2)
+    assert student.grad is not None
+    assert student.grad[:, 0, 0, 0].tolist() == pytest.approx([0.0, 2 * slope, slope / 4])
+
+
+def test_the_first_stage_judges_the_finest_map() -> None:
+    x = spectrum()
+    maps = [torch.zeros(2, 4, 1024, 16)]
+    model: Any = SimpleNamespace(encoder=torch.neg, decoder=lambda latents: [latents.repeat(1, 2, 1, 1), *maps])
+    expected = spectrum_loss(torch.cat([-x, -x], 1), x).mean()
+    assert float(StartLoss(model)(x, "t", 0.1, "noise")) == pytest.approx(float(expected))
 
 
 def test_output_weights_by_hand() -> None:
