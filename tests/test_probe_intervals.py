@@ -60,6 +60,9 @@ def test_perfect_and_constant_scores() -> None:
     for metric in ("f1_micro", "f1_macro", "roc_auc"):
         assert score_interval(metric, 1.0, ones, Evidence(352, 14)) == pytest.approx((352 / (352 + q), 1.0))
         assert score_interval(metric, 0.0, 0 * ones, Evidence(352, 14)) == pytest.approx((0.0, q / (352 + q)))
+    for n in range(1, 400):  # rounding, too, keeps them from 0 to 1
+        assert score_interval("f1_micro", 1.0, ones, Evidence(n, 14))[1] == 1.0
+        assert score_interval("f1_micro", 0.0, 0 * ones, Evidence(n, 14))[0] == 0.0
     assert score_interval("roc_auc", 0.5, 0.5 * ones, Evidence(352, 14)) == (0.5, 0.5)
     # a mean over items is no surer than so many answers; the area under a curve may be
     nearly = np.full(14, 0.9) + 1e-4 * np.arange(14)

@@ -345,7 +345,7 @@ def test_neighbors_are_chosen_on_the_validation_part_of_each_fold() -> None:
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-def test_features_that_a_split_needs_must_be_finite() -> None:
+def test_features_that_a_split_needs_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones((9, 2))
     x[[0, 3, 5], 1] = np.nan, np.inf, 1e39
     one = classes_of([0, 1, 2] * 3, rows(3, 6, 7, 9))
@@ -358,6 +358,13 @@ def test_features_that_a_split_needs_must_be_finite() -> None:
     assert not isinstance(unused, str)
     assert not isinstance(without, str)
     np.testing.assert_array_equal(unused.predictions, without.predictions)
+    # Nor to the scale of columns: training is given zeros in its place.
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(
+        stage, "train_probes", lambda features, jobs, *rest, **more: seen.append(features) or [probe_with(0.5)]
+    )
+    evaluate(x, [used], get_protocol("mir_ref-1"), (0,))
+    np.testing.assert_array_equal(seen[0], np.where(np.isin(np.arange(9), [0, 3, 5])[:, None], 0, x))
     with pytest.raises(ValueError, match="unknown probe 'svm'; known: mlp, linear, knn"):
         evaluate(
             x[6:], [classes_of([0, 1, 2], rows(0, 1, 2, 3))], replace(PROTOCOLS["mir_ref-1"], probes=("svm",)), (0,)
