@@ -16,14 +16,14 @@ from benchmarks.suite import Suite, parse_suite
 RATE = 16000
 
 
-def write_clips(folder: Path, count: int = 6, seconds: float = 1.2) -> None:
+def write_clips(folder: Path, count: int = 6, seconds: float = 1.2, rate: int = RATE) -> None:
     """WAV files of noisy tones, each different."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng(index)
-        time = np.arange(round(seconds * RATE)) / RATE
+        time = np.arange(round(seconds * rate)) / rate
         tone = np.sin(2 * np.pi * rng.uniform(100, 1000) * time) + 0.1 * rng.standard_normal(len(time))
-        sf.write(folder / f"clip{index}.wav", 0.3 * tone / np.abs(tone).max(), RATE, subtype="FLOAT")
+        sf.write(folder / f"clip{index}.wav", 0.3 * tone / np.abs(tone).max(), rate, subtype="FLOAT")
 
 
 def tiny_suite(folder: Path, **changes: Any) -> Suite:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +21,13 @@ from benchmarks.errors import MISSING, OK, USAGE
 from benchmarks.suite import SuiteError, load_suite, parse_suite
 from benchmarks.tables.reference import published_rows
 from m2l.io.atomic import exclusive
-from m2l.training import SettingsError
+from m2l.training import SettingsError, Trainer
 from m2l.training.checkpoint import list_checkpoints, step_of
 
 SUITE = """
 [data]
 dataset = "synthetic"
-options = { size = 4, seconds = 1.0 }
+options = { size = 2, seconds = 1.0 }
 unit_clips = 2
 
 [table2]
@@ -92,29 +95,38 @@ def test_other_settings_are_other_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
 # ---- training --------------------------------------------------------------------------------------------
 
 
-def test_cost_is_steps_left_times_seconds(clips: Path) -> None:
-    rows = small_rows(clips)
+def test_a_row_is_rehearsed_stopped_resumed_and_exported_once(clips: Path) -> None:
+    rows = small_rows(clips, steps=8)
     (cost,) = rows.costs()
-    assert cost.steps_left == 2
+    assert cost.steps_left == 8
     assert cost.seconds_per_step > 0
-    assert cost.hours == pytest.approx(2 * cost.seconds_per_step / 3600)
+    assert cost.hours == pytest.approx(8 * cost.seconds_per_step / 3600)
     assert not list_checkpoints(rows.run_of("tiny")), "a rehearsal trains nothing"
+
+    @contextmanager
+    def stopped(trainer: Trainer) -> Iterator[None]:
+        step = trainer._step
+
+        def then_stop(batches: Any) -> dict[str, float]:
+            metadata = step(batches)
+            trainer.stop_requested = trainer.state.step == 3
+            return metadata
+
+        trainer._step = then_stop  # type: ignore[method-assign]
+        yield
+
+    assert not rows.train("tiny", while_training=stopped, quiet=True)
+    assert step_of(list_checkpoints(rows.run_of("tiny"))[-1]) == 3
     assert rows.train("tiny", quiet=True)
+    kept = {step_of(path) for path in list_checkpoints(rows.run_of("tiny"))}
+    assert {2, 4, 6, 8} <= kept, "quarters are kept"
     (cost,) = rows.costs()
     assert (cost.steps_left, cost.hours) == (0, 0)
     assert "trained" in str(cost)
 
-
-def test_a_stopped_row_goes_on_and_is_exported_once(clips: Path) -> None:
-    rows = small_rows(clips)
-    rows.trainer("tiny").train(until=1, quiet=True)
-    assert rows.trainer("tiny").state.step == 1
-    assert rows.train("tiny", quiet=True)
-    kept = [step_of(path) for path in list_checkpoints(rows.run_of("tiny"))]
-    assert kept[-1] == 2
     folder = rows.export("tiny")
     card = json.loads((folder / "card.json").read_text())
-    assert (card["steps"], card["name"]) == (2, "tiny")
+    assert (card["steps"], card["name"]) == (8, "tiny")
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert rows.train("tiny", quiet=True), "nothing left to do"
     assert rows.export("tiny") == folder
@@ -147,13 +159,6 @@ def test_a_row_that_another_process_trains_is_refused_and_so_is_a_damaged_curve(
     weights.write_bytes(content)
     assert bench(["curve", str(run)]) == MISSING
     assert "model.safetensors is damaged: its checksum differs" in capsys.readouterr().err
-
-
-def test_quarters_are_kept(clips: Path) -> None:
-    rows = small_rows(clips, steps=8)
-    rows.train("tiny", quiet=True)
-    kept = {step_of(path) for path in list_checkpoints(rows.run_of("tiny"))}
-    assert {2, 4, 6, 8} <= kept
 
 
 # ---- table -----------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def tone(path: Path, seconds: float = 0.1, channels: int = 2, rate: int = RATE) 
 def music(tmp_path) -> Path:
     """A folder with a tree, two files of one stem, a non-audio file, a hidden one and a symlink."""
     folder = tmp_path / "music"
-    tone(folder / "a.wav")
+    tone(folder / "a.wav", channels=1)
     tone(folder / "a.flac", channels=1)
     tone(folder / "sub" / "ünïcode – 音楽.ogg", rate=48_000)
     (folder / "notes.txt").write_text("no audio")
@@ -127,7 +127,7 @@ def test_subtype_and_format(tmp_path) -> None:
 
 
 def test_windows_from_the_command_line(tmp_path, capsys) -> None:
-    source = tone(tmp_path / "in.wav", seconds=15, channels=1)
+    source = tone(tmp_path / "in.wav", seconds=8, channels=1)
     assert run("encode", source, "-o", tmp_path / "a.safetensors", *TINY, "--window", 7) == 0
     assert run("encode", source, "-o", tmp_path / "b.safetensors", *TINY) == 0
     windowed, whole = read_latents(tmp_path / "a.safetensors")[0], read_latents(tmp_path / "b.safetensors")[0]

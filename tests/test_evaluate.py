@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from harness_helpers import write_clips
 from test_folder_task import folder_of_tones, tones
 
 import benchmarks
@@ -30,11 +31,12 @@ from probes.representations import create_representation, row_name
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def tiny(**table2: Any) -> Suite:
+def tiny(clips: Path) -> Suite:
     """Three clips of a second."""
-    data = {"dataset": "synthetic", "options": {"size": 3, "seconds": 1.0}, "unit_clips": 3}
-    table = {"systems": ["mp3-64k"], "metrics": ["si_sdr"]} | table2
-    return parse_suite({"name": "tiny", "data": data, "table2": table})
+    if not clips.exists():
+        write_clips(clips, 3, 1.0, 44_100)
+    data = {"dataset": "folder", "options": {"path": str(clips)}, "unit_clips": 3}
+    return parse_suite({"name": "tiny", "data": data, "table2": {"systems": ["mp3-64k"], "metrics": ["si_sdr"]}})
 
 
 class Codec:
@@ -63,7 +65,8 @@ class Halves:
 
 
 def evaluate(given: Any, tmp_path: Path, **options: Any) -> Any:
-    options = {"suite": tiny(), "metrics": ["si_sdr"], "against": [], "workers": 1, "quiet": True} | options
+    usual = {"suite": tiny(tmp_path / "clips"), "metrics": ["si_sdr"], "against": [], "workers": 1, "quiet": True}
+    options = usual | options
     return benchmarks.evaluate(given, store=tmp_path / "store", **options)
 
 

@@ -15,13 +15,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.registry import load_target
 from benchmarks.store.fingerprint import digest
 from benchmarks.store.store import CorruptEntryError, Result, Store
 from benchmarks.user_code import UserCodeError, describe, place_of, stdout_to_stderr
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -187,8 +190,6 @@ def pinned_threads() -> Iterator[None]:
 
     Libraries that are imported inside read the environment; those already imported are set directly.
     """
-    from threadpoolctl import threadpool_limits
-
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     torch = sys.modules.get("torch")
@@ -196,7 +197,7 @@ def pinned_threads() -> Iterator[None]:
     try:
         if torch is not None:
             torch.set_num_threads(1)
-        with threadpool_limits(limits=1):
+        with _thread_pools(len(sys.modules)).limit(limits=1):
             yield
     finally:
         for name, value in before.items():
@@ -206,6 +207,14 @@ def pinned_threads() -> Iterator[None]:
                 os.environ[name] = value
         if torch is not None and threads is not None:
             torch.set_num_threads(threads)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """The thread pools of the libraries that are loaded; looked up again (some ms) once modules were imported."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 _resident: tuple[Any, Any] = (None, None)
