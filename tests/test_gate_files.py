@@ -95,8 +95,55 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, edit: Callable[[dict[str, A
     edit(content)
     path = tmp_path / "b.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(RecordError, match=message):
+    with pytest.raises(RecordError, match=message) as raised:
         read_baseline(path)
+    assert raised.type is RecordError  # not one to be pinned anew
+
+
+def test_a_baseline_has_a_line_for_each_cell() -> None:
+    """Numbers of clips that a cell lacks are null; a cell with the order of all clips names none."""
+    metrics = {"si_sdr": {"title": "SI-SDR", "digits": 2}, "fad:vggish": {"title": "FAD", "digits": 3}}
+    distance = CellRecord(0.5, replicates=(0.25, 0.75), replicates_of="jackknife", clips=("clip01", "clip00"))
+    cells = {"si_sdr": {"codec": pairs([1.0, 2.0, 3.0]), "x": pairs([math.nan, 5.0])}, "fad:vggish": {"x": distance}}
+    pinned = record(cells, metrics=metrics, about={}, others={"table1": replace(TABLE1, systems={"mel": {"a": {}}})})
+    assert baseline_text(pinned).splitlines() == [
+        "{",
+        ' "about": {},',
+        ' "cells": {',
+        '  "fad:vggish": {',
+        '   "x": {"clips": [1, 0], "replicates": [0.25, 0.75], "replicates_of": "jackknife", "value": 0.5}',
+        "  },",
+        '  "si_sdr": {',
+        '   "codec": {"scores": [1.0, 2.0, 3.0], "value": 2.0},',
+        '   "x": {"scores": [null, 5.0, null], "value": 5.0}',
+        "  }",
+        " },",
+        ' "clips": ["clip00", "clip01", "clip02"],',
+        ' "clips_sha256": "abc",',
+        ' "format": 2,',
+        ' "groups": {},',
+        ' "metrics": [{"digits": 2, "name": "si_sdr", "title": "SI-SDR"},'
+        ' {"digits": 3, "name": "fad:vggish", "title": "FAD"}],',
+        ' "seed": 0,',
+        ' "suite": "tiny",',
+        ' "systems": [{"name": "codec"}, {"name": "x"}],',
+        ' "tolerances": {},',
+        ' "table1": {',
+        '  "about": {},',
+        '  "cells": {',
+        '   "mtt/ap": {',
+        '    "mel": {"n": 9, "seeds": [39.0, 41.0], "value": 40.0}',
+        "   }",
+        "  },",
+        '  "clips": [],',
+        '  "clips_sha256": "",',
+        '  "groups": {},',
+        '  "metrics": [{"data": "d", "digits": 1, "name": "mtt/ap", "title": "AP"}],',
+        '  "seed": 0,',
+        '  "systems": [{"a": {}, "name": "mel"}]',
+        " }",
+        "}",
+    ]
 
 
 def test_an_older_format_keeps_its_tolerances(tmp_path: Path) -> None:

@@ -201,6 +201,43 @@ def test_a_change_as_large_as_the_tolerance_is_let_through() -> None:
     for limit, reason in ((0.5, ""), (0.49, "beyond the tolerance, but within chance")):
         found = only(si_sdr_record([1.0, 2.0]), si_sdr_record([1.0, 1.0]), tolerances={"si_sdr": limit})
         assert (found.verdict, found.reason, found.harm) == ("same", reason, 0.5)
+    for sign, name in ((-1, "worse"), (1, "better")):
+        now = si_sdr_record([1.0 + sign * 0.5, 2.0 + sign * 0.5])
+        for limit, verdict in ((0.5, "same"), (0.499, name)):
+            options = {"tolerances": {"si_sdr": limit}, "strict": True}
+            assert only(si_sdr_record([1.0, 2.0]), now, **options).verdict == verdict
+
+
+def test_more_of_a_distance_is_worse() -> None:
+    shifts = np.log([2.5, 4.5, 4.0, 0.5]) - np.log([2.0, 3.0, 2.75, 2.25])
+    error, effect = math.sqrt(3 / 4 * np.square(shifts - shifts.mean()).sum()), math.log(3.5 / 2.5)
+    near, far = (
+        record({"fad:vggish": {"codec": cell}})
+        for cell in (distance(2.0, [1.5, 2.5, 2.25, 1.75]), distance(3.0, [2.0, 4.0, 3.5, 0.0]))
+    )
+    law, limit = stats.t(3), {"fad:vggish": 0.5}
+    assert only(near, far, tolerances=limit).p == pytest.approx(law.sf(effect / error))
+    assert only(far, near, tolerances=limit).p == pytest.approx(law.cdf(effect / error))
+
+
+def test_a_probe_is_judged_by_its_seeds_here_and_by_both_spreads_elsewhere() -> None:
+    here, there = {"model": "A", "vectors": "avx2"}, {"model": "B", "vectors": "avx2"}
+    cell = CellRecord(53.0, seeds=(50.0, 52.0, 57.0), n=10_000)
+    other = CellRecord(53.5, seeds=(51.0, 56.0), n=10_000)
+
+    def probe(cell: CellRecord, processor: Mapping[str, str]) -> Record:
+        metrics = {"mtt/ap": {"title": "AP", "digits": 1, "data": "d"}}
+        return Record("tiny", "", 0, metrics, {"mel": {}}, {"mtt/ap": {"mel": cell}}, {"processor": processor})
+
+    pinned = probe(cell, here)
+    assert only(pinned, probe(other, here)).tolerance == pytest.approx(2 * math.sqrt(13 * 2 / 3))
+    both = math.sqrt((2 * 13 + 12.5) / 3 * (1 / 3 + 1 / 2))
+    moved = compare(pinned, probe(other, there))
+    assert moved.verdicts[0].tolerance == pytest.approx(stats.t(3).isf(0.0005) * both)
+    assert moved.notes == ("measured on B (avx2), pinned on A (avx2): a likely cause of small changes",)
+    gone = only(pinned, probe(replace(other, value=None, reason="no weights"), there))
+    assert (gone.verdict, gone.reason, gone.n, gone.n_groups) == ("missing", "not measured: no weights", 0, 0)
+    assert only(pinned, probe(other, there), tolerances={"probe": 0.25}).tolerance == 0.25
 
 
 def test_what_differs_between_the_runs_is_noted() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.gate.history import Entry, draw, entry_of, select
+from benchmarks.gate.history import Entry, _git, draw, entry_of, select
 from benchmarks.gate.history import to_markdown as history_table
 from benchmarks.gate.judge import GateReport, Verdict
+from benchmarks.gate.record import RecordError
 from benchmarks.gate.render import difference_lines, junit_of_error, message, to_json, to_junit, to_markdown
 
 CLIPS = (("c1", -2.5), ("c2", -1.0), ("c3", -0.5), ("c4", -0.25), ("c5", 0.5))
@@ -44,6 +46,10 @@ def test_a_sentence_for_each_verdict() -> None:
     assert message(pulled).endswith("; pulled most by t1, t2")
     assert "(clips clamped to at least -40)" in message(replace(WORSE, floor=-40.0, current=-40.5))
     assert "clamped" not in message(replace(WORSE, floor=-40.0, current=-40.0))
+    still = replace(WORSE, clips=(("c1", -2.5), ("c2", 0.0)))
+    assert message(still).endswith("on 5 clips; most on c1 (-2.50)")
+    plain = Verdict("m", "s", "M", 1, True, "same", 1.0)
+    assert (plain.n, plain.n_groups, plain.table, plain.floor) == (0, 0, "table2", -math.inf)
 
 
 def test_the_table_and_what_stands_around_it() -> None:
@@ -74,14 +80,17 @@ def test_the_table_and_what_stands_around_it() -> None:
     ]
     strict = to_markdown(replace(report, strict=True))
     assert "Worse: beyond the tolerance, whatever p is (strict); or a clip collapsed." in strict
-    assert "nothing pinned" in to_markdown(GateReport("tiny", ()))
-    assert to_markdown(GateReport("tiny", (BETTER,))).startswith(
-        "### Gate of suite tiny: green (1 better)\n\n- **better**"
-    )
+    head, blank, rule, *_ = to_markdown(GateReport("tiny", ())).splitlines()
+    assert (head, blank, rule[:6]) == ("### Gate of suite tiny: green (nothing pinned)", "", "Worse:")
+    head, blank, bullet, again, table, *_ = to_markdown(GateReport("tiny", (BETTER,))).splitlines()
+    assert (head, blank, again) == ("### Gate of suite tiny: green (1 better)", "", "")
+    assert (bullet[:12], table[:8]) == ("- **better**", "| system")
     # Different sizes of one metric are told in tolerances, and what is not of Table 2 or unknown is not told.
     two = (WORSE, replace(WORSE, sample_change=0.75), replace(WORSE, table="table3"), replace(WORSE, power=math.nan))
     told = [line for line in to_markdown(GateReport("tiny", two)).splitlines() if "is caught with" in line]
     assert told == ["SI-SDR: a change of 5 tolerances in 5 clips is caught with probability 1.00"]
+    for power, text in ((0.995, "probability 1.00"), (0.9949, "probability 0.99 at least (codec)")):
+        assert text in to_markdown(GateReport("tiny", (replace(WORSE, power=power),)))
 
 
 def test_programs_read_every_cell_and_clip() -> None:
@@ -112,11 +121,12 @@ def test_what_a_new_baseline_changes() -> None:
     pinned = [
         ("table2", "si_sdr", "codec", 9.25), ("table2", "si_sdr", "other", 10.0), ("table2", "mel", "codec", 1.0),
         ("table1", "mtt/auc_roc", "codec", 80.0), ("table1", "mtt/ap", "codec", 40.0),
+        ("table2", "fad:vggish", "codec", 0.5),
     ]  # fmt: skip
-    assert difference_lines(None, pinned) == ["First baseline: 5 cells pinned."]
-    assert difference_lines(GateReport("tiny", (WORSE, BETTER, GONE)), pinned) == [
+    assert difference_lines(None, pinned) == ["First baseline: 6 cells pinned."]
+    assert difference_lines(GateReport("tiny", (WORSE, BETTER, GONE, SAME)), pinned) == [
         "- codec SI-SDR: 10.00 -> 9.25 (worse)", "- no longer pinned: codec ViSQOL (4.12): no such metric",
-        "- newly pinned: codec mel", "- newly pinned: 2 cells of Table 1", "1 of 5 pinned values are unchanged.",
+        "- newly pinned: codec mel", "- newly pinned: 2 cells of Table 1", "2 of 6 pinned values are unchanged.",
     ]  # fmt: skip
 
 
@@ -142,7 +152,37 @@ def test_the_last_commits_as_columns() -> None:
     ]
     assert text[-1] == "The clips changed, so earlier values do not compare: 00000000, 00000000"
     assert "do not compare" not in history_table(entries[6:], select(entries, None, None))
-    assert "not committed" in history_table([replace(entries[0], uncommitted=True)], select(entries, None, None))
+    last = [*entries[:3], replace(entries[3], uncommitted=True)]
+    assert "not committed" in history_table(last, select(entries, None, None))
+    assert "not committed" not in history_table(entries, select(entries, None, None))
+
+
+def test_a_series_is_of_a_metric_and_a_system_that_some_entry_has() -> None:
+    two = entry(0, 1.0)
+    shown = {"si_sdr": two.metrics["si_sdr"], "snr": {"title": "SNR", "digits": 1}}
+    cells = {"si_sdr": {"codec": {}, "other": {}}, "snr": {"codec": {}}}
+    entries = [entry(0, 1.0), replace(two, metrics=shown, cells=cells)]
+    every = [("si_sdr", "codec"), ("si_sdr", "other"), ("snr", "codec")]
+    assert select(entries, None, None) == select(entries, [], []) == every
+    assert select(entries, ["snr"], None) == [("snr", "codec")]
+    assert select(entries, None, ["other"]) == [("si_sdr", "other")]
+    assert select(entries, ["si_sdr", "snr"], ["codec"]) == [("si_sdr", "codec"), ("snr", "codec")]
+    with pytest.raises(RecordError, match="no metric 'codec' in the history; known: si_sdr, snr"):
+        select(entries, ["codec"], None)
+    with pytest.raises(RecordError, match="no system 'snr' in the history; known: codec, other"):
+        select(entries, None, ["snr"])
+    with pytest.raises(RecordError, match="known: none"):
+        select([], None, ["codec"])
+
+
+def test_git_s_own_words(tmp_path: Path) -> None:
+    _git(tmp_path, "init", "-q")
+    with pytest.raises(RecordError, match="git log: fatal: ambiguous argument 'nothing'"):  # three lines
+        _git(tmp_path, "log", "nothing")
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(RecordError, match="git diff: exit code 1"):
+        _git(tmp_path, "diff", "--quiet", "--no-index", "a", "b")
 
 
 def test_a_row_may_lack_a_cell_or_its_value() -> None:
@@ -186,11 +226,22 @@ def test_a_line_breaks_where_the_clips_changed(axes: list) -> None:
     assert (band[:, 1].min(), band[:, 1].max()) == (-1.0, 3.0)
     assert axis.get_xlim() == (-0.5, 5.5)
     assert axis.get_title().startswith("SI-SDR")
+    assert len(axis.lines) == 4  # two parts, one break, one of the legend
+
+
+def test_clips_that_changed_at_once_break_the_line_at_once(axes: list) -> None:
+    draw([entry(i, float(i), clips_sha256=f"set {min(i, 2)}") for i in range(4)], [("si_sdr", "codec")])
+    parts = [line.get_xdata() for line in axes[0].lines]
+    assert [list(part) for part in parts] == [[0], [1], [2, 3], [0.5, 0.5], [1.5, 1.5], []]
 
 
 @pytest.mark.parametrize(
-    ("values", "scale"), [([0.01, 0.31], "symlog"), ([0.01, 0.29], "linear"), ([1e-4, 0.3], "linear")]
-)
+    ("values", "scale"),
+    [
+        ([0.01, 0.301], "symlog"), ([0.01, 0.299], "linear"), ([0.0625, 1.875], "linear"),  # 30 times
+        ([1e-4, 0.3], "linear"), ([1e-3, 0.3], "linear"), ([-0.5, -0.01], "symlog"),
+    ],
+)  # fmt: skip
 def test_a_distance_of_many_sizes_is_drawn_on_a_logarithm(axes: list, values: list[float], scale: str) -> None:
     shown = {"fad:vggish": {"title": "FAD", "digits": 3}}
     entries = [
