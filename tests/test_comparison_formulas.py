@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from statistics_plain import cell, loop
 
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
+from benchmarks.metrics.kernel import kernel_distance, median_bandwidth, paired_kernel_distance
 from benchmarks.statistics import corpus as corpora
 from benchmarks.statistics.bootstrap import count_draws, resample_blocks
 from benchmarks.statistics.corpus import corpus_distance
@@ -193,6 +194,38 @@ def test_an_interval_too_wide_for_a_number_is_open() -> None:
     found = corpora.frechet(CLIPS, OUTPUTS, groups=np.array([0] * 7 + [1]), seed=0, level=1 - 1e-6)
     assert (found["low"], found["high"]) == (0.0, math.inf)
     assert found["value"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("half", "finite"), [(699.5, True), (699.99, True), (700.0, False), (701.0, False)])
+def test_the_widest_interval_of_a_distance(monkeypatch: pytest.MonkeyPatch, half: float, finite: bool) -> None:
+    monkeypatch.setattr(corpora, "frechet_replicates", lambda *_: (1.0, [1.0, 1.0]))
+    monkeypatch.setattr(corpora, "_spread", lambda *_: corpora._Spread(half, {}))
+    found = corpora.frechet(CLIPS, OUTPUTS, groups=np.arange(8), seed=0, level=0.9)
+    assert found["high"] == (pytest.approx(math.exp(half)) if finite else math.inf)
+    assert found["low"] == (pytest.approx(math.exp(-half)) if finite else 0.0)
+
+
+def test_kernel_distances_of_clips_and_without_each() -> None:
+    """Without a block the distance is that of the other clips, at the bandwidth of all."""
+    blocks = np.array([0, 0, 1, 2, 3, 4, 5, 6])
+    kept = [np.flatnonzero(blocks != block) for block in range(7)]
+
+    def chosen(clips: list[np.ndarray], which: np.ndarray) -> list[np.ndarray]:
+        return [clips[i] for i in which]
+
+    found = corpus_distance("kad", CLIPS, OUTPUTS, groups=blocks, seed=0, level=0.9)
+    sigma = median_bandwidth(np.concatenate(OUTPUTS))
+    assert found["value"] == pytest.approx(kernel_distance(np.concatenate(CLIPS), np.concatenate(OUTPUTS)))
+    assert found["replicates"] == pytest.approx([
+        kernel_distance(*(np.concatenate(chosen(clips, which)) for clips in (CLIPS, OUTPUTS)), bandwidth=sigma)
+        for which in kept
+    ])  # fmt: skip
+    found = corpus_distance("kad_paired", CLIPS, OUTPUTS, groups=blocks, seed=0, level=0.9)
+    sigma = median_bandwidth(np.concatenate(CLIPS))
+    assert found["value"] == pytest.approx(paired_kernel_distance(CLIPS, OUTPUTS))
+    assert found["replicates"] == pytest.approx(
+        [paired_kernel_distance(chosen(CLIPS, which), chosen(OUTPUTS, which), bandwidth=sigma) for which in kept]
+    )
 
 
 def test_fad_infinity_draws_groups_on_both_sides() -> None:

@@ -120,6 +120,7 @@ def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:
     assert holm([0.02, 0.01, 0.9, 0.015]) == pytest.approx([0.045, 0.04, 0.9, 0.045])
     assert holm([0.4]) == [0.4]
     assert holm([0.8, 0.9]) == [1.0, 1.0]
+    assert holm([0.6, 0.6, 0.7]) == [1.0, 1.0, 1.0]  # 1.8, 1.2 and 0.7
 
 
 @pytest.mark.parametrize(("tolerance", "cells"), [(0.1, 4), (9.0, 4), (0.1, 1), (0.1, 0)])
