@@ -17,7 +17,7 @@ from benchmarks.metrics.f0_accuracy import raw_pitch_accuracy
 from benchmarks.metrics.loudness import loudness, loudness_error
 from benchmarks.metrics.lsd import high_distance, log_spectral_distance
 from benchmarks.metrics.mel import mel_distance
-from benchmarks.metrics.mr_stft import auraloss_distance, dac_distance
+from benchmarks.metrics.mr_stft import AURALOSS, auraloss_distance, dac_distance
 from benchmarks.metrics.si_sdr import (
     SI_SDR,
     joint_si_sdr,
@@ -73,6 +73,12 @@ def test_mel_distance_with_its_floor(quiet_half: tuple[np.ndarray, np.ndarray]) 
 
 
 def test_stft_distances_with_their_floors(quiet_half: tuple[np.ndarray, np.ndarray]) -> None:
+    # MultiResolutionSTFTLoss(fft_sizes=[1024, 2048, 512], hop_sizes=[120, 240, 50], win_lengths=[600, 1200, 240])
+    assert [list(sizes) for sizes in zip(*AURALOSS, strict=True)] == [
+        [1024, 2048, 512],
+        [120, 240, 50],
+        [600, 1200, 240],
+    ]
     multi = []
     for n_fft, hop, length in ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240)):
         p, t = (np.maximum(stft(x, n_fft, hop, length), 1e-4) for x in quiet_half)
@@ -302,6 +308,7 @@ def test_polarity_and_empty_channels() -> None:
     assert phase_error(empty, alike, RATE)[0] == pytest.approx(math.pi)
     for function in (phase_error, coherence_error):
         assert function(alike, empty, RATE)[1] == "target has one channel only, the other is empty"
+        assert function(alike[:1], alike[:1], RATE)[1] == "1 channel, a stereo clip needed"
     barely = alike * np.array([[1.0], [2e-3]], dtype=np.float32)
     assert phase_error(alike, barely, RATE)[0] == pytest.approx(0.0, abs=1e-6)
     hardly = alike * np.array([[1.0], [0.5e-3]], dtype=np.float32)
@@ -314,6 +321,23 @@ def test_a_pitch_class_falls_into_its_row() -> None:
     for midi in (57, 60, 64, 69, 72, 81):
         hertz = 440 * 2 ** ((midi - 69) / 12)
         assert filters[:, round(hertz * 4096 / RATE)].argmax() == midi % 12
+
+
+@pytest.mark.parametrize(("rate", "n_fft"), [(44100, 512), (8000, 256)])
+def test_chroma_filters_bin_by_bin(rate: int, n_fft: int) -> None:
+    """librosa.filters.chroma: bin 0 lies an octave and a half below bin 1, the last one is a semitone wide."""
+    filters = chroma_filters(rate, n_fft)
+    classes = [12 * math.log2(rate * k / n_fft / 27.5) for k in range(1, n_fft)]  # semitones above A0
+    classes = [classes[0] - 18, *classes]
+    for k in (0, 1, 2, 7, 40, n_fft // 2):
+        width = max(1.0, classes[k + 1] - classes[k])
+        column = []
+        for name in range(12):  # from A
+            apart = (classes[k] - name + 6) % 12 - 6
+            column.append(math.exp(-0.5 * (2 * apart / width) ** 2))
+        length = math.sqrt(sum(x * x for x in column))
+        weight = math.exp(-0.5 * ((classes[k] / 12 - 5) / 2) ** 2) / length
+        assert filters[:, k] == pytest.approx([weight * column[(name - 9) % 12] for name in range(12)])
 
 
 class Track:

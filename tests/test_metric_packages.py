@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.metrics import f0_accuracy, latent_mse, note_f1
+from benchmarks.metrics import cdpam, f0_accuracy, latent_mse, note_f1
 from benchmarks.metrics.pesq import pesq_wide_band
 from benchmarks.metrics.stoi import stoi
 
@@ -129,3 +129,33 @@ def test_pitch_is_tracked_at_16_khz(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f0_accuracy.f0_accuracy(STEREO, STEREO, 8_000) == (1.0, None)
     assert seen == [20_000, 20_000]
     too_short(f0_accuracy.f0_accuracy, 8_000, 500)
+
+
+def test_cdpam_is_given_22_khz(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(cdpam, "load_target", lambda name: lambda *given: calls.append(given) or 0.25)
+    monkeypatch.setattr(cdpam, "find_weight", lambda name: Path("x"))
+    assert cdpam.cdpam_distance(0.5 * STEREO, STEREO, 22_050) == (0.25, None)
+    _, original, output = calls[0]
+    assert original == pytest.approx(STEREO.mean(axis=0), abs=1e-6)
+    assert output == pytest.approx(0.5 * original, abs=1e-6)
+    cdpam.cdpam_distance(STEREO, STEREO, 1_000)  # a sample for each sample of a second
+    assert len(calls[-1][1]) == 220_500
+    too_short(cdpam.cdpam_distance, 8_000, 800)
+
+
+def test_a_checkpoint_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The published weights are a file; a checkpoint may be a folder, which is loaded as one."""
+    (tmp_path / "folder").mkdir()
+    file = tmp_path / "published.safetensors"
+    monkeypatch.setattr(latent_mse, "find_weight", lambda name: file)
+    monkeypatch.setattr(latent_mse, "find_checkpoint", lambda name: tmp_path / name)
+    inside = tmp_path / "folder" / "model.safetensors"
+    assert latent_mse.checkpoint_path("music2latent") == file
+    assert latent_mse.checkpoint_path("folder") == inside
+    assert latent_mse.checkpoint_path("a.safetensors") == tmp_path / "a.safetensors"
+    monkeypatch.setattr(latent_mse, "load_target", lambda name: lambda path, device: (path, device))
+    latent_mse._model.cache_clear()
+    assert latent_mse._model(inside, 0) == (tmp_path / "folder", "cpu")
+    assert latent_mse._model(file, 0) == (file, "cpu")
+    latent_mse._model.cache_clear()

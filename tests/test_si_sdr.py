@@ -213,6 +213,8 @@ def test_conventions_reproduce_the_measured_edge_cases() -> None:
     assert value(silence, silence, "torchmetrics") == 0.0
     assert value(silence, silence, "auraloss") == pytest.approx(-80)
     assert value(target, silence, "audiotools") == pytest.approx(-80)
+    assert value(target, target, "audiotools") == math.inf  # its formula divides by the noise, which is none
+    assert math.isnan(value(silence, silence, "audiotools"))
     assert math.isnan(si_sdr(target, silence))
 
 
