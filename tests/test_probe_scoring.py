@@ -38,6 +38,7 @@ def classes_of(targets: Sequence[int], *splits: Any, **changes: Any) -> Problem:
 def test_the_protocols_of_the_tables() -> None:
     """mir_ref's: Keras' Adam with 1e-3, [256, 128], L2 1e-5, patience 10 on the loss, the epoch of the best metric."""
     config = ProbeConfig((256, 128), 1e-3, 1e-5, 1e-7, 64, 100, 10, "loss", "keras", False, "fp32", False)
+    assert config == ProbeConfig()
     assert PROTOCOLS["mir_ref-1"] == Protocol("mir_ref-1", "mir_ref", config, ("mlp",), (), (1, 3, 5, 11, 21))
     strict = replace(config, standardize=True, stop_on="macro", select_on="macro")
     assert PROTOCOLS["strict-1"] == Protocol(

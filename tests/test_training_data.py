@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +405,14 @@ def test_rounding_of_the_weights_leaves_no_gap(monkeypatch: pytest.MonkeyPatch) 
     origins = [crops[item]["origin"][0] for item in range(20)]
     assert set(origins) == {"x", "y"}
     assert origins.count("y") > 4
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2**29, True), (2**29 + 1, False)])
+def test_a_manifest_is_no_longer_than_half_a_gibibyte(
+    size: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.csv").touch()
+    os.truncate(tmp_path / "long.csv", size)
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: "no path here")
+    with pytest.raises(DataError, match="it has no rows" if fits else f"it has {size} bytes"):
+        open_corpus(str(tmp_path / "long.csv"), 100)

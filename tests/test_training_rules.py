@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections import Counter, deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,13 @@ import torch
 
 from m2l import Music2Latent, create_config
 from m2l.layers import Upsample
-from m2l.training import TrainingSettings, initialize, log, validation
+from m2l.training import TrainingSettings, initialize, log, stops, validation
 from m2l.training.data import Stretch, crop_samples
 from m2l.training.distributed import World
 from m2l.training.initialize import check_fits, freeze_unused, latent_path, scale_latent_path
 from m2l.training.log import RunLog
 from m2l.training.settings import RECIPES, SettingsError, with_recipe
-from m2l.training.stops import Unreadable, complaint_about
+from m2l.training.stops import Unreadable, complaint_about, report_failure, stopping
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -65,6 +66,8 @@ def test_the_least_that_a_setting_may_be(name: str, least: float, below: float) 
 def test_the_most_that_a_setting_may_be() -> None:
     most = TrainingSettings(direct_share=1.0, learning_rate=0.5, final_learning_rate=0.5, steps=9, autoencoder_steps=8)
     assert (most.direct_share, most.final_learning_rate, most.autoencoder_steps) == (1.0, 0.5, 8)
+    with pytest.raises(SettingsError, match="autoencoder_steps must be fewer than the 9 steps, not 9"):
+        TrainingSettings(steps=9, autoencoder_steps=9)
     for name in ("beta2", "ema_decay", "initial_delta_t"):
         with pytest.raises(SettingsError, match=name):
             TrainingSettings(**{name: 1.0})  # type: ignore[arg-type]
@@ -74,6 +77,13 @@ def test_a_step_is_counted_in_its_stage() -> None:
     run = TrainingSettings(steps=10, autoencoder_steps=3)
     assert [run.stage(step) for step in (0, 2, 3, 9)] == [(0, 3), (2, 3), (0, 7), (6, 7)]
     assert TrainingSettings(steps=10).stage(9) == (9, 10)
+
+
+def test_the_share_of_a_process_and_of_a_part() -> None:
+    assert TrainingSettings(batch_size=12, gradient_accumulation=3).shares(2) == (6, 2)
+    assert TrainingSettings(batch_size=12, gradient_accumulation=3).shares(1) == (12, 4)
+    with pytest.raises(SettingsError, match="batch_size 12 does not divide into 4 processes x 2 accumulated parts"):
+        TrainingSettings(batch_size=12, gradient_accumulation=2).shares(4)
 
 
 def test_a_recipes_first_stage_keeps_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +108,23 @@ def test_what_a_model_can_be_trained_with() -> None:
 
 
 # --- initial weights ----------------------------------------------------------------------------------------------
+
+
+def test_weights_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset's by the seed, or a checkpoint's; one of a run is verified first."""
+    verified: list[Path] = []
+    monkeypatch.setattr(initialize, "verify_checkpoint", verified.append)
+    fresh = initialize.initial_model(TrainingSettings(preset="tiny", seed=5)).state_dict()
+    expected = Music2Latent.from_config("tiny", 5)
+    assert all(torch.equal(fresh[name], tensor) for name, tensor in expected.state_dict().items())
+    expected.save_pretrained(tmp_path)
+    settings = TrainingSettings(preset="paper", init=str(tmp_path))
+    assert initialize.initial_model(settings).config == expected.config
+    assert verified == []
+    (tmp_path / initialize.STEP_FILE).touch()
+    loaded = initialize.initial_model(settings).state_dict()
+    assert verified == [tmp_path]
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in fresh.items())
 
 
 def test_lsuv_gives_each_convolution_of_the_latents_unit_variance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,24 +221,48 @@ def test_a_quarter_of_a_hundred_draws_may_be_unreadable() -> None:
     )
     assert tally.counts == {"a": 25, "b": 1}, "the step is not taken"
     assert Unreadable(Counter(a=1)).add([("b", "bad")] * 99, crops=0) is not None, "100 draws are enough to judge"
-    assert str(Unreadable(Counter(a=1, b=5, c=3, d=2, e=2))) == (
-        "13 draws could not be read (b 5, c 3, d 2, 2 other files)"
-    )
+    assert str(Unreadable(Counter(a=1, b=5, c=3, d=2))) == "11 draws could not be read (b 5, c 3, d 2, 1 other files)"
     assert str(Unreadable(Counter(a=1, b=5, c=3))) == "9 draws could not be read (b 5, c 3, a 1)"
 
 
 def test_ten_unreadable_files_are_named_as_they_turn_up() -> None:
     tally, said, written = Unreadable(Counter()), [], []
     log: Any = SimpleNamespace(write=written.append)
-    for step, names in ((4, "abcdefghi"), (5, "jklab")):
+    named = [f"{name} is bad; another place is drawn" for name in "abcdefghij"]
+    more = "more files cannot be read; log.jsonl names them"
+    for step, names, expected in ((3, "abcdefghi", named[:9]), (4, "jkab", [*named, more]), (5, "lk", [*named, more])):
         tally.add([(name, f"{name} is bad") for name in names], crops=1000)
         tally.tell(log, step, said.append)
-    assert said == [
-        *(f"{name} is bad; another place is drawn" for name in "abcdefghij"),
-        "more files cannot be read; log.jsonl names them",
-    ]
+        assert said == expected
     assert [entry["unreadable"] for entry in written] == list("abcdefghijkl")
     assert written[-1] == {"step": 5, "unreadable": "l", "reason": "l is bad"}
+
+
+def test_a_signal_stops_and_a_second_one_at_once() -> None:
+    run: Any = SimpleNamespace(stop_requested=False)
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping(run) as received:
+        assert not run.stop_requested
+        signal.raise_signal(signal.SIGTERM)
+        assert (run.stop_requested, received) == (True, [signal.SIGTERM])
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_failure_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "list_checkpoints", lambda run: [run / "step-1", run / "step-2", run / "step-3"])
+    text = report_failure(tmp_path, 2, 7, "the loss is bad", ["a.wav", "b.wav"], 1 / 3)
+    last = tmp_path / "step-3"
+    assert text == f"step 7: the loss is bad (0.333333); the last checkpoint is {last}; batch: a.wav; b.wav"
+    report = {"step": 7, "what": "the loss is bad", "loss": str(1 / 3), "batch": ["a.wav", "b.wav"], "rank": 2}
+    assert json.loads((tmp_path / "failure-2.json").read_text()) == {**report, "checkpoint": "step-3"}
+    monkeypatch.setattr(stops, "list_checkpoints", lambda run: [])
+    assert report_failure(tmp_path, 0, 7, "worse", [], None) == "step 7: worse; the last checkpoint is none"
+    report = {"step": 7, "what": "worse", "loss": None, "batch": [], "rank": 0, "checkpoint": None}
+    assert (tmp_path / "failure.json").read_text() == json.dumps(report, indent=2) + "\n"
+    assert report_failure(tmp_path / "gone", 0, 7, "worse", [], None).startswith("step 7")
+    assert not (tmp_path / "gone").exists()
 
 
 # --- what the log and validation say ------------------------------------------------------------------------------
@@ -243,38 +294,79 @@ def test_the_logs_si_sdr_by_hand() -> None:
     assert validation.si_sdr(np.full(1000, 0.25), target) == -100.0
     assert validation.si_sdr(np.cos(phase), target) == -100.0
     assert validation.si_sdr(np.zeros(1000), np.zeros(1000)) == pytest.approx(0.0)
+    # Where target and output have the energy 2^-52 that is added everywhere: (2^-52 + 2^-52) / 2^-52.
+    faint = 2.0**-27 * np.array([1.0, -1.0, 1.0, -1.0])
+    assert validation.si_sdr(faint, faint) == pytest.approx(10 * math.log10(2))
 
 
-def test_validation_takes_the_middle_of_clips_spread_over_the_corpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 9 files 3: the first, the fifth and the last; at most 10 s of each."""
-    stretches = [Stretch(f"{n}.wav", 100, 2, 50, 50 + (3000 if n < 8 else 401)) for n in range(9)]
-    corpus = SimpleNamespace(complaint=None, stretches=stretches)
-    opened, read, written, seeds = [], [], [], []
-    monkeypatch.setattr(validation, "open_corpus", lambda *arguments: opened.append(arguments) or corpus)
-    monkeypatch.setattr(validation, "entry_points", lambda group: [])
+@pytest.fixture
+def held_out(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A corpus of stretches, what is asked of it and written, and the installed metrics."""
+    seen = SimpleNamespace(stretches=[], complaint=None, opened=[], read=[], written=[], points=[], seeds=[])
     time = np.arange(1000) / 10
 
     def read_audio(path: str, start: int, length: int) -> tuple[np.ndarray, int]:
-        read.append((path, start, length))
-        return np.stack([3 * np.sin(time[:length]), np.sin(time[:length])]), 100
+        seen.read.append((path, start, length))
+        return np.stack([3 * np.sin(time[:length]), np.sin(time[:length])]), 100 if path < "8" else 200
 
     def reconstruct(mono: np.ndarray, rate: int, seed: int) -> np.ndarray:
-        seeds.append(seed)
+        seen.seeds.append(seed)
         np.testing.assert_allclose(mono, 2 * np.sin(time[: len(mono)]))
         return mono if seed else np.zeros_like(mono)
 
+    seen.model = SimpleNamespace(reconstruct=reconstruct)
+    monkeypatch.setattr(validation, "open_corpus", lambda *arguments: seen.opened.append(arguments) or seen)
+    monkeypatch.setattr(validation, "entry_points", lambda group: seen.points)
     monkeypatch.setattr(validation, "read_audio", read_audio)
-    monkeypatch.setattr(validation, "write_audio", lambda path, *rest, **more: written.append(path.name))
+    monkeypatch.setattr(validation, "write_audio", lambda path, *rest, **more: seen.written.append(path.name))
+    return seen
+
+
+def stretches(count: int, length: int = 3000) -> list[Stretch]:
+    return [Stretch(f"{n}.wav", 100, 2, 50, 50 + length) for n in range(count)]
+
+
+def test_validation_takes_the_middle_of_clips_spread_over_the_corpus(held_out: Any, tmp_path: Path) -> None:
+    """Of 9 files 3: the first, the fifth and the last; at most 10 s of each."""
+    held_out.stretches = [*stretches(8), Stretch("8.wav", 100, 2, 50, 451)]
     validate = validation.Validation("held", tmp_path / "run" / "validation", clips=3, quiet=True)
-    assert opened == [("held", 4096, "validation", tmp_path / "run")]
-    facts = validate(SimpleNamespace(reconstruct=reconstruct), 7)  # type: ignore[arg-type]
+    assert held_out.opened == [("held", 4096, "validation", tmp_path / "run")]
+    for step in (7, 7):
+        facts = validate(held_out.model, step)
+        assert facts == {"validation_si_sdr": pytest.approx((-100 + 100 + 100) / 3)}
     # 1000 samples from (50 + 3050 - 1000) / 2; the last has 401.
-    assert read == [("0.wav", 1050, 1000), ("4.wav", 1050, 1000), ("8.wav", 50, 401)]
-    assert seeds == [0, 1, 2]
-    assert facts == {"validation_si_sdr": pytest.approx((-100 + 100 + 100) / 3)}
-    assert written[:2] == ["00-0.wav"] * 2
+    assert held_out.read[:3] == [("0.wav", 1050, 1000), ("4.wav", 1050, 1000), ("8.wav", 50, 401)]
+    assert held_out.seeds[:3] == [0, 1, 2]
+    assert held_out.written[:4] == ["00-0.wav", "00-0.wav", "01-4.wav", "01-4.wav"]
     assert (tmp_path / "run" / "validation" / "step-00000007").is_dir()
-    monkeypatch.setattr(corpus, "stretches", stretches[:2])
-    assert validation.Validation("held", tmp_path / "v", quiet=True).stretches == stretches[:2], "each once"
+
+
+def test_validation_takes_eight_clips_or_each_once(held_out: Any, tmp_path: Path) -> None:
+    for count, chosen in ((2, [0, 1]), (15, [0, 2, 4, 6, 8, 10, 12, 14])):
+        held_out.stretches = stretches(count)
+        found = validation.Validation("held", tmp_path / "v", quiet=True).stretches
+        assert [part.path for part in found] == [f"{n}.wav" for n in chosen]
+
+
+def test_validation_has_the_installed_metrics_where_clips_have_one_rate(
+    held_out: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out.stretches = [Stretch(f"7{'a' * 250}.wav", 100, 2, 0, 500)]
+    held_out.complaint = "one file is too short"
+    validation.Validation("held", tmp_path / "v")
+    said = capsys.readouterr().err
+    assert "m2l: validation: one file is too short" in said
+    assert "SI-SDR alone" in said
+
+    def metric(originals: list[np.ndarray], results: list[np.ndarray], rate: int) -> dict[str, float]:
+        return {"clips": len(originals), "length": len(results[0]), "rate": rate}
+
+    held_out.points = [SimpleNamespace(load=lambda: metric)]
+    facts = validation.Validation("held", tmp_path / "v")(held_out.model, 1)
+    assert "SI-SDR alone" not in capsys.readouterr().err
+    assert facts == {
+        "validation_si_sdr": -100.0, "validation_clips": 1, "validation_length": 500, "validation_rate": 100,
+    }  # fmt: skip
+    assert held_out.written[0] == f"00-7{'a' * 199}.wav"
+    held_out.stretches = stretches(9)
+    assert list(validation.Validation("held", tmp_path / "v")(held_out.model, 1)) == ["validation_si_sdr"]
