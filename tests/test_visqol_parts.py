@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as st_numpy
 from scipy.signal import correlate as scipy_correlate
 from scipy.signal import sosfilt
 
+from benchmarks.metrics.visqol.audio import as_channels, check_rate, to_mono, why_undefined, why_unmatched
 from benchmarks.metrics.visqol.correlate import correlator
 from benchmarks.metrics.visqol.gammatone import band_rms, make_filter_bank, to_decibels
 from benchmarks.metrics.visqol.mapper import ModelFormatError, load_model, parse_libsvm, speech_mos
@@ -20,7 +21,63 @@ from benchmarks.metrics.visqol.modes import AUDIO, SPEECH
 from benchmarks.metrics.visqol.nsim import apply_floors, band_similarity
 from benchmarks.metrics.visqol.patches import patch_starts, shift, usable_lag, voice_activity
 from benchmarks.metrics.visqol.search import best_path, match_patches
+from m2l.audio import SILENCE_PEAK
 from m2l.kernels.jit import jit
+
+
+def test_arrays_become_channels() -> None:
+    assert as_channels(np.array([0.5, -1.0]), "x").tolist() == [[0.5, -1.0]]
+    assert as_channels(np.array([[16384, -32768]], dtype=np.int16), "x").tolist() == [[0.5, -1.0]]
+    for shape in ((1, 1), (32, 31), (32, 3), (3, 3), (2, 3), (33, 33), (40, 40)):
+        assert as_channels(np.ones(shape), "x").shape == shape
+    for shape in ((3, 1), (3, 2), (33, 32), (33, 3)):
+        with pytest.raises(ValueError, match=f"{shape[0]} channels of {shape[1]} samples"):
+            as_channels(np.ones(shape), "x")
+    for shape in ((), (2, 2, 2)):
+        with pytest.raises(ValueError, match="expected"):
+            as_channels(np.ones(shape), "x")
+    with pytest.raises(ValueError, match="x is empty"):
+        as_channels(np.ones((2, 0)), "x")
+    for kind in (np.int32, np.uint8):
+        with pytest.raises(ValueError, match="or int16"):
+            as_channels(np.ones(3, kind), "x")
+    with pytest.raises(TypeError, match="not bool"):
+        as_channels(np.ones(3, bool), "x")
+
+
+def test_rates_in_whole_hertz() -> None:
+    assert [check_rate(rate) for rate in (1_000, 768_000, 48_000.0)] == [1_000, 768_000, 48_000]
+    for rate in (999, 768_001, 44_100.5, True, "48000", None, float("nan")):
+        with pytest.raises(ValueError, match="not "):
+            check_rate(rate)
+
+
+def test_mono_is_the_mean_and_encodecs_way_clamps_and_rounds_first() -> None:
+    pair = np.array([[1.0, 0.25, -1.0], [0.5, 0.10001, -0.5]])
+    assert to_mono(pair, 8_000, 8_000).tolist() == pair.mean(axis=0).tolist()
+    assert to_mono(pair[:1], 8_000, 8_000) is not pair
+    steps = [[round(min(max(x, -0.99), 0.99) * 32768) / 32768 for x in row] for row in pair]
+    assert to_mono(pair, 8_000, 8_000, encodec_compat=True).tolist() == np.mean(steps, axis=0).tolist()
+    sine = np.sin(2 * np.pi * 100 * np.arange(800) / 8_000)
+    twice = to_mono(np.stack([sine, sine]), 8_000, 16_000)
+    assert twice[200:-200] == pytest.approx(np.sin(2 * np.pi * 100 * np.arange(1600) / 16_000)[200:-200], abs=1e-3)
+    coded = to_mono(sine[None], 8_000, 16_000, encodec_compat=True)
+    assert np.abs(coded - np.clip(twice, -0.99, 0.99)).max() <= 0.5 / 32768 + 1e-12
+
+
+def test_what_has_no_quality() -> None:
+    assert why_undefined(np.array([[0.0, 2 * SILENCE_PEAK]]), "x") is None
+    assert why_undefined(np.array([[0.0, SILENCE_PEAK]]), "x") is None
+    assert why_undefined(np.array([[0.0, 0.99 * SILENCE_PEAK]]), "x") == f"x is silent (peak {0.99 * SILENCE_PEAK:g})"
+    broken = np.array([[0.0, np.nan, 1.0, np.inf], [0.0, 0.0, np.nan, np.nan]])
+    assert why_undefined(broken, "x") == "x has 4 non-finite samples, the first at sample 1"
+    assert why_undefined(np.array([[0.5, -0.5], [-0.5, 0.5]]), "x") == "x is silent as mono: its channels cancel out"
+    assert why_undefined(np.array([[0.5, -0.5], [-0.5, 0.5 - 2 * SILENCE_PEAK]]), "x") is None
+    assert why_undefined(np.array([[0.5, -0.5], [-0.5, 0.5 - 1.9 * SILENCE_PEAK]]), "x") is not None
+    assert why_unmatched(3_000, 2_000, 1_000) is None
+    assert why_unmatched(2_000, 3_000, 1_000) is None
+    assert why_unmatched(3_001, 2_000, 1_000) == "lengths differ by 1.00 s (target 3.00 s, preds 2.00 s)"
+    assert why_unmatched(2_000, 4_500, 1_000) == "lengths differ by 2.50 s (target 2.00 s, preds 4.50 s)"
 
 
 def test_filter_bank_has_the_published_center_frequencies() -> None:
