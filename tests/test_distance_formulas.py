@@ -88,6 +88,27 @@ def test_frechet_distance_of_normals_in_one_dimension() -> None:
         frechet_distance(two, two[:1])
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("factor", [1 + 1e-6, 1.01, 1.5])
+@pytest.mark.parametrize("n", [40, 9, 5])
+def test_frechet_distance_of_a_multiple(scale: float, factor: float, n: int) -> None:
+    """(c - 1)² (|mean|² + trace), however small beside the traces; with more rows than dimensions and with fewer."""
+    x = scale * (np.random.default_rng(0).standard_normal((n, 6)) + 0.5)
+    wanted = (factor - 1) ** 2 * (np.square(x.mean(axis=0)).sum() + x.var(axis=0, ddof=1).sum())
+    assert frechet_distance(x, factor * x) == pytest.approx(wanted, rel=1e-6 if factor < 1.001 else 1e-10)
+
+
+def test_covariances_without_rank() -> None:
+    def of(mean: list[float], *spread: float) -> Moments:
+        return Moments.from_statistics(mean, np.diag(spread), 9)
+
+    assert frechet_distance(of([0.0, 0.0], 0.0, 0.0), of([1.0, 0.0], 0.0, 0.0)) == pytest.approx(1.0)
+    assert frechet_distance(of([0.0, 0.0], 1.0, -1e-12), of([0.0, 0.0], 4.0, 0.0)) == pytest.approx(1.0)  # rounding
+    for spread in ((1.0, -1e-8), (-1.0, -1.0)):
+        with pytest.raises(ValueError, match=f"not positive semi-definite: smallest eigenvalue {min(spread):.3g}"):
+            frechet_distance(of([0.0, 0.0], *spread), of([0.0, 0.0], 1.0, 1.0))
+
+
 def test_fad_infinity_is_the_intercept_of_a_line() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 3)), 1.5 * rng.standard_normal((20, 3))
