@@ -26,8 +26,8 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
 
 @torch.no_grad()
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 12, 31])
-@pytest.mark.parametrize(("padding", "bins"), [(1, 7), (0, 16)])
-def test_any_number_of_frames(frames: int, padding: int, bins: int) -> None:
+@pytest.mark.parametrize(("padding", "bins"), [(1, 1), (1, 4), (1, 7), (1, 9), (0, 3), (0, 16), (2, 5)])
+def test_any_number_of_frames_and_bins(frames: int, padding: int, bins: int) -> None:
     """Values, bias and padding of bins, against float64; neighboring frames come with the tile."""
     conv = layer(32, 48, padding)
     tile = draw(1, 32, frames + 2, bins).contiguous(memory_format=torch.channels_last)
@@ -50,15 +50,27 @@ def test_error_of_many_channels_after_silu() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("edge", [0, -1])
+def test_a_large_value_changes_only_what_it_reaches(edge: int) -> None:
+    """A tap of the kernel at an edge of the map, where the transforms see padding."""
+    conv = layer(32, 32, bias=False)
+    tile = torch.zeros(1, 32, 10, 12)
+    tile[0, 0, :, edge] = 1.0
+    found = winograd.convolution(conv, None)(tile)
+    weight = conv.weight[:, 0, 1].sum(1)  # all three frames, the middle bin
+    torch.testing.assert_close(found[0, :, 3, edge], weight, rtol=1e-5, atol=1e-6)
+    assert float(found[0, :, :, 4:8].abs().max()) < 1e-6
+
+
+@torch.no_grad()
 def test_threads_change_no_bit_of_the_transforms() -> None:
-    x, bias = draw(34, 70 * 64).numpy(), draw(70 * 64, seed=1).numpy()
+    x, bias = draw(34, 280 * 64).numpy(), draw(64, seed=1).numpy()
     found = []
     before = torch.get_num_threads()
     for count in (1, 3):
         torch.set_num_threads(count)
-        points, out = torch.empty(6, 8, 70 * 64), torch.empty(32, 70 * 64)
-        winograd._to_points(x, points.numpy())
-        winograd._from_points(list(points.numpy()), bias, out.numpy())
+        points, out = winograd._to_points(x, 1, 8, 70, 64), torch.empty(32, 280 * 64)
+        winograd._from_points(points.numpy(), bias, out.numpy())
         found.append((points, out))
     torch.set_num_threads(before)
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
