@@ -86,6 +86,29 @@ def _clips_are_coded_once(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _untrained_models_are_made_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The modules whose commands run an untrained model have hundreds of them: each would build the same one."""
+    if getattr(request.module, "TINY", None) != ["--checkpoint", "random:tiny"]:
+        yield
+        return
+    from m2l.cli import convert
+
+    load = convert.load_model
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def remembered(*arguments: Any) -> Any:
+        if not arguments[0].startswith("random:"):
+            return load(*arguments)
+        if arguments not in made:
+            made[arguments] = load(*arguments)
+        return made[arguments]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "load_model", remembered)
+        yield
+
+
 #: What became of tests that ran in a new interpreter: the report of those that failed, else "".
 _reports: dict[str, str] = {}
 

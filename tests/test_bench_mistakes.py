@@ -178,9 +178,8 @@ def test_exit_codes_are_the_same_under_python_m(place: Path, module: str) -> Non
     assert "alpha=2" in done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_that_lacks_a_letter_changes_no_verdict(place: Path, encoding: str) -> None:
-    done = shell("m2l-bench gate --results golden", place, PYTHONIOENCODING=encoding)
+def test_a_terminal_that_lacks_a_letter_changes_no_verdict(place: Path) -> None:
+    done = shell("m2l-bench gate --results golden", place, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
 
 

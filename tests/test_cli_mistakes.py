@@ -263,8 +263,7 @@ def test_names_that_a_terminal_cannot_show(place: Path, monkeypatch: pytest.Monk
 # --- ways to start it, and failures in the middle -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["m2l", "m2l.cli"])
-@pytest.mark.parametrize(("words", "code"), [("decode x -o y", 3), ("encode '' -o y", 2)])
+@pytest.mark.parametrize(("module", "words", "code"), [("m2l", "decode x -o y", 3), ("m2l.cli", "encode '' -o y", 2)])
 def test_exit_codes_of_python_dash_m(place: Path, module: str, words: str, code: int) -> None:
     """A module that runs as __main__ is loaded a second time by those that import it."""
     done = subprocess.run(f"{sys.executable} -m {module} {words}", shell=True, capture_output=True, check=False)

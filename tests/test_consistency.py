@@ -242,7 +242,7 @@ def test_output_weights_make_losses_distances_of_raw_outputs() -> None:
     torch.testing.assert_close(losses, (raw - right).flatten(1).norm(dim=1), rtol=0.02, atol=0.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.floats(0.003, 80.0), st.integers(0, 5))
 def test_boundary_condition_holds_for_any_network(sigma: float, seed: int) -> None:
     model = Music2Latent.from_config("tiny", seed=seed)
