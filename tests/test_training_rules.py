@@ -68,6 +68,8 @@ def test_the_most_that_a_setting_may_be() -> None:
     assert (most.direct_share, most.final_learning_rate, most.autoencoder_steps) == (1.0, 0.5, 8)
     with pytest.raises(SettingsError, match="autoencoder_steps must be fewer than the 9 steps, not 9"):
         TrainingSettings(steps=9, autoencoder_steps=9)
+    with pytest.raises(SettingsError, match="direct_share"):
+        TrainingSettings(direct_share=1.001)
     for name in ("beta2", "ema_decay", "initial_delta_t"):
         with pytest.raises(SettingsError, match=name):
             TrainingSettings(**{name: 1.0})  # type: ignore[arg-type]
@@ -92,6 +94,7 @@ def test_a_recipes_first_stage_keeps_its_share(monkeypatch: pytest.MonkeyPatch) 
     assert with_recipe("short", {"steps": 20})["autoencoder_steps"] == 13  # of 20 x 60 / 90, rounded down
     assert with_recipe("short", {"steps": 20, "autoencoder_steps": 2})["autoencoder_steps"] == 2
     assert with_recipe("short", {"steps": 0})["autoencoder_steps"] == 0
+    assert with_recipe("short", {"steps": -9})["autoencoder_steps"] == 0  # the complaint is about the steps
     assert with_recipe("short", {"init": "x"}) == {"steps": 90, "lsuv": True, "init": "x"}
     assert with_recipe("unheard", {"seed": 1}) == {"seed": 1}
 
@@ -111,20 +114,26 @@ def test_what_a_model_can_be_trained_with() -> None:
 
 
 def test_weights_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The preset's by the seed, or a checkpoint's; one of a run is verified first."""
-    verified: list[Path] = []
-    monkeypatch.setattr(initialize, "verify_checkpoint", verified.append)
-    fresh = initialize.initial_model(TrainingSettings(preset="tiny", seed=5)).state_dict()
-    expected = Music2Latent.from_config("tiny", 5)
-    assert all(torch.equal(fresh[name], tensor) for name, tensor in expected.state_dict().items())
-    expected.save_pretrained(tmp_path)
-    settings = TrainingSettings(preset="paper", init=str(tmp_path))
-    assert initialize.initial_model(settings).config == expected.config
-    assert verified == []
+    """The preset's by the seed, or a checkpoint's in memory of their own; one of a run is verified first."""
+    model = torch.nn.Linear(3, 2)
+    before = [(parameter.data_ptr(), parameter.tolist()) for parameter in model.parameters()]
+    calls: list[Any] = []
+    sources = SimpleNamespace(
+        from_config=lambda preset, seed: (preset, seed),
+        from_pretrained=lambda init, device: calls.append((init, device)) or model,
+    )
+    monkeypatch.setattr(initialize, "Music2Latent", sources)
+    monkeypatch.setattr(initialize, "verify_checkpoint", calls.append)
+    assert initialize.initial_model(TrainingSettings(preset="tiny", seed=5)) == ("tiny", 5)
+    settings = TrainingSettings(init=str(tmp_path))
+    assert initialize.initial_model(settings) is model
+    assert calls == [(str(tmp_path), "cpu")]
     (tmp_path / initialize.STEP_FILE).touch()
-    loaded = initialize.initial_model(settings).state_dict()
-    assert verified == [tmp_path]
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in fresh.items())
+    initialize.initial_model(settings)
+    assert calls == [(str(tmp_path), "cpu"), tmp_path, (str(tmp_path), "cpu")]
+    for parameter, (place, values) in zip(model.parameters(), before, strict=True):
+        assert parameter.data_ptr() != place
+        assert parameter.tolist() == values
 
 
 def test_lsuv_gives_each_convolution_of_the_latents_unit_variance(monkeypatch: pytest.MonkeyPatch) -> None:
