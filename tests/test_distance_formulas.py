@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics.frechet import frechet_distance, frechet_infinity
-from benchmarks.metrics.kernel import kernel_distance, median_bandwidth, paired_kernel_distance
+from benchmarks.metrics.kernel import kernel_distance, kernel_terms, median_bandwidth, paired_kernel_distance
 from benchmarks.metrics.moments import BUFFER_ROWS, Moments, merge
 
 
@@ -56,6 +56,7 @@ def test_what_moments_refuse_and_hold() -> None:
     with pytest.raises(ValueError, match="not symmetric: largest difference 1"):
         Moments.from_statistics([0.0, 0.0], [[1.0, 1.0], [0.0, 1.0]], 3)
     assert Moments.from_statistics([0.0, 0.0], [[100.0, 1e-5], [0.0, 100.0]], 3).n == 3  # rounding of a large one
+    assert Moments.from_statistics([0.0, 0.0], [[1.0, 1e-6], [0.0, 1.0]], 3).n == 3
     for mean, covariance in (([np.nan, 0.0], np.eye(2)), ([0.0, 0.0], np.diag([1.0, np.inf]))):
         with pytest.raises(ValueError, match="non-finite"):
             Moments.from_statistics(mean, covariance, 3)
@@ -69,6 +70,17 @@ def test_what_moments_refuse_and_hold() -> None:
     assert streamed.nbytes == held
     assert (streamed.n, streamed.mean[0]) == (BUFFER_ROWS, (BUFFER_ROWS - 1) / BUFFER_ROWS)
     assert Moments.from_embeddings(np.ones((2, 3))).nbytes == held + 8 * 6
+
+
+def test_rows_are_taken_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).standard_normal((7, 2))
+    monkeypatch.setattr("benchmarks.metrics.moments._BLOCK_ROWS", 3)
+    moments = Moments.from_embeddings(rows)
+    assert (moments.n, moments.mean) == (7, pytest.approx(rows.mean(axis=0)))
+    assert moments.covariance == pytest.approx(np.cov(rows.T))
+    rows[5, 1] = np.nan
+    with pytest.raises(ValueError, match="1 embeddings have non-finite values, the first is row 5"):
+        Moments.from_embeddings(rows)
 
 
 def test_frechet_distance_of_normals_in_one_dimension() -> None:
@@ -126,6 +138,7 @@ def test_fad_infinity_is_the_intercept_of_a_line() -> None:
     unpaired = frechet_infinity(Moments.from_embeddings(x), y, paired=False, steps=3, draws=1)
     assert unpaired.points[0][0] == 4  # dim + 1, more than n / 10 and less than n / 2
     assert frechet_infinity(x, np.concatenate([y] * 5), paired=False, steps=2, draws=1).points[0][0] == 10
+    assert frechet_infinity(x[:6, :1], y[:6, :1], paired=False, steps=2, draws=1).points[0][0] == 2
     wide = rng.standard_normal((6, 5))
     assert frechet_infinity(wide, 2 * wide, paired=False, steps=2, draws=1).points[0][0] == 3
     fifteen = sorted({round(1 / v) for v in np.linspace(1 / 10, 1 / 20, 15)})
@@ -163,3 +176,30 @@ def test_kernel_distances_pair_by_pair() -> None:
         4.0
     )  # of 1, 3, 4, 5, 8, 9 the third
     assert median_bandwidth(np.array([[0.0], [3.0]])) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_sums_of_the_kernel_block_by_block_and_tile_by_tile(monkeypatch: pytest.MonkeyPatch, paired: bool) -> None:
+    """Clips of three blocks, in the order of which the sums are: in a tile as in tiles of two rows and of three."""
+    rng = np.random.default_rng(5)
+    reference = [rng.standard_normal((n, 3)) for n in (2, 1, 3, 2)]
+    outputs = [rng.standard_normal((n, 3)) for n in (1, 2, 3, 2)]
+    blocks = np.array([1, 0, 2, 1], dtype=np.int32)
+    sums, pairs = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
+    for term, (first, second) in enumerate(((reference, reference), (outputs, outputs), (reference, outputs))):
+        for i, a in enumerate(first):
+            for j, b in enumerate(second):
+                for k, p in enumerate(a):
+                    for m, q in enumerate(b):
+                        if (i == j) if paired else (term < 2 and (i, k) == (j, m)):
+                            continue
+                        sums[term, blocks[i], blocks[j]] += math.exp(-np.square(p - q).sum() / (2 * 1.3**2))
+                        pairs[term, blocks[i], blocks[j]] += 1
+    for tile in (1024, 2, 3):
+        monkeypatch.setattr("benchmarks.metrics.kernel._TILE", tile)
+        found = kernel_terms(reference, outputs, blocks, paired=paired, bandwidth=1.3)
+        assert found.sums == pytest.approx(sums)
+        assert found.pairs.tolist() == pairs.tolist()
+    kept = np.ix_(range(3), [0, 2], [0, 2])
+    means = sums[kept].sum(axis=(1, 2)) / pairs[kept].sum(axis=(1, 2))
+    assert found.left_out[1] == pytest.approx(means[0] + means[1] - 2 * means[2])

@@ -30,6 +30,7 @@ from benchmarks.harness.units import Unit, Watch
 from benchmarks.metrics.base import PairMetric
 from benchmarks.metrics.registry import parse_metric
 from benchmarks.registry import UnknownNameError
+from benchmarks.store.own_code import import_own
 from benchmarks.store.store import Result, Store
 from benchmarks.suite import SuiteError, parse_suite
 from benchmarks.user_code import UserCodeError
@@ -41,13 +42,36 @@ OWN = Watch("a folder", {})
 SNR = parse_metric("snr")
 
 
+#: A user's file. A class among these tests would have all that they import behind it.
+MINE = """
+from benchmarks.autoencoders.controls import Identity
+
 class Halves(Identity):
     made = 0
-
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device="cpu"):
         super().__init__()
         Halves.made += 1
+    def reconstruct(self, audio, sample_rate, **options):
+        return audio / 2
 
+class Refuses(Identity):
+    def reconstruct(self, audio, sample_rate, **options):
+        raise ValueError("never")
+
+def no_metric(preds, target, sample_rate):
+    raise ValueError("no number")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    """The path of a user's file; a module's name is used once per process."""
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(MINE)
+    return str(path)
+
+
+class Halves(Identity):
     def reconstruct(self, audio: np.ndarray, sample_rate: int, **_: object) -> np.ndarray:
         return audio / 2
 
@@ -57,7 +81,7 @@ class Refuses(Identity):
         raise ValueError("never")
 
 
-def no_metric(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
+def no_number(preds: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
     raise ValueError("no number")
 
 
@@ -143,7 +167,7 @@ def test_what_failed_in_a_user_s_code_is_tried_again(
     def metric(function: Any) -> PairMetric:
         return PairMetric(name="m", title="M", function=function)
 
-    refused = stages.score(unit_of(metric(no_metric), source, output, watch=watch), store)
+    refused = stages.score(unit_of(metric(no_number), source, output, watch=watch), store)
     assert (refused.meta["lost"], again(refused)) == ({"b": "odd", "a": "no number"}, watch is not None)
     whole = stages.score(unit_of(metric(lambda p, t, r: 1.0), source, output, watch=watch), store)
     assert (whole.meta["lost"], again(whole)) == ({"b": "odd"}, False)
@@ -201,49 +225,54 @@ def test_files_are_read_as_they_were_planned(tmp_path: Path) -> None:
         read(digest)
 
 
-def test_a_user_s_class_is_tried_once_and_again_when_its_files_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"{__name__}:Halves"
-    plan, before = planner(), Halves.made
+def test_a_user_s_class_is_tried_once_and_again_when_its_files_changed(
+    monkeypatch: pytest.MonkeyPatch, mine: str
+) -> None:
+    name = f"{mine}:Halves"
+    plan = planner()
     rows = [plan.system(name), plan.system(f"mine={name}")]
-    assert (Halves.made - before, [row.label for row in rows]) == (1, [name, "mine"])
+    made = import_own(name)
+    assert (made.made, [row.label for row in rows][1]) == (1, "mine")
     assert list(plan.options.trials) == [repr((name, [("device", "cpu")]))]
     assert all(unit.watch is not None and not unit.local for row in rows for unit in row.units)
     assert rows[0].units[0].key == rows[1].units[0].key
     assert rows[0].units[0].payload.options == {"device": "cpu"}
     monkeypatch.setattr(Trial, "holds", lambda self: False)
     plan.system(name)
-    assert Halves.made - before == 2
-    assert (accepts_device(name), accepts_device(f"mine={name}"), accepts_device(f"{__name__}:Refuses")) == (
-        True, True, False
-    )  # fmt: skip
-    assert accepts_device("music2latent:x.pt")
-    assert not accepts_device("external:/x")
+    assert made.made == 2
+
+
+def test_who_runs_a_user_s_code_and_takes_a_device(mine: str) -> None:
+    name = f"{mine}:Halves"
+    kinds = {name: True, f"mine={name}": True, f"{mine}:Refuses": False, "music2latent:x.pt": True,
+             "external:/x": False, "identity": False, "benchmarks.autoencoders.controls:Identity": False}  # fmt: skip
+    assert {kind: accepts_device(kind) for kind in kinds} == kinds
     with pytest.raises(UnknownNameError, match="'external'"):
         accepts_device("external")
     assert [runs_user_code(kind) for kind in (name, "identity", "external-command:x", "external:/x", "object:1")] == [
         True, False, True, False, True
     ]  # fmt: skip
-    assert code_of_system(name, {}) != code_of_system(f"{__name__}:Refuses", {})
+    assert code_of_system(name, {}) != code_of_system(f"{mine}:Refuses", {})
 
 
-def test_a_class_that_fails_on_every_clip_stops_a_run_that_refuses_such() -> None:
-    """A system, a metric and an embedder of a user's; without the wish each is an error of its row or cell."""
-    name = f"{__name__}:Refuses"
-    metric = parse_metric(f"{__name__}:no_metric")
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_class_that_fails_on_every_clip_stops_a_run_that_refuses_such(mine: str, refuse: bool) -> None:
+    """A system and a metric of a user's; without the wish each is an error of its row or cell."""
+    name, metric = f"{mine}:Refuses", parse_metric(f"{mine}:no_metric")
     assert isinstance(metric, PairMetric)
-    for refuse in (False, True):
-        plan = planner(RunOptions(quiet=True, refuse_broken=refuse))
-        row = plan.system(name)
-        assert "never" in str(row.error)
-        if refuse:
-            with pytest.raises(UserCodeError, match="never"):
-                plan_rows(plan, [(name, None)], {})
-            with pytest.raises(UserCodeError, match="no number"):
-                plan.pair_cell(row, metric)
-        else:
-            assert [found.label for found in plan_rows(plan, [(name, None)], {})] == [name]
-            assert plan.pair_cell(row, metric).inputs[0].watch is not None
-        assert plan.pair_cell(plan.system("identity"), SNR).inputs[0].watch is None  # type: ignore[arg-type]
+    plan = planner(RunOptions(quiet=True, refuse_broken=refuse))
+    row = plan.system(name)
+    assert "never" in str(row.error)
+    if refuse:
+        with pytest.raises(UserCodeError, match="never"):
+            plan_rows(plan, [(name, None)], {})
+        with pytest.raises(UserCodeError, match="no number"):
+            plan.pair_cell(row, metric)
+    else:
+        assert [found.error is None for found in plan_rows(plan, [(name, None)], {})] == [False]
+        assert plan.pair_cell(row, metric).inputs[0].watch is not None
+    assert [found.label for found in plan_rows(plan, [("identity", None)], {})] == ["identity"]
+    assert plan.pair_cell(plan.system("identity"), SNR).inputs[0].watch is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("error", "refuse"), [(None, True), (UserCodeError("broken"), False)])

@@ -215,7 +215,9 @@ def test_embeddings_of_folds_or_of_channels_that_cancel(
         "mono": tone(0.5), "pair": np.concatenate([tone(0.5), tone(0.25)]),
         "against": tone(0.5, channels=2) * [[1], [-1]], "short": tone(0.5, 8), "endless": tone(0.125),
     }  # fmt: skip
-    arrays |= {"loud": tone(0.9)} if loud else {}
+    # Of the second clip the other channel alone, turned, is too loud.
+    half = np.where(np.arange(100) == 7, np.float32(-0.9), tone(0.5))
+    arrays |= {"loud": tone(0.9), "half": np.concatenate([half, -half])} if loud else {}
     source = stored(store, f"s{loud}", {"sample_rates": dict.fromkeys(arrays, 100), "failures": {"gone": "x"}}, arrays)
     found = stages.embed(unit_of(EmbedJob("windows", {}), source), store)
     assert list(found.arrays) == ["mono", "pair", "against"]
@@ -223,7 +225,7 @@ def test_embeddings_of_folds_or_of_channels_that_cancel(
     assert found.arrays["pair"].tolist() == [[0.375, 0.375]] * 10
     assert found.arrays["against"].tolist() == [[0.5, 0.5]] * 10 + [[0.5, -0.5]] * 10
     failures = {"gone": "x", "short": "too short for a window of windows", "endless": "embeddings that are not finite"}
-    assert found.meta["failures"] == failures | ({"loud": "too loud"} if loud else {})
+    assert found.meta["failures"] == failures | ({"loud": "too loud", "half": "too loud"} if loud else {})
     assert found.meta["unusable"] == {"gone": "x"}
     assert "again" not in found.meta
     halves = stored(store, f"h{loud}", {"failures": {"mono": "y"}}, {"pair": arrays["pair"] / 2})

@@ -95,7 +95,7 @@ def test_the_table_and_what_stands_around_it() -> None:
 
 def test_programs_read_every_cell_and_clip() -> None:
     many = replace(WORSE, clips=tuple((f"c{i}", -1.0 - i / 8) for i in range(25)))
-    report = GateReport("tiny", (many, GONE, replace(SAME, table="table3", system="a\x01b\ud800c\ufffed\te")))
+    report = GateReport("tiny", (many, GONE, replace(SAME, table="table3", system="a\x01b\ud800c\udfff\ufffed\te")))
     suite = ElementTree.fromstring(to_junit(report).split("\n", 1)[1])[0]
     assert (suite.get("name"), suite.get("tests"), suite.get("failures"), suite.get("errors")) == (
         "gate.tiny",
@@ -154,6 +154,8 @@ def test_the_last_commits_as_columns() -> None:
     assert "do not compare" not in history_table(entries[6:], select(entries, None, None))
     last = [*entries[:3], replace(entries[3], uncommitted=True)]
     assert "not committed" in history_table(last, select(entries, None, None))
+    renamed = [*entries[:2], replace(entries[2], suite="new")]
+    assert history_table(renamed, select(entries, None, None)).startswith("### History of suite new: 3 commits\n\n|")
     assert "not committed" not in history_table(entries, select(entries, None, None))
 
 

@@ -164,6 +164,9 @@ def test_a_dry_run_counts_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     assert planned.units[1].spec == {STAND_IN: "identity"}
     with pytest.raises(FileNotFoundError, match="identity: no such weights"):
         plan_rows(plan, [("identity", None)], {}, needed=["identity"])
+    two = [("identity", None), ("opus-16k", None)]
+    with pytest.raises(FileNotFoundError, match="identity: no such weights"):
+        plan_rows(plan, two, {}, needed=["identity", "opus-16k"])
     assert plan_rows(plan, [("identity", None)], {})[0].reason == "no such weights"
     assert (
         plan_rows(plan, [("identity", None), ("opus-16k", None)], {}, needed=["identity", "mel"])[1].label == "opus-16k"
