@@ -88,6 +88,11 @@ def test_blocks_go_through_a_network_that_copies_without_the_padding() -> None:
         assert set(windows) == {WINDOW}
 
 
+def test_audio_stays_within_full_scale() -> None:
+    found = copies([]).decode(np.array([[[1.5, 0.5, 0.25]], [[-1.5, -0.5, 0.25]]], np.float32), last=True)
+    assert found[:, ::8].tolist() == [[1.0, 0.5, 0.25], [-1.0, -0.5, 0.25]]
+
+
 def test_a_window_is_out_as_soon_as_the_one_after_it_is_known() -> None:
     """Windows of 65 share 32: the second ends at 98, and the first then up to the middle of what they share, less 4."""
     stream = copies([], channels=1)
