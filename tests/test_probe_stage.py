@@ -1,7 +1,8 @@
-"""The probe stage: which features its units give to which clip, and what it keeps of a score."""
+"""The probe stage: evaluation on arrays, which features its units give to which clip, and what it keeps of a score."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,87 @@ import pytest
 from test_probe_scoring import classes_of, rows
 
 from probes import stage
-from probes.protocol import get_protocol
-from probes.scoring import Problem, score
+from probes.protocol import PROTOCOLS, get_protocol
+from probes.scoring import Problem, chance, score
+from probes.stage import evaluate
+
+# ---- evaluation on arrays ------------------------------------------------------------------------------------------
+
+
+def problem(kind: str = "multiclass", n: int = 120, n_labels: int = 3) -> tuple[np.ndarray, Problem]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    logits = x @ rng.normal(size=(6, n_labels))
+    targets = (logits > 0.3).astype(int) if kind == "multilabel" else logits.argmax(axis=1)
+    rows = np.arange(n)
+    return x, Problem("p", kind, tuple("abc"[:n_labels]), targets, ((rows[:70], rows[70:90], rows[90:]),), 16)
+
+
+def test_tasks_that_share_features_score_as_alone() -> None:
+    x, first = problem()
+    _, second = problem("multilabel")
+    second = replace(second, name="q")
+    together = evaluate(x, [first, second], get_protocol("mir_ref-1"), (0, 1))
+    for one in (first, second):
+        alone = evaluate(x, [one], get_protocol("mir_ref-1"), (0, 1))[one.name]["mlp"]
+        shared = together[one.name]["mlp"]
+        assert not isinstance(alone, str)
+        assert not isinstance(shared, str)
+        np.testing.assert_allclose(shared.predictions, alone.predictions, atol=1e-5)
+
+
+def test_shuffled_labels_score_at_chance() -> None:
+    """A probe that still scores on shuffled labels has seen the test part."""
+    x, one = problem(n=900)
+    rows = np.arange(900)
+    one = replace(one, splits=((rows[:500], rows[500:600], rows[600:]),), batch_size=64)
+    protocol = get_protocol("mir_ref-1")
+    honest = evaluate(x, [one], protocol, (0,))["p"]["mlp"]
+    shuffled = evaluate(x, [one], protocol, (0, 1, 2, 3), shuffle_labels=True)["p"]["mlp"]
+    assert not isinstance(honest, str)
+    assert not isinstance(shuffled, str)
+    assert np.mean(honest.per_seed["f1_micro"]) > 0.9
+    largest = np.bincount(one.targets[600:]).max() / 300
+    assert np.mean(shuffled.per_seed["f1_micro"]) < largest + 0.06
+    folded = replace(one, splits=(*one.splits, (rows[300:], rows[200:300], rows[:200])))
+    with pytest.raises(ValueError, match="for a single split only"):
+        evaluate(x, [folded], protocol, (0,), shuffle_labels=True)
+
+
+def test_dropping_the_last_batch_shortens_the_test_part() -> None:
+    x, one = problem()
+    protocol = replace(get_protocol("mir_ref-1"), drop_last=True)
+    legacy = evaluate(x, [one], protocol, (0,))["p"]["mlp"]
+    assert not isinstance(legacy, str)
+    hits = legacy.predictions[0].argmax(axis=1) == one.targets[90:]
+    assert legacy.per_seed["f1_micro"] == [pytest.approx(hits[:16].mean())]
+    with pytest.raises(ValueError, match="test part of 30 items has no full batch of 64"):
+        evaluate(x, [replace(one, batch_size=64)], protocol, (0,))
+
+
+def test_chance_is_the_best_constant() -> None:
+    _, one = problem("multilabel")
+    found = chance(one)
+    test = one.targets[90:]
+    assert found.per_seed["roc_auc"] == [0.5]
+    assert found.per_seed["average_precision"][0] == pytest.approx(test.mean())
+    _, one = problem()
+    counts = np.bincount(one.targets[:70])
+    expected = (one.targets[90:] == counts.argmax()).mean()
+    assert chance(one).per_seed["f1_micro"] == [pytest.approx(expected)]
+
+
+def test_one_class_and_missing_positives_are_errors() -> None:
+    x, one = problem()
+    with pytest.raises(ValueError, match="one class only"):
+        evaluate(x, [replace(one, targets=np.zeros(120, dtype=int))], PROTOCOLS["mir_ref-1"], (0,))
+    x, tags = problem("multilabel")
+    tags.targets[90:, 1] = 0
+    with pytest.raises(ValueError, match="tag 'b' has no positive"):
+        evaluate(x, [tags], PROTOCOLS["mir_ref-1"], (0,))
+
+
+# ---- units ----------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_has_the_features_of_its_units(monkeypatch: pytest.MonkeyPatch) -> None:
