@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 from test_probe_scoring import classes_of, rows
 
 from probes import stage
@@ -89,6 +91,33 @@ def test_one_class_and_missing_positives_are_errors() -> None:
     tags.targets[90:, 1] = 0
     with pytest.raises(ValueError, match="tag 'b' has no positive"):
         evaluate(x, [tags], PROTOCOLS["mir_ref-1"], (0,))
+
+
+def test_neighbors_are_those_of_standardized_features() -> None:
+    """By scikit-learn's scaler and cosines: a column far from 0 and one of another scale do not decide."""
+    rng = np.random.default_rng(0)
+    x = rng.normal((50, 0, 0), (1, 30, 1), (40, 3)).astype(np.float32)
+    items, queries = x[:30], x[30:]
+    scaler = StandardScaler().fit(items)
+    known = NearestNeighbors(n_neighbors=3, metric="cosine").fit(scaler.transform(items))
+    nearest = known.kneighbors(scaler.transform(queries), return_distance=False)
+    values, classes = rng.normal(size=(30, 2)), rng.integers(0, 2, 30)
+    train = np.arange(30)
+    one = Problem("p", "regression", ("a", "b"), values, (), 4)
+    found = stage._neighbors(items, one, train, 3)(queries)
+    np.testing.assert_allclose(found, values[nearest].mean(axis=1), rtol=1e-5)
+    votes = stage._neighbors(items, classes_of(classes.tolist()), train, 3)(queries)
+    np.testing.assert_allclose(votes, np.eye(3)[classes[nearest]].mean(axis=1))
+
+
+def test_neighbors_are_chosen_by_micro_f1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 zeros and 2 ones: all zeros have micro F1 0.8 and macro 0.44, 5 zeros and 5 ones 0.7 and 0.67."""
+    votes = {1: np.zeros(10, dtype=int), 3: np.array([0] * 5 + [1] * 5)}
+    monkeypatch.setattr(stage, "_neighbors", lambda items, problem, train, k: lambda queries: np.eye(2)[votes[k]])
+    one = classes_of([0] * 8 + [1] * 2, (np.arange(10),) * 3)
+    one = replace(one, labels=("a", "b"))
+    protocol = get_protocol("mir_ref-1").replace(neighbors=(3, 1))
+    assert stage._knn_models(np.ones((10, 2)), one, protocol).details == {"neighbors": [1]}
 
 
 # ---- units ----------------------------------------------------------------------------------------------------
