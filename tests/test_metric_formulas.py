@@ -239,6 +239,8 @@ def test_channels_of_a_stereo_clip() -> None:
     for function in (joint_si_sdr, mean_si_sdr):
         assert function(target[:, :1], target[:, :1], RATE)[1] == "1 samples, at least 2 needed"
         assert function(target[:, :2], target[:, :2], RATE)[1] != "2 samples, at least 2 needed"
+    assert mid_si_sdr(target[:, :2], target[:, :2], RATE) == (100.0, "")
+    assert mid_si_sdr(target[:, :1], target[:, :1], RATE)[1] == "1 samples, at least 2 needed"
     assert mid_si_sdr(target[:1], target[:1], RATE)[1] == "1 channel, a stereo clip needed"
     assert clip_score(SI_SDR, np.float32(0) * target, target, RATE) == (-100.0, "silent output, counted as -100 dB")
 

@@ -11,6 +11,7 @@ from scipy.ndimage import convolve
 
 from benchmarks.metrics.visqol.core import features_of, frames_at, no_details, root_mean_square, summarize
 from benchmarks.metrics.visqol.gammatone import make_filter_bank
+from benchmarks.metrics.visqol.lattice import _OPERATIONS
 from benchmarks.metrics.visqol.mapper import speech_mos
 from benchmarks.metrics.visqol.modes import AUDIO, SPEECH
 from benchmarks.metrics.visqol.nsim import band_details, band_similarity
@@ -184,6 +185,48 @@ def test_details_of_a_patch_are_those_of_its_frames() -> None:
     assert band_similarity(target, preds) == pytest.approx(similarity.mean(axis=1))
     assert band_details(target[:, :1], preds[:, :1])[0].tolist() == [0.0, 0.0, 0.0]
     assert band_details(target, target)[0] == pytest.approx(np.zeros(3), abs=1e-9)
+
+
+def test_similarity_of_flat_and_of_faint_patches() -> None:
+    """Rounding leaves a variance below 0, and the constants decide where there is next to nothing."""
+    rng = np.random.default_rng(3)
+    for level in np.linspace(0.1, 40.0, 40):
+        flat = np.full((3, 4), level)
+        assert band_similarity(flat, flat) == pytest.approx(np.ones(3))
+        assert band_similarity(flat, 0.9 * flat) == pytest.approx(plain.nsim(flat, 0.9 * flat), abs=1e-4)
+    for scale in (0.02, 0.3):
+        a, b = scale * rng.random((3, 5)), scale * rng.random((3, 5))
+        assert band_similarity(a, b) == pytest.approx(plain.nsim(a, b))
+
+
+def test_operations_of_the_lattice() -> None:
+    """TensorFlow Lite's, by the numbers of its schema, written out."""
+    x, y = np.array([[1.0, -2.0, 3.0]], np.float32), np.array([[4.0, 0.5, -1.0]], np.float32)
+    weights, bias = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]], np.float32), np.array([10.0, 20.0], np.float32)
+    results = {
+        0: ([x, y], [[5.0, -1.5, 2.0]]), 18: ([x, y], [[4.0, -1.0, -3.0]]), 41: ([x, y], [[-3.0, -2.5, 4.0]]),
+        19: ([x], [[1.0, 0.0, 3.0]]), 57: ([x, y], [[1.0, -2.0, -1.0]]), 101: ([x], [[1.0, 2.0, 3.0]]),
+        22: ([x, np.array([3, 1])], [[1.0], [-2.0], [3.0]]), 53: ([np.array([1, 0])], [1.0, 0.0]),
+        70: ([np.array([1.0, 2.0]), np.array(1)], [[1.0], [2.0]]), 71: ([x, np.abs(x)], [[True, False, True]]),
+        77: ([x], [1, 3]), 94: ([np.array([2]), np.float32(7)], [7.0, 7.0]), 126: ([x, y.T], [[0.0]]),
+        2: ([x, y], [[1.0, -2.0, 3.0], [4.0, 0.5, -1.0]]),
+    }  # fmt: skip
+    for code, (inputs, wanted) in results.items():
+        assert _OPERATIONS[code](inputs, None).tolist() == wanted, code
+    assert _OPERATIONS[53]([np.array([1, 0])], None).dtype == np.float32
+    assert _OPERATIONS[9]([x, weights], None).tolist() == [[6.0, -2.5]]
+    assert _OPERATIONS[9]([x, weights, bias], None).tolist() == [[16.0, 17.5]]
+
+    def options(number: int) -> SimpleNamespace:
+        def read(field: int, kind: str) -> int:
+            assert (field, kind) == (0, "i")
+            return number
+
+        return SimpleNamespace(number=read)
+
+    assert _OPERATIONS[2]([x, y], options(1)).tolist() == [[1.0, -2.0, 3.0, 4.0, 0.5, -1.0]]
+    assert [part.tolist() for part in _OPERATIONS[49]([np.array(1), x], options(3))] == [[[1.0]], [[-2.0]], [[3.0]]]
+    assert len(_OPERATIONS) == 16
 
 
 def test_speech_by_the_exponential() -> None:
