@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def relative_position_index(window: int = 8) -> torch.Tensor:
     return torch.from_numpy(down * (2 * window - 1) + right)
 
 
+@lru_cache(maxsize=1)
 def clap_state(tower: str) -> dict[str, torch.Tensor]:
     """Audio tower and projection of a LAION checkpoint with synthetic weights."""
     from world.published_weights import attention_mask, stft_kernels
@@ -81,8 +83,7 @@ def write_clap(path: Path, tower: str, **changes: torch.Tensor | None) -> Path:
 
     `changes` replaces entries (by name without prefix, dots as double underscores); None removes one.
     """
-    state = clap_state(tower)
-    state |= {
+    state = clap_state(tower) | {
         "logit_scale_a": torch.tensor(2.0),
         "logit_scale_t": torch.tensor(2.0),
         "text_branch.embeddings.position_ids": torch.arange(5)[None],

@@ -14,7 +14,7 @@ from gate_helpers import corpus, pairs, record, si_sdr_record, tracks
 from benchmarks.gate.judge import compare
 from benchmarks.gate.record import CellRecord, Record
 
-FEW, MANY = 200, 1000
+FEW, MANY = 100, 1000
 TRIALS = [pytest.param(FEW, id="few"), pytest.param(MANY, id="1000", marks=pytest.mark.slow)]
 
 Noise = Callable[[np.random.Generator, int], np.ndarray]

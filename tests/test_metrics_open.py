@@ -94,12 +94,11 @@ def test_a_function_of_ten_lines_is_a_column_of_a_comparison(place: Path, capsys
     assert {row["cells"][f"{name}:distance"]["n"] for row in found["rows"]} == {6}
 
 
-@pytest.mark.parametrize("executor", ["serial", "loky"])
-def test_it_works_in_a_suite_and_is_kept(place: Path, executor: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_works_in_a_suite_on_several_workers_and_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = module(place, PLAIN)
     suite_file(place, [f"{name}.py:distance", f"peak={name}.py:distance"])
-    command = ["tables", "--suite", "mine.toml", "--results", "out", "--executor", executor]
-    assert main([*command, "--workers", "2"] if executor == "loky" else command) == 0
+    command = ["tables", "--suite", "mine.toml", "--results", "out", "--executor", "loky", "--workers", "2"]
+    assert main(command) == 0
     record = json.loads((place / "out" / "mine" / "table2.json").read_text())
     assert [c["key"] for c in record["columns"][:2]] == [f"{name}:distance", "peak"]
     cells = {row["name"]: row["cells"] for row in record["rows"]}

@@ -134,13 +134,13 @@ def test_every_stage_meets_the_oracle(
 
 def test_encoder_decoder_meets_the_oracle(published: EncoderDecoder, golden: dict[str, np.ndarray]) -> None:
     audio = waveform(2.0, 2)
-    # One channel of the two but in the first: a second one only takes as long again.
-    latents = published.encode(audio)
-    assert relative_error(latents, golden["encode"]) < TOLERANCE
+    # One channel of the two: both went through every stage above.
+    latents = published.encode(audio[1:])
+    assert relative_error(latents, golden["encode"][1:]) < TOLERANCE
     features = published.encode(torch.from_numpy(audio[1:]), extract_features=True)
     assert relative_error(features.mean(-1), golden["encode_features_mean"][1:]) < TOLERANCE
     start = noise(13, 2, 2, 1024, 8 * latents.shape[-1])
-    decoded = published.decode(latents[1:].numpy(), noise=start[1:])
+    decoded = published.decode(latents.numpy(), noise=start[1:])
     assert relative_error(decoded[:, ::8], golden["decode"][1:]) < TOLERANCE
 
 

@@ -207,8 +207,6 @@ def gone(path: str, *_: object) -> None:
 
 MISTAKES = [
     (["--preset", "nope"], 2, "unknown preset 'nope'"),
-    (["--data", "nowhere"], 3, "no training data at 'nowhere'"),
-    (["--device", "gpu"], 2, "device 'gpu' cannot be used"),
     (["--run", "LOCKED"], 2, "is being written to by another process"),
     (["--run", "DAMAGED"], 3, "training.json, the settings of the run"),
     (["--data", "GONE"], 3, "could not be read"),

@@ -45,7 +45,7 @@ def test_each_stage_has_its_warm_up_and_cosine_and_the_second_the_step_sizes(
     data: tuple[str, str], tmp_path: Path
 ) -> None:
     settings = tiny(data, steps=12, autoencoder_steps=5, warmup_steps=2, initial_delta_t=0.5, final_exponent=2.0)
-    train(settings, tmp_path)
+    train(settings, tmp_path, checkpoint_every=12)
     lines = log_lines(tmp_path)
     alone = tiny(data, steps=7, warmup_steps=2)
     assert [line["learning_rate"] for line in lines[5:]] == [learning_rate(step, alone) for step in range(7)]
