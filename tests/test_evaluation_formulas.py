@@ -235,6 +235,25 @@ def test_embeddings_of_folds_or_of_channels_that_cancel(
     assert other.meta["failures"] == {"gone": "x", "mono": "y"}
 
 
+def test_an_embedder_is_given_what_the_resampler_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 samples at 48 kHz are 367.5 at 44.1 kHz, of which soxr makes 367: no zero is appended to them."""
+    seen: list[int] = []
+
+    class Lengths(Windows):
+        sample_rate = 44_100
+
+        def embed(self, audio: np.ndarray) -> np.ndarray:
+            seen.append(len(audio))
+            return np.ones((1, 2))
+
+    monkeypatch.setattr(stages, "create_embedder", lambda name, **options: Lengths())
+    monkeypatch.setattr("benchmarks.harness.units._resident", (None, None))
+    store = Store(tmp_path)
+    source = stored(store, "s", {"sample_rates": {"a": 48_000}, "failures": {}}, {"a": tone(0.5, 400)})
+    stages.embed(unit_of(EmbedJob("lengths", {}), source), store)
+    assert seen == [367]
+
+
 SCORES = {"a": 4.0, "b": 1.0, "c": 2.5, "d": 3.0, "e": 0.5}
 GROUPS = {"a": "t", "b": "t", "e": "u"}
 
