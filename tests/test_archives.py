@@ -315,6 +315,11 @@ def test_members_share_what_an_archive_may_unpack_to(tmp_path: Path) -> None:
     assert sum(member.size for member in members) == 2 * len(SOUND)
     with pytest.raises(ArchiveError, match=r"b\.wav.*too many bytes"):
         unpack(tmp_path / "x.tar", tmp_path / "other", limits=Limits(bytes=2 * len(SOUND) - 1, floor=1 << 20))
+    # Each leaves less by its own size: of 150 bytes 10 and 100 leave 40.
+    (tmp_path / "y.tar").write_bytes(tar(info("a", bytes(10)), info("b", bytes(100)), info("c", bytes(41))))
+    with pytest.raises(ArchiveError, match="'c': too many bytes"):
+        unpack(tmp_path / "y.tar", tmp_path / "third", limits=Limits(bytes=150, floor=1 << 20))
+    assert len(unpack(tmp_path / "y.tar", tmp_path / "third", limits=Limits(bytes=151, floor=1 << 20))) == 3
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

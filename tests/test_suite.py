@@ -78,6 +78,16 @@ def test_the_least_that_is_taken() -> None:
     assert found.figure2.steps == [1]
 
 
+def test_what_holds_where_a_suite_says_nothing() -> None:
+    """Figure 2 has one to five steps, as the paper's; intervals cover 95 %; a clip has a second and 16 kHz."""
+    found = parse_suite({**GOOD, "data": {"dataset": "x"}, "figure2": {"systems": ["a"], "metrics": ["si_sdr"]}})
+    assert found.figure2 is not None
+    assert (found.figure2.steps, found.figure2.clips) == ([1, 2, 3, 4, 5], 0)
+    assert (found.statistics.level, found.statistics.resamples) == (0.95, 10_000)
+    assert (found.data.min_seconds, found.data.min_sample_rate, found.data.silence_rms) == (1.0, 16_000, 1e-5)
+    assert (found.data.channels, found.data.limit, found.data.unit_clips, found.seed) == ("mono", 0, 16, 0)
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[data\n")
