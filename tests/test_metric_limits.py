@@ -80,6 +80,7 @@ def test_distances_are_titled_by_the_embedders_family() -> None:
 def test_what_a_metric_is_unless_it_says_otherwise() -> None:
     bare = Metric(name="m", title="M")
     assert [bare.allowed_change(value, elsewhere=where) for value in (1.0, 1e9) for where in (False, True)] == [0.0] * 4
+    assert (bare.tolerance, bare.relative_tolerance, bare.elsewhere_tolerance) == (0.0, 0.0, 0.0)
     assert (bare.higher_is_better, bare.digits, bare.limits) == (True, 2, (-math.inf, math.inf))
     assert not CorpusMetric(name="d", title="D", distance="d").covariances
     covariances = {name for name in METRICS.names() if getattr(declared_metric(name), "covariances", False)}
