@@ -32,8 +32,8 @@ SMALL: dict[str, Any] = {
         "seeds": 2,
         "task_options": {
             "synthetic-tags": {"size": 100, "seconds": 0.5, "sample_rate": 16000},
-            "synthetic-pitch": {"every": 3, "seconds": 0.3, "sample_rate": 16000},
-            "synthetic-instrument": {"every": 3, "seconds": 0.3, "sample_rate": 16000},
+            "synthetic-pitch": {"every": 5, "seconds": 0.3, "sample_rate": 16000},
+            "synthetic-instrument": {"every": 5, "seconds": 0.3, "sample_rate": 16000},
         },
     },
 }
