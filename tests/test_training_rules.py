@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from m2l import Music2Latent, create_config
+from m2l.io.checkpoint_files import SHIPPED
 from m2l.layers import Upsample
 from m2l.training import TrainingSettings, initialize, log, stops, validation
 from m2l.training.data import Stretch, crop_samples
@@ -97,6 +98,14 @@ def test_a_recipes_first_stage_keeps_its_share(monkeypatch: pytest.MonkeyPatch) 
     assert with_recipe("short", {"steps": -9})["autoencoder_steps"] == 0  # the complaint is about the steps
     assert with_recipe("short", {"init": "x"}) == {"steps": 90, "lsuv": True, "init": "x"}
     assert with_recipe("unheard", {"seed": 1}) == {"seed": 1}
+
+
+@pytest.mark.parametrize("row", ["base", "attention", "scaling"])
+def test_the_ablations_that_ship_were_trained_by_their_recipe(row: str) -> None:
+    card = SHIPPED / f"table3-mini-{row}" / "card.json"
+    if not card.is_file():
+        pytest.skip("the ablations do not ship")
+    assert json.loads(card.read_text(encoding="utf-8"))["settings"].items() >= RECIPES[f"table3-mini-{row}"].items()
 
 
 def test_what_a_model_can_be_trained_with() -> None:

@@ -18,7 +18,6 @@ from m2l import Music2Latent, create_config
 from m2l.config import list_configs
 from m2l.io.checkpoint_files import SHIPPED, list_checkpoints
 from m2l.training.card import readme_of
-from m2l.training.settings import RECIPES
 
 NAMES = list_checkpoints()
 shipped = pytest.mark.parametrize("name", NAMES or [pytest.param("none", marks=pytest.mark.skip("none ship"))])
@@ -136,7 +135,6 @@ def test_the_ablations_were_trained_alike() -> None:
     without_preset = [{**card["settings"], "preset": None} for card in cards]
     assert without_preset[0] == without_preset[1] == without_preset[2]
     assert [card["architecture"] for card in cards] == [card["name"] for card in cards]
-    assert all(card["settings"].items() >= RECIPES[card["name"]].items() for card in cards), "by the recipe of today"
     sizes = [card["parameters"] for card in cards]
     assert max(sizes) / min(sizes) < 1.2
 
