@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_probe_run import INFO, PITCHES, RATE, ToneTask, problem, tone_clips
+from test_probe_run import INFO, PITCHES, RATE, ToneTask, tone_clips
+from test_probe_stage import problem
 
 from benchmarks.cli.main import main
 from benchmarks.datasets import Clip
