@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from test_probe_edges import TASK, edge_module
-from test_probe_run import HZ, INFO, RATE, problem, tone_clips
+from test_probe_run import HZ, INFO, RATE, tone_clips
+from test_probe_stage import problem
 
 from benchmarks.cli.main import main
 from benchmarks.harness.executors import make_executor
