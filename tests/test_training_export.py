@@ -62,11 +62,17 @@ def test_export_ships_the_average_with_a_card(
         assert torch.equal(tensor, average[name].half()), name
 
 
-def test_exported_latents_have_unit_variance(finished: Path, data: tuple[str, str], tmp_path: Path) -> None:
+def test_exported_latents_have_unit_variance(
+    finished: Path, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from m2l.training.data import Crops, open_corpus
 
     output = tmp_path / "scaled"
+    monkeypatch.setattr(export, "training_seconds", lambda run, step: 1234.0 * step)
     card = export.export(finished, output, crops=24)
+    assert (card["crop_seconds"], card["hours"]) == (0.1277, 2.057)  # 5632 samples at 44.1 kHz; 7404 s
+    name, folder = Path(data[0]).name, Path(data[0]).parent.name
+    assert card["settings"]["data"][0] == card["training_datasets"][0] == f"{folder}/{name}"
     model = Music2Latent.from_pretrained(output, device="cpu")
     assert model.config.latent_scale == card["latent_scale"] != 0.06
     settings = tiny(data)
