@@ -100,7 +100,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, edit: Callable[[dict[str, A
     assert raised.type is RecordError  # not one to be pinned anew
 
 
-def test_a_baseline_has_a_line_for_each_cell() -> None:
+def test_a_baseline_has_a_line_for_each_cell(tmp_path: Path) -> None:
     """Numbers of clips that a cell lacks are null; a cell with the order of all clips names none."""
     metrics = {"si_sdr": {"title": "SI-SDR", "digits": 2}, "fad:vggish": {"title": "FAD", "digits": 3}}
     distance = CellRecord(0.5, replicates=(0.25, 0.75), replicates_of="jackknife", clips=("clip01", "clip00"))
@@ -144,6 +144,8 @@ def test_a_baseline_has_a_line_for_each_cell() -> None:
         " }",
         "}",
     ]
+    write_baseline(tmp_path / "b.json", pinned)
+    assert read_baseline(tmp_path / "b.json").cells == cells
 
 
 def test_an_older_format_keeps_its_tolerances(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_clip_collapses_beyond_the_metrics_limit() -> None:
         assert only(si_sdr_record(base), si_sdr_record(gained)).collapsed == ()
 
 
+def test_a_clip_collapses_upward_where_less_is_better() -> None:
+    limit, base = parse_metric("lsd").collapse, np.linspace(2, 13, 12)
+    assert limit is not None
+
+    def lsd(scores: np.ndarray) -> Record:
+        return Record(
+            "tiny", "", 0, {"lsd": {"title": "LSD", "digits": 2}}, {"codec": {}}, {"lsd": {"codec": pairs(scores)}}
+        )
+
+    for change, collapsed in ((0.99, ()), (1.01, ("clip05",)), (-1.01, ())):
+        now = base + limit * change * (np.arange(12) == 5)
+        assert only(lsd(base), lsd(now)).collapsed == collapsed
+
+
 def test_a_change_as_large_as_the_tolerance_is_let_through() -> None:
     for limit, reason in ((0.5, ""), (0.49, "beyond the tolerance, but within chance")):
         found = only(si_sdr_record([1.0, 2.0]), si_sdr_record([1.0, 1.0]), tolerances={"si_sdr": limit})

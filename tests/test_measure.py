@@ -38,7 +38,9 @@ def test_cells_scores_and_comparisons(tmp_path: Path) -> None:
     empty = measure(planner("cache-only"), store, SerialExecutor(), WANTED, METRICS)
     assert {cell.reason for cell in empty.cells.values()} == {"not computed yet"}
     assert (empty.scores, empty.comparisons, empty.metadata, empty.report.blocked) == ({}, [], {}, {})
-    found = measure(planner(), store, SerialExecutor(), WANTED, METRICS)
+    plan = planner()
+    found = measure(plan, store, SerialExecutor(), WANTED, METRICS)
+    assert plan.store is store
     assert (found.n_clips, found.description) == (4, "4 clips")
     assert list(found.cells) == [(row, m) for row in ("identity", "noise-0db") for m in ("snr", "si_sdr")]
     for metric in ("snr", "si_sdr"):
