@@ -105,5 +105,7 @@ def test_means_without_an_interval() -> None:
     empty = studentized(np.array([[math.nan, 1.0], [math.nan, math.nan]]), np.arange(2, dtype=np.int32), 20, 0)
     assert (empty.means.tolist(), empty.errors.tolist(), empty.n.tolist()) == ([0.0, 1.0], [0.0, 0.0], [0, 1])
     assert empty.freedom.tolist() == [-1.0, 0.0]
+    one_group = studentized(np.random.default_rng(0).random((7, 20)), np.zeros(7, dtype=np.int32), 20, 0)
+    assert one_group.errors.tolist() == [0.0] * 20  # what rounding leaves of the sums is no error
     below, above = Difference(9, 9, -0.5, -0.9, -0.1), Difference(9, 9, 0.5, 0.1, 0.9)
     assert [item.significant for item in (below, above, Difference(9, 9, 0.0, -0.1, 0.1))] == [True, True, False]
