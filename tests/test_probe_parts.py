@@ -19,10 +19,10 @@ from probes.mlp.monitor import keras_auc, keras_monitor, macro_monitor, r2_monit
 
 @pytest.mark.parametrize("top", [(1.0, 1.0), (0.0, 1.0)])
 def test_keras_auc_equals_thresholds_counted_one_by_one(top: tuple[float, float]) -> None:
-    """Some scores lie on a threshold, which they do not pass; two above the last but one are of these targets."""
+    """Some scores lie on a threshold, which they do not pass; one lies below the last, two above are of these targets."""
     rng = np.random.default_rng(0)
-    p = np.concatenate([np.round(rng.random(400), 3) * 0.99, np.arange(0, 199, 5) / 199, [0.997, 1.0]])
-    y = np.concatenate([(rng.random(440) < p[:440]).astype(float), top])
+    p = np.concatenate([np.round(rng.random(400), 3) * 0.99, np.arange(0, 199, 5) / 199, [0.992, 0.997, 1.0]])
+    y = np.concatenate([(rng.random(440) < p[:440]).astype(float), [0.0], top])
     thresholds = np.concatenate([[-1e-7], np.arange(1, 199) / 199, [1 + 1e-7]])
     tpr = np.array([(p[y == 1] > t).mean() for t in thresholds])
     fpr = np.array([(p[y == 0] > t).mean() for t in thresholds])
@@ -49,6 +49,10 @@ def test_monitors_by_hand_and_without_both_classes() -> None:
     logits = torch.tensor([[2.0, 0.0, 9.0, 1.0], [1.0, 3.0, -9.0, 2.0], [0.0, 1.0, 0.0, 1.0]])
     # Tag 0: of (1, 2) and (1, 0) one pair is right; tag 1: both are; tag 2 has no positives, tag 3 no negatives.
     assert macro_monitor(logits, tags, True) == pytest.approx((0.5 + 1.0) / 2)
+    # A single positive counts, too: of its two pairs one is right.
+    single = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    scores = torch.tensor([[1.0, 5.0], [2.0, 4.0], [3.0, 6.0]])
+    assert macro_monitor(scores, single, True) == pytest.approx((0.5 + 1.0) / 2)
     assert keras_monitor(logits, tags, True) == pytest.approx(keras_auc(torch.sigmoid(logits), tags))
     assert np.isnan(keras_auc(torch.rand(4), torch.zeros(4)))
     assert np.isnan(keras_auc(torch.rand(4), torch.ones(4)))
@@ -83,6 +87,12 @@ def test_adam_in_keras_form_by_hand() -> None:
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         w -= 0.1 * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1)) * m / (np.sqrt(v) + 0.2)
         assert [float(t) for t in (parameter, mean, square)] == pytest.approx([w, m, v], rel=1e-9)
+
+
+def test_torchs_first_step_is_one_rate_long_without_a_copy() -> None:
+    w, m, v = torch.tensor([1.0, 2.0]), torch.zeros(2), torch.zeros(2)
+    kernels._adam_by_torch([w], [torch.tensor([3.0, -0.5])], [m], [v], 0, 0.1, 0.0, 1e-12, (0.9, 0.999), None)
+    assert w.tolist() == pytest.approx([0.9, 2.1])
 
 
 def test_adam_decays_its_means_by_keras_betas(monkeypatch: pytest.MonkeyPatch) -> None:
