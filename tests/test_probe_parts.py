@@ -19,7 +19,7 @@ from probes.mlp.monitor import keras_auc, keras_monitor, macro_monitor, r2_monit
 
 @pytest.mark.parametrize("top", [(1.0, 1.0), (0.0, 1.0)])
 def test_keras_auc_equals_thresholds_counted_one_by_one(top: tuple[float, float]) -> None:
-    """Some scores lie on a threshold, which they do not pass; one lies below the last, two above are of these targets."""
+    """Some scores lie on a threshold, which they do not pass; `top` are the targets of two above the last."""
     rng = np.random.default_rng(0)
     p = np.concatenate([np.round(rng.random(400), 3) * 0.99, np.arange(0, 199, 5) / 199, [0.992, 0.997, 1.0]])
     y = np.concatenate([(rng.random(440) < p[:440]).astype(float), [0.0], top])
