@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -92,8 +93,11 @@ def _drop_edited(module: str) -> None:
     sources = _imported.get(module, {})
     if any(_content(path) != then for path, then in sources.values()):
         forget(str(path) for path, _ in sources.values())
-        for name in sources:
+        for name, (path, _) in sources.items():
             sys.modules.pop(name, None)
+            # Python would take it for that of the edited file, if that has the same size and second.
+            with contextlib.suppress(OSError):
+                os.unlink(importlib.util.cache_from_source(path))
         importlib.invalidate_caches()
 
 
