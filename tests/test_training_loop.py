@@ -257,6 +257,17 @@ def test_validation_and_checkpoints_come_at_multiples(
     assert saved == [(3, 5, 6), (4, 5, 6), (6, 5, None), (7, 5, None)]
 
 
+def test_a_step_is_saved_once(data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny(data), tmp_path, device="cpu")
+    written: list[Any] = []
+    monkeypatch.setattr(loop.checkpoints, "save_checkpoint", lambda run, state: written.append(state.step))
+    monkeypatch.setattr(loop.checkpoints, "prune", lambda run, keep, milestone: written.append((keep, milestone)))
+    for step in (0, 1, 1, 2):
+        trainer.state.step = step
+        trainer._save(4, 10)
+    assert written == [1, (4, 10), 2, (4, 10)]
+
+
 def test_a_request_to_stop_ends_the_round(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
