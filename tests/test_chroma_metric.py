@@ -39,3 +39,11 @@ def test_frames_in_which_the_output_falls_silent_have_none_of_the_pitches() -> N
     half = a * (np.arange(2 * RATE) < RATE)
     assert chroma_similarity(half, a, RATE)[0] == pytest.approx(0.5, abs=0.05)
     assert chroma_similarity(a, half, RATE)[0] == pytest.approx(1.0, abs=0.05)  # what was silent asks for no pitch
+
+
+@pytest.mark.parametrize(("level", "counts"), [(-55, True), (-65, False)])
+def test_frames_sixty_decibels_below_the_loudest_do_not_count(level: float, counts: bool) -> None:
+    soft = np.float32(10 ** (level / 20))
+    target, preds = (np.hstack([tone(69), soft * tone(midi)]) for midi in (62, 68))
+    assert (chroma_similarity(preds, target, RATE)[0] < 0.7) == counts
+    assert counts or chroma_similarity(preds, target, RATE)[0] > 0.9
