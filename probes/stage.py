@@ -14,7 +14,7 @@ from benchmarks.harness.units import Unit
 from benchmarks.store.store import Result, Store
 from probes.features import gather
 from probes.jobs import EvaluateJob
-from probes.mlp.config import MONITOR_NAMES
+from probes.mlp.config import MONITOR_NAMES, ProbeConfig
 from probes.mlp.estimators import KNNProbe
 from probes.mlp.training import ProbeJob, TrainedProbe, train_probes
 from probes.protocol import Protocol
@@ -154,7 +154,7 @@ def _mlp_models(
         for fold in range(len(problem.splits)):
             by_rate = {rate: [trained[problem.name, fold, seed, rate] for seed in seeds] for rate in rates}
             # one rate per fold, by the mean over seeds on the validation part: the test part has no say
-            means = {rate: float(np.mean([_kept_score(probe) for probe in by_rate[rate]])) for rate in rates}
+            means = {rate: float(np.mean([_kept_score(p, protocol.config) for p in by_rate[rate]])) for rate in rates}
             best = max(means, key=means.__getitem__)
             chosen.append(best or protocol.config.learning_rate)
             for row, probe in enumerate(by_rate[best]):
@@ -164,7 +164,7 @@ def _mlp_models(
             "epochs": [[len(probe.history) for probe in seed] for seed in kept],
             "learning_rates": chosen,
         }
-        if _never_improved([probe for seed in kept for probe in seed]):
+        if _never_improved([probe for seed in kept for probe in seed], protocol.config):
             details["never_improved"] = True
         scales = [_Scale.of(problem, train) for train, _, _ in problem.splits]
         predict = [[scale.predictor(probe) for scale, probe in zip(scales, seed, strict=True)] for seed in kept]
@@ -200,22 +200,22 @@ class _Scale:
         return lambda features: probe.decision_function(features) * self.deviation + self.mean
 
 
-def _never_improved(probes: Sequence[TrainedProbe]) -> bool:
+def _never_improved(probes: Sequence[TrainedProbe], config: ProbeConfig) -> bool:
     """Whether all probes are those of their first epoch; one that is perfect from there on has learned all the same."""
-    return all(probe.best_epoch == 0 and len(probe.history) > 1 and _kept_score(probe) < 1.0 for probe in probes)
+    return all(p.best_epoch == 0 and len(p.history) > 1 and _kept_score(p, config) < 1.0 for p in probes)
 
 
 def _finite_loss(probe: TrainedProbe) -> bool:
     return not probe.history or math.isfinite(probe.history[probe.best_epoch]["loss"])
 
 
-def _kept_score(probe: TrainedProbe) -> float:
-    """The monitored value of the kept epoch."""
+def _kept_score(probe: TrainedProbe, config: ProbeConfig) -> float:
+    """Of the kept epoch the value that it was kept for, else the one that ended the training."""
     if not probe.history:
         return 0.0
     values = probe.history[probe.best_epoch]
-    names = [name for name in MONITOR_NAMES if name in values]
-    return values[names[0]] if names else -values["loss"]
+    monitor = next((name for name in (config.select_on, config.stop_on) if name in MONITOR_NAMES), None)
+    return -values["loss"] if monitor is None else values[monitor]
 
 
 def _knn_models(features: np.ndarray, problem: Problem, protocol: Protocol) -> _Models:

@@ -234,14 +234,22 @@ def test_a_fold_has_one_learning_rate_by_the_mean_over_seeds(monkeypatch: pytest
     ],
 )
 def test_probes_of_their_first_epoch_have_learned_nothing(probes: list[TrainedProbe], expected: bool) -> None:
-    assert stage._never_improved(probes) is expected
+    assert stage._never_improved(probes, ProbeConfig()) is expected
 
 
 def test_the_value_of_the_kept_epoch() -> None:
-    assert stage._kept_score(probe_with(0.5)) == 0.5
-    assert stage._kept_score(probe_with(0.25, name="macro")) == 0.25
-    assert stage._kept_score(probe_with(0.0, name="other", loss=3.0)) == -3.0
-    assert stage._kept_score(TrainedProbe([], None, None, False)) == 0.0
+    """What decides the rate is what the epoch was kept for; with the last epoch kept, what ended the training."""
+    probe = probe_with(0.5, loss=3.0)
+    probe.history[probe.best_epoch]["macro"] = 0.25
+    for stop, select, expected in (
+        ("loss", "keras", 0.5),
+        ("keras", "macro", 0.25),
+        ("macro", "keras", 0.5),
+        ("macro", "last", 0.25),
+        ("loss", "last", -3.0),
+    ):
+        assert stage._kept_score(probe, ProbeConfig(stop_on=stop, select_on=select)) == expected
+    assert stage._kept_score(TrainedProbe([], None, None, False), ProbeConfig()) == 0.0
     assert stage._finite_loss(TrainedProbe([], None, None, False))
     assert not stage._finite_loss(probe_with(0.5, loss=float("nan")))
 

@@ -309,7 +309,8 @@ def test_the_logs_si_sdr_by_hand() -> None:
     target = np.sin(phase)
     assert validation.si_sdr(0.5 * target + 0.05 * np.cos(phase) + 0.3, target - 0.2) == pytest.approx(20.0)
     assert validation.si_sdr(target, target) == 100.0
-    assert validation.si_sdr(np.full(1000, 0.25), target) == -100.0
+    for constant in (0.25, 0.3, np.float32(0.3)):  # of the last two the mean is off by a rounding
+        assert validation.si_sdr(np.full(1000, constant), target) == -100.0
     assert validation.si_sdr(np.cos(phase), target) == -100.0
     assert validation.si_sdr(np.zeros(1000), np.zeros(1000)) == pytest.approx(0.0)
     # Where target and output have the energy 2^-52 that is added everywhere: (2^-52 + 2^-52) / 2^-52.

@@ -109,9 +109,9 @@ class Validation:
 def si_sdr(preds: np.ndarray, target: np.ndarray) -> float:
     """Scale-invariant SDR in dB of (samples,), means removed; for the log (the benchmark has the full metric).
 
-    From -100 dB, which a silent output has, to 100: the range of the benchmark's tables.
+    From -100 dB, which a silent or constant output has, to 100: the range of the benchmark's tables.
     """
-    preds, target = preds.astype(np.float64) - preds.mean(), target.astype(np.float64) - target.mean()
+    preds, target = _centered(preds), _centered(target)
     tiny = np.finfo(np.float64).eps
     if not preds.any() and target.any():
         return -100.0
@@ -119,3 +119,10 @@ def si_sdr(preds: np.ndarray, target: np.ndarray) -> float:
     error = preds - projection
     ratio = 10 * np.log10((projection @ projection + tiny) / (error @ error + tiny))
     return float(np.clip(ratio, -100.0, 100.0))
+
+
+def _centered(x: np.ndarray) -> np.ndarray:
+    """Less its mean, in float64; zeros if no more than rounding would be left."""
+    x = x.astype(np.float64)
+    rest = x - x.mean()
+    return rest if np.abs(rest).max(initial=0.0) > 1e-12 * np.abs(x).max(initial=0.0) else np.zeros_like(rest)
