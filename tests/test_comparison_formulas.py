@@ -177,6 +177,8 @@ def test_the_smallest_corpora() -> None:
     assert "low" not in pair  # a clip left alone has one embedding
     triple = corpus_distance("fad", one_window[:3], [clip[:1] for clip in OUTPUTS[:3]], seed=0, level=0.9)
     assert len(triple["replicates"]) == 3
+    with pytest.raises(ValueError, match="1 clips: a distance of corpora needs at least 2"):
+        corpus_distance("fad", CLIPS[:1], OUTPUTS[:1], seed=0, level=0.9)
     with pytest.raises(ValueError, match="3 clips, the system 2"):
         corpus_distance("fad", CLIPS[:3], OUTPUTS[:2], seed=0, level=0.9)
     with pytest.raises(ValueError, match="too few pairs"):

@@ -71,6 +71,7 @@ def test_times_before_fine_alignment() -> None:
         (0, -4, Piece(100, 56, 124, 0, 56, (1.0, 1.56, 1.24, 1.8))),
         # Four zeros come before it and are cut off again, with the reference beside them.
         (0, 4, Piece(104, 56, 120, 0, 56, (1.04, 1.6, 1.2, 1.76))),
+        (0, 1, Piece(101, 59, 120, 0, 59, (1.01, 1.6, 1.2, 1.79))),
         # The estimate is five samples shorter.
         (1, 0, Piece(100, 55, 120, 0, 55, (1.0, 1.55, 1.2, 1.75))),
         (1, 4, Piece(100, 59, 120, 4, 59, (1.04, 1.63, 1.2, 1.79))),
