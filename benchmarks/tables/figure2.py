@@ -160,6 +160,6 @@ def draw(record: Mapping[str, Any]) -> str:
             axis.set_xlabel("denoising steps")
             axis.set_xticks(record["steps"])
             axis.grid(alpha=0.25, linewidth=0.6)
-        if len(record["curves"]) > 1:
+        if columns and record["curves"]:
             axes[0][0].legend(frameon=False, fontsize=8)
         return svg_text(figure)

@@ -137,6 +137,6 @@ def draw(record: Mapping[str, Any]) -> str:
             axis.set_title(title_of(column["title"], column["higher_is_better"]), fontsize=9)
             axis.set_xlabel("kbit/s, measured")
             axis.grid(alpha=0.25, linewidth=0.6)
-        if columns and len(curves) > 1:
+        if columns and curves:
             axes[0][0].legend(frameon=False, fontsize=8)
         return svg_text(figure)
