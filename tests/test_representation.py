@@ -99,9 +99,12 @@ def test_kept_windows_serve_inference_and_training() -> None:
     with torch.inference_mode():
         representation_to_waveform(waveform_to_representation(audio, PAPER), PAPER)
     scale = torch.ones((), requires_grad=True)
-    representation_to_waveform(waveform_to_representation(scale * audio, PAPER), PAPER).square().sum().backward()
+    energy = representation_to_waveform(waveform_to_representation(scale * audio, PAPER), PAPER).square().sum()
+    energy.backward()
     assert scale.grad is not None
-    assert float(scale.grad) > 0
+    assert float(scale.grad) == pytest.approx(
+        2 * float(energy.detach()), rel=1e-4
+    )  # the energy goes with the square of a scale
 
 
 def test_numbers_of_frames_and_samples() -> None:

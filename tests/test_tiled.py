@@ -54,10 +54,14 @@ def test_statistics_survive_an_offset() -> None:
 
 
 def test_gradients_keep_to_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "WORTHWHILE_BYTES", 0)
-    model = randomized("tiny")
-    model.encoder(torch.randn(1, 2, 1024, 8)).sum().backward()
-    assert model.encoder.conv_in.weight.grad is not None
+    x, gradients = torch.randn(1, 2, 1024, 8, generator=torch.Generator().manual_seed(0)), []
+    for worthwhile in (steps.WORTHWHILE_BYTES, 0):
+        monkeypatch.setattr(steps, "WORTHWHILE_BYTES", worthwhile)
+        model = randomized("tiny")
+        model.encoder(x).sum().backward()
+        gradients.append(model.encoder.conv_in.weight.grad)
+    assert float(gradients[0].norm()) > 0
+    assert torch.equal(*gradients)
 
 
 def test_memory_goes_round_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
