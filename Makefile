@@ -17,7 +17,7 @@ help:
 	@echo "make tables    measure the $(SUITE) suite into results/local/$(SUITE)/, and compare with results/$(SUITE)/"
 	@echo "make paper     the paper's tables from nothing: fetch into DATA, measure on DEVICE (ARGS=--dry-run: what it takes)"
 	@echo "make gate      is what was measured worse than the committed baseline?"
-	@echo "make test      the default tests (no network, some 6 minutes on 2 cores)"
+	@echo "make test      the default tests (no network, five to six minutes on 2 cores)"
 	@echo "make test-all  the slow ones too"
 	@echo "make mutants   edits of the numeric code that no test notices (ARGS=statistics: only there)"
 	@echo "make lint      ruff (lint, format) and mypy"

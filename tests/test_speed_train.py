@@ -61,6 +61,7 @@ def test_losses_depend_on_the_network(tmp_path: Path) -> None:
             assert torch.equal(parameter, before[name]) == bool(before[name].any()), name
 
 
+@pytest.mark.slow
 def test_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ["--presets", "tiny", "--batch-size", "1", "--repeats", "1", "--warmup", "0", "--json"]
     assert bench(["speed", "train", *arguments, "--profile", str(tmp_path / "p.svg")]) == 0

@@ -37,7 +37,7 @@ def in_blocks(call: Any, whole: np.ndarray, cuts: list[int]) -> np.ndarray:
 
 
 @given(st.integers(1, 260), st.lists(st.floats(0, 1), max_size=6), st.integers(1, 2))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_blocks_of_any_size_give_the_latents_and_the_audio_of_the_whole(
     n_latents: int, cuts: list[float], channels: int
 ) -> None:

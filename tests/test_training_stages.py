@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from training_helpers import assert_same_run, log_lines, tiny, train
@@ -68,6 +69,7 @@ def test_a_map_that_holds_the_spectrum_has_no_loss() -> None:
     torch.testing.assert_close(loss(drawn), 4 * x.flatten(1).norm(dim=1), rtol=1e-3, atol=0.0)
 
 
+@pytest.mark.slow
 def test_spectra_are_learned_in_the_first_stage(data: tuple[str, str], tmp_path: Path) -> None:
     """Of crops that it has not seen, too, and further than to silence."""
     settings = tiny(data, steps=81, autoencoder_steps=80, batch_size=2, warmup_steps=20)

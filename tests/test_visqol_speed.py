@@ -22,6 +22,7 @@ def short_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("M2L_ORACLE", raising=False)
 
 
+@pytest.mark.slow
 @needs_model
 @pytest.mark.usefixtures("short_pairs")
 def test_contest_reports_ratio_error_and_profile(
